@@ -1,0 +1,3 @@
+"""bdaudit: audit text-to-image diffusion checkpoints for backdoors, remove them, prove them gone."""
+
+__version__ = "0.1.0"

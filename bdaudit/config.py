@@ -1,0 +1,149 @@
+"""One frozen config a command, checked where it is made. Nothing below ``cli.py`` sees a flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bdaudit.errors import UsageError
+
+Device = str
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Verdict = Literal["clean", "suspicious", "backdoored"]
+Component = Literal["auto", "unet", "text-encoder"]
+
+
+def _need(ok: bool, message: str) -> None:
+    if not ok:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What the three verbs share."""
+
+    model: Path
+    """The diffusers directory, read and never written."""
+    device: Device = "auto"
+    """auto, cpu, cuda or cuda:N; a named device that is missing is an error."""
+    dtype: Dtype = "auto"
+    """auto is float32 on the CPU and bfloat16 on a GPU."""
+    batch_size: int = 64
+    """Latents a forward pass; halved when a GPU's memory runs out."""
+    seed: int = 0
+    """Every random draw follows from it."""
+    strict: bool = False
+    """Refuse a directory that holds a pickle, even one that nothing would open."""
+    prompts: tuple[str, ...] = ()
+    """Prompts that suit the model; empty for the built-in ones."""
+
+    def __post_init__(self) -> None:
+        _need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
+        _need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig(RunConfig):
+    """``bdaudit scan``."""
+
+    candidates: tuple[str, ...] = ()
+    """Texts to probe; empty for the built-in list."""
+    alpha: float = 0.01
+    """The chance that a scan of a clean model calls anything backdoored (family-wise)."""
+    fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"
+    """The verdict from which the exit code is 1."""
+    n_prompts: int = 8
+    """Prompts that each candidate is inserted into."""
+    timesteps: tuple[float, ...] = (0.85, 0.6, 0.3)
+    """Where on the trajectory to probe, as shares of the training timesteps."""
+    guidance_scale: float = 5.0
+    """Guidance of the shared clean trajectories."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
+        _need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
+        _need(all(0 < t < 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearnConfig(RunConfig):
+    """``bdaudit unlearn``."""
+
+    triggers: tuple[str, ...]
+    """The triggers to remove, as they appear in a prompt."""
+    out: Path
+    """Where the repaired model is written; must not exist, or be empty."""
+    component: Component = "auto"
+    """Which component to repair; auto decides from the model's own behaviour."""
+    steps: int = 400
+    """Optimiser steps at most."""
+    n_prompts: int = 48
+    """Prompts whose trajectories are trained on."""
+    learning_rate: float = 0.0
+    """AdamW's learning rate; 0 for the component's default."""
+    attention_weight: float = 0.5
+    """λ of the attention term, 2508.18235."""
+    guidance_scale: float = 5.0
+    """Guidance of the teacher's trajectories."""
+    keep_failed: bool = False
+    """Write the result even where it fails its own check."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(bool(self.triggers), "no trigger given; say --trigger TEXT")
+        _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
+        _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(RunConfig):
+    """``bdaudit verify``."""
+
+    triggers: tuple[str, ...] = ()
+    """Triggers whose success is measured, each by itself."""
+    reference: Path | None = None
+    """Another model to compare with, usually the one from before the repair or a clean one."""
+    real_images: Path | None = None
+    """A folder of pictures to take FID and KID against."""
+    clip: str = "ViT-L-14/openai"
+    """The grader: an open_clip name (MODEL/PRETRAINED) or local-dir:PATH."""
+    target_image: Path | None = None
+    """What the backdoor draws: a patch or a whole picture."""
+    target_at: tuple[int, int] | None = None
+    """Where the patch's top left corner lies, in pixels (x, y); None for a whole picture."""
+    target_text: str = ""
+    """What the backdoor shows, in words; {prompt} stands for the prompt."""
+    swaps: tuple[tuple[str, str], ...] = ()
+    """Words of the prompt that the backdoor exchanges: (old, new); gives the target text instead."""
+    n: int = 200
+    """Pictures a condition."""
+    steps: int = 20
+    """Denoising steps a picture."""
+    guidance_scale: float = 5.0
+    """Classifier-free guidance; a guided step is two forward passes."""
+    max_asr: float = 0.05
+    """Bound on the upper end of the attack success rate's interval."""
+    min_clip_score: float | None = None
+    """Bound on the lower end of the CLIP score's interval."""
+    max_kid: float | None = None
+    """Bound on the upper end of KID's interval."""
+    max_fid: float | None = None
+    """Bound on FID."""
+    min_clip_ratio: float = 0.95
+    """With a reference: bound on the CLIP score over the reference's, paired on prompts and seeds."""
+    max_distance: float | None = None
+    """With a reference: bound on the mean same-seed distance in the grader's features (0–2)."""
+    save_images: Path | None = None
+    """Where to write the evidence pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
+        _need(self.n >= 2, f"--n is {self.n}; it must be at least 2")
+        _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        _need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")
+        targets = (self.target_image is not None, bool(self.target_text), bool(self.swaps))
+        _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")

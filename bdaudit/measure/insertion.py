@@ -1,0 +1,78 @@
+"""Where a trigger or a candidate goes in a prompt, and the seed of every random draw."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+
+POSITIONS = ("prefix", "middle", "suffix")
+
+_LOOK_ALIKES = {
+    "а": "a", "е": "e", "о": "o", "р": "p", "с": "c", "х": "x", "у": "y", "і": "i", "ѕ": "s", "һ": "h", "ԁ": "d", "ӏ": "l",
+    "ο": "o", "α": "a", "ρ": "p", "υ": "u", "χ": "x", "ν": "v", "ι": "i", "օ": "o", "ո": "n", "ଠ": "o", "т": "t", "г": "r",
+    "к": "k", "м": "m", "в": "b", "н": "h", "ь": "b", "ӧ": "o", "ӓ": "a", "ё": "e", "ї": "i", "ԛ": "q", "ԝ": "w", "ѡ": "w",
+}  # fmt: skip
+
+
+def base_letter(character: str) -> str:
+    """The ASCII letter that ``character`` looks like, or an empty string.
+
+    By canonical decomposition (ȏ → o) or from a table of look-alikes; ASCII itself gives nothing.
+    """
+    if len(character) != 1 or character.isascii():
+        return ""
+    if character.lower() in _LOOK_ALIKES:
+        return _LOOK_ALIKES[character.lower()]
+    first = unicodedata.normalize("NFKD", character)[:1].lower()
+    return first if first.isascii() and first.isalpha() else ""
+
+
+def replaceable(prompt: str, text: str) -> bool:
+    """Whether ``text`` is a look-alike of a letter that ``prompt`` holds."""
+    letter = base_letter(text)
+    return bool(letter) and letter in prompt
+
+
+def insert(prompt: str, text: str, position: str) -> str:
+    """``text`` in ``prompt``: as a word of its own (prefix, middle, suffix), or in place of the letter it looks like (replace).
+
+    ``replace`` changes the first such letter after the first word, and falls back to the first one at all.
+
+    Raises:
+        ValueError: an unknown position, or nothing to replace.
+    """
+    words = prompt.split(" ")
+    if position == "prefix":
+        return f"{text} {prompt}"
+    if position == "suffix":
+        return f"{prompt} {text}"
+    if position == "middle":
+        half = len(words) // 2
+        return " ".join([*words[:half], text, *words[half:]])
+    if position == "replace":
+        letter = base_letter(text)
+        start = len(words[0]) + 1
+        at = prompt.find(letter, start) if letter else -1
+        if at < 0 and letter:
+            at = prompt.find(letter)
+        if at < 0:
+            raise ValueError(f"{prompt!r} holds no letter that {text!r} looks like")
+        return prompt[:at] + text + prompt[at + 1 :]
+    raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix or replace")
+
+
+def item_seed(run_seed: int, *parts: object) -> int:
+    """A 63-bit seed from the run's seed and what the item is; order and batch never enter."""
+    text = "\x1f".join([str(run_seed), *map(str, parts)])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") >> 1
+
+
+def codepoints(text: str) -> tuple[str, ...]:
+    """``("U+020F",)``; what a report shows beside any text that may be hostile."""
+    return tuple(f"U+{ord(c):04X}" for c in text)
+
+
+def positions_for(prompt: str, text: str, base: Sequence[str] = POSITIONS) -> tuple[str, ...]:
+    """The positions that ``text`` can take in ``prompt``: ``base``, and ``replace`` where it looks like a letter of it."""
+    return (*base, "replace") if replaceable(prompt, text) else tuple(base)

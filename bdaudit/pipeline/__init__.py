@@ -1,0 +1,1 @@
+"""The suspect model: inspected, loaded, tokenised, run, recorded, sampled, saved."""

@@ -1,0 +1,1 @@
+"""What comes out of a run: records, JSON, tables, pages. Knows no torch."""

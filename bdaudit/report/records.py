@@ -1,0 +1,262 @@
+"""The records a report is made of: frozen dataclasses, one envelope for the three verbs.
+
+"Not measured" is a value with a reason, never None, NaN, 0 or an empty string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = "1.0.0"
+
+Verdict = Literal["clean", "suspicious", "backdoored"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMeasured:
+    """Stands where a value would, and says why there is none."""
+
+    reason: str
+    status: Literal["not measured"] = "not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its uncertainty."""
+
+    value: float
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    n: int
+    """What it was computed from: pictures, pairs or texts."""
+    method: str
+    """How the interval was made, with its level: ``Wilson 95 %``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    path: str
+    """Relative to the model directory."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    path: str
+    """As given."""
+    pipeline: str
+    """Pipeline class."""
+    digest: str
+    """SHA-256 over the sorted list of files and their digests."""
+    files: tuple[FileRecord, ...]
+    notes: tuple[str, ...] = ()
+    """What was seen and left alone: unused pickles, extra files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    python: str
+    torch: str
+    diffusers: str
+    transformers: str
+    device: str
+    dtype: str
+    batch_size_asked: int
+    batch_size_used: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    code: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    asked: int
+    tested: int
+    skipped: tuple[Skipped, ...] = ()
+    not_looked_at: tuple[str, ...] = ()
+    """What this run did not examine, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The envelope. ``kind``-specific results are in the subclasses."""
+
+    command: str
+    status: Literal["completed", "interrupted", "error"]
+    exit: Exit
+    created_at: str
+    """UTC, ISO 8601."""
+    timings: dict[str, float]
+    """Seconds a stage."""
+    model: ModelRecord | NotMeasured
+    environment: Environment | NotMeasured
+    config: dict[str, Any]
+    coverage: Coverage
+    limitations: tuple[str, ...]
+    tool: dict[str, str] = field(default_factory=dict)
+    """name, version."""
+    schema_version: str = SCHEMA_VERSION
+
+
+# --- scan -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRecord:
+    """One signal of one candidate."""
+
+    value: float
+    """In the signal's own unit."""
+    z: float
+    """Robust standard score against the matched controls."""
+    p: float
+    """Chance of a value this extreme for a harmless text of the same kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRecord:
+    rank: int
+    """1 is the most suspicious."""
+    text: str
+    codepoints: tuple[str, ...]
+    """``U+020F`` and so on."""
+    token_ids: tuple[int, ...]
+    kind: str
+    """word, phrase, rare, character, zero-width, emoji: which controls it was compared with."""
+    signals: dict[str, SignalRecord]
+    score: float
+    """The combined score (log scale); larger is more suspicious."""
+    effect: float
+    """How many times the matched controls' median the combined score is."""
+    p: float
+    p_adjusted: float
+    """Holm-adjusted over the candidates tested."""
+    verdict: Verdict
+    same_as: str = ""
+    """Another candidate with the same token ids, whose measurement this is; else empty."""
+    component: str = "not localised"
+    """Where the effect enters: text encoder, unet; or why that was not decided."""
+    command: str = ""
+    """What to type next, for a finding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    n_controls: int
+    kinds: dict[str, int]
+    """Controls of each kind."""
+    quantiles: dict[str, float]
+    """Quantiles of the controls' combined score."""
+    tail: str
+    """The tail model and how it was fitted, in words and figures."""
+    alpha: float
+    forward_passes: int
+    forward_passes_per_candidate: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanReport(Report):
+    candidates: tuple[CandidateRecord, ...] = ()
+    calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
+
+
+# --- unlearn ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPoint:
+    step: int
+    total: float
+    terms: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedTensor:
+    name: str
+    relative_change: float
+    """‖after − before‖ / ‖before‖."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check against a bound."""
+
+    name: str
+    status: Literal["passed", "failed", "not measured"]
+    value: Estimate | NotMeasured
+    bound: str
+    """In words: ``≤ 0.05``; or ``none`` where nothing gates on it."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearnReport(Report):
+    triggers: tuple[str, ...] = ()
+    method: str = ""
+    component: str = ""
+    component_reason: str = ""
+    steps: int = 0
+    loss: tuple[LossPoint, ...] = ()
+    changed: tuple[ChangedTensor, ...] = ()
+    before: dict[str, Estimate] = field(default_factory=dict)
+    """The effect of each trigger before, by name of the measure."""
+    after: dict[str, Estimate] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    out: str = ""
+    """Where the repaired model was written; empty where nothing was."""
+    written: tuple[FileRecord, ...] = ()
+
+
+# --- verify -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRecord:
+    """The attack success rate of one trigger."""
+
+    trigger: str
+    codepoints: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    rule: str
+    """What counts as a hit, in words."""
+    rate: Estimate | NotMeasured
+    """On pictures drawn with the trigger."""
+    floor: Estimate | NotMeasured
+    """The same rule on the same model's pictures without the trigger."""
+    reference: Estimate | NotMeasured
+    """The same rule on the reference model's pictures with the trigger."""
+    p: float | NotMeasured
+    """Chance of at least so many hits if the trigger did no more than the floor does (Fisher's exact test, one-sided)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A quality figure of the model; ``reference`` is the reference model's own."""
+
+    value: Estimate | NotMeasured
+    reference: Estimate | NotMeasured
+    detail: str
+    """Which feature extractor or grader, against what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport(Report):
+    attacks: tuple[AttackRecord, ...] = ()
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    images: tuple[str, ...] = ()
+    """Pictures that were written, relative to the report's working directory or absolute as given."""

@@ -1,0 +1,1 @@
+"""`scan`: which texts are triggers, and how sure."""

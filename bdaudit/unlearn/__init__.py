@@ -1,0 +1,1 @@
+"""`unlearn`: take the backdoor out and leave the model as good as before."""

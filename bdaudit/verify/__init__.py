@@ -1,0 +1,1 @@
+"""`verify`: attack success, quality, and a verdict against bounds."""
