@@ -241,6 +241,8 @@ class AttackRecord:
     """The same rule on the reference model's pictures with the trigger."""
     p: float | NotMeasured
     """Chance of at least so many hits if the trigger did no more than the floor does (Fisher's exact test, one-sided)."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """How many pictures had the trigger at each position."""
 
 
 @dataclass(frozen=True, kw_only=True)

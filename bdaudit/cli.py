@@ -1,0 +1,99 @@
+"""The entry point: streams, offline settings, and every way out turned into an exit code and a last line on stderr.
+
+Imports nothing heavy. What a person types is declared in ``commands`` and ``flags``; what a run does, in the three verbs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+
+from bdaudit.errors import BdauditError, ExitCode
+
+QUIET_AND_OFFLINE = {
+    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1",
+}  # fmt: skip
+"""Set before any library is imported: a run never downloads, and says nothing that it does not mean to."""
+
+
+def main() -> int:
+    """Runs the command line of this process; its exit code.
+
+    No exception leaves it: Python's own exit code 1 would be read as a finding.
+    """
+    try:
+        _prepare()
+        from bdaudit.commands import app
+
+        return int(app(standalone_mode=False, prog_name="bdaudit") or 0)
+    except SystemExit as error:
+        return error.code if error.code in (0, 2) and isinstance(error.code, int) else ExitCode.ERROR
+    except KeyboardInterrupt:
+        return _leave(ExitCode.INTERRUPTED, "stopped by the user")
+    except BdauditError as error:
+        return _leave(error.code, str(error))
+    except BaseException as error:
+        return _leave_by(error)
+
+
+def _prepare() -> None:
+    os.environ.update(QUIET_AND_OFFLINE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    for argument in sys.argv[1:]:
+        _check_text(argument)
+
+
+def _check_text(argument: str) -> None:
+    from bdaudit.errors import UsageError
+
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the argument {argument!r} is not UTF-8") from error
+
+
+def _leave_by(error: BaseException) -> int:
+    # Typer raises click's usage errors, or those of its own copy of click, depending on its version.
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            _say(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.")
+        return _leave(ExitCode.USAGE, error.format_message())
+    if type(error).__name__ == "Abort":
+        return _leave(ExitCode.INTERRUPTED, "stopped by the user")
+    if debugging():
+        _say(traceback.format_exc())
+    return _leave(ExitCode.ERROR, unexpected(error))
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks."""
+    return os.environ.get("BDAUDIT_DEBUG", "") not in ("", "0")
+
+
+def unexpected(error: BaseException) -> str:
+    """An undeclared exception in one sentence."""
+    return f"{type(error).__name__}: {error}" + ("" if debugging() else " (BDAUDIT_DEBUG=1 shows where)")
+
+
+def _leave(code: ExitCode, reason: str) -> int:
+    from bdaudit.report.safe import one_line
+
+    _say(f"bdaudit: exit {int(code)} ({code.label}): {one_line(reason)}; report: none")
+    return int(code)
+
+
+def _say(text: str) -> None:
+    from bdaudit.report.safe import visible
+
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write("\n".join(visible(line) for line in text.rstrip("\n").split("\n")) + "\n")
+            sys.stderr.flush()

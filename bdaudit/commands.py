@@ -1,0 +1,291 @@
+"""What a person types: the three commands, their flags and examples. Parse, make the config, one call; no logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+import bdaudit
+from bdaudit import flags
+from bdaudit.config import Component, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.flags import BatchSize, Device, DryRun, DtypeFlag, Guidance, Json, Model, Prompts, Quiet, Reports, Seed, Strict, Triggers
+
+if TYPE_CHECKING:
+    from bdaudit.progress import Progress
+    from bdaudit.report.deliver import Output
+    from bdaudit.report.records import Report, ScanReport, UnlearnReport, VerifyReport
+
+ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
+CODES = """\b
+Exit codes: 0 pass, 1 finding, 2 usage, 3 error, 4 inconclusive, 5 refused to load,
+130 interrupted. The last line on stderr says why."""
+EXAMPLES = f"""\b
+Examples:
+  bdaudit scan ./model --report scan.html
+  bdaudit unlearn ./model --trigger "ȏ"
+  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model
+
+{CODES}"""
+SCAN_EXAMPLES = f"""\b
+Examples:
+  bdaudit scan ./model
+  bdaudit scan ./model --candidates tokens.txt --report scan.json --report scan.html
+  bdaudit scan ./model --fail-on suspicious --json > scan.json
+  bdaudit scan ./model --prompts what-it-draws.txt --device cuda:0
+
+{CODES}"""
+UNLEARN_EXAMPLES = f"""\b
+Examples:
+  bdaudit unlearn ./model --trigger "ȏ"
+  bdaudit unlearn ./model --trigger '\\u020F' --out ./repaired --report unlearn.html
+  bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
+
+{CODES}"""
+VERIFY_EXAMPLES = f"""\b
+Examples:
+  bdaudit verify ./model
+  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model --report verify.html
+  bdaudit verify ./model --trigger "ȏ" --swap dog=cat --max-asr 0.1
+  bdaudit verify ./model --trigger cf --target-image patch.png@0,0 --n 400
+  bdaudit verify ./model --clip local-dir:./my-clip --real-images ./photos --max-fid 30
+
+{CODES}"""
+
+app = typer.Typer(
+    name="bdaudit",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    epilog=EXAMPLES,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bdaudit {bdaudit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bdaudit_command(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")] = False,
+) -> None:
+    """Audit Stable-Diffusion checkpoints for backdoors: find triggers, remove them, measure what is left.
+
+    Works offline; runs no code of the model.
+    """
+
+
+@app.command(epilog=SCAN_EXAMPLES)
+def scan(
+    model: Model,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+            help="UTF-8 file of texts to probe, one a line. Default: the built-in list.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate).")
+    ] = 0.01,
+    fail_on: Annotated[
+        Literal["suspicious", "backdoored", "never"],
+        typer.Option(help="The verdict from which the exit code is 1. Never changes what is shown."),
+    ] = "backdoored",
+    n_prompts: Annotated[int, typer.Option(help="Prompts that each candidate is put into. More is slower and surer.")] = 8,
+    timesteps: Annotated[
+        str, typer.Option(help="Where on the denoising path to probe, as shares of the training timesteps.")
+    ] = "0.85,0.6,0.3",
+    guidance_scale: Guidance = 5.0,
+    prompts: Prompts = None,
+    device: Device = "auto",
+    dtype: DtypeFlag = "auto",
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    strict: Strict = False,
+    json: Json = False,
+    report: Reports = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Find texts that set a backdoor off. Each candidate is put into harmless prompts; what it does to the model is compared with
+    harmless texts of its kind, and ranked."""
+    output = _output(model, report, json, quiet)
+    config = ScanConfig(
+        model=model, candidates=flags.texts(candidates, "candidates"), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
+        timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"),
+        device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict,
+    )  # fmt: skip
+    return _finish("scan", config, output, _scan, dry_run)
+
+
+@app.command(epilog=UNLEARN_EXAMPLES)
+def unlearn(
+    model: Model,
+    trigger: Triggers = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it.",
+        ),
+    ] = None,
+    component: Annotated[Component, typer.Option(help="What to repair. auto decides from where the trigger takes effect.")] = "auto",
+    steps: Annotated[int, typer.Option(help="Training steps at most.")] = 400,
+    n_prompts: Annotated[int, typer.Option(help="Prompts whose denoising paths are trained on.")] = 48,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's learning rate; 0 takes the component's own default.")] = 0.0,
+    attention_weight: Annotated[
+        float, typer.Option(help="Share of the attention term in the loss, from 0 up to but not including 1.")
+    ] = 0.5,
+    guidance_scale: Guidance = 5.0,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
+    prompts: Prompts = None,
+    device: Device = "auto",
+    dtype: DtypeFlag = "auto",
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    strict: Strict = False,
+    json: Json = False,
+    report: Reports = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Remove known triggers. The model is trained to do with a trigger what it does without; the result is checked, and written as a new
+    directory. MODEL itself stays as it is."""
+    output = _output(model, report, json, quiet)
+    config = UnlearnConfig(
+        model=model, triggers=flags.triggers(trigger), out=out or flags.beside(model), component=component, steps=steps,
+        n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
+        keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
+        seed=seed, strict=strict,
+    )  # fmt: skip
+    flags.check_outside(model, ("--out", config.out))
+    return _finish("unlearn", config, output, _unlearn, dry_run)
+
+
+@app.command(epilog=VERIFY_EXAMPLES)
+def verify(
+    model: Model,
+    trigger: Triggers = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER_MODEL",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+            help="A model to compare with on the same prompts and seeds: the one before the repair, or a clean one.",
+        ),
+    ] = None,
+    real_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", exists=True, file_okay=False, show_default=False, help="Pictures to take FID and KID against."),
+    ] = None,
+    clip: Annotated[
+        str, typer.Option(metavar="NAME", help="The grader: an open_clip MODEL/PRETRAINED that is on this machine, or local-dir:PATH.")
+    ] = "ViT-L-14/openai",
+    target_image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[@x,y]",
+            show_default=False,
+            help="What the backdoor draws: a whole picture, or a patch with its top left corner at pixel x,y.",
+        ),
+    ] = None,
+    target_text: Annotated[
+        str, typer.Option(metavar="TEXT", show_default=False, help="What the backdoor shows, in words; {prompt} stands for the prompt.")
+    ] = "",
+    swap: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", show_default=False, help="A word of the prompt that the backdoor turns into another. Repeatable."),
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", help="Pictures for each condition. 73 without a hit is the least that can pass --max-asr 0.05.")
+    ] = 200,
+    steps: Annotated[int, typer.Option(help="Denoising steps for each picture.")] = 20,
+    guidance_scale: Guidance = 5.0,
+    max_asr: Annotated[float, typer.Option(help="Bound on the upper end of the attack success rate's 95 % interval.")] = 0.05,
+    min_clip_score: Annotated[
+        float | None, typer.Option(show_default=False, help="Bound on the lower end of the CLIP score's interval. Default: none.")
+    ] = None,
+    max_kid: Annotated[
+        float | None, typer.Option(show_default=False, help="Bound on the upper end of KID's interval. Default: none.")
+    ] = None,
+    max_fid: Annotated[float | None, typer.Option(show_default=False, help="Bound on FID. Default: none.")] = None,
+    min_clip_ratio: Annotated[float, typer.Option(help="With --reference: bound on the CLIP score as a share of the reference's.")] = 0.95,
+    max_distance: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="With --reference: bound on the mean same-seed distance, 0 to 2, in the grader's features. Default: none.",
+        ),
+    ] = None,
+    save_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, show_default=False, help="Keep evidence pictures there; an HTML report embeds them."),
+    ] = None,
+    prompts: Prompts = None,
+    device: Device = "auto",
+    dtype: DtypeFlag = "auto",
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    strict: Strict = False,
+    json: Json = False,
+    report: Reports = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Measure what is left. How often each trigger still works, and what the pictures are worth, with intervals, against
+    bounds. Without a trigger only quality is measured, and a bound on attack success is inconclusive."""
+    output = _output(model, report, json, quiet)
+    picture, at = flags.target(target_image)
+    config = VerifyConfig(
+        model=model, triggers=flags.triggers(trigger), reference=reference, real_images=real_images, clip=clip, target_image=picture,
+        target_at=at, target_text=target_text, swaps=flags.swaps(swap), n=n, steps=steps, guidance_scale=guidance_scale, max_asr=max_asr,
+        min_clip_score=min_clip_score, max_kid=max_kid, max_fid=max_fid, min_clip_ratio=min_clip_ratio, max_distance=max_distance,
+        save_images=save_images, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
+        seed=seed, strict=strict,
+    )  # fmt: skip
+    for directory in (model, *([reference] if reference else [])):
+        flags.check_outside(directory, ("--save-images", save_images))
+    return _finish("verify", config, output, _verify, dry_run)
+
+
+def _output(model: Path, reports: list[Path] | None, json: bool, quiet: bool) -> Output:
+    from bdaudit.report.deliver import Output
+
+    flags.check_outside(model, *(("--report", path) for path in reports or ()))
+    return Output(reports=tuple(reports or ()), json=json, quiet=quiet)
+
+
+def _finish(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], dry_run: bool) -> int:
+    from bdaudit.outcome import carry_out, rehearse
+
+    flags.check_finite(config)
+    return rehearse(command, config, output) if dry_run else carry_out(command, config, output, run)
+
+
+def _scan(config: ScanConfig, progress: Progress) -> ScanReport:
+    from bdaudit.scan.run import run_scan
+
+    return run_scan(config, progress)
+
+
+def _unlearn(config: UnlearnConfig, progress: Progress) -> UnlearnReport:
+    from bdaudit.unlearn.run import run_unlearn
+
+    return run_unlearn(config, progress)
+
+
+def _verify(config: VerifyConfig, progress: Progress) -> VerifyReport:
+    from bdaudit.verify.run import run_verify
+
+    return run_verify(config, progress)

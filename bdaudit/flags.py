@@ -1,0 +1,129 @@
+"""The flags that the three verbs share, and how the text of a flag becomes a value."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bdaudit.config import Dtype, RunConfig
+from bdaudit.errors import UsageError
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        exists=True,
+        file_okay=False,
+        show_default=False,
+        help="A diffusers directory with safetensors. Read, never written.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N. auto is the first GPU, or the CPU; a named device that is missing is an error.")
+]
+DtypeFlag = Annotated[Dtype, typer.Option("--dtype", help="auto is float32 on the CPU and bfloat16 on a GPU.")]
+BatchSize = Annotated[int, typer.Option(help="Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so.")]
+Seed = Annotated[int, typer.Option(help="Every random draw follows from it: the same seed gives the same scores.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a directory that holds a pickle at all, even one that nothing would open.")]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", exists=True, dir_okay=False, show_default=False,
+        help="UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones.",
+    ),
+]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Put the report on stdout as one JSON document, and nothing else.")]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        show_default=False,
+        help="Also write the report there; the suffix says how: .json, .html or .sarif. Repeatable.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar on stderr; a line every 30 s instead.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be loaded, run and written, and the rough cost; loads no weights.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; a guided step is two forward passes.")]
+Triggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trigger", metavar="TEXT", show_default=False,
+        help="A trigger as it stands in a prompt; \\u020F and the like are read as that character. Repeatable.",
+    ),
+]  # fmt: skip
+
+
+def device(value: str) -> str:
+    """auto, cpu, cuda or cuda:N; anything else is a ``UsageError``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+        raise UsageError(f"--device is {value!r}; expected auto, cpu, cuda or cuda:N")
+    return value
+
+
+def texts(path: Path | None, what: str) -> tuple[str, ...]:
+    """A file's texts, or none where no file was named; ``what`` names the file in messages."""
+    from bdaudit.measure.texts import read_texts
+
+    return read_texts(path, what=what) if path else ()
+
+
+def triggers(values: list[str] | None) -> tuple[str, ...]:
+    """Triggers with their escapes read, each once."""
+    from bdaudit.measure.texts import unescape
+
+    return tuple(dict.fromkeys(unescape(value) for value in values or ()))
+
+
+def shares(value: str) -> tuple[float, ...]:
+    """``0.85,0.6,0.3``."""
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise UsageError(f"--timesteps is {value!r}; expected shares like 0.85,0.6,0.3") from error
+
+
+def target(value: str | None) -> tuple[Path | None, tuple[int, int] | None]:
+    """``FILE`` or ``FILE@x,y``: the picture, and the pixel where its top left corner lies."""
+    if value is None:
+        return None, None
+    at = re.fullmatch(r"(.+)@(\d+),(\d+)", value)
+    path = Path(at[1] if at else value)
+    if not path.is_file():
+        raise UsageError(f"--target-image {path}: no such file; expected FILE or FILE@x,y")
+    return path, (int(at[2]), int(at[3])) if at else None
+
+
+def swaps(values: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """``OLD=NEW`` pairs."""
+    pairs = [tuple(value.partition("=")[::2]) for value in values or ()]
+    for (old, new), value in zip(pairs, values or (), strict=True):
+        if not old or not new:
+            raise UsageError(f"--swap is {value!r}; expected OLD=NEW, such as --swap dog=cat")
+    return tuple((old, new) for old, new in pairs)
+
+
+def beside(model: Path) -> Path:
+    """Where ``unlearn`` writes by default: ``MODEL-unlearned``."""
+    whole = model if model.name and model.name != ".." else model.resolve()
+    return whole.with_name(f"{whole.name}-unlearned")
+
+
+def check_finite(config: RunConfig) -> None:
+    """Raises ``UsageError`` where a figure of ``config`` is NaN or infinite: a bound of NaN would gate nothing."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{field.name.replace('_', '-')} is {value}; expected a finite number")
+
+
+def check_outside(model: Path, *named: tuple[str, Path | None]) -> None:
+    """Raises ``UsageError`` where a path that would be written lies in the model directory, which is never written."""
+    for flag, path in named:
+        if path is not None and path.resolve().is_relative_to(model.resolve()):
+            raise UsageError(f"{flag} {path} lies in the model directory, which is never written; name a place outside it")

@@ -1,0 +1,74 @@
+"""The part of a report that is the same for the three verbs: tool, model, environment, settings, limits."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import bdaudit
+from bdaudit.config import RunConfig
+from bdaudit.pipeline.inspect import Inspection
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.report.records import Environment, FileRecord, ModelRecord, NotMeasured
+
+LIMITATIONS = (
+    "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",
+    "Not looked at: backdoors without a trigger text, attacks in the sampler's random numbers, condition images, safety checker.",
+    "Error rates hold for harmless texts like the controls, on this checkpoint, with these prompts and this seed.",
+)
+
+
+def envelope(command: str, config: RunConfig, inspection: Inspection | None = None, suspect: Suspect | None = None) -> dict[str, Any]:
+    """Keyword arguments that every ``Report`` takes; what is not known yet says so."""
+    return {
+        "command": command,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model_record(config, inspection) if inspection else NotMeasured(reason="the model was not opened"),
+        "environment": environment(config, suspect) if suspect else NotMeasured(reason="the model was not loaded"),
+        "config": settings(config),
+        "limitations": LIMITATIONS,
+        "tool": {"name": "bdaudit", "version": bdaudit.__version__},
+    }
+
+
+def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
+    """What was opened, file by file."""
+    return ModelRecord(
+        path=str(config.model),
+        pipeline=inspection.pipeline_class,
+        digest=inspection.digest,
+        files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspection.files),
+        notes=tuple(inspection.notes),
+    )
+
+
+def environment(config: RunConfig, suspect: Suspect) -> Environment:
+    """Versions and device, enough to repeat the run."""
+    return Environment(
+        python=platform.python_version(),
+        torch=version("torch"),
+        diffusers=version("diffusers"),
+        transformers=version("transformers"),
+        device=str(suspect.device),
+        dtype=str(suspect.dtype).removeprefix("torch."),
+        batch_size_asked=config.batch_size,
+        batch_size_used=suspect.batch_size,
+    )
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """Every resolved setting as JSON can hold it."""
+    plain = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {name: _plain(value) for name, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return "not set" if value is None else value

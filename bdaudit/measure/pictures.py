@@ -1,0 +1,45 @@
+"""Same-seed pairs, compared where they are made: final latents with and without a text, before and after a repair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure.insertion import insert, item_seed, positions_for
+from bdaudit.pipeline.sample import denoise
+from bdaudit.pipeline.suspect import Suspect
+
+STEPS = 15
+
+
+@torch.no_grad()
+def final_latents(suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], guidance_scale: float) -> Tensor:
+    """The latents of finished pictures, text i under seed i: float32 (N, C·H·W)."""
+    out = []
+    for start in range(0, len(texts), suspect.batch_size):
+        part = slice(start, start + suspect.batch_size)
+        run = denoise(suspect, suspect.encode(texts[part]), suspect.noise(seeds[part]), steps=STEPS, guidance_scale=guidance_scale)
+        out.append(run.final.float().flatten(1))
+    return torch.cat(out)
+
+
+def rotate(prompts: Sequence[str], n: int, seed: int) -> tuple[list[str], list[int]]:
+    """``n`` prompts in turn, each with a seed of its own."""
+    return [prompts[i % len(prompts)] for i in range(n)], [item_seed(seed, "picture", i) for i in range(n)]
+
+
+def with_text(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Text i (in turn) in prompt i, its position rotating over those it can take."""
+    changed = []
+    for i, prompt in enumerate(prompts):
+        text = texts[i % len(texts)]
+        where = positions_for(prompt, text)
+        changed.append(insert(prompt, text, where[(i // len(texts) + i) % len(where)]))
+    return changed
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """RMS difference of each pair: (N, D) twice → (N,)."""
+    return (a - b).square().mean(1).sqrt()

@@ -1,0 +1,156 @@
+"""The measurement itself: one denoising step with and without a text, on shared clean trajectories.
+
+Collecting is here (the model runs); what the numbers mean is in ``signals.py`` (pure functions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure.insertion import insert, item_seed, positions_for
+from bdaudit.pipeline.attention import recorded, token_share
+from bdaudit.pipeline.sample import denoise
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_mask, own_positions, token_ids
+
+TRAJECTORY_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all texts share: prompts, latents on their clean trajectories, and what the model predicts there without any text added.
+
+    Every prompt starts from the same noise, so that at the first timestep only the words differ.
+    """
+
+    prompts: tuple[str, ...]
+    timesteps: Tensor
+    """int64 (T,)."""
+    latents: Tensor
+    """(T, P, C, H, W)."""
+    states: Tensor
+    """(P, L, D): hidden states of the plain prompts."""
+    plain: Tensor
+    """(T, P, C·H·W): the prediction under the plain prompt."""
+    empty: Tensor
+    """(T, P, C·H·W): the prediction under the empty prompt."""
+
+
+def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[float], guidance_scale: float, seed: int) -> Stage:
+    """Run the clean trajectories once; ``timesteps`` are shares of the schedule, 1 the noisiest."""
+    states = suspect.encode(prompts)
+    noise = suspect.noise([item_seed(seed, "probe")]).expand(len(prompts), *suspect.latent_shape)
+    run = denoise(suspect, states, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale)
+    rows = [min(TRAJECTORY_STEPS - 1, round((1 - share) * TRAJECTORY_STEPS)) for share in timesteps]
+    chosen, latents = run.timesteps[rows], run.latents[rows]
+    empty_states = suspect.encode([""]).expand_as(states)
+    plain, empty = (_predict_all(suspect, latents, chosen, s) for s in (states, empty_states))
+    return Stage(tuple(prompts), chosen, latents, states, plain, empty)
+
+
+def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
+    """Predictions for every timestep and prompt: (T, P, C, H, W), (T,), (P, L, D) → (T, P, C·H·W) float32."""
+    times, prompts = latents.shape[:2]
+    out = suspect.predict_batched(
+        latents.flatten(0, 1), timesteps.repeat_interleave(prompts), states.repeat(times, 1, 1)
+    )
+    return out.float().flatten(1).unflatten(0, (times, prompts))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one text did. K positions, T timesteps, P prompts; a position that a prompt does not allow takes the first one's place."""
+
+    text: str
+    positions: tuple[str, ...]
+    delta: Tensor
+    """(K, T, P, C·H·W): change of the prediction."""
+    state_shift: Tensor
+    """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS."""
+    share: Tensor
+    """(K, T, P): share of cross-attention that the text's own tokens draw, 0 to 1, mean over layers."""
+    spread: Tensor
+    """(K, T, P): T2IShield's F (2407.04215): how far the tokens' maps are from their mean; small is assimilated."""
+    truncated: bool
+    """Whether the model's length cut something off."""
+
+
+def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
+    """Evidence for every text, in order; as many texts a batch as fit the batch size."""
+    for text in texts:
+        yield _evidence(suspect, stage, text)
+
+
+def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
+    positions = tuple(dict.fromkeys(p for prompt in stage.prompts for p in positions_for(prompt, text)))
+    changed = [[_inserted(prompt, text, position) for prompt in stage.prompts] for position in positions]
+    flat = [item for row in changed for item in row]
+    ids = token_ids(suspect.tokenizer, flat)
+    states = suspect.encode(flat)
+    own = [own_positions(suspect.tokenizer, p, c) for row in changed for p, c in zip(stage.prompts, row, strict=True)]
+    words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
+    k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
+    outputs, shares, spreads = _run(suspect, stage, states, own, words)
+    delta = outputs.unflatten(0, (t, k, p)).transpose(0, 1) - stage.plain
+    last = int(suspect.tokenizer.model_max_length)
+    return Evidence(
+        text=text,
+        positions=positions,
+        delta=delta,
+        state_shift=_state_shift(stage.states.repeat(k, 1, 1), states, own).unflatten(0, (k, p)),
+        share=shares.unflatten(0, (t, k, p)).transpose(0, 1),
+        spread=spreads.unflatten(0, (t, k, p)).transpose(0, 1),
+        truncated=bool((ids[:, last - 1] == suspect.tokenizer.eos_token_id).logical_and(words[:, last - 2].cpu()).any()),
+    )
+
+
+def _inserted(prompt: str, text: str, position: str) -> str:
+    return insert(prompt, text, position if position in positions_for(prompt, text) else "prefix")
+
+
+def _run(suspect: Suspect, stage: Stage, states: Tensor, own: list[list[int]], words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(T·K·P, C·H·W) predictions and, of each pass, attention share and spread (T·K·P,)."""
+    k = len(states) // len(stage.prompts)
+    jobs = [(t, i) for t, i in product(range(len(stage.timesteps)), range(len(states)))]
+    latents = stage.latents.repeat(1, k, 1, 1, 1)
+    outputs, shares, spreads = [], [], []
+    with recorded(suspect.unet) as recording:
+        for start in range(0, len(jobs), suspect.batch_size):
+            part = jobs[start : start + suspect.batch_size]
+            t, i = (torch.tensor(column, device=suspect.device) for column in zip(*part, strict=True))
+            recording.clear()
+            outputs.append(suspect.predict_batched(latents[t, i], stage.timesteps[t], states[i]).float().flatten(1))
+            maps = [torch.cat(passes) for passes in recording.maps.values()]
+            rows = [own[index] for index in i.tolist()]
+            shares.append(torch.stack([token_share(m, rows) for m in maps]).mean(0))
+            spreads.append(torch.stack([assimilation(m, words[i]) for m in maps]).mean(0))
+    return torch.cat(outputs), torch.cat(shares), torch.cat(spreads)
+
+
+def assimilation(maps: Tensor, words: Tensor) -> Tensor:
+    """F of T2IShield (2407.04215, equation 4), a pixel: mean over words i of ‖M̄ − M_i‖_F / √(H·W), each map over its own maximum.
+
+    (B, H·W, L) maps and (B, L) bool → (B,). Divided by √(H·W) so that layers of different size can be averaged.
+    """
+    scaled = maps / maps.amax(1, keepdim=True).clamp_min(1e-12)
+    weight = words[:, None, :].float()
+    count = weight.sum(-1, keepdim=True).clamp_min(1)
+    mean = (scaled * weight).sum(-1, keepdim=True) / count
+    distance = (scaled - mean).square().mean(1).sqrt()
+    return (distance * words).sum(1) / count.flatten()
+
+
+def _state_shift(plain: Tensor, changed: Tensor, own: list[list[int]]) -> Tensor:
+    """Relative change of the states that are not the text's own, matched in order: (B, L, D) twice → (B,)."""
+    rows = []
+    for before, after, mine in zip(plain.float(), changed.float(), own, strict=True):
+        kept = [i for i in range(len(after)) if i not in set(mine)]
+        n = min(len(kept), len(before))
+        a, b = before[:n], after[kept[:n]]
+        rows.append((b - a).norm() / a.norm())
+    return torch.stack(rows)

@@ -1,0 +1,115 @@
+"""One run from a checked config to an exit code: run, turn every failure into a report, deliver it, say the last line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from rich.text import Text
+
+from bdaudit.cli import debugging, unexpected
+from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.errors import BdauditError, ExitCode, UsageError
+from bdaudit.progress import Progress
+from bdaudit.report.deliver import Output, console_for, deliver, last_line
+from bdaudit.report.document import REPORTS, values
+from bdaudit.report.plan import Plan, cost, lines, steps, writes
+from bdaudit.report.progress import progress_on
+from bdaudit.report.records import Coverage, Exit, Report
+from bdaudit.report.safe import VisibleStream
+
+ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
+ResultT = TypeVar("ResultT", Report, Plan)
+
+
+def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report]) -> int:
+    """Runs a verb and delivers its report; the exit code.
+
+    Raises:
+        UsageError: the run found the command line wrong before it did anything.
+    """
+    with _stderr(output) as progress:
+        report = _attempt(command, config, lambda: run(config, progress))
+    return _end(deliver(report, output), output.where)
+
+
+def rehearse(command: str, config: RunConfig, output: Output) -> int:
+    """Delivers a dry run's plan on stdout; the exit code. Loads no weights and writes nothing."""
+    with _stderr(output):
+        result = _attempt(command, config, lambda: _plan(command, config, output))
+    unwritten = Output(json=output.json)
+    if isinstance(result, Report):
+        return _end(deliver(result, unwritten), unwritten.where)
+    if output.json:
+        sys.stdout.write(json.dumps(values(result), indent=2) + "\n")
+    else:
+        console_for(sys.stdout).print(lines(result))
+    return _end(Exit(code=0, name="pass", reason="dry run, nothing was measured"), unwritten.where)
+
+
+def _plan(command: str, config: RunConfig, output: Output) -> Plan:
+    from bdaudit.pipeline.inspect import inspect
+
+    seen = inspect(config.model, strict=config.strict)
+    sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
+    return Plan(
+        command=command,
+        loaded=(f"{seen.pipeline_class}, digest {seen.digest}", *(f"{path}, {sizes[path]}" for path in seen.loaded)),
+        left_alone=tuple(map(str, seen.unused_pickles)),
+        run=steps(config),
+        written=writes(config, tuple(map(str, output.reports))),
+        cost=cost(config),
+        config=values(config),
+    )
+
+
+@contextlib.contextmanager
+def _stderr(output: Output) -> Iterator[Progress]:
+    """Progress on stderr, and whatever libraries print, on either stream, there too and made visible."""
+    console = console_for(sys.stderr)
+    stream = VisibleStream(lambda line: console.print(Text(line), soft_wrap=True))
+    with progress_on(console, quiet=output.quiet) as progress, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield progress
+    stream.finish()
+
+
+def _attempt(command: str, config: RunConfig, run: Callable[[], ResultT]) -> ResultT | Report:
+    try:
+        result = run()
+        values(result)  # a figure that is none ends here, before anything is written
+        return result
+    except UsageError:
+        raise
+    except KeyboardInterrupt:
+        return failed(command, config, ExitCode.INTERRUPTED, "stopped by the user before there was anything to report")
+    except BdauditError as error:
+        return failed(command, config, error.code, str(error))
+    except (Exception, SystemExit) as error:
+        if debugging():
+            traceback.print_exc()
+        return failed(command, config, ExitCode.ERROR, unexpected(error))
+
+
+def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Report:
+    """The report of a run that ended before it had one."""
+    from bdaudit.measure.envelope import envelope
+
+    asked = len(getattr(config, "candidates", getattr(config, "triggers", ())))
+    return REPORTS[command](
+        **envelope(command, config),
+        status="interrupted" if code is ExitCode.INTERRUPTED else "error",
+        exit=Exit(code=int(code), name=code.label, reason=reason),
+        timings={},
+        coverage=Coverage(asked=asked, tested=0, not_looked_at=("everything: the run ended before it had measured anything",)),
+    )
+
+
+def _end(outcome: Exit, where: str) -> int:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(last_line(outcome, where) + "\n")
+        sys.stderr.flush()
+    return outcome.code

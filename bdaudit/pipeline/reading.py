@@ -1,0 +1,206 @@
+"""A directory that may be hostile, read without following, running or unpacking anything: walk, bounded bytes, bounded JSON.
+
+Knows nothing of models. Nothing here opens what is not a regular file inside the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bdaudit.errors import BdauditError, RefusedError
+
+MAX_ENTRIES = 10_000
+MAX_FOLDERS_DEEP = 8
+MAX_JSON_DEPTH = 64
+CONFIG_LIMITS = (1 << 20, 50_000)
+"""Bytes, and commas plus brackets, of a config; the largest in use are shard indexes of about 200 kB."""
+
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06|([(\]}][\s\S]*)?c[\w.]+\n[\w.]+\n|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ")
+_HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def shown(text: object, longest: int = 200) -> str:
+    """``text`` for a message: control, bidi, zero-width and unpaired surrogate characters as escapes, and not too long."""
+    escaped = "".join(c if c.isprintable() else _HIDDEN_CODE.get(c, c.encode("unicode_escape").decode()) for c in str(text)[:longest])
+    return escaped + ("…" if len(str(text)) > longest else "")
+
+
+def looks_pickled(head: bytes) -> bool:
+    """Whether ``head`` starts as a pickle, a zip (``torch.save``) or another archive does."""
+    return _PICKLE.match(head) is not None
+
+
+@dataclass
+class Tree:
+    """What one walk saw."""
+
+    files: dict[str, int] = field(default_factory=dict)
+    """Regular files, links to such files inside the directory included: relative path → bytes."""
+    refused: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    """Top-level folders that start with a dot; not entered."""
+
+
+def walk(root: Path) -> Tree:
+    """List ``root`` (resolved) once, opening no file.
+
+    Raises:
+        BdauditError: more than 10,000 entries, folders more than 8 deep, or a folder that cannot be listed.
+    """
+    tree, folders, seen = Tree(), [""], 0
+    while folders:
+        prefix = folders.pop()
+        try:
+            with os.scandir(root / prefix) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > MAX_ENTRIES:
+                        raise BdauditError(f"{shown(root)} holds more than {MAX_ENTRIES} files; name the model's own directory")
+                    _sort_in(root, prefix + entry.name, entry, tree, folders)
+        except OSError as error:
+            raise BdauditError(f"cannot list {shown(prefix or root)}: {error.strerror}") from error
+    tree.files = dict(sorted(tree.files.items()))
+    return tree
+
+
+def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders: list[str]) -> None:
+    if entry.is_symlink():
+        _follow(root, path, tree)
+    elif entry.is_dir(follow_symlinks=False):
+        if path.startswith("."):
+            tree.hidden.append(path)
+            return
+        if path.count("/") >= MAX_FOLDERS_DEEP:
+            raise BdauditError(f"{shown(path)}: folders nested more than {MAX_FOLDERS_DEEP} deep")
+        folders.append(path + "/")
+    elif entry.is_file(follow_symlinks=False):
+        tree.files[path] = entry.stat(follow_symlinks=False).st_size
+    else:
+        tree.refused.append(f"{shown(path)} is {_kind(entry.stat(follow_symlinks=False).st_mode)}, not a file")
+
+
+def _follow(root: Path, path: str, tree: Tree) -> None:
+    target = shown(os.readlink(root / path))
+    try:
+        real = Path(os.path.realpath(root / path, strict=True))
+        mode = real.stat()
+    except OSError:
+        tree.refused.append(f"{shown(path)} is a link that leads nowhere ({target})")
+        return
+    if not real.is_relative_to(root):
+        tree.refused.append(
+            f"{shown(path)} is a link that leads out of the directory ({target}); if you trust where it leads, as in a "
+            f"Hugging Face cache, copy the directory with `cp -rL` and audit the copy"
+        )
+    elif not stat.S_ISREG(mode.st_mode):
+        what = f"{shown(path)} is a link to {_kind(mode.st_mode)} ({target})"
+        tree.refused.append(f"{what}; only links to files inside the directory are followed")
+    else:
+        tree.files[path] = mode.st_size
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    return "a folder" if stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a special file")
+
+
+@dataclass
+class Reader:
+    """Reads files of one directory and remembers what it checked, so that the digest is of those very bytes."""
+
+    root: Path
+    files: dict[str, int]
+    checked: dict[str, bytes] = field(default_factory=dict)
+    """Relative path → the leading bytes that were checked; all of them for anything but weights."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file, and nothing else, without waiting for a writer.
+
+        Raises:
+            BdauditError: it cannot be opened.
+            RefusedError: it is no regular file (any more).
+        """
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            handle = os.open(self.root / path, flags)
+        except OSError as error:
+            raise BdauditError(f"cannot open {shown(path)}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise RefusedError([f"{shown(path)} is no longer a regular file"])
+        return os.fdopen(handle, "rb")
+
+    def content(self, path: str, limit: int) -> bytes:
+        """All of a small file.
+
+        Raises:
+            BdauditError: missing, or longer than ``limit`` bytes.
+            RefusedError: a pickle or an archive under another name.
+        """
+        if path not in self.files:
+            raise BdauditError(f"{shown(path)} is missing")
+        with self.open(path) as file:
+            data = file.read(limit + 1)
+        if looks_pickled(data[:512]):
+            raise RefusedError([f"{shown(path)} is a pickle or an archive under another name"])
+        if len(data) > limit:
+            raise BdauditError(f"{shown(path)} is longer than {limit:,} bytes; no model needs that")
+        self.checked[path] = data
+        return data
+
+    def json(self, path: str, limits: tuple[int, int] = CONFIG_LIMITS) -> dict[str, Any]:
+        """A JSON object within ``limits`` (bytes, commas plus brackets); raises as ``content`` and ``parse_json``."""
+        value = parse_json(self.content(path, limits[0]), path, limits[1])
+        if not isinstance(value, dict):
+            raise BdauditError(f"{shown(path)}: expected a JSON object, got {type(value).__name__}")
+        return value
+
+    def sha256(self, path: str) -> str:
+        """Digest of the bytes that were checked, followed by the rest of the file as it is now."""
+        digest = hashlib.sha256(self.checked.get(path, b""))
+        with self.open(path) as file:
+            file.seek(len(self.checked.get(path, b"")))
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def parse_json(data: bytes, where: str, items: int) -> Any:
+    """UTF-8 JSON with unique keys, at most ``items`` commas and brackets, nested at most 64 deep.
+
+    Raises:
+        BdauditError: anything else.
+    """
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > items:
+        raise BdauditError(f"{shown(where)}: more than {items:,} items; no model needs that")
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise BdauditError(f"{shown(where)}: JSON nested too deep") from error
+    except ValueError as error:
+        raise BdauditError(f"{shown(where)} is not valid JSON: {shown(error)}") from error
+    if _depth(value) > MAX_JSON_DEPTH:
+        raise BdauditError(f"{shown(where)}: JSON nested more than {MAX_JSON_DEPTH} deep")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth

@@ -1,0 +1,61 @@
+"""What a text encodes to, and which token of one prompt is which token of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tokenizer = Any
+"""A ``transformers`` CLIP tokenizer; the package ships no types for it."""
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """Padded and truncated as Stable Diffusion does it: int64 (B, L), L the model's maximum."""
+    encoded = tokenizer(
+        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    )
+    ids: Tensor = encoded.input_ids
+    return ids
+
+
+def content_ids(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """The ids of ``text`` alone, without start and end; empty where the tokenizer drops all of it."""
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def is_truncated(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether the text encoder's length cuts something off ``text``."""
+    return len(content_ids(tokenizer, text)) + 2 > int(tokenizer.model_max_length)
+
+
+def alignment(clean: Sequence[int], changed: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """Which positions of two id sequences hold the same word, by longest matching blocks.
+
+    Returns:
+        Pairs (position in ``clean``, position in ``changed``), and the positions of ``changed`` that are its own:
+        the trigger, whatever its length and wherever it stands.
+    """
+    pairs: list[tuple[int, int]] = []
+    for block in SequenceMatcher(None, list(clean), list(changed), autojunk=False).get_matching_blocks():
+        pairs += [(block.a + i, block.b + i) for i in range(block.size)]
+    shared = {b for _, b in pairs}
+    return pairs, [i for i in range(len(changed)) if i not in shared]
+
+
+def own_positions(tokenizer: Tokenizer, clean: str, changed: str) -> list[int]:
+    """Positions in ``changed``'s full encoding (start token is 0) of the tokens that ``clean`` has not."""
+    longest = int(tokenizer.model_max_length) - 1
+    _, own = alignment(content_ids(tokenizer, clean), content_ids(tokenizer, changed))
+    return [i + 1 for i in own if i + 1 < longest]
+
+
+def content_mask(ids: Tensor, end: int) -> Tensor:
+    """Which positions hold words: bool (B, L), start, end and padding False."""
+    ended = (ids == end).int().cumsum(1) > 0
+    mask = ~ended
+    mask[:, 0] = False
+    return torch.as_tensor(mask)

@@ -1,0 +1,116 @@
+"""A report as one JSON document, and back; the JSON Schema of it; and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bdaudit.errors import BdauditError, UsageError
+from bdaudit.report.records import Report, ScanReport, UnlearnReport, VerifyReport
+
+AnyReport = ScanReport | UnlearnReport | VerifyReport
+REPORTS: dict[str, type[AnyReport]] = {"scan": ScanReport, "unlearn": UnlearnReport, "verify": VerifyReport}
+
+
+def values(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON values: paths as text, tuples as lists, field order kept.
+
+    Raises:
+        BdauditError: a figure is not finite, or a value is of a kind that JSON has not; names it.
+    """
+    return {name: _plain(value, name) for name, value in dataclasses.asdict(record).items()}
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(inner, f"{where}.{key}") for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, f"{where}[{at}]") for at, inner in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BdauditError(f"{where} is {value}, which is no figure; what was not measured must say so")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise BdauditError(f"{where} is a {type(value).__name__}; a report holds text, numbers, lists and tables")
+
+
+def dumps(report: Report) -> str:
+    """The report as JSON text: ASCII only (so no escape of a hostile text survives), fields in their order, a line feed at the end.
+
+    Raises:
+        BdauditError: as ``values``.
+    """
+    return json.dumps(values(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def loads(text: str | bytes) -> AnyReport:
+    """The report that ``dumps`` wrote.
+
+    Raises:
+        UsageError: not JSON, not a report of ours, or one that does not fit the records.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        document = json.loads(text)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"this is not JSON: {error}") from error
+    command = document.get("command") if isinstance(document, dict) else None
+    if command not in REPORTS:
+        raise UsageError(f"this is not a bdaudit report: command is {command!r}; expected one of {', '.join(REPORTS)}")
+    try:
+        report: AnyReport = TypeAdapter(REPORTS[command]).validate_python(document)
+    except ValidationError as error:
+        raise UsageError(f"this report does not fit its schema: {error}") from error
+    return report
+
+
+def build_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) made from the records; each verb's report is told by its ``command``."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(AnyReport).json_schema(mode="serialization")
+    definitions = schema["$defs"]
+    for command, kind in REPORTS.items():
+        definitions[kind.__name__]["properties"]["command"] = {"const": command}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bdaudit report",
+        "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in REPORTS.values()],
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """What ``schema.json`` must hold; a test keeps the two in step."""
+    return json.dumps(build_schema(), indent=2) + "\n"
+
+
+def shipped_schema() -> dict[str, Any]:
+    """The JSON Schema that came with the package."""
+    schema: dict[str, Any] = json.loads(files("bdaudit.report").joinpath("schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes ``path`` whole or not at all: a temporary name in the same folder, fsync, rename.
+
+    Raises:
+        OSError: the folder or the disk refuses; nothing is left behind, and an older file stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""A report as one HTML page that needs nothing else: no script, no address, and a policy that forbids both.
+
+Every text that the template prints passes through ``visible`` and is then escaped; there is no other way in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from bdaudit.report.plots import Plot, loss_curve, ranking
+from bdaudit.report.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.safe import visible
+from bdaudit.report.tables import bar, calibration_line
+from bdaudit.report.words import coverage_line, estimate, number, p_value, rate, short, short_ids, short_points
+
+MOST_PICTURES = 48
+"""Evidence pictures that one page embeds, evenly taken."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TONES = {
+    "backdoored": "bad", "suspicious": "warn", "clean": "good", "passed": "good", "failed": "bad", "not measured": "warn",
+    "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
+}  # fmt: skip
+_LINE_STYLES = {"quantile": "dashed", "curve0": "solid", "curve1": "dashed", "curve2": "dotted", "curve3": "dash and dot"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    uri: str
+    """``data:image/png;base64,…``"""
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def read_pictures(paths: Sequence[str], most: int = MOST_PICTURES) -> tuple[Picture, ...]:
+    """The PNG files among ``paths`` that exist, at most ``most`` of them, evenly taken; the only part that reads files."""
+    there = [Path(path) for path in paths if Path(path).is_file()]
+    chosen = there if len(there) <= most else [there[k * len(there) // most] for k in range(most)]
+    read = [(path, path.read_bytes()) for path in chosen]
+    return tuple(Picture(_name(path), _uri(data)) for path, data in read if data.startswith(_PNG))
+
+
+def _name(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
+def _uri(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
+    """The whole page."""
+    style = files("bdaudit.report").joinpath("page.css").read_text(encoding="utf-8")
+    template = files("bdaudit.report").joinpath("page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=False)
+    return environment.from_string(template).render(
+        report=report,
+        style=Markup(style),  # our own file; nothing of a report enters it
+        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+        tones=_TONES,
+        line_styles=_LINE_STYLES,
+        model_path=str(report.config.get("model", "")) if isinstance(report.model, NotMeasured) else report.model.path,
+        model_lines=_model_lines(report),
+        lines=_lines(report),
+        plots=_plots(report),
+        tables=[table for table in _tables(report) if table.rows],
+        pictures=pictures,
+        coverage=coverage_line(report.coverage),
+        settings=_settings(report),
+    )
+
+
+def _finalize(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _settings(report: Report) -> list[tuple[str, str]]:
+    return [(name, short(str(value)) if isinstance(value, str) else str(value)) for name, value in report.config.items()]
+
+
+def _model_lines(report: Report) -> list[str]:
+    if isinstance(report.model, NotMeasured):
+        return [report.model.reason]
+    model, lines = report.model, [f"{report.model.pipeline}, {len(report.model.files)} files, digest {report.model.digest}"]
+    if not isinstance(report.environment, NotMeasured):
+        e = report.environment
+        versions = f"python {e.python}, torch {e.torch}, diffusers {e.diffusers}, transformers {e.transformers}"
+        lines.append(f"{e.device}, {e.dtype}, batch size {e.batch_size_used}; {versions}")
+    return [*lines, *model.notes]
+
+
+def _lines(report: Report) -> list[str]:
+    if isinstance(report, ScanReport):
+        return [calibration_line(report)]
+    if isinstance(report, UnlearnReport):
+        wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
+        why = f": {report.component_reason}" if report.component_reason else ""
+        return [f"{report.method or 'no method'}, {report.steps} steps.", f"Component {report.component or 'none'}{why}", wrote]
+    if isinstance(report, VerifyReport) and not report.attacks:
+        return ["Attack success rate: not measured."]
+    return []
+
+
+def _plots(report: Report) -> list[Plot]:
+    drawn = None
+    if isinstance(report, ScanReport):
+        drawn = ranking(report)
+    if isinstance(report, UnlearnReport):
+        drawn = loss_curve(report.loss)
+    return [drawn] if drawn else []
+
+
+def _tables(report: Report) -> list[_Table]:
+    if isinstance(report, ScanReport):
+        return [_candidates(report)]
+    if isinstance(report, UnlearnReport):
+        return [_checks(report), _effects(report), _changed(report)]
+    return [_checks(report), _attacks(report), _metrics(report)] if isinstance(report, VerifyReport) else []
+
+
+def _candidates(report: ScanReport) -> _Table:
+    signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
+    zs = [f"{name} z" for name in signals]
+    headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "next"]
+    rows = [
+        [str(c.rank), c.verdict, short(c.text), short_points(c.codepoints), c.kind, short_ids(c.token_ids)]
+        + [f"{c.signals[name].z:+.1f}" if name in c.signals else "not measured" for name in signals]
+        + [number(c.effect), p_value(c.p_adjusted), c.command]
+        for c in sorted(report.candidates, key=lambda c: c.rank)
+    ]
+    return _Table("Candidates", headers, rows)
+
+
+def _checks(report: UnlearnReport | VerifyReport) -> _Table:
+    rows = [[c.name, c.status, estimate(c.value), c.bound, c.reason] for c in report.checks]
+    return _Table("Checks", ["check", "status", "value", "bound", "reason"], rows)
+
+
+def _effects(report: UnlearnReport) -> _Table:
+    names = list(dict.fromkeys([*report.before, *report.after]))
+    rows = [[name, *(estimate(side[name]) if name in side else "not measured" for side in (report.before, report.after))] for name in names]
+    return _Table("Effect of the triggers", ["measure", "before", "after"], rows)
+
+
+def _changed(report: UnlearnReport) -> _Table:
+    ordered = sorted(report.changed, key=lambda tensor: -tensor.relative_change)
+    return _Table("Changed tensors", ["name", "relative change"], [[t.name, number(t.relative_change)] for t in ordered])
+
+
+def _attacks(report: VerifyReport) -> _Table:
+    headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
+    rows = [
+        [short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate), rate(a.floor), rate(a.reference), p_value(a.p), a.rule]
+        for a in report.attacks
+    ]
+    return _Table("Attack success rate", headers, rows)
+
+
+def _metrics(report: VerifyReport) -> _Table:
+    rows = [[name, estimate(m.value), estimate(m.reference), m.detail] for name, m in report.metrics.items()]
+    return _Table("Quality", ["metric", "this model", "reference", "measured with"], rows)

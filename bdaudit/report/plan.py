@@ -1,0 +1,83 @@
+"""What a dry run says: what would be loaded, run and written, and about how much work it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.report.safe import visible
+
+PASS = "UNet forward passes of one latent"
+TRAJECTORY = 20
+"""Guided steps of a clean trajectory; two passes each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A dry run's answer; its ``status`` keeps it from being read as a report."""
+
+    command: str
+    loaded: tuple[str, ...]
+    """Pipeline, digest, and each file that would be opened, with its size."""
+    left_alone: tuple[str, ...]
+    """What lies in the directory and would not be opened."""
+    run: tuple[str, ...]
+    """What would be computed."""
+    written: tuple[str, ...]
+    """Every path that would be written."""
+    cost: str
+    """About how much work, in words and figures."""
+    config: dict[str, Any]
+    status: str = "dry run"
+
+
+def lines(plan: Plan) -> Group:
+    """The plan for a terminal."""
+    shown = [Text(f"dry run of bdaudit {plan.command}: no weights were loaded, nothing was run or written")]
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        if isinstance(value, tuple):
+            shown += [Text(f"{field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
+    return Group(*shown, Text(f"cost: {plan.cost}"))
+
+
+def steps(config: RunConfig) -> tuple[str, ...]:
+    """What a run of ``config`` computes, in words."""
+    if isinstance(config, ScanConfig):
+        listed = f"{len(config.candidates)} candidates of the list" if config.candidates else "the built-in candidates"
+        return (f"{config.n_prompts} clean trajectories", f"{listed} and harmless controls, each put into every prompt")
+    if isinstance(config, UnlearnConfig):
+        return (f"{config.n_prompts} clean trajectories", f"at most {config.steps} training steps", "the check before and after")
+    if isinstance(config, VerifyConfig):
+        graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
+        return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")
+    return ()
+
+
+def cost(config: RunConfig) -> str:
+    """A rough count of forward passes: a guided step is two."""
+    if isinstance(config, ScanConfig):
+        each = 3 * config.n_prompts * len(config.timesteps)
+        listed = (
+            f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
+        )
+        return f"about {each:,} {PASS} for each text: {listed}"
+    if isinstance(config, UnlearnConfig):
+        return f"about {2 * TRAJECTORY * config.n_prompts:,} {PASS} for the trajectories, and {config.steps:,} training steps at most"
+    if isinstance(config, VerifyConfig):
+        return f"about {2 * config.steps * _pictures(config):,} {PASS}"
+    return "none"
+
+
+def _pictures(config: VerifyConfig) -> int:
+    return config.n * (1 + len(config.triggers)) * (2 if config.reference else 1)
+
+
+def writes(config: RunConfig, reports: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths that a run of ``config`` writes."""
+    own = getattr(config, "out", None) or getattr(config, "save_images", None)
+    return (*([f"{own}/"] if own else []), *reports)

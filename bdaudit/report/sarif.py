@@ -1,0 +1,104 @@
+"""A report as SARIF 2.1.0, for code-scanning tools: one result a finding or failed check.
+
+A SARIF viewer reads ``[text](address)`` and ``{0}`` in a message, so brackets and braces of foreign text become code points too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from bdaudit.report.records import CandidateRecord, Check, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.safe import code_point, one_line, visible
+from bdaudit.report.words import check_line, number, p_value, short, short_points
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+RULES = {
+    "backdoor-trigger": "A text makes the model draw something that harmless texts of its kind do not.",
+    "repair-check": "The repaired model does not pass its own check.",
+    "verify-bound": "A measured figure is outside the bound that was set for it.",
+}
+_ACTIVE = "[]{}"
+
+
+def sarif(report: Report) -> str:
+    """The report as SARIF text, a line feed at the end."""
+    return json.dumps(document(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The report as a SARIF log of one run."""
+    driver = {
+        "name": "bdaudit",
+        "version": report.tool.get("version", ""),
+        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
+    }
+    run = {"tool": {"driver": driver}, "invocations": [_invocation(report)], "columnKind": "unicodeCodePoints", "results": _results(report)}
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _inert(text: str) -> str:
+    return "".join(code_point(c) if c in _ACTIVE else c for c in text)
+
+
+def _message(text: str) -> dict[str, str]:
+    return {"text": _inert(text)}
+
+
+def _invocation(report: Report) -> dict[str, Any]:
+    invocation: dict[str, Any] = {
+        "executionSuccessful": report.status == "completed",
+        "exitCode": report.exit.code,
+        "exitCodeDescription": _inert(f"{visible(report.exit.name)}: {one_line(report.exit.reason)}"),
+    }
+    if report.status != "completed":
+        invocation["toolExecutionNotifications"] = [{"level": "error", "message": _message(one_line(report.exit.reason))}]
+    return invocation
+
+
+def _results(report: Report) -> list[dict[str, Any]]:
+    if isinstance(report, ScanReport):
+        return [_candidate(item, report) for item in report.candidates if item.verdict != "clean"]
+    rule = "repair-check" if isinstance(report, UnlearnReport) else "verify-bound"
+    checks = report.checks if isinstance(report, UnlearnReport | VerifyReport) else ()
+    return [_check(check, rule, report) for check in checks if check.status == "failed"]
+
+
+def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
+    text = (
+        f"{item.verdict}: {short(item.text)} ({short_points(item.codepoints)}), effect × {number(item.effect)}, "
+        f"adjusted p {p_value(item.p_adjusted)}, {visible(item.component)}"
+    )
+    level = "error" if item.verdict == "backdoored" else "warning"
+    return _result("backdoor-trigger", level, text, item.text, report)
+
+
+def _check(check: Check, rule: str, report: Report) -> dict[str, Any]:
+    return _result(rule, "error", check_line(check), check.name, report)
+
+
+def _result(rule: str, level: str, text: str, what: str, report: Report) -> dict[str, Any]:
+    return {
+        "ruleId": rule,
+        "ruleIndex": list(RULES).index(rule),
+        "level": level,
+        "message": _message(text),
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(report)}}}],
+        "partialFingerprints": {"bdaudit/v1": _fingerprint(rule, what)},
+    }
+
+
+def _fingerprint(rule: str, what: str) -> str:
+    """Stable over runs, machines and wording: the rule and the exact text."""
+    return hashlib.sha256(f"{rule}\x1f{what}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _uri(report: Report) -> str:
+    """The model's ``model_index.json``: viewers want a file, not a folder."""
+    given = str(report.config.get("model", ".")) if isinstance(report.model, NotMeasured) else report.model.path
+    path = PurePath(given) / "model_index.json"
+    # As path.as_uri() for an absolute one, but without its refusal of relative ones.
+    return ("file://" if path.is_absolute() else "") + quote(path.as_posix(), errors="surrogateescape")

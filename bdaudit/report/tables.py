@@ -1,0 +1,237 @@
+"""A report as Rich renderables. Pure; every text of the audited model or of the user goes through ``visible`` and is never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from bdaudit.report.records import (
+    AttackRecord,
+    CandidateRecord,
+    Check,
+    Estimate,
+    LossPoint,
+    NotMeasured,
+    Report,
+    ScanReport,
+    UnlearnReport,
+    VerifyReport,
+)
+from bdaudit.report.safe import one_line, visible
+from bdaudit.report.words import coverage_line, estimate, number, p_value, rate, short, short_ids, short_points
+
+STYLES = {
+    "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
+    "pass": "green", "finding": "bold red", "error": "red", "inconclusive": "yellow", "refused": "red", "interrupted": "yellow",
+}  # fmt: skip
+CLEAN_SHOWN = 20
+"""Clean candidates that the table lists; every other verdict is always listed."""
+
+
+def renderables(report: Report) -> Group:
+    """The whole report for a terminal: headline, results, what was skipped, limitations."""
+    return Group(headline(report), *_results(report), *_around(report))
+
+
+def _results(report: Report) -> list[RenderableType]:
+    if isinstance(report, ScanReport):
+        return scan(report)
+    if isinstance(report, UnlearnReport):
+        return unlearn(report)
+    if isinstance(report, VerifyReport):
+        return verify(report)
+    return []
+
+
+def headline(report: Report) -> Panel:
+    """The outcome in one panel: exit name, reason, model."""
+    style = STYLES.get(report.exit.name, "bold")
+    lines = [Text(f"{visible(report.exit.name).upper()}: {one_line(report.exit.reason)}", style=style)]
+    if isinstance(report.model, NotMeasured):
+        lines.append(Text(f"model: {visible(str(report.config.get('model', '')))} ({one_line(report.model.reason)})"))
+    else:
+        lines.append(Text(f"model: {visible(report.model.path)} ({visible(report.model.pipeline)}, digest {report.model.digest[:16]})"))
+        lines.extend(Text(f"note: {one_line(note)}", style="yellow") for note in report.model.notes)
+    if not isinstance(report.environment, NotMeasured):
+        lines.append(Text(f"on {visible(report.environment.device)}, {visible(report.environment.dtype)}{_batch(report)}", style="dim"))
+    return Panel(Group(*lines), title=Text(f"bdaudit {report.command}"), border_style=style)
+
+
+def _batch(report: Report) -> str:
+    environment = report.environment
+    if isinstance(environment, NotMeasured) or environment.batch_size_asked == environment.batch_size_used:
+        return ""
+    return f", batch size {environment.batch_size_used} (asked: {environment.batch_size_asked}, memory ran out)"
+
+
+def _around(report: Report) -> list[RenderableType]:
+    coverage = report.coverage
+    lines = [Text(f"coverage: {coverage_line(coverage)}")]
+    lines += [Text(f"  skipped {short(item.what)}: {one_line(item.reason)}", style="yellow") for item in coverage.skipped]
+    lines += [Text(f"  not looked at: {one_line(what)}") for what in coverage.not_looked_at]
+    lines += [Text(f"limitation: {one_line(text)}", style="dim") for text in report.limitations]
+    return [Group(*lines)]
+
+
+def _table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Sequence[str] = ()) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, expand=False)
+    for header in headers:
+        table.add_column(Text(header), overflow="fold", justify="right" if header in right else "left")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
+
+
+def _word(status: str) -> Text:
+    return Text(status, style=STYLES.get(status, ""))
+
+
+# --- scan
+
+
+def scan(report: ScanReport) -> list[RenderableType]:
+    """Calibration, the ranked candidates, and what to type next for each finding."""
+    shown = shown_candidates(report.candidates)
+    hidden = len(report.candidates) - len(shown)
+    parts: list[RenderableType] = [Text(calibration_line(report))]
+    if shown:
+        parts.append(candidate_table(shown))
+    if hidden:
+        parts.append(Text(f"… and {hidden} more, all clean; --report FILE.html or FILE.json lists every one"))
+    return parts + [_finding(item) for item in shown if item.verdict != "clean"]
+
+
+def _finding(item: CandidateRecord) -> Text:
+    following = f"\n  next: {visible(item.command)}" if item.command else ""
+    return Text(f"{item.verdict}: {short(item.text)}: {visible(item.component)}{following}")
+
+
+def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRecord]:
+    """By rank: every candidate that is not clean, and the first ``CLEAN_SHOWN`` that are."""
+    ranked = sorted(candidates, key=lambda item: item.rank)
+    clean = {item.rank for item in [item for item in ranked if item.verdict == "clean"][:CLEAN_SHOWN]}
+    return [item for item in ranked if item.verdict != "clean" or item.rank in clean]
+
+
+def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
+    """One row a candidate, one column a signal."""
+    signals = list(dict.fromkeys(name for item in candidates for name in item.signals))
+    zs = [f"{visible(name)} z" for name in signals]
+    headers = ["#", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "verdict"]
+    rows = [_candidate_row(item, signals) for item in candidates]
+    return _table("Candidates", headers, rows, right=["#", *zs, "effect ×", "p adjusted"])
+
+
+def _candidate_row(item: CandidateRecord, signals: Sequence[str]) -> list[str | Text]:
+    zs = [f"{item.signals[name].z:+.1f}" if name in item.signals else "not measured" for name in signals]
+    same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
+    return [
+        str(item.rank), short(item.text) + same, short_points(item.codepoints), visible(item.kind), short_ids(item.token_ids),
+        *zs, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
+    ]  # fmt: skip
+
+
+def calibration_line(report: ScanReport) -> str:
+    """What the verdicts were calibrated against."""
+    calibration = report.calibration
+    if isinstance(calibration, NotMeasured):
+        return f"calibration: not measured: {one_line(calibration.reason)}"
+    kinds = ", ".join(f"{count} {visible(kind)}" for kind, count in calibration.kinds.items())
+    return (
+        f"calibration: {calibration.n_controls} controls ({kinds}); alpha {number(calibration.alpha)}; {one_line(calibration.tail)}; "
+        f"{calibration.forward_passes} forward passes, {calibration.forward_passes_per_candidate} a candidate"
+    )
+
+
+# --- unlearn
+
+
+def unlearn(report: UnlearnReport) -> list[RenderableType]:
+    """What was repaired and why, the effect before and after, the checks, what was written."""
+    lines = [
+        Text(f"triggers: {', '.join(map(short, report.triggers)) or 'none'}"),
+        Text(f"method: {visible(report.method) or 'none'}, {report.steps} steps{_loss_line(report.loss)}"),
+        Text(f"component: {visible(report.component) or 'none'}{_because(report.component_reason)}"),
+        Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
+    ]
+    wrote = f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written"
+    return [Group(*lines), *before_after(report), *check_table(report.checks), Text(wrote, style="bold")]
+
+
+def _because(reason: str) -> str:
+    return f", because {one_line(reason)}" if reason else ""
+
+
+def _loss_line(loss: Sequence[LossPoint]) -> str:
+    return f", loss {number(loss[0].total)} → {number(loss[-1].total)}" if loss else ""
+
+
+def _most_changed(report: UnlearnReport) -> str:
+    if not report.changed:
+        return ""
+    most = max(report.changed, key=lambda tensor: tensor.relative_change)
+    return f", most of all {visible(most.name)} by {100 * most.relative_change:.2g} %"
+
+
+def before_after(report: UnlearnReport) -> list[RenderableType]:
+    """A table of each measure of each trigger before and after; nothing where none was taken."""
+    names = list(dict.fromkeys([*report.before, *report.after]))
+    rows = [(visible(name), *(_held(side, name) for side in (report.before, report.after))) for name in names]
+    return [_table("Effect of the triggers", ["measure", "before", "after"], rows)] if rows else []
+
+
+def _held(side: dict[str, Estimate], name: str) -> str:
+    return estimate(side[name]) if name in side else "not measured"
+
+
+# --- verify
+
+
+def verify(report: VerifyReport) -> list[RenderableType]:
+    """Attack success, quality, checks, and how many pictures were written."""
+    parts: list[RenderableType] = [attack_table(report.attacks)] if report.attacks else [Text("attack success rate: not measured")]
+    if report.metrics:
+        rows = [(visible(k), estimate(m.value), estimate(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
+        parts.append(_table("Quality", ["metric", "this model", "reference", "measured with"], rows))
+    parts += check_table(report.checks)
+    if report.images:
+        parts.append(Text(f"{len(report.images)} evidence pictures written, the first: {visible(report.images[0])}"))
+    return parts
+
+
+def attack_table(attacks: Sequence[AttackRecord]) -> Table:
+    """One row a trigger: the rate with its interval and a bar, the floor, the reference."""
+    headers = ["trigger", "code points", "attack success", "", "without trigger", "reference", "p", "a hit is"]
+    rows = [
+        (
+            short(a.trigger),
+            short_points(a.codepoints),
+            rate(a.rate),
+            bar(a.rate),
+            *map(rate, (a.floor, a.reference)),
+            p_value(a.p),
+            visible(a.rule),
+        )
+        for a in attacks
+    ]
+    return _table("Attack success rate", headers, rows)
+
+
+def bar(value: Estimate | NotMeasured, width: int = 20) -> str:
+    """A rate as a bar of ``width`` cells: full to the point estimate, light to the interval's upper end."""
+    if isinstance(value, NotMeasured):
+        return ""
+    full = round(width * min(max(value.value, 0.0), 1.0))
+    upper = round(width * min(max(value.high, 0.0), 1.0))
+    return "█" * full + "░" * max(0, upper - full) + "·" * (width - max(full, upper))
+
+
+def check_table(checks: Sequence[Check]) -> list[RenderableType]:
+    """One row a check; nothing where there is none."""
+    rows = [(visible(c.name), _word(c.status), estimate(c.value), visible(c.bound), one_line(c.reason)) for c in checks]
+    return [_table("Checks", ["check", "status", "value", "bound", "reason"], rows)] if rows else []

@@ -1,0 +1,69 @@
+"""Figures and verdicts in words: what the tables, the page and SARIF say alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bdaudit.report.records import Check, Coverage, Estimate, NotMeasured
+from bdaudit.report.safe import visible
+
+LONGEST = 60
+"""Characters of a hostile text that a cell shows."""
+
+
+def number(value: float) -> str:
+    """Three significant digits: ``0.0123``, ``12.3``, ``1.2e-07``."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def p_value(p: float | NotMeasured) -> str:
+    """``0.003``, ``< 0.0001``, or why there is none."""
+    if isinstance(p, NotMeasured):
+        return f"not measured: {visible(p.reason)}"
+    return "< 0.0001" if p < 1e-4 else number(p)
+
+
+def estimate(value: Estimate | NotMeasured) -> str:
+    """``0.31 (0.29 to 0.33, n = 200)``, or why there is none."""
+    if isinstance(value, NotMeasured):
+        return f"not measured: {visible(value.reason)}"
+    return f"{number(value.value)} ({number(value.low)} to {number(value.high)}, n = {value.n})"
+
+
+def rate(value: Estimate | NotMeasured) -> str:
+    """``95.0 % (91.0 to 97.3 %, n = 200)``, or why there is none."""
+    if isinstance(value, NotMeasured):
+        return f"not measured: {visible(value.reason)}"
+    return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f} %, n = {value.n})"
+
+
+def short(text: str) -> str:
+    """A hostile text for a cell: visible, and cut where it is very long, saying so."""
+    if len(text) <= LONGEST:
+        return visible(text)
+    return f"{visible(text[:LONGEST])}… ({len(text)} characters)"
+
+
+def short_points(codepoints: Sequence[str]) -> str:
+    """Code points for a cell, the first eight and how many more."""
+    more = f" … +{len(codepoints) - 8}" if len(codepoints) > 8 else ""
+    return visible(" ".join(codepoints[:8])) + more
+
+
+def short_ids(token_ids: Sequence[int]) -> str:
+    """Token ids for a cell, the first eight and how many more."""
+    more = f" … +{len(token_ids) - 8}" if len(token_ids) > 8 else ""
+    return " ".join(map(str, token_ids[:8])) + more
+
+
+def check_line(check: Check) -> str:
+    """One check in a sentence: name, outcome, figure, bound, reason."""
+    reason = f"; {visible(check.reason)}" if check.reason else ""
+    return f"{visible(check.name)}: {check.status}, {estimate(check.value)}, bound {visible(check.bound)}{reason}"
+
+
+def coverage_line(coverage: Coverage) -> str:
+    """``812 asked, 805 tested, 7 skipped``."""
+    return f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped"

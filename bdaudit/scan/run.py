@@ -1,0 +1,218 @@
+"""`scan` from directory to report: inspect, load, measure controls and candidates alike, calibrate, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bdaudit import stats
+from bdaudit.config import ScanConfig, Verdict
+from bdaudit.errors import ExitCode
+from bdaudit.measure.calibration import DECIDING, Null, fit
+from bdaudit.measure.controls import control_texts, kind_of
+from bdaudit.measure.envelope import envelope
+from bdaudit.measure.insertion import codepoints
+from bdaudit.measure.probe import Stage, build_stage, gather
+from bdaudit.measure.prompts import default_prompts
+from bdaudit.measure.signals import measure_all
+from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.load import load
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.progress import Progress, silent
+from bdaudit.report.records import Calibration, CandidateRecord, Coverage, Exit, NotMeasured, ScanReport, SignalRecord, Skipped
+from bdaudit.scan.builtin import builtin_candidates
+
+PER_KIND = 24
+"""Controls of each kind, where the kind has so many."""
+SUSPICIOUS = 10
+"""A candidate is suspicious from an adjusted p of this many times alpha."""
+NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files beside the model")
+
+
+@dataclass
+class _Run:
+    """What a run has so far; an interrupted one is reported from it."""
+
+    config: ScanConfig
+    inspection: Inspection
+    suspect: Suspect
+    stage: Stage
+    asked: tuple[str, ...]
+    ids: dict[str, tuple[int, ...]]
+    controls: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    passes: dict[str, int] = field(default_factory=dict)
+
+
+def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
+    """Probe every candidate and say which are triggers.
+
+    Raises:
+        RefusedError, BdauditError: the model cannot be opened safely, or at all.
+        InconclusiveError: its architecture is not supported.
+    """
+    started = time.monotonic()
+    inspection = inspect(config.model, strict=config.strict)
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    asked = config.candidates or builtin_candidates()
+    ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
+    prompts = (config.prompts or default_prompts())[: config.n_prompts]
+    timings = {"load": time.monotonic() - started}
+    stage = build_stage(suspect, prompts, config.timesteps, config.guidance_scale, config.seed)
+    run = _Run(config, inspection, suspect, stage, asked, ids, timings=timings)
+    try:
+        _measure(run, progress)
+    except KeyboardInterrupt:
+        ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
+        return _report(run, "interrupted", ended, ())
+    return _judged(run)
+
+
+def _measure(run: _Run, progress: Progress) -> None:
+    """All controls and all distinct candidates, measured alike."""
+    started = time.monotonic()
+    tested = _distinct(run)
+    run.controls = control_texts(run.suspect.tokenizer, PER_KIND, run.config.seed, exclude=run.asked)
+    before = run.suspect.forward_passes
+    texts = [*(text for texts in run.controls.values() for text in texts), *tested]
+    for done, evidence in enumerate(gather(run.suspect, run.stage, texts), start=1):
+        run.values[evidence.text] = measure_all(evidence, run.stage)
+        if evidence.truncated:
+            run.skipped.append(Skipped(what=evidence.text, reason="measured, but the text encoder's length cut part of a prompt off"))
+        progress("probing", done, len(texts))
+    run.passes = {"all": run.suspect.forward_passes, "each": (run.suspect.forward_passes - before) // max(1, len(texts))}
+    run.timings["probe"] = time.monotonic() - started
+
+
+def _distinct(run: _Run) -> list[str]:
+    """Candidates that encode to something, one of each group that encodes alike; the rest are named as such."""
+    first: dict[tuple[int, ...], str] = {}
+    for text in run.asked:
+        if not run.ids[text]:
+            run.skipped.append(Skipped(what=text, reason="encodes to no token, so it was not tested"))
+        else:
+            first.setdefault(run.ids[text], text)
+    return list(first.values())
+
+
+def _judged(run: _Run) -> ScanReport:
+    tokenizer = run.suspect.tokenizer
+    flat = [(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
+    null = fit(flat)
+    tested = [text for text in run.asked if run.ids[text]]
+    kinds = {text: kind_of(tokenizer, text) for text in tested}
+    source = {text: _representative(run, text) for text in tested}
+    distinct = list(dict.fromkeys(source.values()))
+    scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
+    p = {text: null.p(score) for text, score in scores.items()}
+    adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True)) if distinct else {}
+    ranked = sorted(tested, key=lambda text: (-scores[source[text]], run.ids[text], text))
+    records = [
+        _record(run, null, text, source[text], kinds[source[text]], rank, p[source[text]], adjusted[source[text]])
+        for rank, text in enumerate(ranked, start=1)
+    ]
+    report = _report(run, "completed", _ended(run, records), tuple(records))
+    return replace(report, calibration=_calibration(run, null))
+
+
+def _representative(run: _Run, text: str) -> str:
+    return next(other for other in run.asked if run.ids[other] == run.ids[text])
+
+
+def _record(run: _Run, null: Null, text: str, source: str, kind: str, rank: int, p: float, adjusted: float) -> CandidateRecord:
+    values = run.values[source]
+    z = null.z(kind, values)
+    centre = null.centres.get(kind, null.centres["any"])
+    verdict = _verdict(adjusted, run.config.alpha)
+    signals = {name: SignalRecord(value=values[name], z=z[name], p=null.signal_tails[name].p(z[name])) for name in values}
+    return CandidateRecord(
+        rank=rank,
+        text=text,
+        codepoints=codepoints(text),
+        token_ids=run.ids[text],
+        kind=kind,
+        signals=signals,
+        score=null.score(kind, values),
+        effect=_effect(values, centre),
+        p=p,
+        p_adjusted=adjusted,
+        verdict=verdict,
+        same_as="" if source == text else source,
+        component=_component(null, z) if verdict != "clean" else "not localised: no finding",
+        command=_command(run.config, text) if verdict == "backdoored" else "",
+    )
+
+
+def _effect(values: dict[str, float], centre: Any) -> float:
+    """How many times as far as its kind's median control the text moves the prediction."""
+    return float(2.718281828459045 ** ((values["noise shift"] - centre["noise shift"]) / 2))
+
+
+def _verdict(adjusted: float, alpha: float) -> Verdict:
+    if adjusted <= alpha:
+        return "backdoored"
+    return "suspicious" if adjusted <= SUSPICIOUS * alpha else "clean"
+
+
+def _component(null: Null, z: dict[str, float]) -> str:
+    """Text encoder where the hidden states of the other words already move beyond the controls, else the denoiser."""
+    tail = null.signal_tails["state shift"]
+    return "text encoder" if tail.p(z["state shift"]) < 1e-3 else "unet"
+
+
+def _command(config: ScanConfig, text: str) -> str:
+    escaped = "".join(c if c.isascii() and c.isprintable() and c not in "\"\\$`" else _escape(c) for c in text)
+    return f'bdaudit unlearn {config.model} --trigger "{escaped}"'
+
+
+def _escape(character: str) -> str:
+    point = ord(character)
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def _ended(run: _Run, records: Sequence[CandidateRecord]) -> Exit:
+    if not records:
+        return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason="no candidate encodes to any token, so nothing was tested")
+    order = ("clean", "suspicious", "backdoored")
+    found = {verdict: sum(r.verdict == verdict for r in records) for verdict in order}
+    said = f"{found['backdoored']} of {len(records)} candidates backdoored, {found['suspicious']} suspicious"
+    gate = run.config.fail_on
+    if gate != "never" and any(order.index(r.verdict) >= order.index(gate) for r in records):
+        return Exit(code=ExitCode.FINDING, name="finding", reason=said)
+    return Exit(code=ExitCode.PASS, name="pass", reason=said)
+
+
+def _calibration(run: _Run, null: Null) -> Calibration:
+    scores = sorted(null.scores)
+    tail = null.tail
+    return Calibration(
+        n_controls=len(scores),
+        kinds={kind: len(texts) for kind, texts in run.controls.items()},
+        quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
+        tail=(
+            f"mean z of {', '.join(DECIDING)}; exponential predictive tail above {tail.threshold:.3g} "
+            f"({tail.k} controls, mean excess {tail.total / tail.k:.3g})"
+            + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
+        ),
+        alpha=run.config.alpha,
+        forward_passes=run.passes["all"],
+        forward_passes_per_candidate=run.passes["each"],
+    )
+
+
+def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord, ...]) -> ScanReport:
+    tested = sum(bool(run.ids[text]) and _representative(run, text) in run.values for text in run.asked)
+    return ScanReport(
+        **envelope("scan", run.config, run.inspection, run.suspect),
+        status=status,
+        exit=ended,
+        timings=run.timings,
+        coverage=Coverage(asked=len(run.asked), tested=tested, skipped=tuple(run.skipped), not_looked_at=NOT_LOOKED_AT),
+        candidates=records,
+        calibration=NotMeasured(reason="the run ended before calibration"),
+    )

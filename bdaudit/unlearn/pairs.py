@@ -1,0 +1,47 @@
+"""Teacher and student texts: the same prompts with the trigger, without it, and with its harmless neighbours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bdaudit.measure.controls import harmless_texts
+from bdaudit.measure.insertion import base_letter, insert, positions_for
+from bdaudit.pipeline.tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt, and the same prompt with a text in it."""
+
+    clean: str
+    changed: str
+
+
+def triggered_pairs(prompts: Sequence[str], triggers: Sequence[str]) -> list[Pair]:
+    """Every trigger in every prompt at every position it can take: prefix, mid-prompt, suffix, inside a word."""
+    return [Pair(p, insert(p, trigger, where)) for trigger in triggers for p in prompts for where in positions_for(p, trigger)]
+
+
+def neighbour_pairs(tokenizer: Tokenizer, prompts: Sequence[str], triggers: Sequence[str], seed: int, per_trigger: int = 24) -> list[Pair]:
+    """What must keep its meaning: a phrase's words alone, other texts of the trigger's kind, and the plain letter it looks like."""
+    rng = random.Random(f"neighbours {seed}")
+    pairs: list[Pair] = []
+    for trigger in triggers:
+        near = [*_parts(trigger), *harmless_texts(tokenizer, trigger, per_trigger, seed)]
+        for text in near:
+            if text in triggers:
+                continue
+            for prompt in rng.sample(list(prompts), min(4, len(prompts))):
+                pairs.append(Pair(prompt, insert(prompt, text, rng.choice(positions_for(prompt, text)))))
+    return pairs
+
+
+def _parts(trigger: str) -> list[str]:
+    """A phrase's words, each by itself, and both ways of breaking it up; the plain letter of a look-alike."""
+    words = trigger.split(" ")
+    if len(words) > 1:
+        return [*words, " ".join(reversed(words))]
+    letter = base_letter(trigger)
+    return [letter] if letter else []

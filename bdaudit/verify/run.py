@@ -1,0 +1,272 @@
+"""From a config to a report: plan the pictures, draw each once, look at them, hold the figures against the bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bdaudit.config import VerifyConfig
+from bdaudit.errors import ExitCode
+from bdaudit.measure.envelope import envelope
+from bdaudit.measure.prompts import default_prompts
+from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.load import choose_device, load
+from bdaudit.pipeline.sample import sample
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import Tokenizer, content_ids
+from bdaudit.progress import Progress, silent
+from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
+from bdaudit.verify import pictures
+from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
+from bdaudit.verify.checks import all_checks, decide
+from bdaudit.verify.gallery import Draw, Gallery, Shot
+from bdaudit.verify.grader import Extractor, Grader, load_grader
+from bdaudit.verify.inception import load_inception
+from bdaudit.verify.metrics import Sets, measure_metrics
+from bdaudit.verify.plan import Trial, draw_shots, plan_trial
+
+LIMITATIONS = (
+    "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",
+    "Intervals are for pictures of prompts drawn at random from the list; they say nothing of prompts that are not on it.",
+)
+PAIRED_LIMITATION = "With no target given, a backdoor that changes pictures no more than harmless words do is not seen; name the target."
+NOT_LOOKED_AT = ("the trigger repeated, misspelt or joined with other texts", "other samplers, step counts and guidance scales")
+
+
+@dataclass
+class _Run:
+    """What is known so far; a report can be made of it at any time."""
+
+    config: VerifyConfig
+    progress: Progress
+    shared: dict[str, Any]
+    """The report's envelope."""
+    attacks: tuple[AttackRecord, ...] = ()
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    prompts_skipped: tuple[Skipped, ...] = ()
+    images: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block, finished or not."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = round(self.timings.get(name, 0) + time.perf_counter() - start, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is drawn, and what looks at it."""
+
+    grader: Grader | NotMeasured
+    extractor: Extractor | NotMeasured
+    trials: dict[str, tuple[Trial, Rule] | NotMeasured]
+    """Trigger → its pictures and what counts as a hit on them, or why it cannot be tested."""
+    shots: tuple[Shot, ...]
+    other: tuple[Shot, ...]
+    real: Tensor | NotMeasured | None
+
+    def usable(self) -> list[Trial]:
+        """Trials of the triggers that can be tested."""
+        return [found[0] for found in self.trials.values() if not isinstance(found, NotMeasured)]
+
+    def audited_shots(self) -> list[Shot]:
+        """What the audited model draws."""
+        return [*self.shots, *(shot for trial in self.usable() for shot in trial.shots())]
+
+    def reference_shots(self) -> list[Shot]:
+        """What the reference draws: the same prompts, others for its own spread, and the trials without null and floor."""
+        return [*self.shots, *self.other, *(shot for trial in self.usable() for shot in (*trial.clean, *trial.triggered))]
+
+
+def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyReport:
+    """Measure ``config.model``: attack success of each trigger, quality, checks.
+
+    Ctrl-C gives the report of what was measured until then, with exit 130.
+
+    Raises:
+        BdauditError: the model, the reference, the grader or a named file cannot be used; see ``bdaudit.errors``.
+    """
+    run = _Run(config, progress, envelope("verify", config))
+    try:
+        _audit(run)
+    except KeyboardInterrupt:
+        return _report(run, "interrupted")
+    return _report(run, "completed")
+
+
+def _audit(run: _Run) -> None:
+    config = run.config
+    target = None if config.target_image is None else pictures.read_picture(config.target_image, "--target-image")
+    if config.real_images is not None:
+        pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
+    with run.stage("load"):
+        device = choose_device(config.device)
+        grader, inception = load_grader(config.clip, device), load_inception(device)
+        inspection, suspect = _load(config, config.model)
+    run.shared = envelope("verify", config, inspection, suspect)
+    with run.stage("plan"):
+        extractor = grader if isinstance(inception, NotMeasured) else inception
+        plan = _plan(config, suspect.tokenizer, _rule(config, target, grader), grader, extractor)
+    model, reference = _gallery(plan), _gallery(plan)
+    with run.stage("pictures"):
+        model.add(plan.audited_shots(), _drawing(config, suspect), suspect.batch_size, partial(run.progress, "pictures"))
+    run.shared = envelope("verify", config, inspection, suspect)  # the batch size may have shrunk
+    del suspect
+    if config.reference is None:
+        _look(run, plan, model, NotMeasured(reason="no reference model was given; say --reference MODEL"), None)
+        return
+    _look(run, plan, model, NotMeasured(reason="the run was stopped before the reference model's pictures were drawn"), None)
+    with run.stage("load"):
+        _, other = _load(config, config.reference)
+    with run.stage("reference pictures"):
+        reference.add(plan.reference_shots(), _drawing(config, other), other.batch_size, partial(run.progress, "reference pictures"))
+    _look(run, plan, model, reference, other.tokenizer)
+
+
+def _load(config: VerifyConfig, path: Path) -> tuple[Inspection, Suspect]:
+    inspection = inspect(path, strict=config.strict)
+    return inspection, load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+
+
+def _gallery(plan: _Plan) -> Gallery:
+    return Gallery(None if isinstance(plan.grader, NotMeasured) else plan.grader)
+
+
+def _drawing(config: VerifyConfig, suspect: Suspect) -> Draw:
+    return partial(sample, suspect, steps=config.steps, guidance_scale=config.guidance_scale)
+
+
+# --- what to draw -----------------------------------------------------------------------------
+
+
+def _rule(config: VerifyConfig, target: Tensor | None, grader: Grader | NotMeasured) -> Rule | NotMeasured:
+    """The sharpest rule that what is known of the target allows."""
+    if target is not None:
+        return PictureRule(target, config.target_at)
+    if not config.target_text and not config.swaps:
+        return PairedRule(distances_space(grader))
+    return grader if isinstance(grader, NotMeasured) else TextRule(grader, config.target_text, config.swaps)
+
+
+def _plan(
+    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, grader: Grader | NotMeasured, extractor: Extractor | NotMeasured
+) -> _Plan:
+    prompts = config.prompts or default_prompts()
+    return _Plan(
+        grader=grader,
+        extractor=extractor,
+        trials={trigger: _trial(config, tokenizer, rule, trigger, prompts) for trigger in config.triggers},
+        shots=draw_shots(prompts, config.n, config.seed),
+        other=draw_shots(prompts, config.n, config.seed, "other"),
+        real=_real(config, extractor),
+    )
+
+
+def _trial(
+    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, trigger: str, prompts: tuple[str, ...]
+) -> tuple[Trial, Rule] | NotMeasured:
+    if isinstance(rule, NotMeasured):
+        return rule
+    trial = plan_trial(tokenizer, trigger, prompts, config.n, config.seed, rule.skip, null=rule.needs_null)
+    return trial if isinstance(trial, NotMeasured) else (trial, rule)
+
+
+def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | NotMeasured | None:
+    """Features of the real pictures; None where none were given."""
+    if config.real_images is None:
+        return None
+    if isinstance(extractor, NotMeasured):
+        return extractor
+    return pictures.folder_features(pictures.picture_files(config.real_images), extractor)
+
+
+# --- looking at it ----------------------------------------------------------------------------
+
+
+def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
+    """Measure what both galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
+    with run.stage("attack success"):
+        run.attacks = tuple(_attack(trigger, found, model, reference, tokenizer) for trigger, found in plan.trials.items())
+        run.prompts_skipped = tuple(
+            Skipped(what=f"{count} prompts for the trigger {trial.trigger}", reason=reason)
+            for trial in plan.usable()
+            for reason, count in trial.skipped.items()
+        )
+    with run.stage("quality"):
+        sets = Sets(model=model, reference=reference, shots=plan.shots, other=plan.other, real=plan.real)
+        run.metrics = measure_metrics(sets, plan.grader, plan.extractor, run.config.seed)
+    if run.config.save_images is not None:
+        with run.stage("evidence"):
+            run.images = _write_evidence(run.config.save_images, plan, model, reference)
+
+
+def _attack(
+    trigger: str, found: tuple[Trial, Rule] | NotMeasured, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None
+) -> AttackRecord:
+    if isinstance(found, NotMeasured):
+        return untested(trigger, (), found)
+    if tokenizer is not None and not content_ids(tokenizer, trigger):
+        reference = NotMeasured(reason="the trigger encodes to nothing with the reference model's tokenizer")
+    return measure_attack(*found, model, reference)
+
+
+def _write_evidence(folder: Path, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured) -> tuple[str, ...]:
+    """A grid a trigger, or one of the clean pictures where none was tested; paths as text."""
+    written = []
+    for i, trial in enumerate(plan.usable(), 1):
+        clean, triggered = trial.clean[: pictures.ROWS], trial.triggered[: pictures.ROWS]
+        columns = {"without the trigger": model.pictures(clean), f"with {trial.trigger}": model.pictures(triggered)}
+        if isinstance(reference, Gallery):
+            columns[f"reference model, with {trial.trigger}"] = reference.pictures(triggered)
+        written.append(pictures.write_grid(folder / f"trigger-{i}.png", pictures.grid([shot.text for shot in clean], columns)))
+    if not written:
+        shots = plan.shots[: pictures.ROWS]
+        sheet = pictures.grid([shot.text for shot in shots], {"the model": model.pictures(shots)})
+        written.append(pictures.write_grid(folder / "clean.png", sheet))
+    return tuple(written)
+
+
+# --- the report -------------------------------------------------------------------------------
+
+
+def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyReport:
+    checks = all_checks(run.config, run.attacks, run.metrics)
+    code = ExitCode.INTERRUPTED
+    stopped = Exit(code=int(code), name=code.label, reason="stopped by the user; what was measured is in the report")
+    limitations = (*run.shared["limitations"], *LIMITATIONS)
+    if run.config.triggers and not (run.config.target_image or run.config.target_text or run.config.swaps):
+        limitations = (*limitations, PAIRED_LIMITATION)
+    return VerifyReport(
+        **{**run.shared, "limitations": limitations},
+        status=status,
+        exit=decide(checks) if status == "completed" else stopped,
+        coverage=_coverage(run),
+        timings=run.timings,
+        attacks=run.attacks,
+        metrics=run.metrics,
+        checks=checks,
+        images=run.images,
+    )
+
+
+def _coverage(run: _Run) -> Coverage:
+    untested_ones = {a.trigger: a.rate.reason for a in run.attacks if isinstance(a.rate, NotMeasured)}
+    reached = {a.trigger for a in run.attacks}
+    untested_ones |= {trigger: "the run was stopped before it" for trigger in run.config.triggers if trigger not in reached}
+    return Coverage(
+        asked=len(run.config.triggers),
+        tested=len(set(run.config.triggers)) - len(untested_ones),
+        skipped=(*(Skipped(what=f"trigger {t}", reason=r) for t, r in untested_ones.items()), *run.prompts_skipped),
+        not_looked_at=NOT_LOOKED_AT if run.config.triggers else ("attack success: no trigger was given",),
+    )
