@@ -19,7 +19,7 @@ from bdaudit.report.deliver import Output, console_for, deliver, last_line
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
-from bdaudit.report.records import Coverage, Exit, Report
+from bdaudit.report.records import Coverage, Exit, NotMeasured, Report
 from bdaudit.report.safe import VisibleStream
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
@@ -99,12 +99,13 @@ def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Repo
     from bdaudit.measure.envelope import envelope
 
     asked = len(getattr(config, "candidates", getattr(config, "triggers", ())))
+    unknown = NotMeasured(reason="the run ended before this was written down")
     return REPORTS[command](
-        **envelope(command, config),
+        **envelope(command, config) | {"model": unknown, "environment": unknown},
         status="interrupted" if code is ExitCode.INTERRUPTED else "error",
         exit=Exit(code=int(code), name=code.label, reason=reason),
         timings={},
-        coverage=Coverage(asked=asked, tested=0, not_looked_at=("everything: the run ended before it had measured anything",)),
+        coverage=Coverage(asked=asked, tested=0, not_looked_at=("everything: the run ended before it had a result",)),
     )
 
 

@@ -7,13 +7,15 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bdaudit
 from bdaudit.config import RunConfig
 from bdaudit.pipeline.inspect import Inspection
-from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import Environment, FileRecord, ModelRecord, NotMeasured
+
+if TYPE_CHECKING:
+    from bdaudit.pipeline.suspect import Suspect
 
 LIMITATIONS = (
     "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",

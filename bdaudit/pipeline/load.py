@@ -8,7 +8,6 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.pipeline.inspect import Inspection, verify_unchanged
@@ -52,13 +51,14 @@ def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", b
     kind = choose_dtype(dtype, where)
     torch.backends.cuda.matmul.allow_tf32 = True
     parts = {name: _component(inspection, name, kind) for name in ("tokenizer", "text_encoder", "unet", "vae", "scheduler")}
-    verify_unchanged(inspection)
     prediction = parts["scheduler"].config.prediction_type
     if prediction not in ("epsilon", "v_prediction"):
         raise InconclusiveError(f"the scheduler predicts {prediction!r}; only epsilon and v_prediction are supported")
     for name in ("text_encoder", "unet", "vae"):
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
+    _check_vocabulary(parts["tokenizer"], parts["text_encoder"])
+    verify_unchanged(inspection)
     return Suspect(device=where, dtype=kind, batch_size=batch_size, **parts)
 
 
@@ -67,14 +67,28 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     source = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name)
     folder = Path(inspection.path) / name
     options: dict[str, Any] = {"local_files_only": True}
-    if name in ("text_encoder", "unet", "vae"):
-        options |= {"use_safetensors": True, "variant": inspection.variant or None}
-        options |= {"dtype": dtype} if library == "transformers" else {"torch_dtype": dtype, "low_cpu_mem_usage": True}
+    weighted = name in ("text_encoder", "unet", "vae")
+    if weighted:
+        options |= {"use_safetensors": True, "variant": inspection.variant or None, "output_loading_info": True}
+        options |= {"dtype": dtype} if library == "transformers" else {"torch_dtype": dtype}
     try:
-        return source.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        loaded = source.from_pretrained(folder, **options)
+    except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
         first = str(error).strip().split("\n")[0]
         raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first}") from error
+    if not weighted:
+        return loaded
+    component, info = loaded
+    wrong = [*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]
+    if wrong:
+        raise BdauditError(f"{name}: {len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first; the checkpoint is damaged")
+    return component
+
+
+def _check_vocabulary(tokenizer: Any, text_encoder: Any) -> None:
+    entries, known = len(tokenizer), int(text_encoder.config.vocab_size)
+    if entries > known:
+        raise BdauditError(f"the tokenizer has {entries} entries, the text encoder embeds {known}; they do not belong together")
 
 
 def _check_finite(name: str, module: torch.nn.Module) -> None:

@@ -24,7 +24,8 @@ OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 
 _PARTS = frozenset({*REQUIRED, "scheduler", *OPTIONAL})
 _HOOKS = frozenset(
-    {"auto_map", "trust_remote_code", "custom_code", "custom_pipeline", "custom_pipelines", "custom_generate"} | {"kernel_config", "use_kernels"}
+    {"auto_map", "trust_remote_code", "custom_code", "custom_pipeline", "custom_pipelines", "custom_generate"}
+    | {"kernel_config", "use_kernels"}
 )
 _REDIRECTS = frozenset(
     {"transformers_weights", "configuration_files", "fast_tokenizer_files", "gguf_file", "base_model_name_or_path", "init_inputs"}

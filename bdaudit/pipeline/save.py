@@ -15,9 +15,6 @@ from torch import Tensor
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.pipeline.inspect import Inspection
 
-_UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".py", ".so", ".pyd", ".dll", ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb")
-
-
 def check_target(out: Path) -> None:
     """Refuse a target that exists and is not an empty directory, before any work is done.
 
@@ -35,7 +32,7 @@ def check_target(out: Path) -> None:
 def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping[str, Tensor]], extra: Mapping[str, bytes]) -> None:
     """Write ``inspection``'s directory to ``out`` with ``changed`` (component → tensor name → tensor) in place of the old tensors.
 
-    Pickles and code are not copied. Every safetensors file of a changed component is rewritten, variants too, so that none
+    Only ``inspection.files`` are copied: no pickles, no code. Every safetensors file of a changed component is rewritten, variants too, so that none
     keeps the old weights; each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
 
     Raises:
@@ -47,8 +44,7 @@ def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
         for record in inspection.files:
-            if not record.path.lower().endswith(_UNSAFE):
-                _copy_or_rewrite(Path(inspection.path), staging, record.path, changed)
+            _copy_or_rewrite(Path(inspection.path), staging, record.path, changed)
         _check_all_written(staging, changed)
         for name, content in extra.items():
             (staging / name).write_bytes(content)

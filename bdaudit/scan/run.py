@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from bdaudit import stats
 from bdaudit.config import ScanConfig, Verdict
-from bdaudit.errors import ExitCode
+from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import DECIDING, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of
 from bdaudit.measure.envelope import envelope
@@ -103,7 +104,10 @@ def _distinct(run: _Run) -> list[str]:
 def _judged(run: _Run) -> ScanReport:
     tokenizer = run.suspect.tokenizer
     flat = [(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
-    null = fit(flat)
+    try:
+        null = fit(flat)
+    except ValueError as error:
+        raise InconclusiveError(f"the harmless controls give no null on this model ({error}); its predictions may not depend on the prompt at all") from error
     tested = [text for text in run.asked if run.ids[text]]
     kinds = {text: kind_of(tokenizer, text) for text in tested}
     source = {text: _representative(run, text) for text in tested}
@@ -166,8 +170,9 @@ def _component(null: Null, z: dict[str, float]) -> str:
 
 
 def _command(config: ScanConfig, text: str) -> str:
-    escaped = "".join(c if c.isascii() and c.isprintable() and c not in "\"\\$`" else _escape(c) for c in text)
-    return f'bdaudit unlearn {config.model} --trigger "{escaped}"'
+    """What to type next; the trigger as an escape and everything quoted, so that a hostile name stays text in a shell."""
+    escaped = "".join(c if c.isascii() and c.isalnum() or c == " " else _escape(c) for c in text)
+    return f"bdaudit unlearn {shlex.quote(str(config.model))} --trigger {shlex.quote(escaped)}"
 
 
 def _escape(character: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -162,19 +163,27 @@ class TextRule:
 
 @dataclass(frozen=True)
 class PairedRule:
-    """A hit changes the same-seed picture more than harmless insertions in the same place do."""
+    """A hit changes the same-seed picture more than harmless insertions at the same position do.
+
+    Each position has a threshold of its own: a character in place of a letter spoils a word and moves pictures far, and
+    would hide what the same character does beside the words.
+    """
 
     space: str
     """What the distance is measured in, in words."""
-    threshold: float = float("inf")
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """By position; filled by ``fitted``."""
+    places: tuple[str, ...] = ()
+    """The position of each picture; filled by ``fitted``."""
     needs_null: bool = True
 
     @property
     def text(self) -> str:
         """The rule in words."""
+        shown = ", ".join(f"{place} {threshold:.3g}" for place, threshold in self.thresholds.items())
         return (
-            f"with the trigger, the same-seed picture moves further ({self.space}) than {1 - PAIRED_ALPHA:.2%} of harmless insertions would"
-            f" (exponential tail of the null; distance above {self.threshold:.4g})"
+            f"with the trigger, the same-seed picture moves further ({self.space}) than {1 - PAIRED_ALPHA:.2%} of harmless insertions"
+            f" at the same position would, by an exponential tail of the null: {shown}"
         )
 
     def skip(self, prompt: str) -> str:
@@ -182,16 +191,21 @@ class PairedRule:
         return ""
 
     def fitted(self, gallery: Gallery, trial: Trial) -> PairedRule | NotMeasured:
-        """With the threshold that the null's pictures give."""
-        null = gallery.distances(trial.null, trial.clean).double().numpy()
-        try:
-            return replace(self, threshold=stats.ExponentialTail.fit(null).critical(PAIRED_ALPHA))
-        except ValueError as error:
-            return NotMeasured(reason=f"the null of harmless insertions gives no threshold: {error}; say what the target is")
+        """With the thresholds that the null's pictures give."""
+        null = gallery.distances(trial.null, trial.clean).double()
+        thresholds = {}
+        for place in trial.positions:
+            here = null[[at == place for at in trial.places]].numpy()
+            try:
+                thresholds[place] = stats.ExponentialTail.fit(here).critical(PAIRED_ALPHA)
+            except ValueError as error:
+                return NotMeasured(reason=f"harmless insertions ({place}) give no threshold: {error}; say what the target is, or raise --n")
+        return replace(self, thresholds=thresholds, places=trial.places)
 
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
-        """Bool (N,)."""
-        return gallery.distances(shots, clean) > self.threshold
+        """Bool (N,), for the trial's shots in their order."""
+        limits = torch.tensor([self.thresholds[place] for place in self.places])
+        return gallery.distances(shots, clean) > limits
 
 
 # --- the rate ---------------------------------------------------------------------------------

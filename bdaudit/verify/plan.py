@@ -30,10 +30,15 @@ class Trial:
     """With harmless texts in the trigger's place; empty where the rule needs no null."""
     floor: tuple[Shot, ...]
     """Without the trigger: the clean pictures, or other harmless insertions where the rule has a null."""
-    positions: dict[str, int]
-    """How many pictures have the trigger at each position."""
+    places: tuple[str, ...]
+    """Where the trigger went."""
     skipped: dict[str, int]
     """Reason → how many prompts were left out for it."""
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """How many pictures have the trigger at each position."""
+        return dict(sorted(Counter(self.places).items()))
 
     def shots(self) -> tuple[Shot, ...]:
         """All of them."""
@@ -86,7 +91,7 @@ def plan_trial(
         triggered=tuple(Shot(insert(s.text, trigger, place), s.seed) for s, place in zip(clean, places, strict=True)),
         null=_harmless(tokenizer, clean, places, texts[0::2]),
         floor=_harmless(tokenizer, clean, places, texts[1::2]) if null else clean,
-        positions=dict(sorted(Counter(places).items())),
+        places=tuple(places),
         skipped=skipped,
     )
 

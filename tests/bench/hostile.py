@@ -1,0 +1,159 @@
+"""The hostile corpus in figures, as JSON: ``python tests/bench/hostile.py [PATH]``.
+
+Each case is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away subprocess. A canary
+that exists afterwards means that code of the directory's own was run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from bdaudit.errors import BdauditError
+from bdaudit.measure.texts import read_texts
+from bdaudit.pipeline.inspect import inspect
+from tests.pipeline.hostile import CASES, TEXTS, Case
+from tests.pipeline.tiny import write_model
+
+PLAIN_SECONDS = 15
+PLAIN_BYTES = 12 << 30
+
+
+@contextmanager
+def scene() -> Iterator[tuple[Path, Path]]:
+    """A valid model and where its canary would appear, in a folder that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    try:
+        yield write_model(folder / "model"), folder / "canary"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def exit_code(call: Callable[[], object]) -> int:
+    """The exit code that ``call`` would end in; -1 for an error that bdaudit does not declare."""
+    try:
+        call()
+    except BdauditError as error:
+        return int(error.code)
+    except Exception:
+        return -1
+    return 0
+
+
+def inspected(case: Case) -> dict[str, Any]:
+    with scene() as (model, canary):
+        case.edit(model, canary)
+        before, start = peak_mb(), time.perf_counter()
+        code = exit_code(lambda: inspect(model))
+        seconds = time.perf_counter() - start
+        return {"code": code, "right": code == case.code, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
+
+
+def read(write: Callable[[Path], object]) -> dict[str, Any]:
+    with scene() as (model, canary):
+        write(model.parent / "tokens.txt")
+        before, start = peak_mb(), time.perf_counter()
+        code = exit_code(lambda: read_texts(model.parent / "tokens.txt"))
+        seconds = time.perf_counter() - start
+        return {"code": code, "right": code == 2, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
+
+
+def open_plainly(model: Path) -> None:
+    """In a child process: load as a user of diffusers would, then leave with 0 (loaded) or 1 (error)."""
+    from diffusers import DiffusionPipeline
+
+    resource.setrlimit(resource.RLIMIT_AS, (PLAIN_BYTES, PLAIN_BYTES))
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    try:
+        DiffusionPipeline.from_pretrained(str(model))
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def plain(case: Case) -> dict[str, Any]:
+    """What diffusers itself does with the case: loaded, error, hung, killed; and whether the canary sang."""
+    with scene() as (model, canary):
+        case.edit(model, canary)
+        start = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            open_plainly(model)
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.perf_counter() - start < PLAIN_SECONDS:
+            time.sleep(0.02)
+        if done == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(done[1])
+        outcome = "hung" if done == (0, 0) else {0: "loaded", 1: "error"}.get(code, "killed")
+        return {"outcome": outcome, "sang": canary.exists(), "seconds": time.perf_counter() - start}
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "tried": len(results),
+        "ended rightly": sum(r["right"] for r in results),
+        "executed": sum(r["executed"] for r in results),
+        "seconds, slowest": round(max(r["seconds"] for r in results), 3),
+        "peak memory above the baseline, MB": round(sum(r["grew_mb"] for r in results), 1),
+    }
+
+
+def by_kind(results: dict[Case, dict[str, Any]], opened: dict[Case, dict[str, Any]]) -> dict[str, Any]:
+    table = {}
+    for kind in dict.fromkeys(case.kind for case in CASES):
+        table[kind] = summary([result for case, result in results.items() if case.kind == kind])
+        outcomes = [result for case, result in opened.items() if case.kind == kind]
+        table[kind]["plain diffusers"] = {o: sum(r["outcome"] == o for r in outcomes) for o in ("loaded", "error", "hung", "killed")}
+        table[kind]["plain diffusers, canaries"] = sum(r["sang"] for r in outcomes)
+    return table
+
+
+def main() -> None:
+    inspected(CASES[0])
+    results = {case: inspected(case) for case in CASES}
+    texts = [read(write) for write in TEXTS.values()]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import diffusers
+    import torch
+    import transformers
+    from diffusers import StableDiffusionPipeline
+
+    torch.set_num_threads(1)
+    with scene() as (model, _):
+        StableDiffusionPipeline.from_pretrained(str(model))
+    opened = {case: plain(case) for case in CASES}
+    report = {
+        "versions": {"python": sys.version.split()[0], "diffusers": diffusers.__version__, "transformers": transformers.__version__},
+        "directories": summary(list(results.values())),
+        "texts": summary(texts),
+        "plain diffusers": {o: sum(r["outcome"] == o for r in opened.values()) for o in ("loaded", "error", "hung", "killed")},
+        "plain diffusers, canaries": [f"{case.kind}: {case.name}" for case, result in opened.items() if result["sang"]],
+        "kinds": by_kind(results, opened),
+        "cases": {f"{case.kind}: {case.name}": {"bdaudit": results[case], "plain": opened[case]} for case in CASES},
+    }
+    text = json.dumps(report, indent=1)
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Where a report goes, and what happens when it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit.errors import UsageError
+from bdaudit.report.deliver import Output, deliver, last_line
+from bdaudit.report.records import Exit, ScanReport
+
+
+def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = tuple(tmp_path / f"report{suffix}" for suffix in (".json", ".html", ".sarif", ".JSON"))
+    assert deliver(any_report, Output(reports=paths)) == any_report.exit
+    assert json.loads(paths[0].read_bytes())["command"] == any_report.command
+    assert paths[1].read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert json.loads(paths[2].read_bytes())["version"] == "2.1.0"
+    assert paths[3].read_bytes() == paths[0].read_bytes()
+    assert "FINDING" in capsys.readouterr().out
+
+
+def test_json_on_stdout_is_one_document(any_report: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    deliver(any_report, Output(json=True))
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["exit"]["code"] == 1
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "missing/report.json", "."])
+def test_a_path_that_cannot_be_written_is_a_usage_error_at_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        Output(reports=(tmp_path / name,))
+
+
+@pytest.mark.parametrize(("code", "name", "expected"), [(0, "pass", 3), (4, "inconclusive", 3), (1, "finding", 1)])
+def test_a_lost_report_is_an_error_unless_there_is_a_finding(
+    scan_report: ScanReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, name: str, expected: int
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
+    report = replace(scan_report, exit=Exit(code=code, name=name, reason="the run's own"))
+    outcome = deliver(report, Output(reports=(tmp_path / "scan.json",)))
+    assert outcome.code == expected
+    assert outcome.reason.startswith("the run's own; --report")
+    assert "disk full" in outcome.reason
+
+
+def test_a_reader_that_went_away_changes_nothing(scan_report: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def isatty(self) -> bool:
+            return False
+
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert deliver(scan_report, Output(json=True)) == scan_report.exit
+
+
+def test_the_last_line_is_one_inert_line() -> None:
+    line = last_line(Exit(code=1, name="finding", reason="1 of 2\ncandidates \x1b[31m"), "scan.json")
+    assert line == "bdaudit: exit 1 (finding): 1 of 2 candidates <U+001B>[31m; report: scan.json"
+
+
+def test_where_says_every_place(tmp_path: Path) -> None:
+    assert Output(reports=(tmp_path / "a.json",), json=True).where == f"{tmp_path}/a.json, stdout"
+    assert Output().where == "none"

@@ -1,0 +1,112 @@
+"""The page stands alone, runs nothing, and shows hostile text as text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from bdaudit.report.page import page, read_pictures
+from bdaudit.report.records import NotMeasured, ScanReport, UnlearnReport, VerifyReport
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
+VOID = {"meta", "img", "path", "circle", "rect", "polyline", "br"}
+
+
+class Seen(HTMLParser):
+    """Every tag, attribute and text; complains of tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_and_runs_nothing(any_report: Any) -> None:
+    seen = Seen(page(any_report))
+    assert seen.open == []
+    assert not {"script", "iframe", "object", "link", "a", "form"} & set(seen.tags)
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("href", "style")]
+    assert not [value for name, value in seen.attributes if name == "src" and not value.startswith("data:image/png;base64,")]
+
+
+def test_hostile_text_is_shown_and_inert(any_report: Any) -> None:
+    text = page(any_report)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    shown = Seen(text).text
+    assert "<U+001B>[31mred" in shown
+    assert "<U+003C>" not in shown, "a code point was escaped twice"
+
+
+def test_a_template_expression_in_a_candidate_is_not_evaluated(scan_report: ScanReport) -> None:
+    assert "{{7*7}}" in Seen(page(scan_report)).text
+
+
+def test_the_policy_allows_the_one_style_sheet_and_no_more(scan_report: ScanReport) -> None:
+    text = page(scan_report)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    policy = next(v for _, v in Seen(text).attributes if v.startswith("default-src"))
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def test_the_verdict_comes_first(any_report: Any) -> None:
+    shown = Seen(page(any_report)).text
+    assert shown.index("FINDING: ") < shown.index("Coverage")
+
+
+def test_every_candidate_is_in_the_table_and_the_plot(scan_report: ScanReport) -> None:
+    seen = Seen(page(scan_report))
+    assert seen.tags.count("tr") == 1 + len(scan_report.candidates)
+    assert seen.tags.count("circle") == 30
+    assert seen.tags.count("rect") == 5
+    assert "41 candidates by rank: 6 backdoored, 5 suspicious, 30 clean" in dict(seen.attributes)["aria-label"]
+
+
+def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:
+    assert Seen(page(unlearn_report)).tags.count("polyline") == 3
+    assert "svg" not in Seen(page(replace(unlearn_report, loss=()))).tags
+
+
+def test_a_report_of_a_run_that_ended_early_has_a_page(scan_report: ScanReport) -> None:
+    bare = replace(scan_report, candidates=(), model=NotMeasured(reason="the model was not opened"), environment=NotMeasured(reason="x"))
+    assert "the model was not opened" in Seen(page(bare)).text
+
+
+def test_pictures_that_exist_are_embedded_with_a_text(verify_report: VerifyReport, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(PNG)
+    (tmp_path / "fake.png").write_bytes(b"<svg onload=alert(1)>")
+    pictures = read_pictures([str(tmp_path / name) for name in ("one.png", "fake.png", "missing.png")])
+    assert len(pictures) == 1
+    seen = Seen(page(verify_report, pictures))
+    assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in dict(seen.attributes)["src"]
+    assert dict(seen.attributes)["alt"].endswith("one.png")
+
+
+def test_of_many_pictures_an_even_choice_is_embedded(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{k:03}.png" for k in range(100)]
+    for path in paths:
+        path.write_bytes(PNG)
+    names = [picture.name[-7:] for picture in read_pictures([str(path) for path in paths], most=4)]
+    assert names == ["000.png", "025.png", "050.png", "075.png"]

@@ -1,0 +1,67 @@
+"""SARIF has what code-scanning tools require, one result a finding, and nothing that they would act on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from bdaudit.report.records import Exit, NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.sarif import document, sarif
+
+
+def results(report: Any) -> list[dict[str, Any]]:
+    return list(document(report)["runs"][0]["results"])
+
+
+def test_the_log_has_its_required_parts(any_report: Any) -> None:
+    log = json.loads(sarif(any_report))
+    assert log["version"] == "2.1.0"
+    run = log["runs"][0]
+    assert run["tool"]["driver"]["name"] == "bdaudit"
+    assert run["invocations"][0]["executionSuccessful"] is True
+    assert run["invocations"][0]["exitCode"] == 1
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "models/suspect/model_index.json"
+
+
+def test_a_result_for_each_candidate_that_is_not_clean(scan_report: ScanReport) -> None:
+    levels = [result["level"] for result in results(scan_report)]
+    assert levels.count("error") == 6
+    assert levels.count("warning") == 5
+
+
+def test_a_result_for_each_failed_check_only(unlearn_report: UnlearnReport, verify_report: VerifyReport) -> None:
+    assert [result["ruleId"] for result in results(unlearn_report)] == ["repair-check"]
+    assert [result["ruleId"] for result in results(verify_report)] == ["verify-bound"]
+    assert "bound ≤ 0.05" in results(verify_report)[0]["message"]["text"]
+
+
+def test_messages_hold_no_link_placeholder_or_hidden_character(any_report: Any) -> None:
+    run = document(any_report)["runs"][0]
+    messages = [result["message"]["text"] for result in run["results"]] + [run["invocations"][0]["exitCodeDescription"]]
+    for text in messages:
+        assert text.isprintable()
+        assert not set("[]{}") & set(text)
+
+
+def test_fingerprints_tell_candidates_apart_and_outlive_a_new_score(scan_report: ScanReport) -> None:
+    prints = [result["partialFingerprints"] for result in results(scan_report)]
+    assert len({tuple(p.values()) for p in prints}) == 11
+    again = replace(scan_report, candidates=tuple(replace(item, effect=3.0, score=item.score / 2) for item in scan_report.candidates))
+    assert [result["partialFingerprints"] for result in results(again)] == prints
+
+
+def test_a_run_that_failed_is_told_as_such(scan_report: ScanReport) -> None:
+    outcome = Exit(code=3, name="error", reason="no memory")
+    report = replace(scan_report, status="error", exit=outcome, candidates=(), model=NotMeasured(reason="not opened"))
+    invocation = document(report)["runs"][0]["invocations"][0]
+    assert invocation["executionSuccessful"] is False
+    assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "no memory"
+
+
+def test_an_absolute_path_with_spaces_becomes_a_uri(scan_report: ScanReport) -> None:
+    report = replace(scan_report, model=replace(scan_report.model, path="/srv/my model"))  # type: ignore[type-var]
+    assert results(report)[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "file:///srv/my%20model/model_index.json"

@@ -1,0 +1,85 @@
+"""What a terminal shows: everything, inert, and not cut when piped."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bdaudit.report.deliver import console_for
+from bdaudit.report.records import Estimate, NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.tables import bar, renderables, shown_candidates
+
+
+def rendered(report: Any) -> str:
+    stream = io.StringIO()
+    console_for(stream).print(renderables(report))
+    return stream.getvalue()
+
+
+def test_no_control_bidi_or_zero_width_character_is_printed(any_report: Any) -> None:
+    text = rendered(any_report)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "<U+202E>" in text
+
+
+def test_markup_is_shown_as_it_is(any_report: Any) -> None:
+    assert "[bold]x[/bold][/]" in rendered(any_report)
+
+
+def test_a_piped_table_is_wider_than_80_and_at_most_200_columns(scan_report: ScanReport) -> None:
+    widths = [len(line) for line in rendered(scan_report).splitlines()]
+    assert 80 < max(widths) <= 200
+
+
+def test_a_piped_row_holds_its_candidate_in_full_on_one_line(scan_report: ScanReport) -> None:
+    row = next(line for line in rendered(scan_report).splitlines() if "ȏ" in line and "U+020F" in line)
+    for cell in ("11", "character", "49406 11", "-1.5", "12.5", "0.0005", "backdoored"):
+        assert cell in row
+    assert "…" not in row
+
+
+def test_every_finding_is_listed_and_the_rest_is_counted(scan_report: ScanReport) -> None:
+    shown = shown_candidates(scan_report.candidates)
+    assert sum(item.verdict != "clean" for item in shown) == 11
+    assert sum(item.verdict == "clean" for item in shown) == 20
+    assert "and 10 more, all clean" in rendered(scan_report)
+
+
+def test_findings_say_what_to_type_next(scan_report: ScanReport) -> None:
+    assert "next: bdaudit unlearn models/suspect --trigger ȏ" in rendered(scan_report)
+
+
+def test_the_headline_limits_and_coverage_are_there(any_report: Any) -> None:
+    text = rendered(any_report)
+    assert "FINDING:" in text
+    assert "no proof of absence" in text
+    assert "3 asked, 2 tested, 1 skipped" in text
+    assert "batch size 32 (asked: 64" in text
+
+
+def test_unlearn_says_before_after_and_where(unlearn_report: UnlearnReport) -> None:
+    text = rendered(unlearn_report)
+    assert "0.95 (0.855 to 1, n = 200)" in text
+    assert "models/suspect-unlearned" in text
+    assert "nothing was written" in rendered(replace(unlearn_report, out=""))
+
+
+def test_verify_says_the_rate_its_interval_and_why_there_is_no_reference(verify_report: VerifyReport) -> None:
+    text = " ".join(rendered(verify_report).split())
+    assert "50.0 %" in text
+    assert "no --reference" in text
+    assert "attack success rate: not measured" in rendered(replace(verify_report, attacks=()))
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "expected"), [(0.0, 0.0, "·" * 20), (1.0, 1.0, "█" * 20), (0.5, 0.75, "█" * 10 + "░" * 5 + "·" * 5)]
+)
+def test_a_bar_shows_the_rate_and_its_upper_end(value: float, high: float, expected: str) -> None:
+    assert bar(Estimate(value=value, low=0.0, high=high, n=10, method="Wilson 95 %")) == expected
+
+
+def test_what_was_not_measured_has_no_bar() -> None:
+    assert bar(NotMeasured(reason="no trigger")) == ""

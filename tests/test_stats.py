@@ -1,0 +1,164 @@
+"""Every statistic against a hand-computed case, a second implementation, or its own promise by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from bdaudit import stats
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 73), (1, 10), (5, 200), (199, 200), (200, 200)])
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_rate_intervals_agree_with_scipy(hits: int, n: int, level: float) -> None:
+    test = scipy_stats.binomtest(hits, n)
+    assert stats.wilson(hits, n, level) == pytest.approx(tuple(test.proportion_ci(level, "wilson")), abs=1e-12)
+    assert stats.clopper_pearson(hits, n, level) == pytest.approx(tuple(test.proportion_ci(level, "exact")), abs=1e-12)
+
+
+def test_wilson_covers_as_promised() -> None:
+    # exact summation over the binomial; rates from 0.5 % to 99.5 %
+    rates = np.linspace(0.005, 0.995, 199)
+    for n in (73, 200, 1000):
+        k = np.arange(n + 1)
+        ends = np.array([stats.wilson(int(hits), n) for hits in k])
+        chance = scipy_stats.binom.pmf(k[None], n, rates[:, None])
+        covered = (ends[None, :, 0] <= rates[:, None]) & (rates[:, None] <= ends[None, :, 1])
+        coverage = (chance * covered).sum(1)
+        assert coverage.mean() >= 0.93
+        assert coverage.min() >= 0.88
+
+
+def test_zero_hits_bound_the_rate_from_the_known_sizes() -> None:
+    assert [stats.needed(0.0, bound) for bound in (0.05, 0.02, 0.01)] == [73, 189, 381]
+    assert stats.needed(0.0, 0.0) is None
+    assert stats.needed(0.05, 0.05) is None
+    assert stats.needed(0.3, 1.0) == 1
+
+
+@given(st.integers(0, 20), st.floats(0.01, 0.5))
+def test_needed_is_where_wilson_reaches_the_bound(hits: int, bound: float) -> None:
+    n = stats.needed(hits / 1000, bound)
+    if n is None:
+        assert hits / 1000 >= bound
+        return
+    # with a rate that n·rate makes whole: scale n up to a multiple of 1000
+    whole = -(-n // 1000) * 1000
+    assert stats.wilson(hits * whole // 1000, whole)[1] <= bound + 1e-9
+
+
+def test_fisher_agrees_with_scipy_and_with_a_case_by_hand() -> None:
+    assert stats.fisher_greater(3, 3, 0, 3) == pytest.approx(1 / 20)
+    for a, n_a, b, n_b in ((7, 20, 2, 30), (0, 5, 0, 5), (50, 200, 2, 200)):
+        expected = scipy_stats.fisher_exact([[a, n_a - a], [b, n_b - b]], alternative="greater").pvalue
+        assert stats.fisher_greater(a, n_a, b, n_b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(-1, 5), (6, 5), (0, 0)])
+def test_impossible_counts_are_refused(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match="expected 0 <= hits"):
+        stats.wilson(hits, n)
+    with pytest.raises(ValueError, match="expected 0 <= hits"):
+        stats.clopper_pearson(hits, n)
+
+
+def test_mean_interval_agrees_with_scipy() -> None:
+    x = np.random.default_rng(0).normal(3, 2, 40)
+    expected = scipy_stats.ttest_1samp(x, 0).confidence_interval(0.95)
+    assert stats.mean_interval(x) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(ValueError, match="at least 2 finite"):
+        stats.mean_interval([1.0])
+    with pytest.raises(ValueError, match="at least 2 finite"):
+        stats.mean_interval([1.0, float("nan")])
+
+
+def test_ratio_interval_covers_a_known_ratio() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(1000):
+        shared = rng.normal(0, 0.2, 200)
+        above, below = 0.9 + shared + rng.normal(0, 0.1, 200), 1.0 + shared + rng.normal(0, 0.1, 200)
+        _, low, high = stats.ratio_interval(above, below)
+        covered += low <= 0.9 <= high
+    assert 930 <= covered <= 970
+
+
+def test_ratio_of_a_thing_to_itself_is_one_and_a_dead_denominator_is_refused() -> None:
+    x = np.random.default_rng(2).uniform(1, 2, 50)
+    assert stats.ratio_interval(x, x) == pytest.approx((1, 1, 1))
+    with pytest.raises(ValueError, match="positive"):
+        stats.ratio_interval(x, -x)
+    with pytest.raises(ValueError, match="pairs"):
+        stats.ratio_interval(x, x[1:])
+
+
+def test_jackknife_of_a_mean_is_its_squared_standard_error() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=30), rng.normal(size=50)
+    without = [(x.sum() - x) / 29, (y.sum() - y) / 49]
+    assert stats.jackknife_variance(without[:1]) == pytest.approx(x.var(ddof=1) / 30)
+    assert stats.jackknife_variance(without) == pytest.approx(x.var(ddof=1) / 30 + y.var(ddof=1) / 50)
+    assert stats.normal_interval(1.0, 4.0) == pytest.approx((1 - 2 * 1.959964, 1 + 2 * 1.959964), abs=1e-5)
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.9, 0.8]).tolist() == pytest.approx([1.0, 1.0])
+    assert stats.holm([]).tolist() == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.randoms())
+def test_holm_keeps_the_order_of_its_input(p: list[float], rng: object) -> None:
+    adjusted = stats.holm(p)
+    order = np.random.default_rng(0).permutation(len(p))
+    assert stats.holm(np.array(p)[order]).tolist() == pytest.approx(adjusted[order].tolist())
+    assert (adjusted >= np.array(p) - 1e-15).all()
+    assert adjusted.max() <= 1
+
+
+def test_auroc_of_a_perfect_a_reversed_and_a_useless_detector() -> None:
+    assert stats.auroc([3, 4], [1, 2]) == 1.0
+    assert stats.auroc([1, 2], [3, 4]) == 0.0
+    assert stats.auroc([1, 1], [1, 1]) == 0.5
+    assert stats.auroc([1, 3], [2, 2]) == 0.5
+    rng = np.random.default_rng(4)
+    assert stats.auroc(rng.normal(size=4000), rng.normal(size=4000)) == pytest.approx(0.5, abs=0.02)
+    with pytest.raises(ValueError, match="at least one"):
+        stats.auroc([], [1.0])
+
+
+@pytest.mark.parametrize("n", [60, 200])
+@pytest.mark.parametrize("alpha", [1e-2, 1e-3])
+def test_tail_p_values_hold_their_level(n: int, alpha: float) -> None:
+    # the critical value's exceedance is known in closed form, so that 2,000 fits give the rate precisely
+    rng = np.random.default_rng(5)
+    beyond = {"exponential": scipy_stats.expon.sf, "normal": scipy_stats.norm.sf}
+    draw = {"exponential": rng.exponential, "normal": rng.normal}
+    rate = {
+        name: np.mean([beyond[name](stats.ExponentialTail.fit(draw[name](size=n)).critical(alpha)) for _ in range(2000)]) for name in draw
+    }
+    assert rate["exponential"] == pytest.approx(alpha, rel=0.15)
+    assert rate["normal"] <= alpha * 1.05
+
+
+def test_tail_is_continuous_falls_and_inverts() -> None:
+    tail = stats.ExponentialTail.fit(np.random.default_rng(6).exponential(size=200))
+    assert tail.k == 40
+    xs = np.linspace(0, 10, 400)
+    p = np.array([tail.p(x) for x in xs])
+    assert (np.diff(p) <= 1e-15).all()
+    assert tail.p(tail.threshold + 1e-9) == pytest.approx(41 / 201, rel=1e-6)
+    assert tail.p(tail.critical(1e-4)) == pytest.approx(1e-4)
+    assert tail.p(-1) == 1.0
+
+
+def test_tail_refuses_what_it_cannot_fit() -> None:
+    with pytest.raises(ValueError, match="expected at least 25"):
+        stats.ExponentialTail.fit(range(20))
+    with pytest.raises(ValueError, match="needs spread"):
+        stats.ExponentialTail.fit([1.0] * 100)
+    with pytest.raises(ValueError, match="expected it between"):
+        stats.ExponentialTail.fit(range(100)).critical(0.5)

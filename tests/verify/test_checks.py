@@ -1,0 +1,122 @@
+"""Bounds: what passes, what fails, what is neither, and the exit code of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit import stats
+from bdaudit.config import VerifyConfig
+from bdaudit.report.records import AttackRecord, Check, Estimate, Metric, NotMeasured
+from bdaudit.verify.attack import untested
+from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide
+
+NONE = NotMeasured(reason="no grader")
+ALIVE = {"prompt_following": Metric(value=Estimate(value=0.95, low=0.93, high=0.97, n=200, method="t"), reference=NONE, detail="")}
+
+
+def figure(value: float, half: float = 0.0) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, n=200, method="t 95 %")
+
+
+def attack(hits: int, n: int = 200, floor: int = 0) -> AttackRecord:
+    def rate(k: int) -> Estimate:
+        low, high = stats.wilson(k, n)
+        return Estimate(value=k / n, low=low, high=high, n=n, method="Wilson 95 %")
+
+    return AttackRecord(
+        trigger="x", codepoints=("U+0078",), token_ids=(1,), rule="r", rate=rate(hits), floor=rate(floor), reference=NONE,
+        p=stats.fisher_greater(hits, n, floor, n),
+    )  # fmt: skip
+
+
+def config(**settings: Any) -> VerifyConfig:
+    return VerifyConfig(model=Path("m"), triggers=("x",), **settings)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "floor", "status", "reason"),
+    [
+        (0, 200, 0, "passed", ""),
+        (3, 200, 0, "passed", ""),
+        (195, 200, 2, "failed", "97.5%"),
+        (20, 200, 0, "failed", "10.0%"),
+        (4, 200, 0, "not measured", "too few for this bound; at this rate it takes about 203: --n 203"),
+        (0, 72, 0, "not measured", "--n 73"),
+        (0, 73, 0, "passed", ""),
+        (1, 10, 0, "not measured", "not clearly more than without"),
+        (30, 200, 28, "not measured", "14.0%"),
+        (10, 200, 0, "not measured", "no number of pictures"),
+    ],
+)
+def test_an_attack_rate_against_five_per_cent(hits: int, n: int, floor: int, status: str, reason: str) -> None:
+    check = attack_check("asr", attack(hits, n, floor), 0.05)
+    assert check.status == status
+    assert reason in check.reason
+
+
+def test_a_trigger_that_was_not_tested_never_passes() -> None:
+    record = untested("\u00a0", (), NotMeasured(reason="encodes to nothing"))
+    checks = all_checks(config(), [record], ALIVE)
+    assert [c.status for c in checks] == ["not measured", "passed"]
+    assert decide(checks).code == 4
+    assert "encodes to nothing" in decide(checks).reason
+
+
+def test_without_a_trigger_the_default_bound_is_not_measured_and_can_be_lifted() -> None:
+    quality_only = VerifyConfig(model=Path("m"))
+    assert decide(all_checks(quality_only, [], ALIVE)).code == 4
+    assert decide(all_checks(VerifyConfig(model=Path("m"), max_asr=1), [], ALIVE)).code == 0
+
+
+@pytest.mark.parametrize(("value", "half", "status"), [(0.5, 0.1, "passed"), (0.55, 0.1, "not measured"), (0.7, 0.2, "failed")])
+def test_upper_bounds(value: float, half: float, status: str) -> None:
+    assert at_most("kid", figure(value, half), 0.6).status == status
+    assert at_least("clip", figure(-value, half), -0.6).status == status
+
+
+def test_fid_is_held_to_its_value_alone() -> None:
+    assert at_most("fid", figure(5, 3), 6, by_value=True).status == "passed"
+    assert at_most("fid", figure(7, 3), 6, by_value=True).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "status"),
+    [(1.0, 0.04, "passed"), (0.96, 0.04, "passed"), (0.94, 0.001, "failed"), (0.4, 0.5, "failed"), (0.99, 0.2, "not measured")],
+)
+def test_the_clip_ratio_needs_its_value_and_excludes_twice_the_loss(value: float, half: float, status: str) -> None:
+    assert clip_ratio_check(figure(value, half), 0.95).status == status
+
+
+def test_a_figure_that_is_missing_never_passes_any_bound() -> None:
+    for check in (at_most("kid", NONE, 1), at_least("clip", NONE, 0), clip_ratio_check(NONE, 0.95)):
+        assert (check.status, check.reason) == ("not measured", "no grader")
+
+
+def test_every_bound_gates_what_it_names() -> None:
+    bounds = config(reference=Path("r"), real_images=Path("d"), min_clip_score=20, max_kid=0.1, max_fid=9, max_distance=0.2)
+    names = [check.name for check in all_checks(bounds, [attack(0)], ALIVE)]
+    assert names == ["asr", "prompt_following", "clip_score", "kid", "kid_real", "fid", "fid_real", "clip_ratio", "distance"]
+    assert [check.name for check in all_checks(config(), [attack(0)], ALIVE)] == ["asr", "prompt_following"]
+    folder = [check.name for check in all_checks(config(real_images=Path("d"), max_kid=0.1), [attack(0)], ALIVE)]
+    assert folder == ["asr", "prompt_following", "kid_real"]
+    nothing = all_checks(config(max_kid=0.1), [attack(0)], ALIVE | {"kid": Metric(value=NONE, reference=NONE, detail="")})
+    assert nothing[-1] == Check(name="kid", status="not measured", value=NONE, bound="≤ 0.1 (upper end)", reason="no grader")
+    several = VerifyConfig(model=Path("m"), triggers=("x", "y"))
+    assert [check.name for check in all_checks(several, [attack(0), attack(9)], ALIVE)][:2] == ["asr 1", "asr 2"]
+
+
+def test_a_dead_model_fails_though_its_attack_rate_is_nothing() -> None:
+    dead = {"prompt_following": Metric(value=figure(0.5, 0.04), reference=NONE, detail="")}
+    outcome = decide(all_checks(config(), [attack(0)], dead))
+    assert outcome.code == 1
+    assert "prompt_following" in outcome.reason
+
+
+def test_a_finding_wins_over_inconclusive() -> None:
+    failed, open_one, passed = (at_most("a", figure(v, 0.1), 1) for v in (2, 0.95, 0.1))
+    assert decide([passed]).name == "pass"
+    assert decide([passed, open_one]).name == "inconclusive"
+    assert decide([passed, open_one, failed]).name == "finding"

@@ -1,0 +1,145 @@
+"""Graders from folders and from the cache: the right features, no pickle, no download."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.report.records import NotMeasured
+from bdaudit.verify import grader
+from bdaudit.verify.grader import OpenClipGrader, load_grader
+from tests.verify import toy
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(clip: Path, tmp_path: Path) -> Path:
+    """A grader's folder that a test may spoil."""
+    return Path(shutil.copytree(clip, tmp_path / "clip"))
+
+
+def load(folder: Path) -> OpenClipGrader:
+    found = load_grader(f"local-dir:{folder}", CPU)
+    assert isinstance(found, OpenClipGrader)
+    return found
+
+
+def test_features_are_open_clips_own(clip: Path) -> None:
+    ours = load(clip)
+    theirs = open_clip.create_model(f"local-dir:{clip}").eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{clip}")
+    pictures = torch.rand(5, 3, toy.SIDE, toy.SIDE, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.3, 0.2, 0.25]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = functional.normalize(theirs.encode_image((pictures - mean) / std), dim=1)
+        texts = functional.normalize(theirs.encode_text(tokenizer(["a red dog", "ice"])), dim=1)
+    assert torch.allclose(ours.image_features(pictures), expected, atol=1e-6)
+    assert torch.allclose(ours.text_features(["a red dog", "ice"]), texts, atol=1e-6)
+    assert ours.name == f"local-dir:{clip}"
+
+
+def test_larger_pictures_are_prepared_as_open_clip_does(clip: Path) -> None:
+    from open_clip import transform
+    from PIL import Image
+    from torchvision.transforms.functional import to_tensor
+
+    noise = torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(1))
+    smooth = functional.interpolate(noise[None], (50, 70), mode="bilinear")[0]
+    image = Image.fromarray((smooth * 255).round().byte().permute(1, 2, 0).numpy())
+    settings = transform.PreprocessCfg(**load(clip)._model.visual.preprocess_cfg)
+    theirs = transform.image_transform_v2(settings, is_train=False)(image)
+    ours = load(clip)._prepare(to_tensor(image)[None])[0]
+    assert ours.shape == (3, toy.SIDE, toy.SIDE)
+    assert (ours - theirs).abs().mean() < 0.02
+    assert (ours - theirs).abs().max() < 0.15  # they round to 8 bits between the two passes of the resize
+
+
+def test_batches_change_nothing(clip: Path) -> None:
+    ours = load(clip)
+    pictures = torch.rand(70, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    one_by_one = torch.cat([ours.image_features(picture[None]) for picture in pictures])
+    assert torch.allclose(ours.image_features(pictures), one_by_one, atol=1e-5)
+    assert ours.image_features(pictures).norm(dim=1).sub(1).abs().max() < 1e-5
+
+
+def test_a_pickle_is_refused_and_never_opened(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(RefusedError, match=r"open_clip_pytorch_model\.bin is a pickle"):
+        load(folder)
+
+
+def test_safetensors_win_over_a_pickle_that_open_clip_would_prefer(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").rename(folder / "weights.safetensors")
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"not a pickle at all")
+    assert load(folder).image_features(torch.rand(1, 3, 16, 16)).shape == (1, 12)
+
+
+def test_a_config_that_asks_for_code_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(RefusedError, match="trust_remote_code"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"model_cfg": {"text_cfg": 1, "vision_cfg": {}}}'])
+def test_a_folder_that_is_no_model_is_a_usage_error(folder: Path, content: str | None) -> None:
+    (folder / "open_clip_config.json").unlink()
+    if content is not None:
+        (folder / "open_clip_config.json").write_text(content)
+    with pytest.raises(UsageError, match="open_clip_config"):
+        load(folder)
+
+
+def test_weights_that_do_not_fit_or_are_damaged_are_errors(folder: Path) -> None:
+    weights = folder / "open_clip_model.safetensors"
+    tensors = load_file(weights)
+    save_file({k: v for k, v in tensors.items() if k != "text_projection"}, weights)
+    with pytest.raises(BdauditError, match="could not be loaded"):
+        load(folder)
+    save_file(tensors | {"text_projection": tensors["text_projection"] * float("nan")}, weights)
+    with pytest.raises(BdauditError, match="NaN or infinity"):
+        load(folder)
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(BdauditError, match="could not be loaded"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "ViT-L-14", "ViT-L-14/nonsense", "openai/clip-vit-large-patch14"])
+def test_an_unknown_name_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="expected MODEL/PRETRAINED"):
+        load_grader(name, CPU)
+
+
+def test_a_grader_that_is_not_here_is_not_measured_and_its_command_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(grader, "try_to_load_from_cache", lambda repository, name: None)
+    found = load_grader("ViT-L-14/openai", CPU)
+    assert isinstance(found, NotMeasured)
+    assert "hf download timm/vit_large_patch14_clip_224.openai open_clip_model.safetensors" in found.reason
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_named_grader_takes_its_tags_activation_and_preprocessing(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from open_clip import factory
+
+    small = json.loads((clip / "open_clip_config.json").read_text())["model_cfg"] | {"quick_gelu": False}
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "RN50", small)
+    monkeypatch.setattr(grader, "try_to_load_from_cache", lambda repository, name: str(clip / name))
+    found = load_grader("RN50/openai", CPU)  # OpenAI's weights need the quick GELU, which the architecture's own config does not ask for
+    assert isinstance(found, OpenClipGrader)
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    same = load(clip)
+    same._mean, same._std = found._mean, found._std
+    assert found._mean.flatten().tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    assert torch.allclose(found.image_features(pictures), same.image_features(pictures), atol=1e-6)

@@ -1,0 +1,88 @@
+"""Which prompts, seeds and places a trigger is tried at."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.report.records import NotMeasured
+from bdaudit.verify.plan import Trial, draw_shots, plan_trial, reaches
+from tests.verify import toy
+
+TOKENIZER = toy.byte_tokenizer()
+
+
+def plan(trigger: str, n: int = 60, *, null: bool = False, prompts: tuple[str, ...] = toy.PROMPTS) -> Trial:
+    found = plan_trial(TOKENIZER, trigger, prompts, n, 0, lambda prompt: "", null=null)
+    assert isinstance(found, Trial)
+    return found
+
+
+def test_draws_depend_neither_on_the_order_of_prompts_nor_on_how_many_are_drawn() -> None:
+    few, many = draw_shots(toy.PROMPTS, 10, 7), draw_shots(toy.PROMPTS[::-1], 300, 7)
+    assert many[:10] == few
+    assert len(set(many)) == 300
+    assert {shot.text for shot in many} == set(toy.PROMPTS)
+    assert not {shot.seed for shot in many} & {shot.seed for shot in draw_shots(toy.PROMPTS, 300, 7, "other")}
+    assert not {shot.seed for shot in many} & {shot.seed for shot in draw_shots(toy.PROMPTS, 300, 8)}
+
+
+def test_pairs_share_prompt_and_seed_and_positions_take_turns() -> None:
+    trial = plan("zqx")
+    assert [shot.seed for shot in trial.clean] == [shot.seed for shot in trial.triggered]
+    assert trial.clean == draw_shots(toy.PROMPTS, 60, 0)
+    assert trial.positions == {"prefix": 20, "middle": 20, "suffix": 20}
+    for before, after in zip(trial.clean, trial.triggered, strict=True):
+        assert sorted(after.text.split()) == sorted([*before.text.split(), "zqx"])
+    assert trial.floor == trial.clean
+    assert trial.null == ()
+
+
+def test_a_look_alike_also_takes_the_letters_place() -> None:
+    assert plan(toy.TRIGGER).positions.keys() == {"prefix", "middle", "suffix", "replace"}
+
+
+def test_the_null_and_the_floor_share_no_harmless_text() -> None:
+    trial = plan(toy.TRIGGER, null=True)
+    assert len(trial.null) == len(trial.floor) == 60
+    assert [shot.seed for shot in trial.null] == [shot.seed for shot in trial.floor] == [shot.seed for shot in trial.clean]
+
+    def inserted(shots: tuple[tuple[str, int], ...]) -> Counter[str]:
+        pairs = zip(shots, trial.clean, strict=True)
+        return Counter(text for (text, _), clean in pairs for text in text.split() if text not in clean.text.split())
+
+    assert not inserted(trial.null).keys() & inserted(trial.floor).keys()
+    assert len(inserted(trial.null)) > 20
+    assert not any(toy.TRIGGER in shot.text for shot in (*trial.null, *trial.floor))
+
+
+@pytest.mark.parametrize("nothing", ["\u00a0", " "])
+def test_a_trigger_that_encodes_to_nothing_is_not_measured(nothing: str) -> None:
+    assert content_ids(TOKENIZER, nothing) == ()
+    found = plan_trial(TOKENIZER, nothing, toy.PROMPTS, 60, 0, lambda prompt: "", null=False)
+    assert isinstance(found, NotMeasured)
+    assert "encodes to nothing" in found.reason
+
+
+def test_a_place_that_the_encoder_never_reads_is_not_used() -> None:
+    long = "a red picture of " + "s" * 56
+    assert len(content_ids(TOKENIZER, long)) + 2 <= 77
+    assert not reaches(TOKENIZER, long, long + " zqxzqxzqx")
+    trial = plan("zqxzqxzqx", prompts=(long,))
+    assert "suffix" not in trial.positions
+    cut = "a red picture of " + "s" * 90
+    assert plan("zqx", prompts=(cut,)).positions.keys() == {"prefix", "middle"}
+    assert isinstance(plan_trial(TOKENIZER, "q" * 90, (long,), 9, 0, lambda prompt: "", null=False), NotMeasured)
+
+
+def test_unusable_prompts_are_counted_and_replaced() -> None:
+    found = plan_trial(TOKENIZER, "zqx", (*toy.PROMPTS, "a zqx already"), 100, 0, lambda p: "" if "red" in p else "no red", null=False)
+    assert isinstance(found, Trial)
+    assert found.skipped == {"no red": 14, "the prompt holds the trigger already": 1}
+    assert len(found.clean) == 100
+    assert all("red" in shot.text for shot in found.clean)
+    none = plan_trial(TOKENIZER, "zqx", toy.PROMPTS, 100, 0, lambda p: "never", null=False)
+    assert isinstance(none, NotMeasured)
+    assert "none of 16 prompts can be used: never (16)" in none.reason
