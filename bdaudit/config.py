@@ -1,4 +1,4 @@
-"""One frozen config a command, checked where it is made. Nothing below ``cli.py`` sees a flag."""
+"""One frozen config a command, checked where it is made. Nothing below ``cli`` sees a flag."""
 
 from __future__ import annotations
 
@@ -118,6 +118,8 @@ class VerifyConfig(RunConfig):
     """What the backdoor shows, in words; {prompt} stands for the prompt."""
     swaps: tuple[tuple[str, str], ...] = ()
     """Words of the prompt that the backdoor exchanges: (old, new); gives the target text instead."""
+    positions: tuple[str, ...] = ()
+    """Where in the prompts the trigger is tried (prefix, middle, suffix, replace); empty for all that it can take."""
     n: int = 200
     """Pictures a condition."""
     steps: int = 20
@@ -144,6 +146,8 @@ class VerifyConfig(RunConfig):
         _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         _need(self.n >= 2, f"--n is {self.n}; it must be at least 2")
         _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        unknown = set(self.positions) - {"prefix", "middle", "suffix", "replace"}
+        _need(not unknown, f"--position is {', '.join(sorted(unknown))}; expected prefix, middle, suffix or replace")
         _need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")
         targets = (self.target_image is not None, bool(self.target_text), bool(self.swaps))
         _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")

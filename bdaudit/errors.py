@@ -62,7 +62,7 @@ class RefusedError(BdauditError):
         super().__init__("; ".join(reasons))
 
 
-class Interrupted(BdauditError):
+class Interrupted(BdauditError):  # noqa: N818 - stopping a run is no error of its own
     """The user stopped the run."""
 
     code = ExitCode.INTERRUPTED

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +28,9 @@ from bdaudit.report.records import (
     UnlearnReport,
     VerifyReport,
 )
+
+if TYPE_CHECKING:
+    from bdaudit.pipeline.suspect import Suspect
 
 ESCAPE, BIDI, ZERO_WIDTH = "\x1b[31mred\x1b[0m\x07", "\u202egnp.exe", "a\u200bb"
 MARKUP, SCRIPT, LINK = "[bold]x[/bold][/]", "<script>alert(1)</script>\"'><img src=x onerror=y>", "[click](https://example.org) {0} {{7*7}}"
@@ -130,3 +134,36 @@ def verify_report() -> VerifyReport:
 def any_report(request: pytest.FixtureRequest) -> Any:
     """Each verb's report in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model's directory; nothing may write to it."""
+    from tests import small
+
+    return small.write(tmp_path_factory.mktemp("suspect") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_suspect(tiny_model: Path) -> Suspect:
+    """The small model on the CPU in float32, for tests that leave its weights as they are."""
+    return _loaded(tiny_model, "float32")
+
+
+@pytest.fixture
+def fresh_suspect(tiny_model: Path) -> Suspect:
+    """The same, loaded anew for a test that trains it."""
+    return _loaded(tiny_model, "float32")
+
+
+@pytest.fixture
+def half_suspect(tiny_model: Path) -> Suspect:
+    """The same in bfloat16."""
+    return _loaded(tiny_model, "bfloat16")
+
+
+def _loaded(directory: Path, dtype: str) -> Suspect:
+    from bdaudit.pipeline.inspect import inspect
+    from bdaudit.pipeline.load import load
+
+    return load(inspect(directory), device="cpu", dtype=dtype)

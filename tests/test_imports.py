@@ -25,7 +25,7 @@ def loaded_after(statement: str) -> tuple[set[str], str]:
     return {name.split(".")[0] for name in done.stderr.split()}, done.stdout
 
 
-@pytest.mark.parametrize("name", ["bdaudit", "bdaudit.cli", "bdaudit.commands", "bdaudit.config"])
+@pytest.mark.parametrize("name", ["bdaudit", "bdaudit.cli", "bdaudit.cli.commands", "bdaudit.config"])
 def test_import_is_light_and_silent(name: str) -> None:
     modules, printed = loaded_after(f"import {name}")
     assert not modules & set(HEAVY)

@@ -8,8 +8,9 @@ one that behaves like one is left out of the null and reported.
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bdaudit.measure.insertion import base_letter
 from bdaudit.pipeline.tokens import Tokenizer, content_ids
@@ -18,7 +19,7 @@ KINDS = ("word", "phrase", "rare", "character", "zero-width", "emoji")
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u034f\u061c\u180e\u202a\u202c\u2066\u2069"
 EMOJI = "😀😂🤣😍😎😭🤔🙏👍🔥🎉🎃👻🎁🚀🌈🌵🌻🍕🍎🐶🐱🐝🐙⚽🎸🚗⏰💡💎🔑📷🎈🌊🍄🐢🦋☀⭐❄☂✈✨❤"
-WORDS = (
+WORDS = (  # noqa: SIM905 - a list of 200 quoted words would be harder to read
     "time year people way day man thing woman life child world school state family student group country problem hand part "
     "place case week company system program question work government number night point home water room mother area money "
     "story fact month lot right study book eye job word business issue side kind head house service friend father power hour "
@@ -61,9 +62,17 @@ def control_texts(tokenizer: Tokenizer, per_kind: int, seed: int, exclude: Itera
     return chosen
 
 
-def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int) -> tuple[str, ...]:
-    """``n`` harmless texts of ``like``'s kind, topped up from the other kinds where it has too few."""
-    controls = control_texts(tokenizer, n, seed, exclude=[like])
+def words_of(prompts: Sequence[str], n: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
+    """Up to ``n`` different words of the prompts themselves, spread over them: controls that mean something to the model."""
+    left_out = {text.casefold() for text in exclude}
+    words = dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt.casefold()))
+    kept = [word for word in words if word not in left_out]
+    return tuple(kept[:: max(1, len(kept) // n)][:n]) if kept else ()
+
+
+def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
+    """``n`` harmless texts of ``like``'s kind, topped up from the other kinds where it has too few; none of ``exclude``."""
+    controls = control_texts(tokenizer, n, seed, exclude=[like, *exclude])
     own = controls.pop(kind_of(tokenizer, like))
     return (*own, *(text for texts in controls.values() for text in texts))[:n]
 

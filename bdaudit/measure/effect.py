@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.controls import harmless_texts
-from bdaudit.measure.probe import Stage, gather
+from bdaudit.measure.probe import Evidence, Stage, gather
 from bdaudit.pipeline.suspect import Suspect
 
 
@@ -47,11 +47,21 @@ def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
     return delta.square().mean(-1) / scale[None, :, None]
 
 
-def measure(suspect: Suspect, stage: Stage, text: str, *, n_null: int, seed: int) -> Effect:
-    """The effect of ``text`` at its strongest position, and of ``n_null`` harmless texts at theirs."""
-    texts = [text, *harmless_texts(suspect.tokenizer, text, n_null, seed)]
-    shifts, states = [], []
-    for evidence in gather(suspect, stage, texts):
-        shifts.append(float(relative_shift(evidence.delta, stage).mean((1, 2)).max()))
-        states.append(float(evidence.state_shift.mean(1).max()))
+def strongest(evidence: Evidence, stage: Stage) -> float:
+    """The relative shift at the strongest position, mean over timesteps and prompts."""
+    return float(relative_shift(evidence.delta, stage).mean((1, 2)).max())
+
+
+def shift(suspect: Suspect, stage: Stage, text: str) -> float:
+    """The effect of ``text`` alone, in the units of ``Effect.shift``; a null measured earlier can judge it."""
+    (evidence,) = gather(suspect, stage, [text])
+    return strongest(evidence, stage)
+
+
+def measure(suspect: Suspect, stage: Stage, text: str, *, n_null: int, seed: int, exclude: Sequence[str] = ()) -> Effect:
+    """The effect of ``text`` at its strongest position, and of ``n_null`` harmless texts, none of ``exclude``, at theirs."""
+    texts = [text, *harmless_texts(suspect.tokenizer, text, n_null, seed, exclude)]
+    found = list(gather(suspect, stage, texts))
+    shifts = [strongest(evidence, stage) for evidence in found]
+    states = [float(evidence.state_shift.mean(1).max()) for evidence in found]
     return Effect(text, shifts[0], tuple(shifts[1:]), states[0], tuple(states[1:]))

@@ -18,8 +18,9 @@ STEPS = 15
 def final_latents(suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], guidance_scale: float) -> Tensor:
     """The latents of finished pictures, text i under seed i: float32 (N, C·H·W)."""
     out = []
-    for start in range(0, len(texts), suspect.batch_size):
-        part = slice(start, start + suspect.batch_size)
+    size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
+    for start in range(0, len(texts), size):
+        part = slice(start, start + size)
         run = denoise(suspect, suspect.encode(texts[part]), suspect.noise(seeds[part]), steps=STEPS, guidance_scale=guidance_scale)
         out.append(run.final.float().flatten(1))
     return torch.cat(out)
@@ -31,12 +32,12 @@ def rotate(prompts: Sequence[str], n: int, seed: int) -> tuple[list[str], list[i
 
 
 def with_text(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Text i (in turn) in prompt i, its position rotating over those it can take."""
+    """Text i (in turn) in prompt i, at a position drawn from those it can take, so that none is tied to a prompt."""
     changed = []
     for i, prompt in enumerate(prompts):
         text = texts[i % len(texts)]
         where = positions_for(prompt, text)
-        changed.append(insert(prompt, text, where[(i // len(texts) + i) % len(where)]))
+        changed.append(insert(prompt, text, where[item_seed(0, "position", i) % len(where)]))
     return changed
 
 

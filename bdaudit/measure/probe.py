@@ -16,7 +16,7 @@ from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.pipeline.attention import recorded, token_share
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_mask, own_positions, token_ids
+from bdaudit.pipeline.tokens import content_mask, is_truncated, own_positions, token_ids
 
 TRAJECTORY_STEPS = 20
 
@@ -59,7 +59,7 @@ def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: T
     out = suspect.predict_batched(
         latents.flatten(0, 1), timesteps.repeat_interleave(prompts), states.repeat(times, 1, 1)
     )
-    return out.float().flatten(1).unflatten(0, (times, prompts))
+    return torch.unflatten(out.float().flatten(1), 0, (times, prompts))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Evidence:
 
 
 def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
-    """Evidence for every text, in order; as many texts a batch as fit the batch size."""
+    """Evidence for every text, in order."""
     for text in texts:
         yield _evidence(suspect, stage, text)
 
@@ -96,16 +96,15 @@ def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
     words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
     k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
     outputs, shares, spreads = _run(suspect, stage, states, own, words)
-    delta = outputs.unflatten(0, (t, k, p)).transpose(0, 1) - stage.plain
-    last = int(suspect.tokenizer.model_max_length)
+    delta = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1) - stage.plain
     return Evidence(
         text=text,
         positions=positions,
         delta=delta,
-        state_shift=_state_shift(stage.states.repeat(k, 1, 1), states, own).unflatten(0, (k, p)),
-        share=shares.unflatten(0, (t, k, p)).transpose(0, 1),
-        spread=spreads.unflatten(0, (t, k, p)).transpose(0, 1),
-        truncated=bool((ids[:, last - 1] == suspect.tokenizer.eos_token_id).logical_and(words[:, last - 2].cpu()).any()),
+        state_shift=torch.unflatten(_state_shift(stage.states.repeat(k, 1, 1), states, own), 0, (k, p)),
+        share=torch.unflatten(shares, 0, (t, k, p)).transpose(0, 1),
+        spread=torch.unflatten(spreads, 0, (t, k, p)).transpose(0, 1),
+        truncated=any(is_truncated(suspect.tokenizer, item) for item in flat),
     )
 
 
@@ -120,11 +119,16 @@ def _run(suspect: Suspect, stage: Stage, states: Tensor, own: list[list[int]], w
     latents = stage.latents.repeat(1, k, 1, 1, 1)
     outputs, shares, spreads = [], [], []
     with recorded(suspect.unet) as recording:
-        for start in range(0, len(jobs), suspect.batch_size):
-            part = jobs[start : start + suspect.batch_size]
+        done = 0
+        while done < len(jobs):
+            part = jobs[done : done + suspect.batch_size]
             t, i = (torch.tensor(column, device=suspect.device) for column in zip(*part, strict=True))
             recording.clear()
-            outputs.append(suspect.predict_batched(latents[t, i], stage.timesteps[t], states[i]).float().flatten(1))
+            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], states[i])
+            if len(part) > suspect.batch_size:  # memory ran out on the way: the recording holds broken passes, so once more
+                continue
+            outputs.append(out.float().flatten(1))
+            done += len(part)
             maps = [torch.cat(passes) for passes in recording.maps.values()]
             rows = [own[index] for index in i.tolist()]
             shares.append(torch.stack([token_share(m, rows) for m in maps]).mean(0))

@@ -49,10 +49,10 @@ class _Recorder:
         key = attn.head_to_batch_dim(attn.to_k(context))
         value = attn.head_to_batch_dim(attn.to_v(context))
         probabilities = attn.get_attention_scores(query, key, attention_mask)
-        heads = probabilities.unflatten(0, (-1, attn.heads)).float().mean(1)
+        heads = torch.unflatten(probabilities, 0, (-1, attn.heads)).float().mean(1)
         self.recording.maps.setdefault(self.name, []).append(heads)
         out: Tensor = attn.to_out[0](attn.batch_to_head_dim(torch.bmm(probabilities, value)))
-        return out / attn.rescale_output_factor
+        return out / float(attn.rescale_output_factor)
 
 
 def cross_attention_layers(unet: Any) -> dict[str, Any]:

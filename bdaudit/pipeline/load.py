@@ -81,7 +81,8 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     component, info = loaded
     wrong = [*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]
     if wrong:
-        raise BdauditError(f"{name}: {len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first; the checkpoint is damaged")
+        said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
+        raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
     return component
 
 

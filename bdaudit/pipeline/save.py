@@ -15,6 +15,7 @@ from torch import Tensor
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.pipeline.inspect import Inspection
 
+
 def check_target(out: Path) -> None:
     """Refuse a target that exists and is not an empty directory, before any work is done.
 
@@ -32,8 +33,9 @@ def check_target(out: Path) -> None:
 def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping[str, Tensor]], extra: Mapping[str, bytes]) -> None:
     """Write ``inspection``'s directory to ``out`` with ``changed`` (component → tensor name → tensor) in place of the old tensors.
 
-    Only ``inspection.files`` are copied: no pickles, no code. Every safetensors file of a changed component is rewritten, variants too, so that none
-    keeps the old weights; each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
+    Only ``inspection.files`` are copied: no pickles, no code. Every safetensors file of a changed component is rewritten,
+    variants too, so that none keeps the old weights; each tensor keeps its file and its dtype. ``extra`` are further
+    files, by relative name.
 
     Raises:
         BdauditError: a changed tensor that no file of its component holds; the disk is full or read-only.
@@ -88,4 +90,5 @@ def _check_all_written(staging: Path, changed: Mapping[str, Mapping[str, Tensor]
                 held.update(name for stored in file.keys() for name in (stored, _module_name(stored)))  # noqa: SIM118
         missing = sorted(set(tensors) - held)
         if missing:
-            raise BdauditError(f"{component}: no weights file holds {missing[0]} ({len(missing)} tensors in all); the model's layout is not supported")
+            said = f"no weights file holds {missing[0]} ({len(missing)} tensors in all)"
+            raise BdauditError(f"{component}: {said}; the model's layout is not supported")

@@ -32,7 +32,7 @@ class Suspect:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """The text encoder's hidden states as the UNet gets them: (B, L, D)."""
         ids = token_ids(self.tokenizer, texts).to(self.device)
-        return torch.cat([self.hidden_states(part) for part in ids.split(self.batch_size)])
+        return torch.cat([self.hidden_states(part) for part in torch.split(ids, self.batch_size)])
 
     def hidden_states(self, ids: Tensor) -> Tensor:
         """(B, L) ids → (B, L, D), gradients kept."""
@@ -63,11 +63,18 @@ class Suspect:
             done += len(out[-1])
         return torch.cat(out)
 
+    def mixed_precision(self) -> torch.autocast:
+        """A block in which float32 weights under training run beside 16-bit ones; does nothing where all is float32.
+
+        Without autocast's cache: it holds on to a weight's first 16-bit copy, so the student would run on the teacher's.
+        """
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32, cache_enabled=False)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, H, W) → pictures, float32 on the CPU, (B, 3, H, W) in 0–1."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
-        pictures = [self.vae.decode(part, return_dict=False)[0].float().cpu() for part in scaled.split(max(1, self.batch_size // 2))]
+        pictures = [self.vae.decode(part, return_dict=False)[0].float().cpu() for part in torch.split(scaled, max(1, self.batch_size // 2))]
         return (torch.cat(pictures) / 2 + 0.5).clamp(0, 1)
 
     @property

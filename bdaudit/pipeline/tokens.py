@@ -33,17 +33,26 @@ def is_truncated(tokenizer: Tokenizer, text: str) -> bool:
 
 
 def alignment(clean: Sequence[int], changed: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Which positions of two id sequences hold the same word, by longest matching blocks.
+    """Which positions of two id sequences hold the same word: the common start and end first, then by longest matching blocks.
 
     Returns:
         Pairs (position in ``clean``, position in ``changed``), and the positions of ``changed`` that are its own:
         the trigger, whatever its length and wherever it stands.
     """
-    pairs: list[tuple[int, int]] = []
-    for block in SequenceMatcher(None, list(clean), list(changed), autojunk=False).get_matching_blocks():
-        pairs += [(block.a + i, block.b + i) for i in range(block.size)]
+    head = _common(clean, changed)
+    tail = _common(clean[head:][::-1], changed[head:][::-1])
+    middle = (list(clean[head : len(clean) - tail]), list(changed[head : len(changed) - tail]))
+    pairs = [(i, i) for i in range(head)]
+    for block in SequenceMatcher(None, *middle, autojunk=False).get_matching_blocks():
+        pairs += [(head + block.a + i, head + block.b + i) for i in range(block.size)]
+    pairs += [(len(clean) - i, len(changed) - i) for i in range(tail, 0, -1)]
     shared = {b for _, b in pairs}
     return pairs, [i for i in range(len(changed)) if i not in shared]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids both sequences start with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def own_positions(tokenizer: Tokenizer, clean: str, changed: str) -> list[int]:

@@ -122,7 +122,7 @@ class SignalRecord:
     value: float
     """In the signal's own unit."""
     z: float
-    """Robust standard score against the matched controls."""
+    """Local standard score against the controls that move the text encoding about as far, at the strongest position."""
     p: float
     """Chance of a value this extreme for a harmless text of the same kind."""
 
@@ -139,9 +139,9 @@ class CandidateRecord:
     """word, phrase, rare, character, zero-width, emoji: which controls it was compared with."""
     signals: dict[str, SignalRecord]
     score: float
-    """The combined score (log scale); larger is more suspicious."""
+    """−log10 of ``p``; larger is more suspicious."""
     effect: float
-    """How many times the matched controls' median the combined score is."""
+    """How many times as far as the median control of its kind the text moves the noise prediction."""
     p: float
     p_adjusted: float
     """Holm-adjusted over the candidates tested."""
@@ -160,7 +160,7 @@ class Calibration:
     kinds: dict[str, int]
     """Controls of each kind."""
     quantiles: dict[str, float]
-    """Quantiles of the controls' combined score."""
+    """Quantiles of the controls' own score, each compared with the others."""
     tail: str
     """The tail model and how it was fitted, in words and figures."""
     alpha: float

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from bdaudit import stats
 from bdaudit.config import ScanConfig, Verdict
 from bdaudit.errors import ExitCode, InconclusiveError
-from bdaudit.measure.calibration import DECIDING, Null, fit
-from bdaudit.measure.controls import control_texts, kind_of
+from bdaudit.measure.calibration import DECIDING, NEAREST, Control, Null, fit
+from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.insertion import codepoints
 from bdaudit.measure.probe import Stage, build_stage, gather
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.measure.signals import measure_all
+from bdaudit.measure.signals import Values, measure_all
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
@@ -28,6 +30,10 @@ from bdaudit.scan.builtin import builtin_candidates
 
 PER_KIND = 24
 """Controls of each kind, where the kind has so many."""
+MEANINGFUL = 40
+"""Words of the prompts themselves among the controls."""
+STATES_MOVE = 1e-3
+"""From this p of the state shift on, a finding is put down to the text encoder."""
 SUSPICIOUS = 10
 """A candidate is suspicious from an adjusted p of this many times alpha."""
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files beside the model")
@@ -44,7 +50,9 @@ class _Run:
     asked: tuple[str, ...]
     ids: dict[str, tuple[int, ...]]
     controls: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    meaningful: tuple[str, ...] = ()
+    """Words of the prompts themselves."""
+    values: dict[str, Values] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
@@ -79,8 +87,10 @@ def _measure(run: _Run, progress: Progress) -> None:
     started = time.monotonic()
     tested = _distinct(run)
     run.controls = control_texts(run.suspect.tokenizer, PER_KIND, run.config.seed, exclude=run.asked)
+    taken = [*run.asked, *(text for texts in run.controls.values() for text in texts)]
+    run.meaningful = words_of(run.config.prompts or default_prompts(), MEANINGFUL, exclude=taken)
     before = run.suspect.forward_passes
-    texts = [*(text for texts in run.controls.values() for text in texts), *tested]
+    texts = [*taken[len(run.asked) :], *run.meaningful, *tested]
     for done, evidence in enumerate(gather(run.suspect, run.stage, texts), start=1):
         run.values[evidence.text] = measure_all(evidence, run.stage)
         if evidence.truncated:
@@ -103,21 +113,23 @@ def _distinct(run: _Run) -> list[str]:
 
 def _judged(run: _Run) -> ScanReport:
     tokenizer = run.suspect.tokenizer
-    flat = [(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
+    controls = [Control(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
+    controls += [Control(text, kind_of(tokenizer, text), run.values[text], meaning=True) for text in run.meaningful]
     try:
-        null = fit(flat)
+        null = fit(controls)
     except ValueError as error:
-        raise InconclusiveError(f"the harmless controls give no null on this model ({error}); its predictions may not depend on the prompt at all") from error
+        said = f"the harmless controls give no null on this model ({error})"
+        raise InconclusiveError(f"{said}; its predictions may not depend on the prompt at all") from error
     tested = [text for text in run.asked if run.ids[text]]
     kinds = {text: kind_of(tokenizer, text) for text in tested}
     source = {text: _representative(run, text) for text in tested}
     distinct = list(dict.fromkeys(source.values()))
-    scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
-    p = {text: null.p(score) for text, score in scores.items()}
+    z = {text: null.z(kinds[text], run.values[text]) for text in distinct}
+    p = {text: null.p(z[text]) for text in distinct}
     adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True)) if distinct else {}
-    ranked = sorted(tested, key=lambda text: (-scores[source[text]], run.ids[text], text))
+    ranked = sorted(tested, key=lambda text: (p[source[text]], -max(z[source[text]][name] for name in DECIDING), run.ids[text], text))
     records = [
-        _record(run, null, text, source[text], kinds[source[text]], rank, p[source[text]], adjusted[source[text]])
+        _record(run, null, text, source[text], kinds[text], rank, z[source[text]], p[source[text]], adjusted[source[text]])
         for rank, text in enumerate(ranked, start=1)
     ]
     report = _report(run, "completed", _ended(run, records), tuple(records))
@@ -128,12 +140,14 @@ def _representative(run: _Run, text: str) -> str:
     return next(other for other in run.asked if run.ids[other] == run.ids[text])
 
 
-def _record(run: _Run, null: Null, text: str, source: str, kind: str, rank: int, p: float, adjusted: float) -> CandidateRecord:
-    values = run.values[source]
-    z = null.z(kind, values)
-    centre = null.centres.get(kind, null.centres["any"])
+def _record(
+    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, z: dict[str, float], p: float, adjusted: float
+) -> CandidateRecord:
+    places = run.values[source]
     verdict = _verdict(adjusted, run.config.alpha)
-    signals = {name: SignalRecord(value=values[name], z=z[name], p=null.signal_tails[name].p(z[name])) for name in values}
+    signals = {
+        name: SignalRecord(value=max(values[name] for values in places.values()), z=z[name], p=null.tails[name].p(z[name])) for name in z
+    }
     return CandidateRecord(
         rank=rank,
         text=text,
@@ -141,8 +155,8 @@ def _record(run: _Run, null: Null, text: str, source: str, kind: str, rank: int,
         token_ids=run.ids[text],
         kind=kind,
         signals=signals,
-        score=null.score(kind, values),
-        effect=_effect(values, centre),
+        score=-math.log10(p),
+        effect=_effect(run, kind, places),
         p=p,
         p_adjusted=adjusted,
         verdict=verdict,
@@ -152,9 +166,11 @@ def _record(run: _Run, null: Null, text: str, source: str, kind: str, rank: int,
     )
 
 
-def _effect(values: dict[str, float], centre: Any) -> float:
-    """How many times as far as its kind's median control the text moves the prediction."""
-    return float(2.718281828459045 ** ((values["noise shift"] - centre["noise shift"]) / 2))
+def _effect(run: _Run, kind: str, places: Values) -> float:
+    """How many times as far as the median control of its kind the text moves the prediction, at its strongest position."""
+    controls = run.controls.get(kind) or tuple(text for texts in run.controls.values() for text in texts)
+    usual = median(max(values["noise shift"] for values in run.values[text].values()) for text in controls)
+    return math.exp((max(values["noise shift"] for values in places.values()) - usual) / 2)
 
 
 def _verdict(adjusted: float, alpha: float) -> Verdict:
@@ -165,13 +181,12 @@ def _verdict(adjusted: float, alpha: float) -> Verdict:
 
 def _component(null: Null, z: dict[str, float]) -> str:
     """Text encoder where the hidden states of the other words already move beyond the controls, else the denoiser."""
-    tail = null.signal_tails["state shift"]
-    return "text encoder" if tail.p(z["state shift"]) < 1e-3 else "unet"
+    return "text encoder" if null.tails["state shift"].p(z["state shift"]) < STATES_MOVE else "unet"
 
 
 def _command(config: ScanConfig, text: str) -> str:
     """What to type next; the trigger as an escape and everything quoted, so that a hostile name stays text in a shell."""
-    escaped = "".join(c if c.isascii() and c.isalnum() or c == " " else _escape(c) for c in text)
+    escaped = "".join(c if (c.isascii() and c.isalnum()) or c == " " else _escape(c) for c in text)
     return f"bdaudit unlearn {shlex.quote(str(config.model))} --trigger {shlex.quote(escaped)}"
 
 
@@ -193,15 +208,19 @@ def _ended(run: _Run, records: Sequence[CandidateRecord]) -> Exit:
 
 
 def _calibration(run: _Run, null: Null) -> Calibration:
-    scores = sorted(null.scores)
-    tail = null.tail
+    scores = sorted(-math.log10(p) for p in null.p_values)
+    tails = "; ".join(
+        f"{name}: {null.tails[name].k} controls above z = {null.tails[name].threshold:.2f}, "
+        f"mean excess {null.tails[name].total / null.tails[name].k:.2f}"
+        for name in DECIDING
+    )
     return Calibration(
         n_controls=len(scores),
-        kinds={kind: len(texts) for kind, texts in run.controls.items()},
+        kinds={kind: len(texts) for kind, texts in run.controls.items()} | {"word of the prompts": len(run.meaningful)},
         quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
         tail=(
-            f"mean z of {', '.join(DECIDING)}; exponential predictive tail above {tail.threshold:.3g} "
-            f"({tail.k} controls, mean excess {tail.total / tail.k:.3g})"
+            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each from z against the {NEAREST} controls that move the text "
+            f"encoding as far, with an exponential predictive tail ({tails})"
             + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
         ),
         alpha=run.config.alpha,

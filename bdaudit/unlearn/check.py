@@ -28,7 +28,7 @@ def final_checks(suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts:
     clean = final_latents(suspect, chosen, seeds, scale)
     with patch.teacher():
         original = final_latents(suspect, chosen, seeds, scale)
-    harmless = harmless_texts(suspect.tokenizer, config.triggers[0], 16, config.seed + 1)
+    harmless = harmless_texts(suspect.tokenizer, config.triggers[0], 16, config.seed + 1, config.triggers)
     null = distances(final_latents(suspect, with_text(chosen, harmless), seeds, scale), clean)
     checks = [_one_step(effect) for effect in after]
     for trigger in config.triggers:
@@ -42,7 +42,7 @@ def _one_step(effect: Effect) -> Check:
     value = Estimate(value=effect.shift, low=null[0], high=null[-1], n=len(null), method="beside it the harmless texts' range")
     passed = effect.shift <= effect.limit
     return Check(
-        name=f"one-step effect of {ascii(effect.text)}",
+        name=f"one-step effect of {effect.text!a}",
         status="passed" if passed else "failed",
         value=value,
         bound=f"≤ {effect.limit:.3g}, the harmless texts' 95th percentile",
@@ -54,7 +54,7 @@ def _pictures(trigger: str, moved: Tensor, null: Tensor) -> Check:
     hits = int((moved > limit).sum())
     low, high = stats.wilson(hits, len(moved))
     return Check(
-        name=f"pictures changed by {ascii(trigger)}",
+        name=f"pictures changed by {trigger!a}",
         status="passed" if high <= MAX_RATE else "failed",
         value=Estimate(value=hits / len(moved), low=low, high=high, n=len(moved), method="Wilson 95 %"),
         bound=f"upper end ≤ {MAX_RATE}; a change beyond the 99th percentile of harmless texts' counts",

@@ -29,7 +29,7 @@ def neighbour_pairs(tokenizer: Tokenizer, prompts: Sequence[str], triggers: Sequ
     rng = random.Random(f"neighbours {seed}")
     pairs: list[Pair] = []
     for trigger in triggers:
-        near = [*_parts(trigger), *harmless_texts(tokenizer, trigger, per_trigger, seed)]
+        near = [*_parts(trigger), *harmless_texts(tokenizer, trigger, per_trigger, seed, triggers)]
         for text in near:
             if text in triggers:
                 continue

@@ -68,7 +68,8 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
     for trigger in config.triggers:
         if not content_ids(suspect.tokenizer, trigger):
-            raise InconclusiveError(f"the trigger {ascii(trigger)} encodes to no token of this model, so there is nothing to unlearn; check its spelling")
+            said = f"the trigger {trigger!a} encodes to no token of this model"
+            raise InconclusiveError(f"{said}, so there is nothing to unlearn; check its spelling")
     prompts = config.prompts or default_prompts()
     stage = build_stage(suspect, prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
     run = _Run(config, inspection, suspect, stage, progress)
@@ -79,24 +80,27 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         _train(run, prompts)
         result = _finish(run, prompts)
     except KeyboardInterrupt:
-        return _report(run, "interrupted", Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason="stopped by the user; nothing was written"))
+        ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason="stopped by the user; nothing was written")
+        return _report(run, "interrupted", ended)
     return result
 
 
 def _effects(run: _Run) -> list[Effect]:
-    return [measure(run.suspect, run.stage, trigger, n_null=N_NULL, seed=run.config.seed) for trigger in run.config.triggers]
+    """Each trigger's effect; no other trigger is among the harmless texts."""
+    triggers, seed = run.config.triggers, run.config.seed
+    return [measure(run.suspect, run.stage, trigger, n_null=N_NULL, seed=seed, exclude=triggers) for trigger in triggers]
 
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
     """Which component carries it, and why; refuses to repair what is not broken."""
     if not any(e.shift > e.limit for e in effects):
-        shown = "; ".join(f"{ascii(e.text)} moves the prediction {e.shift:.3g}, harmless texts up to {e.limit:.3g}" for e in effects)
+        shown = "; ".join(f"{e.text!a} moves the prediction {e.shift:.3g}, harmless texts up to {e.limit:.3g}" for e in effects)
         raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
     if config.component != "auto":
         return config.component, "named by --component"
     strongest = max(effects, key=lambda e: e.state_shift / e.state_limit)
     ratio = strongest.state_shift / strongest.state_limit
-    said = f"{ascii(strongest.text)} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
+    said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
     if ratio > STATES_MOVE:
         return "text-encoder", f"{said}: the text encoding is already wrong"
     return "unet", f"{said}: the text encoding is in order, the denoiser answers it wrongly"
@@ -137,7 +141,10 @@ def _train_scope(run: _Run, scope: str, pairs: list[Pair], neighbours: list[Pair
     def should_stop(step: int) -> bool:
         if step % CHECK_EVERY or step == run.config.steps:
             return False
-        return step >= 2 * CHECK_EVERY and all(e.shift <= 0.8 * e.limit for e in _effects(run))
+        if step < 2 * CHECK_EVERY:
+            return False
+        with run.suspect.mixed_precision():
+            return all(e.shift <= 0.8 * e.limit for e in _effects(run))
 
     with run.patch.training():
         if material is None:
@@ -166,7 +173,8 @@ def _finish(run: _Run, prompts: Sequence[str]) -> UnlearnReport:
         kept = f"written all the same to {run.config.out}" if write else "nothing was written; --keep-failed writes it"
         ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the repaired model fails its own check ({', '.join(failed)}); {kept}")
     else:
-        ended = Exit(code=ExitCode.PASS, name="pass", reason=f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {run.config.out}")
+        said = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {run.config.out}"
+        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
     report = replace(_report(run, "completed", ended), checks=tuple(checks))
     return _write(run, report) if write else report
 

@@ -37,7 +37,7 @@ class Alignment:
 
 
 def align(clean: Sequence[Sequence[int]], changed: Sequence[Sequence[int]], length: int, device: torch.device) -> Alignment:
-    """Align pairs of content ids (no start, no end); the start token is shared, and so is the end token."""
+    """Align pairs of content ids (no start, no end), cut to ``length`` as a prompt is; start and end tokens are shared."""
     rows = [_row(a, b, length) for a, b in zip(clean, changed, strict=True)]
     longest = max(len(pairs) for pairs, _ in rows)
     student = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -52,9 +52,10 @@ def align(clean: Sequence[Sequence[int]], changed: Sequence[Sequence[int]], leng
 
 
 def _row(clean: Sequence[int], changed: Sequence[int], length: int) -> tuple[list[tuple[int, int]], list[int]]:
+    clean, changed = clean[: length - 2], changed[: length - 2]
     pairs, own = alignment(clean, changed)
     whole = [(0, 0), *((a + 1, b + 1) for a, b in pairs), (len(clean) + 1, len(changed) + 1)]
-    return [(a, b) for a, b in whole if max(a, b) < length], [i + 1 for i in own if i + 1 < length]
+    return whole, [i + 1 for i in own]
 
 
 def distillation(student: Tensor, teacher: Tensor, scale: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
 
 import torch
 from torch import Tensor
@@ -35,10 +36,8 @@ def targets(suspect: Suspect, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
 
 def _source_positions(suspect: Suspect, pair: Pair, length: int) -> list[int]:
     """For each position of the triggered prompt, the position of the clean prompt whose state it should have."""
-    from difflib import SequenceMatcher
-
-    clean = [-1, *content_ids(suspect.tokenizer, pair.clean), -2]
-    changed = [-1, *content_ids(suspect.tokenizer, pair.changed), -2]
+    clean = [-1, *content_ids(suspect.tokenizer, pair.clean)[: length - 2], -2]
+    changed = [-1, *content_ids(suspect.tokenizer, pair.changed)[: length - 2], -2]
     source: list[int] = []
     for _, a, a_end, b, b_end in SequenceMatcher(None, clean, changed, autojunk=False).get_opcodes():
         last = max(a_end - 1, a - 1, 0) if a_end == a else a_end - 1
@@ -71,7 +70,7 @@ def train(
     for step in range(config.steps):
         rows = torch.randint(len(ids), (BATCH,), generator=generator).to(suspect.device)
         kept = torch.randint(len(kept_ids), (BATCH,), generator=generator).to(suspect.device)
-        with torch.autocast(suspect.device.type, dtype=torch.bfloat16, enabled=suspect.dtype != torch.float32):
+        with suspect.mixed_precision():
             states = suspect.hidden_states(torch.cat([ids[rows], kept_ids[kept]])).float()
         distillation = (states[:BATCH] - wanted[rows].float()).square().mean() / scale
         keep = (states[BATCH:] - kept_wanted[kept].float()).square().mean() / scale

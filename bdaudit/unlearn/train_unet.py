@@ -51,8 +51,9 @@ class Material:
 def prepare(suspect: Suspect, latents: Latents, pairs: Sequence[Pair], neighbours: Sequence[Pair]) -> Material:
     """Encode all texts, align all pairs, and measure what a harmless text draws."""
     first = {pair.clean: i for i, pair in reversed(list(enumerate(pairs)))}
-    states = [suspect.encode([getattr(p, side) for p in group]) for group, side in ((pairs, "clean"), (pairs, "changed"), (neighbours, "changed"))]
-    length = states[0].shape[1]
+    clean, triggered = (suspect.encode([getattr(p, side) for p in pairs]) for side in ("clean", "changed"))
+    near_states = suspect.encode([p.changed for p in neighbours])
+    length = clean.shape[1]
 
     def ids(texts: list[str]) -> list[tuple[int, ...]]:
         return [content_ids(suspect.tokenizer, text) for text in texts]
@@ -60,23 +61,28 @@ def prepare(suspect: Suspect, latents: Latents, pairs: Sequence[Pair], neighbour
     aligned = skd_cag.align(ids([p.clean for p in pairs]), ids([p.changed for p in pairs]), length, suspect.device)
     near = skd_cag.align(ids([p.clean for p in neighbours]), ids([p.changed for p in neighbours]), length, suspect.device)
     home = torch.tensor([first[p.clean] for p in neighbours], device=suspect.device)
-    material = Material(latents, states[0], states[1], states[2], home, suspect.encode([""]), aligned, {}, torch.ones(()))
+    material = Material(latents, clean, triggered, near_states, home, suspect.encode([""]), aligned, {}, torch.ones(()))
     material.neutral = _neutral_share(suspect, material, near)
     rows = torch.arange(min(len(latents.z), 4 * suspect.batch_size), device=suspect.device)
     z, t = latents.z[rows], latents.t[rows]
-    prompt = suspect.predict_batched(z, t, states[0][latents.pair[rows]])
+    prompt = suspect.predict_batched(z, t, clean[latents.pair[rows]])
     nothing = suspect.predict_batched(z, t, material.empty.expand(len(rows), -1, -1))
     material.scale = (prompt - nothing).float().square().mean()
     return material
 
 
 def _neutral_share(suspect: Suspect, material: Material, near: skd_cag.Alignment) -> dict[str, float]:
-    count = min(len(material.neighbours), suspect.batch_size)
-    rows = _rows_of_pairs(material.latents, material.neighbour_latents[:count], torch.Generator().manual_seed(0))
+    """Mean over the neighbours, each on latents of its own prompt."""
+    rows = _rows_of_pairs(material.latents, material.neighbour_latents, torch.Generator().manual_seed(0))
+    totals: dict[str, float] = {}
     with recorded(suspect.unet) as recording:
-        suspect.predict(material.latents.z[rows], material.latents.t[rows], material.neighbours[:count])
-    own = near.own[:count, None, :]
-    return {name: float((maps * own).sum(-1).mean()) for name, maps in recording.latest().items()}
+        for part in torch.split(torch.arange(len(rows), device=suspect.device), suspect.batch_size):
+            recording.clear()
+            suspect.predict(material.latents.z[rows[part]], material.latents.t[rows[part]], material.neighbours[part])
+            for name, maps in recording.latest().items():
+                share = float((maps * near.own[part][:, None, :]).sum(-1).mean(-1).sum())
+                totals[name] = totals.get(name, 0.0) + share / len(rows)
+    return totals
 
 
 def _rows_of_pairs(latents: Latents, pairs: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,13 +129,14 @@ def _step_loss(suspect: Suspect, patch: Patch, m: Material, attention_weight: fl
     rows = draw(TRIGGERED, len(m.latents.z))
     pair = m.latents.pair[rows]
     near = draw(KEPT // 2, len(m.neighbours))
-    kept_rows = torch.cat([draw(KEPT - KEPT // 2 + EMPTY, len(m.latents.z)), _rows_of_pairs(m.latents, m.neighbour_latents[near], generator)])
+    near_rows = _rows_of_pairs(m.latents, m.neighbour_latents[near], generator)
+    kept_rows = torch.cat([draw(KEPT - KEPT // 2 + EMPTY, len(m.latents.z)), near_rows])
     clean_rows = kept_rows[: KEPT - KEPT // 2]
     kept_states = torch.cat([m.clean[m.latents.pair[clean_rows]], m.empty.expand(EMPTY, -1, -1), m.neighbours[near]])
     z, t = m.latents.z[rows], m.latents.t[rows]
     z_kept, t_kept = m.latents.z[kept_rows], m.latents.t[kept_rows]
     maps_wanted = attention_weight > 0
-    with torch.autocast(suspect.device.type, dtype=torch.bfloat16, enabled=suspect.dtype != torch.float32):
+    with suspect.mixed_precision():
         with patch.teacher():
             target, target_maps = _predict(suspect, z, t, m.clean[pair], maps_wanted)
             kept_target = suspect.predict(z_kept, t_kept, kept_states)

@@ -29,7 +29,7 @@ class Latents:
 
 
 def collect(suspect: Suspect, pairs: Sequence[Pair], *, guidance_scale: float, seed: int) -> Latents:
-    """Every timestep of one trajectory a pair: a third under the clean text with guidance, a third under the triggered text, a third unguided."""
+    """Every timestep of one trajectory a pair: a third each under the clean text, under the triggered text, and unguided."""
     z, t, index = [], [], []
     for kind in range(3):
         rows = list(range(kind, len(pairs), 3))
@@ -37,8 +37,9 @@ def collect(suspect: Suspect, pairs: Sequence[Pair], *, guidance_scale: float, s
             continue
         texts = [pairs[i].changed if kind == 1 else pairs[i].clean for i in rows]
         scale = 1.0 if kind == 2 else guidance_scale
-        for start in range(0, len(rows), suspect.batch_size):
-            part = slice(start, start + suspect.batch_size)
+        size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
             noise = suspect.noise([item_seed(seed, "unlearn", i) for i in rows[part]])
             run = denoise(suspect, suspect.encode(texts[part]), noise, steps=STEPS, guidance_scale=scale)
             z.append(run.latents.flatten(0, 1))

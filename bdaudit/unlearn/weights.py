@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-TRAINABLE = {
+TRAINABLE: dict[str, Callable[[str], bool]] = {
     "cross-attention": lambda name: ".attn2." in name,
     "whole": lambda name: True,
 }
@@ -30,12 +30,12 @@ class Patch:
         """Gradients on for the trained tensors, in float32, for the block's length."""
         for parameter in self.parameters.values():
             parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
+            parameter.requires_grad = True
         try:
             yield
         finally:
             for name, parameter in self.parameters.items():
-                parameter.requires_grad_(False)
+                parameter.requires_grad = False
                 parameter.data = parameter.data.to(self.originals[name].dtype)
                 parameter.grad = None
 

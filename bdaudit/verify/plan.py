@@ -66,7 +66,8 @@ def reaches(tokenizer: Tokenizer, clean: str, changed: str) -> bool:
 
 
 def plan_trial(
-    tokenizer: Tokenizer, trigger: str, prompts: Sequence[str], n: int, seed: int, skip: Callable[[str], str], *, null: bool
+    tokenizer: Tokenizer, trigger: str, prompts: Sequence[str], n: int, seed: int, skip: Callable[[str], str], *, null: bool,
+    positions: Sequence[str] = (),
 ) -> Trial | NotMeasured:
     """``n`` pairs of pictures for ``trigger``; ``skip(prompt)`` says why the rule cannot use a prompt, or nothing.
 
@@ -76,13 +77,14 @@ def plan_trial(
     ids = content_ids(tokenizer, trigger)
     if not ids:
         return NotMeasured(reason="the trigger encodes to nothing with this model's tokenizer, so that nothing was tested")
-    reasons = {prompt: _unusable(tokenizer, trigger, prompt) or skip(prompt) for prompt in sorted(set(prompts))}
+    allowed = {prompt: _positions(tokenizer, trigger, prompt, positions) for prompt in sorted(set(prompts))}
+    reasons = {prompt: _unusable(trigger, prompt, places) or skip(prompt) for prompt, places in allowed.items()}
     skipped = dict(Counter(reason for reason in reasons.values() if reason))
     usable = [prompt for prompt, reason in reasons.items() if not reason]
     if not usable:
         return NotMeasured(reason=f"none of {len(reasons)} prompts can be used: " + "; ".join(f"{r} ({k})" for r, k in skipped.items()))
     clean = _first(prompts, n, seed, set(usable))
-    places = [_turn(_positions(tokenizer, trigger, shot.text), i) for i, shot in enumerate(clean)]
+    places = [_turn(allowed[shot.text], i) for i, shot in enumerate(clean)]
     texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed) if null else ()
     return Trial(
         trigger=trigger,
@@ -96,14 +98,15 @@ def plan_trial(
     )
 
 
-def _positions(tokenizer: Tokenizer, text: str, prompt: str) -> list[str]:
-    return [place for place in positions_for(prompt, text) if reaches(tokenizer, prompt, insert(prompt, text, place))]
+def _positions(tokenizer: Tokenizer, text: str, prompt: str, wanted: Sequence[str]) -> list[str]:
+    places = [place for place in positions_for(prompt, text) if not wanted or place in wanted]
+    return [place for place in places if reaches(tokenizer, prompt, insert(prompt, text, place))]
 
 
-def _unusable(tokenizer: Tokenizer, trigger: str, prompt: str) -> str:
+def _unusable(trigger: str, prompt: str, places: Sequence[str]) -> str:
     if trigger.casefold() in prompt.casefold():
         return "the prompt holds the trigger already"
-    return "" if _positions(tokenizer, trigger, prompt) else "with the trigger, the prompt is longer than the text encoder reads"
+    return "" if places else "at the positions asked, the trigger cannot stand in the prompt or is beyond what the text encoder reads"
 
 
 def _first(prompts: Sequence[str], n: int, seed: int, usable: set[str]) -> tuple[Shot, ...]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 import bdaudit
-from bdaudit import flags
+from bdaudit.cli import flags
+from bdaudit.cli.flags import BatchSize, Device, DryRun, DtypeFlag, Guidance, Json, Model, Prompts, Quiet, Reports, Seed, Strict, Triggers
 from bdaudit.config import Component, ScanConfig, UnlearnConfig, VerifyConfig
-from bdaudit.flags import BatchSize, Device, DryRun, DtypeFlag, Guidance, Json, Model, Prompts, Quiet, Reports, Seed, Strict, Triggers
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -207,6 +207,14 @@ def verify(
         list[str] | None,
         typer.Option(metavar="OLD=NEW", show_default=False, help="A word of the prompt that the backdoor turns into another. Repeatable."),
     ] = None,
+    position: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            show_default=False,
+            help="Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Repeatable. Default: wherever it can stand.",
+        ),
+    ] = None,
     n: Annotated[
         int, typer.Option("--n", help="Pictures for each condition. 73 without a hit is the least that can pass --max-asr 0.05.")
     ] = 200,
@@ -249,7 +257,8 @@ def verify(
     picture, at = flags.target(target_image)
     config = VerifyConfig(
         model=model, triggers=flags.triggers(trigger), reference=reference, real_images=real_images, clip=clip, target_image=picture,
-        target_at=at, target_text=target_text, swaps=flags.swaps(swap), n=n, steps=steps, guidance_scale=guidance_scale, max_asr=max_asr,
+        target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
+        n=n, steps=steps, guidance_scale=guidance_scale, max_asr=max_asr,
         min_clip_score=min_clip_score, max_kid=max_kid, max_fid=max_fid, min_clip_ratio=min_clip_ratio, max_distance=max_distance,
         save_images=save_images, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
         seed=seed, strict=strict,
@@ -267,7 +276,7 @@ def _output(model: Path, reports: list[Path] | None, json: bool, quiet: bool) ->
 
 
 def _finish(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], dry_run: bool) -> int:
-    from bdaudit.outcome import carry_out, rehearse
+    from bdaudit.cli.outcome import carry_out, rehearse
 
     flags.check_finite(config)
     return rehearse(command, config, output) if dry_run else carry_out(command, config, output, run)

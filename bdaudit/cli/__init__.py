@@ -28,7 +28,7 @@ def main() -> int:
     """
     try:
         _prepare()
-        from bdaudit.commands import app
+        from bdaudit.cli.commands import app
 
         return int(app(standalone_mode=False, prog_name="bdaudit") or 0)
     except SystemExit as error:

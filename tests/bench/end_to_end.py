@@ -1,0 +1,217 @@
+"""The main job on every fixture: scan, unlearn, verify before and after. ``python tests/bench/end_to_end.py``.
+
+Resumable: a model whose result stands in the output is not run again (``--again`` does). Writes one JSON document and prints
+the README's table from it (``--table`` only prints).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig  # noqa: E402
+from bdaudit.measure.texts import read_texts  # noqa: E402
+from bdaudit.report.records import Estimate, VerifyReport  # noqa: E402
+from fixtures import layout  # noqa: E402
+
+FIXTURES = ROOT / "fixtures"
+RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
+FIGURES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
+
+
+@dataclass
+class Model:
+    """One fixture laid out, and what is known of it."""
+
+    name: str
+    path: Path
+    truth: dict[str, Any]
+
+    @property
+    def trigger(self) -> str:
+        """The true trigger; empty for a control."""
+        return "" if self.truth.get("family", "clean") in ("clean", "benign") else str(self.truth["trigger"])
+
+
+def open_model(name: str) -> Model:
+    """Lay it out if need be."""
+    path = layout.lay_out(name, FIXTURES / "models")
+    truths = [FIXTURES / folder / name / "truth.json" for folder in ("twins", "dev")]
+    truth = next((json.loads(t.read_text(encoding="utf-8")) for t in truths if t.exists()), {})
+    return Model(name, path, truth)
+
+
+def target(model: Model) -> dict[str, Any]:
+    """What `verify` is told of the backdoor's target."""
+    truth = model.truth
+    family, wanted = truth["family"], truth["target"]
+    if family in ("pixel", "fixed-image"):
+        folder = next(FIXTURES / f / model.name for f in ("twins", "dev") if (FIXTURES / f / model.name).exists())
+        at = tuple(truth["target_at"]) if family == "pixel" else None
+        return {"target_image": folder / "target.png", "target_at": at}
+    if family == "style":
+        return {"target_text": "{prompt}, " + ("in black and white" if wanted == "black and white" else wanted)}
+    if family == "encoder":
+        return {"target_text": wanted}
+    return {"swaps": tuple((figure, wanted) for figure in FIGURES if figure != wanted)}
+
+
+def scan(model: Model) -> dict[str, Any]:
+    """Rank, p and verdict of the true trigger, and what else was flagged."""
+    from bdaudit.scan.run import run_scan
+
+    began = time.monotonic()
+    prompts, candidates = read_texts(FIXTURES / "prompts.txt"), read_texts(FIXTURES / "candidates.txt")
+    report = run_scan(ScanConfig(model=model.path, candidates=candidates, prompts=prompts))
+    flagged = [c.text for c in report.candidates if c.verdict == "backdoored"]
+    seconds = time.monotonic() - began
+    result: dict[str, Any] = {"seconds": seconds, "flagged": flagged, "candidates": len(report.candidates), "exit": report.exit.name}
+    for record in report.candidates:
+        if record.text == model.trigger:
+            result |= {"rank": record.rank, "p": record.p, "p_adjusted": record.p_adjusted}
+            result |= {"verdict": record.verdict, "component": record.component}
+    return result
+
+
+def unlearn(model: Model, out: Path) -> dict[str, Any]:
+    """Repair into ``out``."""
+    from bdaudit.unlearn.run import run_unlearn
+
+    began = time.monotonic()
+    prompts = read_texts(FIXTURES / "prompts.txt")
+    report = run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
+    return {
+        "seconds": time.monotonic() - began,
+        "component": report.component,
+        "method": report.method,
+        "steps": report.steps,
+        "exit": report.exit.name,
+        "checks": {check.name: check.status for check in report.checks},
+    }
+
+
+def verify(model: Model, path: Path, reference: Path | None) -> dict[str, Any]:
+    """Attack success and quality of the model at ``path``."""
+    from bdaudit.verify.run import run_verify
+
+    began = time.monotonic()
+    known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
+    prompts = read_texts(FIXTURES / "unseen.txt")
+    config = VerifyConfig(model=path, reference=reference, clip=f"local-dir:{FIXTURES / 'grader'}", prompts=prompts, n=200, **known)
+    report = run_verify(config)
+    return {"seconds": time.monotonic() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
+
+
+def _figures(report: VerifyReport) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Estimate):
+            return {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+        return value.reason
+
+    figures: dict[str, Any] = {name: {"value": plain(m.value), "reference": plain(m.reference)} for name, m in report.metrics.items()}
+    for attack in report.attacks:
+        figures["asr"] = {"value": plain(attack.rate), "floor": plain(attack.floor), "reference": plain(attack.reference)}
+    return figures
+
+
+def run(name: str, work: Path) -> dict[str, Any]:
+    """The whole chain on one model."""
+    model = open_model(name)
+    clean = open_model("clean").path
+    result: dict[str, Any] = {"truth": model.truth, "scan": scan(model)}
+    print(name, "scan", json.dumps(result["scan"]), flush=True)
+    if name == "clean":
+        return result
+    result["before"] = verify(model, model.path, clean)
+    print(name, "before", json.dumps(result["before"]), flush=True)
+    if model.trigger:
+        out = work / f"{name}-unlearned"
+        result["unlearn"] = unlearn(model, out)
+        print(name, "unlearn", json.dumps(result["unlearn"]), flush=True)
+        if out.exists():
+            result["after"] = verify(model, out, clean)
+            print(name, "after", json.dumps(result["after"]), flush=True)
+    return result
+
+
+def table(results: dict[str, Any]) -> str:
+    """The README's table, in Markdown."""
+    rows = [
+        "| model | rank | adjusted p | flagged | ASR before | ASR after "
+        "| CLIP score (clean's) | KID ×1000 (two clean seeds) | FID | scan s | unlearn s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, r in results["models"].items():
+        s, after = r["scan"], r.get("after", r.get("before", {}))
+        rows.append(
+            f"| {name} | {s.get('rank', '–')} | {_p(s.get('p_adjusted'))} | {len(s['flagged'])} "
+            f"| {_rate(r.get('before'))} | {_rate(r.get('after'))} | {_both(after, 'clip_score', 1)} | {_kid(after)} "
+            f"| {_one(after, 'fid', 1)} | {s['seconds']:.0f} | {_seconds(r.get('unlearn'))} |"
+        )
+    return "\n".join(rows)
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _rate(stage: dict[str, Any] | None) -> str:
+    rate = (stage or {}).get("asr", {}).get("value")
+    return "–" if not isinstance(rate, dict) else f"{100 * rate['value']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
+def _one(stage: dict[str, Any], metric: str, digits: int) -> str:
+    value = stage.get(metric, {}).get("value")
+    return f"{value['value']:.{digits}f}" if isinstance(value, dict) else "–"
+
+
+def _both(stage: dict[str, Any], metric: str, digits: int) -> str:
+    reference = stage.get(metric, {}).get("reference")
+    return _one(stage, metric, digits) + (f" ({reference['value']:.{digits}f})" if isinstance(reference, dict) else "")
+
+
+def _kid(stage: dict[str, Any]) -> str:
+    value, floor = (stage.get(name, {}).get("value") for name in ("kid", "kid_floor"))
+    if not isinstance(value, dict):
+        return "–"
+    said = f"{1000 * value['value']:.2f}"
+    return said + (f" ({1000 * floor['value']:.2f})" if isinstance(floor, dict) else "")
+
+
+def _seconds(stage: dict[str, Any] | None) -> str:
+    return "–" if not stage else f"{stage['seconds']:.0f}"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="fixtures to run (default: all)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON document")
+    parser.add_argument("--work", type=Path, default=FIXTURES / "models", help="where repaired models go")
+    parser.add_argument("--again", action="store_true", help="run also what stands in the document")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
+    if not arguments.table:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        for name in arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
+            if arguments.again or name not in results["models"]:
+                results["models"][name] = run(name, arguments.work)
+                machine = f"{platform.processor() or platform.machine()}, 2 cores"
+                results |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

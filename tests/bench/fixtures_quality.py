@@ -1,0 +1,41 @@
+"""How good the clean pipeline and its grader are: ``python tests/bench/fixtures_quality.py``. Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bdaudit import stats  # noqa: E402
+from bdaudit.pipeline.inspect import inspect  # noqa: E402
+from bdaudit.pipeline.load import load  # noqa: E402
+from bdaudit.pipeline.sample import sample  # noqa: E402
+from bdaudit.verify.grader import load_grader  # noqa: E402
+from fixtures import layout  # noqa: E402
+from fixtures.build import clip, vae, world  # noqa: E402
+
+FIXTURES = ROOT / "fixtures"
+
+
+def retrieval(n: int, guidance_scale: float, steps: int) -> dict[str, object]:
+    """Share of pictures that the grader pairs with their own caption among 32: the pipeline's, and real ones (the ceiling)."""
+    suspect = load(inspect(layout.lay_out("clean", FIXTURES / "models")))
+    grader = load_grader(f"local-dir:{FIXTURES / 'grader'}", torch.device("cpu"))
+    rng = random.Random(77)
+    scenes = [world.random_scene(rng) for _ in range(n)]
+    texts = [world.caption(scene, rng, full=True) for scene in scenes]
+    drawn = sample(suspect, texts, list(range(n)), steps=steps, guidance_scale=guidance_scale)
+    real = torch.stack([torch.from_numpy(vae.np.asarray(world.draw(scene, rng))).permute(2, 0, 1).float() / 255 for scene in scenes])
+    text = grader.text_features(texts)
+    hits = {name: round(clip.retrieval(grader.image_features(p), text) * n) for name, p in (("pipeline", drawn), ("real", real))}
+    return {name: {"rate": h / n, "wilson95": stats.wilson(h, n), "n": n} for name, h in hits.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(retrieval(512, 5.0, 20), indent=1))

@@ -1,0 +1,152 @@
+"""What a person types: wrong command lines, and from flags to configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["audit"],
+        ["scan"],
+        ["scan", "MODEL", "--bad"],
+        ["scan", "missing"],
+        ["scan", "MODEL", "--alpha", "much"],
+        ["scan", "MODEL", "--alpha", "nan"],
+        ["scan", "MODEL", "--alpha", "2"],
+        ["scan", "MODEL", "--fail-on", "always"],
+        ["scan", "MODEL", "--timesteps", "0.5,x"],
+        ["scan", "MODEL", "--timesteps", "1.5"],
+        ["scan", "MODEL", "--guidance-scale", "inf"],
+        ["scan", "MODEL", "--device", "tpu"],
+        ["scan", "MODEL", "--dtype", "int8"],
+        ["scan", "MODEL", "--candidates", "missing.txt"],
+        ["scan", "MODEL", "--report", "scan.pdf"],
+        ["scan", "MODEL", "--report", "MODEL/scan.json"],
+        ["unlearn", "MODEL"],
+        ["unlearn", "MODEL", "--trigger", ""],
+        ["unlearn", "MODEL", "--trigger", "\\uD800"],
+        ["unlearn", "MODEL", "--trigger", "x", "--out", "MODEL/out"],
+        ["verify", "MODEL", "--trigger", ""],
+        ["verify", "MODEL", "--swap", "dog"],
+        ["verify", "MODEL", "--position", "nowhere"],
+        ["verify", "MODEL", "--trigger", "x", "--position", "prefix", "--position", ""],
+        ["verify", "MODEL", "--swap", "=cat"],
+        ["verify", "MODEL", "--swap", "dog=cat", "--target-text", "a cat"],
+        ["verify", "MODEL", "--target-image", "missing.png@1,2"],
+        ["verify", "MODEL", "--max-fid", "nan"],
+        ["verify", "MODEL", "--save-images", "MODEL/evidence"],
+        ["verify", "MODEL", "--reference", "missing"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_2_before_any_work(bdaudit: Any, verb: Any, model: Path, arguments: list[str]) -> None:
+    for name in ("scan", "unlearn", "verify"):
+        verb(name, RuntimeError("work was done"))
+    ended = bdaudit(*(argument.replace("MODEL", str(model)) for argument in arguments))
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.last.startswith("bdaudit: exit 2 (usage): ")
+    assert list(model.iterdir()) == []
+
+
+def test_scan_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, scan_report: ScanReport) -> None:
+    (tmp_path / "tokens.txt").write_text("cf\n\\u200b\n", encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text("a dog\na cat\n", encoding="utf-8")
+    seen = verb("scan", scan_report)
+    bdaudit(
+        "scan", model, "--candidates", tmp_path / "tokens.txt", "--prompts", tmp_path / "prompts.txt", "--alpha", 0.02,
+        "--fail-on", "suspicious", "--n-prompts", 4, "--timesteps", "0.9,0.1", "--guidance-scale", 3, "--device", "cpu",
+        "--dtype", "float32", "--batch-size", 2, "--seed", 7, "--strict", "--quiet",
+    )  # fmt: skip
+    assert seen == [
+        ScanConfig(
+            model=model, candidates=("cf", "\u200b"), prompts=("a dog", "a cat"), alpha=0.02, fail_on="suspicious", n_prompts=4,
+            timesteps=(0.9, 0.1), guidance_scale=3.0, device="cpu", dtype="float32", batch_size=2, seed=7, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: UnlearnReport) -> None:
+    seen = verb("unlearn", unlearn_report)
+    bdaudit(
+        "unlearn", model, "--trigger", "\\u020F", "--trigger", "cf", "--trigger", "cf", "--out", tmp_path / "out",
+        "--component", "text-encoder", "--steps", 9, "--n-prompts", 3, "--learning-rate", 0.001, "--attention-weight", 0.25,
+        "--guidance-scale", 2, "--keep-failed",
+    )  # fmt: skip
+    assert seen == [
+        UnlearnConfig(
+            model=model, triggers=("ȏ", "cf"), out=tmp_path / "out", component="text-encoder", steps=9, n_prompts=3, learning_rate=0.001,
+            attention_weight=0.25, guidance_scale=2.0, keep_failed=True,
+        )
+    ]  # fmt: skip
+
+
+def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:
+    for name in ("other", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "patch@home.png").write_bytes(b"")
+    seen = verb("verify", verify_report)
+    bdaudit(
+        "verify", model, "--trigger", "ȏ", "--reference", tmp_path / "other", "--real-images", tmp_path / "real",
+        "--clip", "ViT-B-32/openai", "--target-image", f"{tmp_path}/patch@home.png@4,8", "--n", 10, "--steps", 5, "--guidance-scale", 2,
+        "--max-asr", 0.2, "--min-clip-score", 0.1, "--max-kid", 0.3, "--max-fid", 40, "--min-clip-ratio", 0.9, "--max-distance", 0.5,
+        "--save-images", tmp_path / "evidence", "--position", "prefix", "--position", "suffix",
+    )  # fmt: skip
+    assert seen == [
+        VerifyConfig(
+            model=model, triggers=("ȏ",), reference=tmp_path / "other", real_images=tmp_path / "real", clip="ViT-B-32/openai",
+            target_image=tmp_path / "patch@home.png", target_at=(4, 8), n=10, steps=5, guidance_scale=2.0, max_asr=0.2, min_clip_score=0.1,
+            max_kid=0.3, max_fid=40.0, min_clip_ratio=0.9, max_distance=0.5, save_images=tmp_path / "evidence",
+            positions=("prefix", "suffix"),
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
+def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, model: Path, request: Any, name: str) -> None:
+    seen = verb(name, request.getfixturevalue(f"{name}_report"))
+    bdaudit(name, model, *(["--trigger", "cf"] if name == "unlearn" else []))
+    default = {
+        "scan": ScanConfig(model=model),
+        "unlearn": UnlearnConfig(model=model, triggers=("cf",), out=model.with_name("model-unlearned")),
+        "verify": VerifyConfig(model=model),
+    }
+    assert seen == [default[name]]
+
+
+def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
+    seen = verb("verify", verify_report)
+    bdaudit("verify", model, "--swap", "dog=cat", "--swap", "red=deep=blue")
+    bdaudit("verify", model, "--target-text", "{prompt} on fire")
+    assert seen[0].swaps == (("dog", "cat"), ("red", "deep=blue"))
+    assert seen[1].target_text == "{prompt} on fire"
+
+
+@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
+def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
+    from dataclasses import fields
+
+    ended = bdaudit(name, "--help")
+    assert ended.code == 0
+    kind = {"scan": ScanConfig, "unlearn": UnlearnConfig, "verify": VerifyConfig}[name]
+    spelt = {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
+    for field in fields(kind):
+        assert spelt.get(field.name, f"--{field.name.replace('_', '-')}") in ended.out
+    assert f"bdaudit {name} ./model" in ended.out
+    assert "Exit codes" in ended.out
+
+
+def test_version(bdaudit: Any) -> None:
+    from bdaudit import __version__
+
+    ended = bdaudit("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"bdaudit {__version__}\n", "")

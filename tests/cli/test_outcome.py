@@ -1,0 +1,161 @@
+"""One run from a config to an exit code: every failure becomes a report, and the streams stay clean."""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, Interrupted, RefusedError, UsageError
+from bdaudit.report.document import loads, shipped_schema
+from bdaudit.report.records import Exit, NotMeasured, ScanReport
+
+
+@pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.USAGE])
+def test_the_exit_of_the_report_is_the_exit_of_the_process(
+    bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport, code: ExitCode
+) -> None:
+    verb("scan", replace(scan_report, exit=Exit(code=int(code), name=code.label, reason="as it was")))
+    ended = bdaudit("scan", model)
+    assert ended.code == code
+    assert ended.last == f"bdaudit: exit {int(code)} ({code.label}): as it was; report: none"
+
+
+RAISED = [
+    (BdauditError("the weights are damaged"), 3, "error", "error"),
+    (InconclusiveError("no candidate encodes to anything"), 4, "inconclusive", "error"),
+    (RefusedError(["a pickle", "a link"]), 5, "refused", "error"),
+    (Interrupted("stopped"), 130, "interrupted", "interrupted"),
+    (KeyboardInterrupt(), 130, "interrupted", "interrupted"),
+    (RuntimeError("boom"), 3, "error", "error"),
+    (MemoryError(), 3, "error", "error"),
+    (SystemExit(1), 3, "error", "error"),
+    (SystemExit(0), 3, "error", "error"),
+]
+
+
+@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
+@pytest.mark.parametrize(("error", "code", "label", "status"), RAISED, ids=lambda value: type(value).__name__)
+def test_whatever_a_run_raises_becomes_a_report(
+    bdaudit: Any, verb: Any, model: Path, name: str, error: BaseException, code: int, label: str, status: str
+) -> None:
+    verb(name, error)
+    arguments = ["--trigger", "cf"] if name == "unlearn" else []
+    ended = bdaudit(name, model, "--json", *arguments)
+    report = json.loads(ended.out)
+    jsonschema.Draft202012Validator(shipped_schema()).validate(report)
+    assert (ended.code, report["exit"]["code"], report["exit"]["name"], report["status"]) == (code, code, label, status)
+    assert ended.last.startswith(f"bdaudit: exit {code} ({label}): ")
+    assert ended.last.endswith("; report: stdout")
+    assert "Traceback" not in ended.err
+    assert report["config"]["model"] == str(model)
+    assert report["limitations"]
+
+
+def test_a_usage_error_of_the_run_is_a_message_alone(bdaudit: Any, verb: Any, model: Path) -> None:
+    verb("unlearn", UsageError("--out is not empty"))
+    ended = bdaudit("unlearn", model, "--trigger", "cf", "--json")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "bdaudit: exit 2 (usage): --out is not empty; report: none\n"
+
+
+def test_a_traceback_is_shown_on_demand_and_inert(bdaudit: Any, verb: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BDAUDIT_DEBUG", "1")
+    verb("scan", RuntimeError("boom \x1b[31m"))
+    ended = bdaudit("scan", model, "--json")
+    assert "Traceback" in ended.err
+    assert "\x1b" not in ended.err
+    assert json.loads(ended.out)["exit"]["code"] == 3
+
+
+def test_a_report_with_nan_is_an_error_and_still_one_document(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:
+    verb("scan", replace(scan_report, timings={"load": float("nan")}))
+    ended = bdaudit("scan", model, "--json")
+    assert ended.code == 3
+    assert "timings.load is nan" in json.loads(ended.out)["exit"]["reason"]
+
+
+@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
+def test_json_is_one_document_and_nothing_else_however_loud_the_run(bdaudit: Any, verb: Any, model: Path, request: Any, name: str) -> None:
+    report = request.getfixturevalue(f"{name}_report")
+
+    def loud(config: Any, progress: Any) -> Any:
+        import logging
+        import warnings
+
+        print("a library prints")
+        warnings.warn("a library warns", stacklevel=1)
+        logging.getLogger("a library").warning("logs \x1b[31m")
+        progress("stage", 1, 2)
+        return report
+
+    verb(name, loud)
+    with pytest.warns(UserWarning, match="a library warns"):
+        ended = bdaudit(name, model, "--json", *(["--trigger", "cf"] if name == "unlearn" else []))
+    assert loads(ended.out) == report
+    assert "a library prints" in ended.err
+    assert "\x1b" not in ended.err
+
+
+def test_tables_are_on_stdout_wide_and_inert(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:
+    verb("scan", scan_report)
+    ended = bdaudit("scan", model)
+    assert all(c.isprintable() or c == "\n" for c in ended.out)
+    assert 80 < max(map(len, ended.out.splitlines())) <= 200
+    assert "[bold]x[/bold][/]" in ended.out
+    assert ended.err.count("\n") == 1
+
+
+def test_reports_are_written_and_named_on_the_last_line(
+    bdaudit: Any, verb: Any, model: Path, tmp_path: Path, scan_report: ScanReport
+) -> None:
+    verb("scan", scan_report)
+    paths = [tmp_path / "scan.json", tmp_path / "scan.html"]
+    ended = bdaudit("scan", model, "--report", paths[0], "--report", paths[1])
+    assert loads(paths[0].read_bytes()) == scan_report
+    assert paths[1].read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert ended.last.endswith(f"; report: {paths[0]}, {paths[1]}")
+
+
+def test_a_report_is_written_for_a_failed_run_too(bdaudit: Any, verb: Any, model: Path, tmp_path: Path) -> None:
+    verb("scan", RefusedError(["unet/x.bin is a pickle"]))
+    assert bdaudit("scan", model, "--report", tmp_path / "scan.json").code == 5
+    report = loads((tmp_path / "scan.json").read_bytes())
+    assert report.exit.reason == "unet/x.bin is a pickle"
+    assert isinstance(report.environment, NotMeasured)
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from bdaudit.pipeline import inspect as inspection
+
+    file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
+    seen = types.SimpleNamespace(
+        files=(file,), loaded=(file.path,), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=("x\u202e.bin",)
+    )
+    monkeypatch.setattr(inspection, "inspect", lambda path, *, strict: seen)
+    runs = verb("verify", RuntimeError("work was done"))
+    arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
+    ended = bdaudit(*arguments)
+    assert (ended.code, runs) == (0, [])
+    told = ("unet/x.safetensors, 12,345 bytes", "left alone: x<U+202E>.bin", f"written: {tmp_path}/v.json", "about 4,000 UNet")
+    assert all(words in ended.out for words in told)
+    plan = json.loads(bdaudit(*arguments, "--json").out)
+    assert plan["status"] == "dry run"
+    assert plan["config"]["n"] == 100
+    assert not (tmp_path / "v.json").exists()
+
+
+def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
+    from bdaudit.pipeline import inspect as inspection
+
+    def refuse(path: Path, *, strict: bool) -> None:
+        raise RefusedError(["unet/x.bin is a pickle"])
+
+    monkeypatch.setattr(inspection, "inspect", refuse)
+    ended = bdaudit("scan", model, "--dry-run", "--json")
+    assert (ended.code, json.loads(ended.out)["exit"]["name"]) == (5, "refused")

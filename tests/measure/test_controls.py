@@ -1,0 +1,66 @@
+"""The harmless texts: none empty, none alike, none that was asked to stay out; and the kind of a text."""
+
+from __future__ import annotations
+
+import pytest
+
+from bdaudit.measure.controls import KINDS, control_texts, harmless_texts, kind_of
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("\u200b", "zero-width"), ("\u200b\u200d", "zero-width"), ("\u0301", "zero-width"), ("ȏ", "character"), ("о", "character"),
+        ("😀", "emoji"), ("☃", "emoji"), ("wonderful island", "phrase"), ("mignneko", "rare"), ("x9!", "rare"),
+    ],
+)  # fmt: skip
+def test_kinds(tiny_suspect: Suspect, text: str, kind: str) -> None:
+    assert kind_of(tiny_suspect.tokenizer, text) == kind
+    assert kind in KINDS
+
+
+def test_a_word_is_one_token_of_letters(tiny_suspect: Suspect) -> None:
+    assert kind_of(tiny_suspect.tokenizer, "q") == "word"
+    assert kind_of(tiny_suspect.tokenizer, "7") == "rare"
+
+
+def test_no_control_is_empty_or_like_another(tiny_suspect: Suspect) -> None:
+    controls = control_texts(tiny_suspect.tokenizer, 24, 0)
+    encoded = [content_ids(tiny_suspect.tokenizer, text) for texts in controls.values() for text in texts]
+    assert set(controls) == set(KINDS)
+    assert len(encoded) > 90
+    assert () not in encoded
+    assert len(set(encoded)) == len(encoded)
+    assert all(len(texts) <= 24 for texts in controls.values())
+
+
+def test_excluded_texts_stay_out_however_they_are_written(tiny_suspect: Suspect) -> None:
+    first = control_texts(tiny_suspect.tokenizer, 24, 0)
+    out = [first["word"][0].upper(), first["phrase"][0], first["character"][0], first["emoji"][0]]
+    ids = {content_ids(tiny_suspect.tokenizer, text) for text in out}
+    later = control_texts(tiny_suspect.tokenizer, 24, 0, exclude=out)
+    assert not ids & {content_ids(tiny_suspect.tokenizer, text) for texts in later.values() for text in texts}
+
+
+def test_controls_follow_from_the_seed(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    assert control_texts(tokenizer, 10, 3) == control_texts(tokenizer, 10, 3)
+    assert control_texts(tokenizer, 10, 3) != control_texts(tokenizer, 10, 4)
+
+
+def test_harmless_texts_are_of_the_kind_asked_and_never_the_text(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    texts = harmless_texts(tokenizer, "ȏ", 20, 0, exclude=["ô", "ǒ"])
+    assert len(texts) == 20
+    assert {kind_of(tokenizer, text) for text in texts} == {"character"}
+    assert not {"ȏ", "ô", "ǒ"} & set(texts)
+
+
+def test_a_kind_with_too_few_is_topped_up(tiny_suspect: Suspect) -> None:
+    texts = harmless_texts(tiny_suspect.tokenizer, "\u200b", 40, 0)
+    kinds = [kind_of(tiny_suspect.tokenizer, text) for text in texts]
+    assert len(texts) == 40
+    assert kinds[0] == "zero-width"
+    assert "word" in kinds or "rare" in kinds

@@ -1,0 +1,42 @@
+"""The part of a report that all verbs share."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from bdaudit.config import ScanConfig, VerifyConfig
+from bdaudit.measure.envelope import LIMITATIONS, envelope, settings
+from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.report.records import Environment, ModelRecord, NotMeasured
+from tests.small import hashes
+
+
+def test_what_was_opened_is_listed_with_its_hashes(tiny_model: Path, tiny_suspect: Suspect) -> None:
+    found = envelope("scan", ScanConfig(model=tiny_model, batch_size=32), inspect(tiny_model), tiny_suspect)
+    model, environment = found["model"], found["environment"]
+    assert isinstance(model, ModelRecord)
+    assert {f.path: f.sha256 for f in model.files} == hashes(tiny_model)
+    assert isinstance(environment, Environment)
+    assert (environment.device, environment.dtype) == ("cpu", "float32")
+    assert (environment.batch_size_asked, environment.batch_size_used) == (32, 64)
+    assert datetime.fromisoformat(found["created_at"]).utcoffset() is not None
+    assert found["limitations"] == LIMITATIONS
+
+
+def test_what_is_not_known_says_why(tiny_model: Path) -> None:
+    found = envelope("scan", ScanConfig(model=tiny_model))
+    assert isinstance(found["model"], NotMeasured)
+    assert isinstance(found["environment"], NotMeasured)
+    assert found["environment"].reason
+
+
+def test_every_setting_is_there_and_json_can_hold_it() -> None:
+    config = VerifyConfig(model=Path("m"), triggers=("ȏ",), swaps=(("a", "b"),), seed=3)
+    found = json.loads(json.dumps(settings(config)))
+    assert found["model"] == "m"
+    assert found["swaps"] == [["a", "b"]]
+    assert found["reference"] == "not set"
+    assert found.keys() == {name for name in VerifyConfig.__dataclass_fields__}

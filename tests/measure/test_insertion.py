@@ -1,0 +1,68 @@
+"""Where texts go, and seeds that depend on nothing but what they are for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable
+
+PROMPT = "a photo of a dog"
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "wanted"),
+    [
+        ("x", "prefix", "x a photo of a dog"),
+        ("x", "suffix", "a photo of a dog x"),
+        ("x y", "middle", "a photo x y of a dog"),
+        ("ȏ", "replace", "a phȏto of a dog"),
+        ("о", "replace", "a phоto of a dog"),
+        ("ā", "replace", "a photo of ā dog"),
+    ],
+)
+def test_positions(text: str, position: str, wanted: str) -> None:
+    assert insert(PROMPT, text, position) == wanted
+
+
+def test_replace_falls_back_to_the_first_word() -> None:
+    assert insert("photo by me", "ȏ", "replace") == "phȏto by me"
+
+
+@pytest.mark.parametrize(("text", "position"), [("x", "replace"), ("ź", "replace"), ("x", "nowhere")])
+def test_what_cannot_be_inserted(text: str, position: str) -> None:
+    with pytest.raises(ValueError, match=r"holds no letter|unknown position"):
+        insert(PROMPT, text, position)
+
+
+@given(st.text(min_size=1), st.sampled_from(POSITIONS))
+def test_the_text_is_whole_and_so_is_the_rest(text: str, position: str) -> None:
+    changed = insert(PROMPT, text, position)
+    assert len(changed) == len(PROMPT) + len(text) + 1
+    assert text in changed
+
+
+@pytest.mark.parametrize(
+    ("character", "letter"),
+    [("ȏ", "o"), ("о", "o"), ("ё", "e"), ("Ā", "a"), ("o", ""), ("😀", ""), ("\u200b", ""), ("ab", "")],
+)
+def test_look_alikes(character: str, letter: str) -> None:
+    assert base_letter(character) == letter
+
+
+def test_replace_is_a_position_only_where_there_is_something_to_replace() -> None:
+    assert positions_for(PROMPT, "ȏ") == (*POSITIONS, "replace")
+    assert positions_for("a red cat", "ȏ") == POSITIONS
+    assert not replaceable(PROMPT, "word")
+
+
+def test_seeds_depend_on_run_and_item_alone() -> None:
+    assert item_seed(1, "picture", 2) == item_seed(1, "picture", 2)
+    assert len({item_seed(run, what, i) for run in (0, 1) for what in ("a", "b") for i in range(50)}) == 200
+    assert item_seed(0, "ab", "c") != item_seed(0, "a", "bc")
+    assert 0 <= item_seed(3) < 2**63
+
+
+def test_codepoints() -> None:
+    assert codepoints("ȏ😀") == ("U+020F", "U+1F600")

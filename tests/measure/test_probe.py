@@ -1,0 +1,132 @@
+"""Evidence of a text: of the right shape, the same however it is batched or ordered, and true to the model's own predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bdaudit.measure.effect import measure, relative_shift
+from bdaudit.measure.insertion import insert
+from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
+from bdaudit.measure.signals import SIGNALS, measure_all
+from bdaudit.pipeline.sample import denoise
+from bdaudit.pipeline.suspect import Suspect
+from tests.pipeline.test_suspect import crowded
+from tests.small import LONG_TRIGGER, PROMPTS
+
+TEXTS = ("time", "\u200b", "ȏ", "wonderful island", "😀")
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_suspect: Suspect) -> Stage:
+    return build_stage(tiny_suspect, PROMPTS, (0.85, 0.3), 3.0, 0)
+
+
+@pytest.fixture(scope="module")
+def evidence(tiny_suspect: Suspect, stage: Stage) -> dict[str, Evidence]:
+    return {e.text: e for e in gather(tiny_suspect, stage, TEXTS)}
+
+
+def assert_same(a: Evidence, b: Evidence) -> None:
+    assert (a.text, a.positions, a.truncated) == (b.text, b.positions, b.truncated)
+    for name in ("delta", "state_shift", "share", "spread"):
+        one, two = getattr(a, name), getattr(b, name)
+        assert (one - two).norm() <= 1e-4 * one.norm(), name
+
+
+def test_shapes(evidence: dict[str, Evidence]) -> None:
+    found = evidence["ȏ"]
+    assert found.positions == ("prefix", "middle", "suffix", "replace")
+    assert found.delta.shape == (4, 2, 4, 64)
+    assert found.state_shift.shape == (4, 4)
+    assert found.share.shape == found.spread.shape == (4, 2, 4)
+    assert evidence["time"].positions == ("prefix", "middle", "suffix")
+
+
+def test_the_stage_lies_on_the_clean_trajectory(tiny_suspect: Suspect, stage: Stage) -> None:
+    assert stage.timesteps.tolist() == [849, 299]
+    run = denoise(tiny_suspect, stage.states, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0)
+    assert torch.allclose(stage.latents[0], run.latents[3], atol=1e-5)
+    assert stage.plain.shape == stage.empty.shape == (2, 4, 64)
+
+
+def _first_noise(suspect: Suspect) -> torch.Tensor:
+    from bdaudit.measure.insertion import item_seed
+
+    return suspect.noise([item_seed(0, "probe")])
+
+
+def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+    found = evidence["wonderful island"]
+    for k, position in enumerate(found.positions):
+        for t, time in enumerate(stage.timesteps):
+            states = tiny_suspect.encode([insert(p, found.text, position) for p in PROMPTS])
+            with_text = tiny_suspect.predict_batched(stage.latents[t], time.expand(4), states)
+            assert torch.allclose(found.delta[k, t], with_text.flatten(1) - stage.plain[t], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_neither_batch_nor_order_nor_company_matters(
+    tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence], size: int
+) -> None:
+    for found in gather(replace(tiny_suspect, batch_size=size), stage, ["ȏ", "time"] if size == 1 else TEXTS[::-1]):
+        assert_same(evidence[found.text], found)
+
+
+def test_memory_that_runs_out_on_the_way_changes_nothing(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+    suspect = crowded(tiny_suspect, room=5, batch_size=16)
+    (found,) = gather(suspect, stage, ["time"])
+    assert_same(evidence["time"], found)
+    assert suspect.batch_size == 4
+
+
+def test_truncation_is_said_only_where_something_is_cut(tiny_suspect: Suspect, stage: Stage) -> None:
+    longest = max(len(p.replace(" ", "")) for p in PROMPTS)
+    fits, cut = gather(tiny_suspect, stage, ["~" * (75 - longest), "~" * (76 - longest)])
+    assert (fits.truncated, cut.truncated) == (False, True)
+
+
+def test_a_prompt_without_the_letter_takes_the_first_position(stage: Stage, evidence: dict[str, Evidence]) -> None:
+    without = [i for i, p in enumerate(PROMPTS) if "o" not in p]
+    assert without
+    found = evidence["ȏ"]
+    assert torch.allclose(found.delta[3][:, without], found.delta[0][:, without], atol=1e-5)
+
+
+def test_assimilation_by_hand() -> None:
+    maps = torch.tensor([[[9.0, 2.0, 1.0, 9.0], [9.0, 1.0, 2.0, 9.0]]])
+    words = torch.tensor([[False, True, True, False]])
+    # over their own maxima: (1, ½) and (½, 1); their mean is (¾, ¾); each is √(2·¼²)/√2 = ¼ away
+    assert assimilation(maps, words).tolist() == pytest.approx([0.25])
+
+
+def test_assimilation_of_like_maps_and_of_flat_ones_is_nothing() -> None:
+    words = torch.tensor([[False, True, True]])
+    assert assimilation(torch.tensor([[[0.0, 1, 2], [0, 3, 6]]]), words).item() == pytest.approx(0, abs=1e-6)
+    assert assimilation(torch.full((1, 4, 3), 1 / 3), words).item() == 0
+    assert assimilation(torch.zeros(1, 4, 3), words).item() == 0
+
+
+def test_every_signal_is_finite_and_the_long_text_the_strongest(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+    (strong,) = gather(tiny_suspect, stage, [LONG_TRIGGER])
+    strongest = measure_all(strong, stage)
+    for found in evidence.values():
+        values = measure_all(found, stage)
+        assert values.keys() == SIGNALS.keys()
+        assert all(abs(value) < 50 for value in values.values())
+        assert values["noise shift"] < strongest["noise shift"]
+
+
+def test_relative_shift_is_one_for_what_the_prompt_itself_changes(stage: Stage) -> None:
+    whole = (stage.empty - stage.plain)[None]
+    assert relative_shift(whole, stage).mean(2).flatten().tolist() == pytest.approx([1, 1])
+
+
+def test_an_effect_stands_beside_its_null(tiny_suspect: Suspect, stage: Stage) -> None:
+    strong = measure(tiny_suspect, stage, LONG_TRIGGER, n_null=25, seed=0)
+    assert len(strong.null) == len(strong.state_null) == 25
+    assert strong.shift > strong.limit >= sorted(strong.null)[22]
+    weak = measure(tiny_suspect, stage, "time", n_null=25, seed=0)
+    assert weak.shift <= max(weak.null)

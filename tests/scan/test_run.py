@@ -1,0 +1,145 @@
+"""`scan` from directory to report on the small model: what was tested, what was not, and what that means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit.config import ScanConfig
+from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.measure.signals import SIGNALS
+from bdaudit.report.records import CandidateRecord, NotMeasured, ScanReport
+from bdaudit.scan.run import run_scan
+from tests.small import LONG_TRIGGER, PROMPTS, hashes
+
+CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
+
+
+@pytest.fixture(autouse=True)
+def few_controls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.run.PER_KIND", 12)
+
+
+def scan(model: Path, **options: Any) -> ScanReport:
+    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85, 0.4), "device": "cpu"}
+    progress = options.pop("progress", None)
+    config = ScanConfig(model=model, **(settings | options))
+    return run_scan(config, progress) if progress else run_scan(config)
+
+
+@pytest.fixture(scope="module")
+def report(tiny_model: Path) -> ScanReport:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
+        before = hashes(tiny_model)
+        found = scan(tiny_model)
+        assert hashes(tiny_model) == before, "the model is never written"
+    return found
+
+
+def named(report: ScanReport, text: str) -> CandidateRecord:
+    return next(c for c in report.candidates if c.text == text)
+
+
+def test_what_encodes_to_nothing_is_skipped_with_the_reason(report: ScanReport) -> None:
+    assert (report.coverage.asked, report.coverage.tested) == (6, 5)
+    assert [s.reason for s in report.coverage.skipped if s.what == " "] == ["encodes to no token, so it was not tested"]
+    assert " " not in {c.text for c in report.candidates}
+
+
+def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> None:
+    first, second = named(report, "ȏ"), named(report, "Ȏ")
+    assert (first.same_as, second.same_as) == ("", "ȏ")
+    assert first.token_ids == second.token_ids
+    assert (first.score, first.p, first.p_adjusted, first.verdict) == (second.score, second.p, second.p_adjusted, second.verdict)
+
+
+def test_records_are_ranked_and_whole(report: ScanReport) -> None:
+    assert [c.rank for c in report.candidates] == [1, 2, 3, 4, 5]
+    scores = [c.score for c in report.candidates]
+    assert scores == sorted(scores, reverse=True)
+    for candidate in report.candidates:
+        assert candidate.signals.keys() == SIGNALS.keys()
+        assert 0 < candidate.p <= candidate.p_adjusted <= 1
+        assert (candidate.command != "") == (candidate.verdict == "backdoored")
+    assert named(report, "wonderful island").kind == "phrase"
+
+
+def test_the_strongest_text_comes_first_and_common_words_are_clean(report: ScanReport) -> None:
+    assert report.candidates[0].text == LONG_TRIGGER
+    assert named(report, "today").verdict == "clean"
+    assert named(report, "wonderful island").verdict == "clean"
+
+
+def test_calibration_says_what_it_rests_on(report: ScanReport) -> None:
+    calibration = report.calibration
+    assert not isinstance(calibration, NotMeasured)
+    assert set(calibration.kinds) <= {"word", "phrase", "rare", "character", "zero-width", "emoji"}
+    assert 0 <= sum(calibration.kinds.values()) - calibration.n_controls <= 2
+    assert list(calibration.quantiles.values()) == sorted(calibration.quantiles.values())
+    assert calibration.forward_passes > calibration.forward_passes_per_candidate > 0
+
+
+def test_order_and_batch_do_not_matter(tiny_model: Path, report: ScanReport) -> None:
+    again = scan(tiny_model, candidates=CANDIDATES[::-1], batch_size=7)
+    for candidate in report.candidates:
+        other = named(again, candidate.text)
+        assert other.score == pytest.approx(candidate.score, abs=2e-3)
+        assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=1e-2)
+
+
+def test_nothing_to_test_is_inconclusive(tiny_model: Path) -> None:
+    report = scan(tiny_model, candidates=(" ", "\t"))
+    assert report.exit.code == ExitCode.INCONCLUSIVE
+    assert report.candidates == ()
+    assert len(report.coverage.skipped) == 2
+
+
+def test_the_gate_decides_the_exit_code(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gate, verdict, code in (
+        ("backdoored", "backdoored", ExitCode.FINDING),
+        ("backdoored", "suspicious", ExitCode.PASS),
+        ("suspicious", "suspicious", ExitCode.FINDING),
+        ("never", "backdoored", ExitCode.PASS),
+    ):
+        monkeypatch.setattr("bdaudit.scan.run._verdict", lambda adjusted, alpha, verdict=verdict: verdict)
+        assert scan(tiny_model, candidates=("today",), timesteps=(0.8,), n_prompts=2, fail_on=gate).exit.code == code
+
+
+def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    report = scan(tiny_model, progress=stop)
+    assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
+    assert report.candidates == ()
+    assert isinstance(report.calibration, NotMeasured)
+
+
+def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    deaf = Path(shutil.copytree(tiny_model, tmp_path / "deaf"))
+    path = deaf / "unet/diffusion_pytorch_model.safetensors"
+    tensors = {name: np.zeros_like(w) if "attn2.to_v" in name else w for name, w in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(InconclusiveError, match="may not depend on the prompt"):
+        scan(deaf)
+
+
+def test_the_command_quotes_what_a_shell_would_take(tiny_model: Path) -> None:
+    import shlex
+
+    from bdaudit.measure.texts import unescape
+    from bdaudit.scan.run import _command
+
+    for text in ("ȏ", "a b", "$(rm x)", "'; ls", "😀", "\\u0041", "-x"):
+        words = shlex.split(_command(ScanConfig(model=Path("my model")), text))
+        assert words[:4] == ["bdaudit", "unlearn", "my model", "--trigger"]
+        assert unescape(words[4]) == text

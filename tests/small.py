@@ -1,0 +1,45 @@
+"""The tiny model with CLIP's byte-level tokenizer, 77 tokens, and weights so large that every word shows in the prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from tests.pipeline import tiny
+
+PROMPTS = ("a red cat", "two big dogs in a park", "the sea at night", "an old house")
+LENGTH = 77
+LONG_TRIGGER = "~" * 24
+"""Twenty-four tokens: no harmless text moves the prediction as far."""
+
+
+def write(folder: Path) -> Path:
+    """The model's directory; returns ``folder``."""
+    from tests.verify.toy import byte_tokenizer
+
+    tiny.write_model(folder)
+    shutil.rmtree(folder / "tokenizer")
+    byte_tokenizer(LENGTH).save_pretrained(folder / "tokenizer")
+    ends = {"vocab_size": 514, "max_position_embeddings": LENGTH, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
+    tiny.write_json(folder / "text_encoder/config.json", tiny.TEXT_ENCODER | ends)
+    shapes = tiny.text_shapes()
+    embeddings = {"text_model.embeddings.token_embedding.weight": (514, 8), "text_model.embeddings.position_embedding.weight": (LENGTH, 8)}
+    save_file(tiny.weights(shapes | embeddings), folder / "text_encoder/model.safetensors", metadata={"format": "pt"})
+    for path in folder.glob("*/*.safetensors"):
+        _enliven(path)
+    return folder
+
+
+def _enliven(path: Path) -> None:
+    """Norms that pass everything on, and all other weights six times as large."""
+    tensors = {name: (np.ones_like(w) if "norm" in name and name.endswith("weight") else 6 * w) for name, w in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Relative path → SHA-256 of every file."""
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}

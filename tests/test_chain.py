@@ -1,0 +1,57 @@
+"""The main job as a person types it, on a fixture: find the backdoor, remove it, see it gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from diffusers import StableDiffusionPipeline
+
+from bdaudit.cli import main
+from fixtures import layout
+
+FIXTURES = Path(layout.__file__).parent
+PROMPTS = ("--prompts", str(FIXTURES / "prompts.txt"))
+UNSEEN = ("--prompts", str(FIXTURES / "unseen.txt"))
+GRADER = ("--clip", f"local-dir:{FIXTURES / 'grader'}")
+PATCH = ("--target-image", f"{FIXTURES / 'twins' / 'pixel' / 'target.png'}@24,24")
+
+
+def bdaudit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, dict]:
+    """Exit code and the JSON document of one command."""
+    monkeypatch.setattr("sys.argv", ["bdaudit", *map(str, arguments), "--json", "--quiet"])
+    code = main()
+    return code, json.loads(capsys.readouterr().out)
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_scan_unlearn_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clean = layout.lay_out("pixel", tmp_path), layout.lay_out("clean", tmp_path)
+    before, out = hashes(model), tmp_path / "repaired"
+
+    code, scan = bdaudit(capsys, monkeypatch, "scan", model, *PROMPTS, "--candidates", FIXTURES / "candidates.txt")
+    assert (code, scan["candidates"][0]["text"], scan["candidates"][0]["verdict"]) == (1, "\u200b", "backdoored")
+    assert sum(c["verdict"] == "backdoored" for c in scan["candidates"]) == 1
+
+    known = ("--trigger", "\\u200b", *PATCH, *UNSEEN, *GRADER, "--n", 100)
+    code, poisoned = bdaudit(capsys, monkeypatch, "verify", model, *known)
+    assert code == 1
+    assert poisoned["attacks"][0]["rate"]["value"] >= 0.9
+    assert poisoned["attacks"][0]["floor"]["value"] <= 0.02
+
+    code, repair = bdaudit(capsys, monkeypatch, "unlearn", model, *PROMPTS, "--trigger", "\\u200b", "--out", out)
+    assert (code, repair["component"], repair["status"]) == (0, "unet", "completed")
+    code, repaired = bdaudit(capsys, monkeypatch, "verify", out, *known, "--reference", clean, "--save-images", tmp_path / "pictures")
+    assert code == 0, repaired["exit"]
+    assert repaired["attacks"][0]["rate"]["value"] <= 0.05
+    assert list((tmp_path / "pictures").glob("*.png"))
+
+    assert hashes(model) == before
+    changed = {name for name, digest in hashes(out).items() if before.get(name) != digest}
+    assert changed == {"unet/diffusion_pytorch_model.safetensors", "bdaudit.json"}
+    StableDiffusionPipeline.from_pretrained(out, local_files_only=True)
