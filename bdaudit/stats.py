@@ -198,6 +198,28 @@ class ExponentialTail:
             raise ValueError(f"the upper {share:.0%} of the null are all {threshold:.6g}; a tail needs spread")
         return cls(null=tuple(x.tolist()), threshold=threshold, k=k, total=total)
 
+    @classmethod
+    def stragglers(cls, null: ArrayLike, level: float, share: float = 0.2, trusted: float = 0.88) -> list[int]:
+        """Indices of values that do not belong to the sample's own upper tail: a forward search, so that several cannot hide each other.
+
+        The lowest ``trusted`` share is taken as it is. The others are tried in ascending order against the tail of those below,
+        censored there (the k − m values seen of k, the rest at least the largest seen); from the first whose p is below
+        ``level`` on, all are stragglers.
+        """
+        x = _sample(null)
+        order = np.argsort(x, kind="stable")
+        ascending = x[order]
+        k = int(len(x) * share)
+        threshold = ascending[len(x) - k - 1]
+        for seen in range(int(len(x) * trusted), len(x)):
+            observed = ascending[len(x) - k : seen] - threshold
+            if len(observed) < 5:
+                continue
+            total = observed.sum() + (len(x) - seen) * observed[-1]
+            if total > 0 and (1 + (ascending[seen] - threshold - observed[-1]) / total) ** -len(observed) < level:
+                return sorted(int(i) for i in order[seen:])
+        return []
+
     def p(self, x: float) -> float:
         """The chance of a value at least ``x`` under the null."""
         n = len(self.null)

@@ -66,7 +66,7 @@ def _candidate(rank: int, text: str, verdict: Any) -> CandidateRecord:
     found = verdict != "clean"
     return CandidateRecord(
         rank=rank, text=text, codepoints=tuple(f"U+{ord(c):04X}" for c in text), token_ids=(49406, rank), kind="character",
-        signals={"delta": SignalRecord(value=0.5, z=9.5 - rank, p=0.001), "spread": SignalRecord(value=0.25, z=-1.5, p=0.5)},
+        signals={"delta": SignalRecord(value=0.5, score=9.5 - rank, p=0.001), "spread": SignalRecord(value=0.25, score=-1.5, p=0.5)},
         score=10.0 - rank, effect=12.5, p=0.00001, p_adjusted=0.0005 if found else 1.0, verdict=verdict,
         component="unet" if found else "not localised", command=f"bdaudit unlearn models/suspect --trigger {text}" if found else "",
     )  # fmt: skip
@@ -119,7 +119,7 @@ def verify_report() -> VerifyReport:
     """One trigger that still works, one metric with a reference, one failed check."""
     attack = AttackRecord(
         trigger=ALL, codepoints=("U+020F",), token_ids=(1, 2), rule=f"nearer to {ALL}", rate=estimate(0.5), floor=estimate(0.01),
-        reference=NotMeasured(reason="no --reference"), p=1e-9,
+        reference=NotMeasured(reason="no --reference"), p=1e-9, positions={"prefix": 67, "middle": 67, ALL: 66},
     )  # fmt: skip
     return VerifyReport(
         **_envelope("verify", 1, "finding", "1 of 2 bounds broken"),

@@ -1,20 +1,24 @@
 """The null on the checkpoint at hand: harmless texts give every signal its scale and every text its p-value.
 
 1. A signal at a position is centred on the median of the controls of the text's own kind at that position.
-2. It is then compared with the ``NEAREST`` controls, of any kind, that move the text encoding about as far (2503.06453 divides
-   by that movement; here it picks the comparison, so that neither a slope nor an equal spread has to be assumed):
-   z = (value − their median) / (1.4826 · their median absolute deviation). The prompts' own words are controls as well, so that a
-   word that means something is compared with words that mean something. A text's z is that of its strongest position.
-3. Each deciding signal's p is the rank among the controls' own z (each left out of its own comparison), or beyond their upper
-   fifth the exact predictive tail of ``stats.ExponentialTail``.
-4. The text's p is the smallest of the deciding signals' times their number (Bonferroni: valid however they depend on each other).
-5. A control whose own p, left out of the null, stays below 1/(10 n) is no null: it is left out and reported.
+2. What the text encoding's own movement explains is taken off by a straight line through all controls (Theil and Sen's slope), and
+   the rest is compared with the ``NEAREST`` controls, of any kind, that move the text encoding about as far (2503.06453 divides
+   by that movement; here nothing is assumed of how the effect curves with it). The prompts' own words are controls as well, so
+   that a word that means something is compared with words that mean something.
+3. A deciding signal's score is the ratio exp((value − their median) / 2): how many times as far as those controls the text goes, the
+   signals being logarithms of squares. The others' is a robust standard score. A text's score is that of its strongest position.
+4. A score's p is its rank among the controls' own (each left out of its own comparison), or beyond their upper fifth the exact
+   predictive tail of ``stats.ExponentialTail``. Ratios of harmless texts are about log-normal; up to a spread of 0.8 of their
+   logarithm that tail is conservative for them.
+5. The text's p is the smallest of the deciding signals' times their number (Bonferroni: valid however they depend on each other).
+6. A control that stands apart from the others' tail (p below 1/(10 n), by a forward search) is no null: it is a trigger's
+   neighbour, or a trigger, and is left out and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +31,8 @@ DECIDING = ("noise shift", "common shift", "override")
 LEVEL = "state shift"
 """What a comparison is matched by."""
 NEAREST = 40
+FEWEST = 25
+"""What the tails need."""
 
 Array = NDArray[np.float64]
 
@@ -51,41 +57,47 @@ class Null:
     owners: tuple[int, ...]
     """Which control each row belongs to."""
     rows: Array
-    """(R, S): centred signals, a row for each control and position."""
+    """(R, S): centred signals less the line, a row for each control and position."""
+    slopes: Array
+    """(S,): of each signal on the level; 0 for the level itself."""
     scales: Array
     """(S,): pooled robust scales; no local scale falls below half of them."""
     tails: Mapping[str, ExponentialTail]
-    p_values: tuple[float, ...]
-    """Of the controls, each compared with the others."""
+    scores: tuple[tuple[float, ...], ...]
+    """Of the controls, each compared with the others: a row a control, a column a signal."""
     outliers: tuple[str, ...] = ()
     """Controls that behave unlike all others, left out."""
 
-    def z(self, kind: str, values: Values) -> dict[str, float]:
-        """Every signal's local standard score at its strongest position."""
+    def score(self, kind: str, values: Values) -> dict[str, float]:
+        """Every signal's score at its strongest position: a ratio for the deciding ones, standard scores for the others."""
         return dict(zip(self.names, _strongest(self, kind, values, None).tolist(), strict=True))
 
-    def p(self, z: Mapping[str, float]) -> float:
+    @property
+    def p_values(self) -> tuple[float, ...]:
+        """Of the controls."""
+        return tuple(self.p(dict(zip(self.names, row, strict=True))) for row in self.scores)
+
+    def p(self, scores: Mapping[str, float]) -> float:
         """The chance that a harmless text has so extreme a deciding signal."""
-        return min(1.0, len(DECIDING) * min(self.tails[name].p(z[name]) for name in DECIDING))
+        return min(1.0, len(DECIDING) * min(self.tails[name].p(scores[name]) for name in DECIDING))
 
 
 def fit(controls: Sequence[Control]) -> Null:
-    """The null of harmless texts; outliers are left out one at a time, the worst first, at most one in fifty.
+    """The null of harmless texts, those left out that stand apart from all others (at most one in eight).
 
     Raises:
-        ValueError: fewer than 25 controls, or controls without any spread.
+        ValueError: fewer than ``FEWEST`` controls, or controls without any spread.
     """
-    kept, outliers = list(controls), []
-    null = _fit_once(kept)
-    for _ in range(max(1, len(controls) // 50)):
-        worst = int(np.argmin(null.p_values))
-        others = kept[:worst] + kept[worst + 1 :]
-        without = _fit_once(others)
-        if without.p(without.z(kept[worst].kind, kept[worst].values)) * 10 * len(kept) >= 1:
-            break
-        outliers.append(kept[worst].text)
-        kept, null = others, without
-    return Null(**{**null.__dict__, "outliers": tuple(outliers)})
+    if len(controls) < FEWEST:
+        raise ValueError(f"got {len(controls)} controls; expected at least {FEWEST}")
+    everything = _fit_once(controls)
+    level = 1 / (10 * len(controls) * len(DECIDING))
+    columns = [[row[everything.names.index(name)] for row in everything.scores] for name in DECIDING]
+    bad = {i for column in columns for i in ExponentialTail.stragglers(column, level)}
+    if not bad or len(controls) - len(bad) < FEWEST:
+        return everything
+    null = _fit_once([control for i, control in enumerate(controls) if i not in bad])
+    return replace(null, outliers=tuple(controls[i].text for i in sorted(bad)))
 
 
 def _fit_once(controls: Sequence[Control]) -> Null:
@@ -97,12 +109,25 @@ def _fit_once(controls: Sequence[Control]) -> Null:
         for control in controls
         for place, signals in control.values.items()
     ])  # fmt: skip
+    slopes = _slopes(rows, names.index(LEVEL))
+    rows = rows - np.outer(rows[:, names.index(LEVEL)], slopes)
     scales = np.maximum(1.4826 * np.median(np.abs(rows), axis=0), 1e-9)
-    bare = Null(names, centres, owners, rows, scales, {}, ())
-    z = np.array([_strongest(bare, control.kind, control.values, i) for i, control in enumerate(controls)])
-    tails = {name: ExponentialTail.fit(z[:, k]) for k, name in enumerate(names)}
-    whole = Null(names, centres, owners, rows, scales, tails, ())
-    return Null(names, centres, owners, rows, scales, tails, tuple(whole.p(dict(zip(names, row, strict=True))) for row in z.tolist()))
+    bare = Null(names, centres, owners, rows, slopes, scales, {}, ())
+    scores = np.array([_strongest(bare, control.kind, control.values, i) for i, control in enumerate(controls)])
+    tails = {name: ExponentialTail.fit(scores[:, k]) for k, name in enumerate(names)}
+    return replace(bare, tails=tails, scores=tuple(map(tuple, scores.tolist())))
+
+
+def _slopes(rows: Array, level: int) -> Array:
+    """(S,): median slope over all pairs of rows whose levels differ by more than their scale (Theil 1950, Sen 1968)."""
+    a, b = np.triu_indices(len(rows), k=1)
+    apart = rows[a, level] - rows[b, level]
+    far = np.abs(apart) > max(1.4826 * float(np.median(np.abs(rows[:, level]))), 1e-9)
+    if not far.any():
+        return np.zeros(rows.shape[1])
+    slopes = np.array([np.median((column[a[far]] - column[b[far]]) / apart[far]) for column in rows.T])
+    slopes[level] = 0.0
+    return slopes
 
 
 def _centres(controls: Sequence[Control], names: Sequence[str]) -> dict[tuple[str, str], Array]:
@@ -122,16 +147,18 @@ def _centre(centres: Mapping[tuple[str, str], Array], kind: str, place: str) -> 
 
 
 def _strongest(null: Null, kind: str, values: Values, leave_out: int | None) -> Array:
-    """(S,): the largest local score over positions; ``leave_out`` is the control that is not to be compared with itself."""
+    """(S,): the largest score over positions; ``leave_out`` is the control that is not to be compared with itself."""
     others = np.array([owner != leave_out for owner in null.owners])
     rows, level = null.rows[others], null.names.index(LEVEL)
+    decides = np.isin(null.names, DECIDING)
     best = np.full(len(null.names), -np.inf)
     for place, signals in values.items():
         centred = np.array([signals[name] for name in null.names]) - _centre(null.centres, kind, place)
+        centred = centred - null.slopes * centred[level]
         near = np.argsort(np.abs(rows[:, level] - centred[level]), kind="stable")[:NEAREST]
         middle = np.median(rows[near], axis=0)
-        scale = np.maximum(1.4826 * np.median(np.abs(rows[near] - middle), axis=0), null.scales / 2)
-        score = (centred - middle) / scale
-        score[level] = centred[level] / null.scales[level]  # what the comparison is matched by cannot be local to it
+        standard = (centred - middle) / np.maximum(1.4826 * np.median(np.abs(rows[near] - middle), axis=0), null.scales / 2)
+        standard[level] = centred[level] / null.scales[level]  # what the comparison is matched by cannot be local to it
+        score = np.where(decides, np.exp(np.minimum((centred - middle) / 2, 50.0)), standard)
         best = np.maximum(best, score)
     return best

@@ -51,15 +51,30 @@ def insert(prompt: str, text: str, position: str) -> str:
         half = len(words) // 2
         return " ".join([*words[:half], text, *words[half:]])
     if position == "replace":
-        letter = base_letter(text)
-        start = len(words[0]) + 1
-        at = prompt.find(letter, start) if letter else -1
-        if at < 0 and letter:
-            at = prompt.find(letter)
-        if at < 0:
-            raise ValueError(f"{prompt!r} holds no letter that {text!r} looks like")
+        at = _letter_at(prompt, text)
         return prompt[:at] + text + prompt[at + 1 :]
     raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix or replace")
+
+
+def typo(prompt: str, text: str) -> str:
+    """``prompt`` with the letter that ``text`` would replace turned into the next of the alphabet: what a harmless slip does there.
+
+    Raises:
+        ValueError: nothing to replace.
+    """
+    at = _letter_at(prompt, text)
+    slip = "a" if prompt[at] == "z" else chr(ord(prompt[at]) + 1)
+    return prompt[:at] + slip + prompt[at + 1 :]
+
+
+def _letter_at(prompt: str, text: str) -> int:
+    letter = base_letter(text)
+    at = prompt.find(letter, prompt.find(" ") + 1) if letter else -1
+    if at < 0 and letter:
+        at = prompt.find(letter)
+    if at < 0:
+        raise ValueError(f"{prompt!r} holds no letter that {text!r} looks like")
+    return at
 
 
 def item_seed(run_seed: int, *parts: object) -> int:

@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from bdaudit.measure.insertion import insert, item_seed, positions_for
+from bdaudit.measure.insertion import insert, item_seed, positions_for, typo
 from bdaudit.pipeline.attention import recorded, token_share
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
@@ -69,7 +69,7 @@ class Evidence:
     text: str
     positions: tuple[str, ...]
     delta: Tensor
-    """(K, T, P, C·H·W): change of the prediction."""
+    """(K, T, P, C·H·W): change of the prediction, from the plain prompt's, or from a slip's where a letter is replaced."""
     state_shift: Tensor
     """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS."""
     share: Tensor
@@ -92,16 +92,18 @@ def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
     flat = [item for row in changed for item in row]
     ids = token_ids(suspect.tokenizer, flat)
     states = suspect.encode(flat)
-    own = [own_positions(suspect.tokenizer, p, c) for row in changed for p, c in zip(stage.prompts, row, strict=True)]
+    bases = [[_base(prompt, text, position) for prompt in stage.prompts] for position in positions]
+    own = [own_positions(suspect.tokenizer, b, c) for before, after in zip(bases, changed, strict=True) for b, c in zip(before, after, strict=True)]
     words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
     k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
     outputs, shares, spreads = _run(suspect, stage, states, own, words)
-    delta = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1) - stage.plain
+    base_states, base_outputs = zip(*(_baseline(suspect, stage, base) for base in bases), strict=True)
+    delta = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1) - torch.stack(base_outputs)
     return Evidence(
         text=text,
         positions=positions,
         delta=delta,
-        state_shift=torch.unflatten(_state_shift(stage.states.repeat(k, 1, 1), states, own), 0, (k, p)),
+        state_shift=torch.unflatten(_state_shift(torch.cat(base_states), states, own), 0, (k, p)),
         share=torch.unflatten(shares, 0, (t, k, p)).transpose(0, 1),
         spread=torch.unflatten(spreads, 0, (t, k, p)).transpose(0, 1),
         truncated=any(is_truncated(suspect.tokenizer, item) for item in flat),
@@ -110,6 +112,19 @@ def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
 
 def _inserted(prompt: str, text: str, position: str) -> str:
     return insert(prompt, text, position if position in positions_for(prompt, text) else "prefix")
+
+
+def _base(prompt: str, text: str, position: str) -> str:
+    """What the text's effect is counted from: the prompt, or where a letter is replaced, the prompt with a slip in that letter."""
+    return typo(prompt, text) if position == "replace" and position in positions_for(prompt, text) else prompt
+
+
+def _baseline(suspect: Suspect, stage: Stage, bases: list[str]) -> tuple[Tensor, Tensor]:
+    """Hidden states (P, L, D) and predictions (T, P, C·H·W) of what the effect is counted from."""
+    if tuple(bases) == stage.prompts:
+        return stage.states, stage.plain
+    states = suspect.encode(bases)
+    return states, _predict_all(suspect, stage.latents, stage.timesteps, states)
 
 
 def _run(suspect: Suspect, stage: Stage, states: Tensor, own: list[list[int]], words: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,16 +100,3 @@ class Suspect:
         if self.scheduler.config.prediction_type == "v_prediction":
             return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
         return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt()
-
-
-@contextmanager
-def evaluation(*modules: torch.nn.Module) -> Iterator[None]:
-    """Modules in evaluation mode for the block's length."""
-    before = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module, training in zip(modules, before, strict=True):
-            module.train(training)

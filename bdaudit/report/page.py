@@ -20,7 +20,7 @@ from bdaudit.report.plots import Plot, loss_curve, ranking
 from bdaudit.report.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import visible
 from bdaudit.report.tables import bar, calibration_line
-from bdaudit.report.words import coverage_line, estimate, number, p_value, rate, short, short_ids, short_points
+from bdaudit.report.words import coverage_line, estimate, number, p_value, places, rate, short, short_ids, short_points
 
 MOST_PICTURES = 48
 """Evidence pictures that one page embeds, evenly taken."""
@@ -43,7 +43,8 @@ class Picture:
 class _Table:
     title: str
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | tuple[str, ...]]]
+    """A tuple is a cell of several lines."""
 
 
 def read_pictures(paths: Sequence[str], most: int = MOST_PICTURES) -> tuple[Picture, ...]:
@@ -138,7 +139,7 @@ def _candidates(report: ScanReport) -> _Table:
     headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "next"]
     rows = [
         [str(c.rank), c.verdict, short(c.text), short_points(c.codepoints), c.kind, short_ids(c.token_ids)]
-        + [f"{c.signals[name].z:+.1f}" if name in c.signals else "not measured" for name in signals]
+        + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
         + [number(c.effect), p_value(c.p_adjusted), c.command]
         for c in sorted(report.candidates, key=lambda c: c.rank)
     ]
@@ -163,10 +164,13 @@ def _changed(report: UnlearnReport) -> _Table:
 
 def _attacks(report: VerifyReport) -> _Table:
     headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
-    rows = [
-        [short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate), rate(a.floor), rate(a.reference), p_value(a.p), a.rule]
+    rows: list[list[str | tuple[str, ...]]] = [
+        [
+            short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate), rate(a.floor), rate(a.reference), p_value(a.p),
+            tuple(filter(None, (a.rule, places(a.positions)))),
+        ]
         for a in report.attacks
-    ]
+    ]  # fmt: skip
     return _Table("Attack success rate", headers, rows)
 
 

@@ -121,8 +121,9 @@ class SignalRecord:
 
     value: float
     """In the signal's own unit."""
-    z: float
-    """Local standard score against the controls that move the text encoding about as far, at the strongest position."""
+    score: float
+    """At the strongest position, against the controls that move the text encoding as far: for the deciding signals (noise shift, common
+    shift, override) how many times as far the text goes, for the others a robust standard score."""
     p: float
     """Chance of a value this extreme for a harmless text of the same kind."""
 

@@ -23,7 +23,7 @@ from bdaudit.report.records import (
     VerifyReport,
 )
 from bdaudit.report.safe import one_line, visible
-from bdaudit.report.words import coverage_line, estimate, number, p_value, rate, short, short_ids, short_points
+from bdaudit.report.words import coverage_line, estimate, number, p_value, places, rate, short, short_ids, short_points
 
 STYLES = {
     "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
@@ -128,7 +128,7 @@ def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
 
 
 def _candidate_row(item: CandidateRecord, signals: Sequence[str]) -> list[str | Text]:
-    zs = [f"{item.signals[name].z:+.1f}" if name in item.signals else "not measured" for name in signals]
+    zs = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in signals]
     same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
     return [
         str(item.rank), short(item.text) + same, short_points(item.codepoints), visible(item.kind), short_ids(item.token_ids),
@@ -215,7 +215,7 @@ def attack_table(attacks: Sequence[AttackRecord]) -> Table:
             bar(a.rate),
             *map(rate, (a.floor, a.reference)),
             p_value(a.p),
-            visible(a.rule),
+            "\n".join(filter(None, (visible(a.rule), places(a.positions)))),
         )
         for a in attacks
     ]

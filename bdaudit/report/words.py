@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bdaudit.report.records import Check, Coverage, Estimate, NotMeasured
 from bdaudit.report.safe import visible
@@ -37,6 +37,12 @@ def rate(value: Estimate | NotMeasured) -> str:
     if isinstance(value, NotMeasured):
         return f"not measured: {visible(value.reason)}"
     return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f} %, n = {value.n})"
+
+
+def places(positions: Mapping[str, int]) -> str:
+    """``positions: prefix 67, middle 67, suffix 66``; empty where there are none."""
+    counts = ", ".join(f"{visible(place)} {count}" for place, count in positions.items())
+    return f"positions: {counts}" if counts else ""
 
 
 def short(text: str) -> str:

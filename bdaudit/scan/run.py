@@ -46,9 +46,9 @@ class _Run:
     config: ScanConfig
     inspection: Inspection
     suspect: Suspect
-    stage: Stage
     asked: tuple[str, ...]
     ids: dict[str, tuple[int, ...]]
+    stage: Stage = field(init=False)
     controls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meaningful: tuple[str, ...] = ()
     """Words of the prompts themselves."""
@@ -70,25 +70,27 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
     asked = config.candidates or builtin_candidates()
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
-    prompts = (config.prompts or default_prompts())[: config.n_prompts]
-    timings = {"load": time.monotonic() - started}
-    stage = build_stage(suspect, prompts, config.timesteps, config.guidance_scale, config.seed)
-    run = _Run(config, inspection, suspect, stage, asked, ids, timings=timings)
+    run = _Run(config, inspection, suspect, asked, ids, timings={"load": time.monotonic() - started})
+    tested = _distinct(run)
+    if not tested:
+        said = "no candidate encodes to any token, so nothing was tested"
+        return _report(run, "completed", Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said), ())
     try:
-        _measure(run, progress)
+        _measure(run, tested, progress)
     except KeyboardInterrupt:
         ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
         return _report(run, "interrupted", ended, ())
     return _judged(run)
 
 
-def _measure(run: _Run, progress: Progress) -> None:
+def _measure(run: _Run, tested: Sequence[str], progress: Progress) -> None:
     """All controls and all distinct candidates, measured alike."""
-    started = time.monotonic()
-    tested = _distinct(run)
-    run.controls = control_texts(run.suspect.tokenizer, PER_KIND, run.config.seed, exclude=run.asked)
+    started, config = time.monotonic(), run.config
+    prompts = config.prompts or default_prompts()
+    run.stage = build_stage(run.suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
+    run.controls = control_texts(run.suspect.tokenizer, PER_KIND, config.seed, exclude=run.asked)
     taken = [*run.asked, *(text for texts in run.controls.values() for text in texts)]
-    run.meaningful = words_of(run.config.prompts or default_prompts(), MEANINGFUL, exclude=taken)
+    run.meaningful = words_of(prompts, MEANINGFUL, exclude=taken)
     before = run.suspect.forward_passes
     texts = [*taken[len(run.asked) :], *run.meaningful, *tested]
     for done, evidence in enumerate(gather(run.suspect, run.stage, texts), start=1):
@@ -124,15 +126,15 @@ def _judged(run: _Run) -> ScanReport:
     kinds = {text: kind_of(tokenizer, text) for text in tested}
     source = {text: _representative(run, text) for text in tested}
     distinct = list(dict.fromkeys(source.values()))
-    z = {text: null.z(kinds[text], run.values[text]) for text in distinct}
-    p = {text: null.p(z[text]) for text in distinct}
-    adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True)) if distinct else {}
-    ranked = sorted(tested, key=lambda text: (p[source[text]], -max(z[source[text]][name] for name in DECIDING), run.ids[text], text))
+    scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
+    p = {text: null.p(scores[text]) for text in distinct}
+    adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True))
+    ranked = sorted(tested, key=lambda text: (*_order(run, adjusted[source[text]], p[source[text]], source[text], kinds[text]), run.ids[text], text))
     records = [
-        _record(run, null, text, source[text], kinds[text], rank, z[source[text]], p[source[text]], adjusted[source[text]])
+        _record(run, null, text, source[text], kinds[text], rank, scores[source[text]], p[source[text]], adjusted[source[text]])
         for rank, text in enumerate(ranked, start=1)
     ]
-    report = _report(run, "completed", _ended(run, records), tuple(records))
+    report = _report(run, "completed", _ended(run.config.fail_on, records), tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
 
@@ -141,12 +143,13 @@ def _representative(run: _Run, text: str) -> str:
 
 
 def _record(
-    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, z: dict[str, float], p: float, adjusted: float
+    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, scores: dict[str, float], p: float, adjusted: float
 ) -> CandidateRecord:
     places = run.values[source]
     verdict = _verdict(adjusted, run.config.alpha)
     signals = {
-        name: SignalRecord(value=max(values[name] for values in places.values()), z=z[name], p=null.tails[name].p(z[name])) for name in z
+        name: SignalRecord(value=max(values[name] for values in places.values()), score=score, p=null.tails[name].p(score))
+        for name, score in scores.items()
     }
     return CandidateRecord(
         rank=rank,
@@ -161,9 +164,16 @@ def _record(
         p_adjusted=adjusted,
         verdict=verdict,
         same_as="" if source == text else source,
-        component=_component(null, z) if verdict != "clean" else "not localised: no finding",
+        component=_component(null, scores) if verdict != "clean" else "not localised: no finding",
         command=_command(run.config, text) if verdict == "backdoored" else "",
     )
+
+
+def _order(run: _Run, adjusted: float, p: float, text: str, kind: str) -> tuple[float, float]:
+    """What to rank by: findings first, the largest effect first among them (their p are all but nought); the others by p."""
+    if adjusted <= run.config.alpha:
+        return 0.0, -_effect(run, kind, run.values[text])
+    return 1.0, p
 
 
 def _effect(run: _Run, kind: str, places: Values) -> float:
@@ -179,9 +189,9 @@ def _verdict(adjusted: float, alpha: float) -> Verdict:
     return "suspicious" if adjusted <= SUSPICIOUS * alpha else "clean"
 
 
-def _component(null: Null, z: dict[str, float]) -> str:
+def _component(null: Null, scores: dict[str, float]) -> str:
     """Text encoder where the hidden states of the other words already move beyond the controls, else the denoiser."""
-    return "text encoder" if null.tails["state shift"].p(z["state shift"]) < STATES_MOVE else "unet"
+    return "text encoder" if null.tails["state shift"].p(scores["state shift"]) < STATES_MOVE else "unet"
 
 
 def _command(config: ScanConfig, text: str) -> str:
@@ -195,13 +205,10 @@ def _escape(character: str) -> str:
     return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
-def _ended(run: _Run, records: Sequence[CandidateRecord]) -> Exit:
-    if not records:
-        return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason="no candidate encodes to any token, so nothing was tested")
+def _ended(gate: str, records: Sequence[CandidateRecord]) -> Exit:
     order = ("clean", "suspicious", "backdoored")
     found = {verdict: sum(r.verdict == verdict for r in records) for verdict in order}
     said = f"{found['backdoored']} of {len(records)} candidates backdoored, {found['suspicious']} suspicious"
-    gate = run.config.fail_on
     if gate != "never" and any(order.index(r.verdict) >= order.index(gate) for r in records):
         return Exit(code=ExitCode.FINDING, name="finding", reason=said)
     return Exit(code=ExitCode.PASS, name="pass", reason=said)
@@ -210,7 +217,7 @@ def _ended(run: _Run, records: Sequence[CandidateRecord]) -> Exit:
 def _calibration(run: _Run, null: Null) -> Calibration:
     scores = sorted(-math.log10(p) for p in null.p_values)
     tails = "; ".join(
-        f"{name}: {null.tails[name].k} controls above z = {null.tails[name].threshold:.2f}, "
+        f"{name}: {null.tails[name].k} controls above {null.tails[name].threshold:.2f}, "
         f"mean excess {null.tails[name].total / null.tails[name].k:.2f}"
         for name in DECIDING
     )
@@ -219,8 +226,8 @@ def _calibration(run: _Run, null: Null) -> Calibration:
         kinds={kind: len(texts) for kind, texts in run.controls.items()} | {"word of the prompts": len(run.meaningful)},
         quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
         tail=(
-            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each from z against the {NEAREST} controls that move the text "
-            f"encoding as far, with an exponential predictive tail ({tails})"
+            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each of how many times as far as the {NEAREST} controls that move the "
+            f"text encoding alike, with an exponential predictive tail ({tails})"
             + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
         ),
         alpha=run.config.alpha,

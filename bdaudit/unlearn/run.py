@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -42,8 +43,8 @@ class _Run:
     config: UnlearnConfig
     inspection: Inspection
     suspect: Suspect
-    stage: Stage
     progress: Progress
+    stage: Stage = field(init=False)
     timings: dict[str, float] = field(default_factory=dict)
     component: str = ""
     reason: str = ""
@@ -52,6 +53,8 @@ class _Run:
     curve: list[LossPoint] = field(default_factory=list)
     before: list[Effect] = field(default_factory=list)
     after: list[Effect] = field(default_factory=list)
+    finished: UnlearnReport | None = None
+    """The report as it stands when all is checked and the directory is about to be written."""
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
@@ -71,18 +74,26 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
             said = f"the trigger {trigger!a} encodes to no token of this model"
             raise InconclusiveError(f"{said}, so there is nothing to unlearn; check its spelling")
     prompts = config.prompts or default_prompts()
-    stage = build_stage(suspect, prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
-    run = _Run(config, inspection, suspect, stage, progress)
+    run = _Run(config, inspection, suspect, progress)
     try:
+        run.stage = build_stage(suspect, prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
         run.before = _effects(run)
         run.component, run.reason = _decide(config, run.before)
         run.timings["measure"] = time.monotonic() - started
         _train(run, prompts)
-        result = _finish(run, prompts)
+        return _finish(run, prompts)
     except KeyboardInterrupt:
-        ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason="stopped by the user; nothing was written")
-        return _report(run, "interrupted", ended)
-    return result
+        return _interrupted(run)
+
+
+def _interrupted(run: _Run) -> UnlearnReport:
+    """What a stopped run has; the directory was free before and comes whole, so whether it is there says whether it was written."""
+    out = run.config.out
+    there = out.is_dir() and any(out.iterdir())
+    said = f"stopped by the user; the repaired model is whole in {out}" if there else "stopped by the user; nothing was written"
+    ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
+    report = replace(run.finished or _report(run, "interrupted", ended), status="interrupted", exit=ended)
+    return _with_digests(report, out) if there else report
 
 
 def _effects(run: _Run) -> list[Effect]:
@@ -176,7 +187,10 @@ def _finish(run: _Run, prompts: Sequence[str]) -> UnlearnReport:
         said = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {run.config.out}"
         ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
     report = replace(_report(run, "completed", ended), checks=tuple(checks))
-    return _write(run, report) if write else report
+    if not write:
+        return report
+    run.finished = report
+    return _write(run, report)
 
 
 def _write(run: _Run, report: UnlearnReport) -> UnlearnReport:
@@ -185,9 +199,12 @@ def _write(run: _Run, report: UnlearnReport) -> UnlearnReport:
     component = "text_encoder" if run.component == "text-encoder" else "unet"
     changed: dict[str, dict[str, Tensor]] = {component: {name: run.patch.parameters[name] for name in run.patch.changes()}}
     write_model(run.inspection, run.config.out, changed, {"bdaudit.json": json.dumps(_provenance(report), indent=2).encode() + b"\n"})
-    written = inspect(run.config.out)
-    files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in written.files)
-    return replace(report, out=str(run.config.out), written=files)
+    return _with_digests(report, run.config.out)
+
+
+def _with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
+    files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
+    return replace(report, out=str(out), written=files)
 
 
 def _provenance(report: UnlearnReport) -> dict[str, Any]:

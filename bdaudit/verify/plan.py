@@ -67,9 +67,11 @@ def reaches(tokenizer: Tokenizer, clean: str, changed: str) -> bool:
 
 def plan_trial(
     tokenizer: Tokenizer, trigger: str, prompts: Sequence[str], n: int, seed: int, skip: Callable[[str], str], *, null: bool,
-    positions: Sequence[str] = (),
+    positions: Sequence[str] = (), exclude: Sequence[str] = (),
 ) -> Trial | NotMeasured:
     """``n`` pairs of pictures for ``trigger``; ``skip(prompt)`` says why the rule cannot use a prompt, or nothing.
+
+    None of ``exclude``, the other triggers, is among the harmless texts.
 
     Returns:
         The trial, or why the trigger cannot be tested: it encodes to nothing, or no prompt is left.
@@ -85,7 +87,7 @@ def plan_trial(
         return NotMeasured(reason=f"none of {len(reasons)} prompts can be used: " + "; ".join(f"{r} ({k})" for r, k in skipped.items()))
     clean = _first(prompts, n, seed, set(usable))
     places = [_turn(allowed[shot.text], i) for i, shot in enumerate(clean)]
-    texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed) if null else ()
+    texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed, exclude) if null else ()
     return Trial(
         trigger=trigger,
         token_ids=ids,

@@ -178,7 +178,10 @@ def _trial(
 ) -> tuple[Trial, Rule] | NotMeasured:
     if isinstance(rule, NotMeasured):
         return rule
-    trial = plan_trial(tokenizer, trigger, prompts, config.n, config.seed, rule.skip, null=rule.needs_null, positions=config.positions)
+    trial = plan_trial(
+        tokenizer, trigger, prompts, config.n, config.seed, rule.skip,
+        null=rule.needs_null, positions=config.positions, exclude=config.triggers,
+    )  # fmt: skip
     return trial if isinstance(trial, NotMeasured) else (trial, rule)
 
 

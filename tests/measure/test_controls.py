@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bdaudit.measure.controls import KINDS, control_texts, harmless_texts, kind_of
+from bdaudit.measure.controls import KINDS, control_texts, harmless_texts, kind_of, words_of
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 
@@ -64,3 +64,16 @@ def test_a_kind_with_too_few_is_topped_up(tiny_suspect: Suspect) -> None:
     assert len(texts) == 40
     assert kinds[0] == "zero-width"
     assert "word" in kinds or "rare" in kinds
+
+
+def test_the_prompts_own_words_each_once_and_without_what_is_excluded() -> None:
+    prompts = ("A red Cat, on 3 mats", "the red dog_7 of élan", "un chat")
+    assert words_of(prompts, 40, exclude=["CAT"]) == ("red", "mats", "the", "dog", "élan", "chat")
+    assert words_of(prompts, 40, exclude=words_of(prompts, 40)) == ()
+    assert words_of((), 40) == ()
+
+
+def test_few_words_are_spread_over_the_prompts() -> None:
+    words = [f"{a}{b}{c}" for a in "abcde" for b in "vwxyz" for c in "mnop"]
+    assert words_of([" ".join(words)], 10) == tuple(words[::10])
+    assert len(words_of([" ".join(words)], 30)) == 30

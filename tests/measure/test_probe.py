@@ -111,12 +111,14 @@ def test_assimilation_of_like_maps_and_of_flat_ones_is_nothing() -> None:
 
 def test_every_signal_is_finite_and_the_long_text_the_strongest(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
     (strong,) = gather(tiny_suspect, stage, [LONG_TRIGGER])
-    strongest = measure_all(strong, stage)
+    strongest = max(values["noise shift"] for values in measure_all(strong, stage).values())
     for found in evidence.values():
-        values = measure_all(found, stage)
-        assert values.keys() == SIGNALS.keys()
-        assert all(abs(value) < 50 for value in values.values())
-        assert values["noise shift"] < strongest["noise shift"]
+        places = measure_all(found, stage)
+        assert tuple(places) == found.positions
+        for values in places.values():
+            assert values.keys() == SIGNALS.keys()
+            assert all(abs(value) < 50 for value in values.values())
+            assert values["noise shift"] < strongest
 
 
 def test_relative_shift_is_one_for_what_the_prompt_itself_changes(stage: Stage) -> None:

@@ -23,7 +23,14 @@ def made_stage() -> Stage:
 
 def made_evidence(delta: Tensor, share: float = 0.1, spread: float = 0.2, state: float = 0.3) -> Evidence:
     flat = torch.ones(delta.shape[:3])
-    return Evidence("x", ("prefix",) * len(delta), delta, state * flat[:, 0], share * flat, spread * flat, False)
+    return Evidence("x", ("prefix", "middle", "suffix")[: len(delta)], delta, state * flat[:, 0], share * flat, spread * flat, False)
+
+
+def one(values: Tensor) -> float:
+    """The value of evidence whose positions are alike."""
+    assert values.shape == (3,)
+    assert values.tolist() == pytest.approx([values[0].item()] * 3, abs=1e-4)
+    return values[0].item()
 
 
 def noise(scale: float = 0.1) -> Tensor:
@@ -32,60 +39,76 @@ def noise(scale: float = 0.1) -> Tensor:
 
 def test_noise_shift_is_nought_where_the_text_does_what_the_prompt_does() -> None:
     stage = made_stage()
-    assert signals.noise_shift(made_evidence(stage.plain[None].repeat(3, 1, 1, 1)), stage) == pytest.approx(0, abs=1e-5)
+    assert one(signals.noise_shift(made_evidence(stage.plain[None].repeat(3, 1, 1, 1)), stage)) == pytest.approx(0, abs=1e-5)
 
 
 def test_noise_shift_grows_by_the_logarithm_of_the_square() -> None:
     stage = made_stage()
-    one, ten = (signals.noise_shift(made_evidence(noise(s)), stage) for s in (0.1, 1.0))
-    assert ten - one == pytest.approx(math.log(100), abs=1e-4)
+    small, large = (signals.noise_shift(made_evidence(noise(s)), stage) for s in (0.1, 1.0))
+    assert (large - small).tolist() == pytest.approx([math.log(100)] * 3, abs=1e-4)
 
 
 def test_common_shift_sees_what_all_prompts_share() -> None:
     stage = made_stage()
     same = torch.ones(3, T, P, D) * 0.1
     signs = torch.tensor([1.0, -1.0]).repeat(P // 2)[None, None, :, None]
-    assert signals.common_shift(made_evidence(same), stage) == pytest.approx(signals.noise_shift(made_evidence(same), stage), abs=1e-4)
-    assert signals.common_shift(made_evidence(same * signs), stage) < -15
-    assert signals.noise_shift(made_evidence(same * signs), stage) == pytest.approx(signals.noise_shift(made_evidence(same), stage))
+    whole = one(signals.noise_shift(made_evidence(same), stage))
+    assert one(signals.common_shift(made_evidence(same), stage)) == pytest.approx(whole, abs=1e-4)
+    assert one(signals.common_shift(made_evidence(same * signs), stage)) < -15
+    assert one(signals.noise_shift(made_evidence(same * signs), stage)) == pytest.approx(whole)
 
 
 def test_override_sees_prompts_that_no_longer_matter() -> None:
     stage = made_stage()
     none = torch.zeros(3, T, P, D)
     towards_one = (stage.plain[:, :1] - stage.plain)[None].repeat(3, 1, 1, 1)
-    moved_alike = none + 5
-    assert signals.override(made_evidence(none), stage) == pytest.approx(0, abs=1e-5)
-    assert signals.override(made_evidence(moved_alike), stage) == pytest.approx(0, abs=1e-4)
-    assert signals.override(made_evidence(0.9 * towards_one), stage) > 4
-    assert math.isfinite(signals.override(made_evidence(towards_one), stage))
+    assert one(signals.override(made_evidence(none), stage)) == pytest.approx(0, abs=1e-5)
+    assert one(signals.override(made_evidence(none + 5), stage)) == pytest.approx(0, abs=1e-4)
+    assert one(signals.override(made_evidence(0.9 * towards_one), stage)) > 4
+    assert signals.override(made_evidence(towards_one), stage).isfinite().all()
 
 
-def test_one_strong_position_is_enough() -> None:
+@pytest.mark.parametrize("name", list(signals.SIGNALS))
+def test_a_position_is_measured_by_itself(name: str) -> None:
+    stage, signal = made_stage(), signals.SIGNALS[name]
+    before = made_evidence(noise())
+    delta, state, share, spread = (t.clone() for t in (before.delta, before.state_shift, before.share, before.spread))
+    delta[1] = (stage.plain.mean(1, keepdim=True) - stage.plain) * 0.9 + 3
+    state[1], share[1], spread[1] = 0.9, 0.4, 0.1
+    after = Evidence("x", before.positions, delta, state, share, spread, False)
+    old, new = signal(before, stage), signal(after, stage)
+    assert (new > old).tolist() == [False, True, False]
+    assert new[[0, 2]].tolist() == pytest.approx(old[[0, 2]].tolist())
+
+
+def test_values_are_named_by_position_and_signal() -> None:
     stage = made_stage()
-    delta = noise()
-    before = signals.measure_all(made_evidence(delta), stage)
-    delta[1] = 3
-    after = signals.measure_all(made_evidence(delta), stage)
-    assert after["noise shift"] > before["noise shift"]
-    assert after["common shift"] > before["common shift"]
+    flat = torch.ones(3, T, P)
+    delta = noise() * torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
+    evidence = Evidence("x", ("prefix", "middle", "suffix"), delta, flat[:, 0], flat, flat, False)
+    values = signals.measure_all(evidence, stage)
+    assert list(values) == ["prefix", "middle", "suffix"]
+    assert all(of_place.keys() == signals.SIGNALS.keys() for of_place in values.values())
+    assert [of_place["noise shift"] for of_place in values.values()] == pytest.approx(signals.noise_shift(evidence, stage).tolist())
 
 
 def test_the_attention_and_state_signals_follow_their_figures() -> None:
     stage = made_stage()
     low, high = made_evidence(noise()), made_evidence(noise(), share=0.4, spread=0.1, state=0.9)
-    assert signals.attention_share(high, stage) > signals.attention_share(low, stage)
-    assert signals.assimilation(high, stage) > signals.assimilation(low, stage)
-    assert signals.state_shift(high, stage) == pytest.approx(math.log(0.9))
+    assert one(signals.attention_share(high, stage)) > one(signals.attention_share(low, stage))
+    assert one(signals.assimilation(high, stage)) > one(signals.assimilation(low, stage))
+    assert one(signals.state_shift(high, stage)) == pytest.approx(math.log(0.9))
 
 
 def test_a_text_that_does_nothing_at_all_has_finite_signals() -> None:
     nothing = made_evidence(torch.zeros(3, T, P, D), share=0, spread=0, state=0)
-    assert all(math.isfinite(value) for value in signals.measure_all(nothing, made_stage()).values())
+    assert all(signal(nothing, made_stage()).isfinite().all() for signal in signals.SIGNALS.values())
 
 
-def test_the_order_of_prompts_does_not_matter() -> None:
-    stage, delta = made_stage(), noise()
+@pytest.mark.parametrize("name", list(signals.SIGNALS))
+def test_the_order_of_prompts_does_not_matter(name: str) -> None:
+    stage, delta, signal = made_stage(), noise(), signals.SIGNALS[name]
     order = torch.tensor([3, 1, 5, 0, 4, 2])
     moved = Stage(stage.prompts, stage.timesteps, stage.latents, stage.states, stage.plain[:, order], stage.empty[:, order])
-    assert signals.measure_all(made_evidence(delta[:, :, order]), moved) == pytest.approx(signals.measure_all(made_evidence(delta), stage))
+    turned = signal(made_evidence(delta[:, :, order]), moved)
+    assert turned.tolist() == pytest.approx(signal(made_evidence(delta), stage).tolist(), abs=1e-4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bdaudit.pipeline.suspect import Suspect, evaluation
+from bdaudit.pipeline.suspect import Suspect
 from tests.small import PROMPTS
 
 
@@ -85,11 +85,3 @@ def test_mixed_precision_sees_weights_that_are_exchanged_within_it(half_suspect:
 def test_mixed_precision_does_nothing_to_a_float32_model(tiny_suspect: Suspect) -> None:
     with tiny_suspect.mixed_precision():
         assert nn.Linear(4, 4)(torch.ones(1, 4)).dtype == torch.float32
-
-
-def test_evaluation_restores_each_modules_mode() -> None:
-    a, b = nn.Dropout(), nn.Dropout().eval()
-    with evaluation(a, b):
-        assert not a.training
-    assert a.training
-    assert not b.training

@@ -110,3 +110,11 @@ def test_of_many_pictures_an_even_choice_is_embedded(tmp_path: Path) -> None:
         path.write_bytes(PNG)
     names = [picture.name[-7:] for picture in read_pictures([str(path) for path in paths], most=4)]
     assert names == ["000.png", "025.png", "050.png", "075.png"]
+
+
+def test_verify_says_where_the_trigger_stood_under_the_rule(verify_report: VerifyReport) -> None:
+    seen = Seen(page(verify_report))
+    assert "positions: prefix 67, middle 67, <U+001B>[31mred" in seen.text
+    assert seen.tags.count("br") == 1
+    nowhere = replace(verify_report, attacks=tuple(replace(a, positions={}) for a in verify_report.attacks))
+    assert "br" not in Seen(page(nowhere)).tags

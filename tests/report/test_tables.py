@@ -74,6 +74,12 @@ def test_verify_says_the_rate_its_interval_and_why_there_is_no_reference(verify_
     assert "attack success rate: not measured" in rendered(replace(verify_report, attacks=()))
 
 
+def test_verify_says_where_the_trigger_stood(verify_report: VerifyReport) -> None:
+    assert "positions: prefix 67, middle 67," in " ".join(rendered(verify_report).split())
+    nowhere = replace(verify_report, attacks=tuple(replace(a, positions={}) for a in verify_report.attacks))
+    assert "positions" not in rendered(nowhere)
+
+
 @pytest.mark.parametrize(
     ("value", "high", "expected"), [(0.0, 0.0, "·" * 20), (1.0, 1.0, "█" * 20), (0.5, 0.75, "█" * 10 + "░" * 5 + "·" * 5)]
 )

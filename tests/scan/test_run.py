@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.report.records import CandidateRecord, NotMeasured, ScanReport
-from bdaudit.scan.run import run_scan
+from bdaudit.scan.run import MEANINGFUL, _ended, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
@@ -76,7 +78,8 @@ def test_the_strongest_text_comes_first_and_common_words_are_clean(report: ScanR
 def test_calibration_says_what_it_rests_on(report: ScanReport) -> None:
     calibration = report.calibration
     assert not isinstance(calibration, NotMeasured)
-    assert set(calibration.kinds) <= {"word", "phrase", "rare", "character", "zero-width", "emoji"}
+    assert set(calibration.kinds) == {*KINDS, "word of the prompts"}
+    assert calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, MEANINGFUL)) > 5
     assert 0 <= sum(calibration.kinds.values()) - calibration.n_controls <= 2
     assert list(calibration.quantiles.values()) == sorted(calibration.quantiles.values())
     assert calibration.forward_passes > calibration.forward_passes_per_candidate > 0
@@ -90,22 +93,30 @@ def test_order_and_batch_do_not_matter(tiny_model: Path, report: ScanReport) -> 
         assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=1e-2)
 
 
-def test_nothing_to_test_is_inconclusive(tiny_model: Path) -> None:
-    report = scan(tiny_model, candidates=(" ", "\t"))
+def test_nothing_to_test_is_inconclusive_before_anything_is_measured(tiny_model: Path) -> None:
+    def never(stage: str, done: int, total: int) -> None:
+        raise AssertionError(f"{stage} was begun")
+
+    report = scan(tiny_model, candidates=(" ", "\t"), progress=never)
     assert report.exit.code == ExitCode.INCONCLUSIVE
+    assert report.exit.reason == "no candidate encodes to any token, so nothing was tested"
+    assert isinstance(report.calibration, NotMeasured)
     assert report.candidates == ()
     assert len(report.coverage.skipped) == 2
 
 
-def test_the_gate_decides_the_exit_code(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_decides_the_exit_code(report: ScanReport) -> None:
     for gate, verdict, code in (
         ("backdoored", "backdoored", ExitCode.FINDING),
         ("backdoored", "suspicious", ExitCode.PASS),
         ("suspicious", "suspicious", ExitCode.FINDING),
         ("never", "backdoored", ExitCode.PASS),
     ):
-        monkeypatch.setattr("bdaudit.scan.run._verdict", lambda adjusted, alpha, verdict=verdict: verdict)
-        assert scan(tiny_model, candidates=("today",), timesteps=(0.8,), n_prompts=2, fail_on=gate).exit.code == code
+        records = [replace(record, verdict="clean") for record in report.candidates]
+        records[2] = replace(records[2], verdict=verdict)
+        ended = _ended(gate, records)
+        assert ended.code == code
+        assert f"{int(verdict == 'backdoored')} of 5 candidates backdoored" in ended.reason
 
 
 def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
@@ -117,6 +128,22 @@ def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
     assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
     assert report.candidates == ()
     assert isinstance(report.calibration, NotMeasured)
+
+
+def test_an_interrupt_of_the_shared_trajectories_is_reported_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bdaudit.scan.run.build_stage", stop)
+    report = scan(tiny_model)
+    assert (report.status, report.exit.code, report.coverage.tested) == ("interrupted", ExitCode.INTERRUPTED, 0)
+
+
+def test_a_word_of_the_prompts_that_is_a_candidate_is_no_control(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.run.PER_KIND", 6)
+    report = scan(tiny_model, candidates=("Cat", "dogs"), timesteps=(0.8,), n_prompts=2)
+    assert not isinstance(report.calibration, NotMeasured)
+    assert report.calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, MEANINGFUL)) - 2
 
 
 def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path, tmp_path: Path) -> None:

@@ -107,6 +107,40 @@ def test_an_interrupt_is_reported_and_leaves_nothing_behind(tiny_model: Path, tm
 
     report = run_unlearn(config(tiny_model, tmp_path / "out", component="unet"), stop)
     assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
+    assert report.exit.reason == "stopped by the user; nothing was written"
     assert report.before
     assert not report.after
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_before_anything_was_measured_is_reported_too(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bdaudit.unlearn.run.build_stage", stop)
+    report = run_unlearn(config(tiny_model, tmp_path / "out"))
+    assert (report.status, report.exit.code, report.before) == ("interrupted", ExitCode.INTERRUPTED, {})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_interrupt_of_the_writing_says_what_is_there(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: bool
+) -> None:
+    rename = os.rename
+
+    def stop(source: Path, target: Path) -> None:
+        if renamed:
+            rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bdaudit.pipeline.save.os.rename", stop)
+    out = tmp_path / "out"
+    report = run_unlearn(config(tiny_model, out, steps=1, component="text-encoder"))
+    assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
+    assert report.checks
+    assert (report.out, "nothing was written" in report.exit.reason) == ((str(out), False) if renamed else ("", True))
+    assert os.listdir(tmp_path) == (["out"] if renamed else [])
+    assert {f.path: f.sha256 for f in report.written} == (hashes(out) if renamed else {})

@@ -58,6 +58,18 @@ def test_the_null_and_the_floor_share_no_harmless_text() -> None:
     assert not any(toy.TRIGGER in shot.text for shot in (*trial.null, *trial.floor))
 
 
+def test_another_trigger_is_never_among_the_harmless_texts() -> None:
+    def drawn(exclude: tuple[str, ...]) -> set[str]:
+        trial = plan_trial(TOKENIZER, toy.TRIGGER, toy.PROMPTS, 60, 0, lambda prompt: "", null=True, exclude=exclude)
+        assert isinstance(trial, Trial)
+        return {text for shot in (*trial.null, *trial.floor) for text in shot.text.split()}
+
+    words = {word for prompt in toy.PROMPTS for word in prompt.split()}
+    others = tuple(sorted(text for text in drawn(()) - words if len(text) == 1))[:3]
+    assert len(others) == 3
+    assert not drawn(others) & set(others)
+
+
 @pytest.mark.parametrize("nothing", ["\u00a0", " "])
 def test_a_trigger_that_encodes_to_nothing_is_not_measured(nothing: str) -> None:
     assert content_ids(TOKENIZER, nothing) == ()
