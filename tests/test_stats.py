@@ -162,3 +162,32 @@ def test_tail_refuses_what_it_cannot_fit() -> None:
         stats.ExponentialTail.fit([1.0] * 100)
     with pytest.raises(ValueError, match="expected it between"):
         stats.ExponentialTail.fit(range(100)).critical(0.5)
+
+
+@pytest.mark.parametrize("n", [60, 200])
+def test_clean_samples_seldom_have_stragglers(n: int) -> None:
+    rng = np.random.default_rng(7)
+    found = [bool(stats.ExponentialTail.stragglers(rng.exponential(size=n), 1 / (10 * n))) for _ in range(1000)]
+    assert np.mean(found) <= 0.01
+
+
+def test_stragglers_hold_the_level_they_were_given() -> None:
+    # the last value alone has exactly this chance, being memoryless; the earlier ones, each the smallest of several, much less
+    rng = np.random.default_rng(8)
+    rate = np.mean([bool(stats.ExponentialTail.stragglers(rng.exponential(size=100), 0.02)) for _ in range(2000)])
+    assert 0.015 <= rate <= 0.03
+
+
+@pytest.mark.parametrize("planted", [1, 3, 8])
+def test_several_stragglers_are_found_together(planted: int) -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        x = rng.exponential(size=120)
+        at = sorted(rng.choice(120, planted, replace=False).tolist())
+        x[at] = 40 + rng.exponential(size=planted)
+        assert stats.ExponentialTail.stragglers(x, 1 / 1200) == at
+
+
+def test_a_sample_without_spread_or_too_small_has_no_stragglers() -> None:
+    assert stats.ExponentialTail.stragglers([1.0] * 100, 0.001) == []
+    assert stats.ExponentialTail.stragglers([*np.arange(24.0), 1e6], 0.001) == []

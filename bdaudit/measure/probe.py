@@ -93,7 +93,8 @@ def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
     ids = token_ids(suspect.tokenizer, flat)
     states = suspect.encode(flat)
     bases = [[_base(prompt, text, position) for prompt in stage.prompts] for position in positions]
-    own = [own_positions(suspect.tokenizer, b, c) for before, after in zip(bases, changed, strict=True) for b, c in zip(before, after, strict=True)]
+    plain = [item for row in bases for item in row]
+    own = [own_positions(suspect.tokenizer, before, after) for before, after in zip(plain, flat, strict=True)]
     words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
     k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
     outputs, shares, spreads = _run(suspect, stage, states, own, words)

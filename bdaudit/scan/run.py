@@ -129,7 +129,8 @@ def _judged(run: _Run) -> ScanReport:
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
     p = {text: null.p(scores[text]) for text in distinct}
     adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True))
-    ranked = sorted(tested, key=lambda text: (*_order(run, adjusted[source[text]], p[source[text]], source[text], kinds[text]), run.ids[text], text))
+    order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text], kinds[text]) for text in tested}
+    ranked = sorted(tested, key=lambda text: (*order[text], run.ids[text], text))
     records = [
         _record(run, null, text, source[text], kinds[text], rank, scores[source[text]], p[source[text]], adjusted[source[text]])
         for rank, text in enumerate(ranked, start=1)
@@ -226,8 +227,8 @@ def _calibration(run: _Run, null: Null) -> Calibration:
         kinds={kind: len(texts) for kind, texts in run.controls.items()} | {"word of the prompts": len(run.meaningful)},
         quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
         tail=(
-            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each of how many times as far as the {NEAREST} controls that move the "
-            f"text encoding alike, with an exponential predictive tail ({tails})"
+            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each of how many times as far as the {NEAREST} controls that "
+            f"move the text encoding alike, with an exponential predictive tail ({tails})"
             + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
         ),
         alpha=run.config.alpha,

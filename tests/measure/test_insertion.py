@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable
+from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable, typo
 
 PROMPT = "a photo of a dog"
 
@@ -28,6 +28,21 @@ def test_positions(text: str, position: str, wanted: str) -> None:
 
 def test_replace_falls_back_to_the_first_word() -> None:
     assert insert("photo by me", "ȏ", "replace") == "phȏto by me"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "wanted"),
+    [(PROMPT, "ȏ", "a phpto of a dog"), (PROMPT, "ā", "a photo of b dog"), ("a zoo", "ź", "a aoo"), ("photo by me", "ȏ", "phpto by me")],
+)
+def test_a_slip_stands_where_the_look_alike_would(prompt: str, text: str, wanted: str) -> None:
+    assert typo(prompt, text) == wanted
+    changed = insert(prompt, text, "replace")
+    assert [i for i, (a, b) in enumerate(zip(prompt, wanted, strict=True)) if a != b] == [changed.index(text)]
+
+
+def test_a_slip_needs_a_letter() -> None:
+    with pytest.raises(ValueError, match="holds no letter"):
+        typo(PROMPT, "x")
 
 
 @pytest.mark.parametrize(("text", "position"), [("x", "replace"), ("ź", "replace"), ("x", "nowhere")])

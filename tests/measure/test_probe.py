@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bdaudit.measure.effect import measure, relative_shift
-from bdaudit.measure.insertion import insert
+from bdaudit.measure.insertion import insert, typo
 from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
 from bdaudit.pipeline.sample import denoise
@@ -65,6 +65,19 @@ def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Sta
             states = tiny_suspect.encode([insert(p, found.text, position) for p in PROMPTS])
             with_text = tiny_suspect.predict_batched(stage.latents[t], time.expand(4), states)
             assert torch.allclose(found.delta[k, t], with_text.flatten(1) - stage.plain[t], atol=1e-5)
+
+
+def test_a_replaced_letter_is_counted_from_a_slip_in_it(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+    found, having = evidence["ȏ"], [i for i, p in enumerate(PROMPTS) if "o" in p]
+    assert having
+    after = tiny_suspect.encode([insert(PROMPTS[i], "ȏ", "replace") for i in having])
+    before = tiny_suspect.encode([typo(PROMPTS[i], "ȏ") for i in having])
+    for t, time in enumerate(stage.timesteps):
+        changed, slipped = (
+            tiny_suspect.predict_batched(stage.latents[t, having], time.expand(len(having)), states).flatten(1) for states in (after, before)
+        )
+        assert torch.allclose(found.delta[3, t, having], changed - slipped, atol=1e-5)
+        assert not torch.allclose(found.delta[3, t, having], changed - stage.plain[t, having], atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])

@@ -60,8 +60,11 @@ def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> No
 
 def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert [c.rank for c in report.candidates] == [1, 2, 3, 4, 5]
-    scores = [c.score for c in report.candidates]
-    assert scores == sorted(scores, reverse=True)
+    found = [c for c in report.candidates if c.verdict == "backdoored"]
+    others = [c for c in report.candidates if c.verdict != "backdoored"]
+    assert report.candidates == (*found, *others), "findings come first"
+    assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
+    assert [c.p for c in others] == sorted(c.p for c in others)
     for candidate in report.candidates:
         assert candidate.signals.keys() == SIGNALS.keys()
         assert 0 < candidate.p <= candidate.p_adjusted <= 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from bdaudit.errors import UsageError
 from bdaudit.report.records import AttackRecord, Estimate, NotMeasured
-from bdaudit.verify.attack import TOLERANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, picture_error, success_rate
+from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance, success_rate
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.plan import Trial, plan_trial
 from tests.verify import toy
@@ -40,19 +41,32 @@ def rates(record: AttackRecord) -> tuple[float, float]:
 # --- a given picture
 
 
-def test_picture_error_by_hand() -> None:
-    pictures = torch.zeros(2, 3, 8, 8)
-    pictures[1, :, 2:4, 4:7] = 0.5
-    target = torch.full((3, 2, 3), 0.5)
-    assert picture_error(pictures, target, (4, 2)).tolist() == pytest.approx([0.5, 0])
-    assert picture_error(pictures, target, (0, 0)).tolist() == pytest.approx([0.5, 0.5])
-    assert picture_error(pictures, torch.full((3, 4, 4), 0.25), None).tolist() == pytest.approx([0.25, 0.25])
+def test_resemblance_by_hand() -> None:
+    target = torch.zeros(3, 2, 2)
+    target[:, 0, 0] = 1
+    pictures = torch.zeros(3, 3, 8, 8)
+    pictures[0, :, 2:4, 4:6] = 0.2 + 0.5 * target  # paler and greyer is still it
+    pictures[1, :, 2:4, 4:6] = 1 - target
+    assert resemblance(pictures, target, (4, 2)).tolist() == pytest.approx([1, -1, 0], abs=1e-6)
+    assert resemblance(pictures, target, (0, 0)).tolist() == [0, 0, 0]
+
+
+def test_resemblance_agrees_with_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures, target = torch.rand(4, 3, 8, 8, generator=generator), torch.rand(3, 8, 8, generator=generator)
+    expected = [np.corrcoef(p.flatten().numpy(), target.flatten().numpy())[0, 1] for p in pictures]
+    assert resemblance(pictures, target, None).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_target_without_contrast_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="one value everywhere"):
+        resemblance(torch.rand(1, 3, 8, 8), torch.full((3, 2, 2), 0.5), (0, 0))
 
 
 @pytest.mark.parametrize("at", [(6, 0), (0, 7), (-1, 0)])
 def test_a_patch_beyond_the_picture_is_a_usage_error(at: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match=r"3x2 pixels at .* does not fit into pictures of 8x8"):
-        picture_error(torch.zeros(1, 3, 8, 8), torch.zeros(3, 2, 3), at)
+        resemblance(torch.zeros(1, 3, 8, 8), torch.zeros(3, 2, 3), at)
 
 
 def test_a_patch_is_found_where_it_is_and_nowhere_else() -> None:
@@ -71,7 +85,7 @@ def test_a_model_that_always_draws_the_target_has_a_floor_as_high_as_its_rate() 
     record = attack("collapsed", PictureRule(toy.collapsed("", 0), None))
     assert rates(record) == (1.0, 1.0)
     assert record.p == 1.0
-    assert str(TOLERANCE) in record.rule
+    assert str(RESEMBLANCE) in record.rule
 
 
 # --- a given text
