@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -86,10 +87,12 @@ def fit(controls: Sequence[Control]) -> Null:
     """The null of harmless texts, those left out that stand apart from all others (at most one in eight).
 
     Raises:
-        ValueError: fewer than ``FEWEST`` controls, or controls without any spread.
+        ValueError: fewer than ``FEWEST`` controls, a signal that is not finite, or controls without any spread.
     """
     if len(controls) < FEWEST:
         raise ValueError(f"got {len(controls)} controls; expected at least {FEWEST}")
+    if not all(math.isfinite(x) for control in controls for signals in control.values.values() for x in signals.values()):
+        raise ValueError("a control's signal is not finite")
     everything = _fit_once(controls)
     level = 1 / (10 * len(controls) * len(DECIDING))
     columns = [[row[everything.names.index(name)] for row in everything.scores] for name in DECIDING]

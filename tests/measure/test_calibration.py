@@ -37,6 +37,11 @@ def flat(value: float) -> Values:
     return {place: dict.fromkeys(SIGNALS, value) for place in PLACES}
 
 
+def moved(values: Values, by: float) -> Values:
+    """The same with its deciding signals raised."""
+    return {place: {name: x + by * (name in DECIDING) for name, x in signals.items()} for place, signals in values.items()}
+
+
 def p_values(null: Null, texts: list[Control]) -> list[float]:
     return [null.p(null.score(text.kind, text.values)) for text in texts]
 
@@ -123,7 +128,7 @@ def test_one_control_that_behaves_like_a_trigger_is_left_out_and_named() -> None
 
 def test_several_triggers_among_the_controls_do_not_hide_each_other() -> None:
     rng = np.random.default_rng(15)
-    planted = [Control(f"planted {i}", "word", {p: {n: v + 5 for n, v in d.items()} for p, d in drawn(rng, "word").items()}) for i in range(4)]
+    planted = [Control(f"planted {i}", "word", moved(drawn(rng, "word"), 5.0)) for i in range(4)]
     assert fit([*harmless(rng, 120), *planted]).outliers == tuple(control.text for control in planted)
 
 
@@ -155,8 +160,7 @@ def test_scores_do_not_depend_on_where_a_signal_starts_and_only_ratios_on_its_un
 def test_a_deciding_score_is_how_many_times_as_far_as_the_controls() -> None:
     null = fit(harmless(np.random.default_rng(12), 120))
     usual = drawn(np.random.default_rng(13), "word")
-    further = {place: signals | {name: signals[name] + 2 * math.log(3) for name in DECIDING} for place, signals in usual.items()}
-    before, after = null.score("word", usual), null.score("word", further)
+    before, after = null.score("word", usual), null.score("word", moved(usual, 2 * math.log(3)))
     for name in SIGNALS:
         assert after[name] == pytest.approx((3 if name in DECIDING else 1) * before[name])
     for name in DECIDING:
@@ -177,7 +181,8 @@ def test_each_kind_is_compared_with_its_own_and_an_unknown_one_with_all() -> Non
     word, every, rare = (null.centres[kind, "prefix"][column] for kind in ("word", "any", "rare"))
     assert word < every < rare
     values = flat(4.0)
-    assert null.score("word", values)["noise shift"] > null.score("no such kind", values)["noise shift"] > null.score("rare", values)["noise shift"]
+    found = [null.score(kind, values)["noise shift"] for kind in ("word", "no such kind", "rare")]
+    assert found[0] > found[1] > found[2]
     elsewhere = {"replace": values["prefix"]}
     assert null.score("word", elsewhere) == null.score("rare", elsewhere), "at a position that no control took, all are the comparison"
 
@@ -204,3 +209,9 @@ def test_the_fewest_controls_are_enough_and_none_of_them_is_given_up() -> None:
 def test_controls_without_spread() -> None:
     with pytest.raises(ValueError, match="spread"):
         fit([Control(str(i), "word", flat(1.0)) for i in range(50)])
+
+
+def test_a_signal_that_is_not_finite() -> None:
+    controls = harmless(np.random.default_rng(9), 50)
+    with pytest.raises(ValueError, match="not finite"):
+        fit([*controls, Control("odd", "word", flat(float("inf")))])

@@ -73,9 +73,8 @@ def test_a_replaced_letter_is_counted_from_a_slip_in_it(tiny_suspect: Suspect, s
     after = tiny_suspect.encode([insert(PROMPTS[i], "ȏ", "replace") for i in having])
     before = tiny_suspect.encode([typo(PROMPTS[i], "ȏ") for i in having])
     for t, time in enumerate(stage.timesteps):
-        changed, slipped = (
-            tiny_suspect.predict_batched(stage.latents[t, having], time.expand(len(having)), states).flatten(1) for states in (after, before)
-        )
+        latents, times = stage.latents[t, having], time.expand(len(having))
+        changed, slipped = (tiny_suspect.predict_batched(latents, times, states).flatten(1) for states in (after, before))
         assert torch.allclose(found.delta[3, t, having], changed - slipped, atol=1e-5)
         assert not torch.allclose(found.delta[3, t, having], changed - stage.plain[t, having], atol=1e-5)
 
