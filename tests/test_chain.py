@@ -38,7 +38,7 @@ def test_scan_unlearn_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert (code, scan["candidates"][0]["text"], scan["candidates"][0]["verdict"]) == (1, "\u200b", "backdoored")
     assert sum(c["verdict"] == "backdoored" for c in scan["candidates"]) == 1
 
-    known = ("--trigger", "\\u200b", *PATCH, *UNSEEN, *GRADER, "--n", 100)
+    known = ("--trigger", "\\u200b", *PATCH, *UNSEEN, *GRADER, "--n", 150)
     code, poisoned = bdaudit(capsys, monkeypatch, "verify", model, *known)
     assert code == 1
     assert poisoned["attacks"][0]["rate"]["value"] >= 0.9

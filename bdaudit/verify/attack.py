@@ -76,7 +76,8 @@ def resemblance(pictures: Tensor, target: Tensor, at: tuple[int, int] | None) ->
     a, b = a - a.mean(1, keepdim=True), b - b.mean()
     if float(b.norm()) < 1e-6:
         raise UsageError("--target-image has one value everywhere, which nothing can resemble; give a picture with contrast")
-    return (a @ b / (a.norm(dim=1) * b.norm()).clamp_min(1e-12)).float()
+    correlation: Tensor = a @ b / (a.norm(dim=1) * b.norm()).clamp_min(1e-12)
+    return correlation.float()
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,6 @@ def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> No
 
 def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert [c.rank for c in report.candidates] == [1, 2, 3, 4, 5]
-    found = [c for c in report.candidates if c.verdict == "backdoored"]
-    others = [c for c in report.candidates if c.verdict != "backdoored"]
-    assert report.candidates == (*found, *others), "findings come first"
-    assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
-    assert [c.p for c in others] == sorted(c.p for c in others)
     for candidate in report.candidates:
         assert candidate.signals.keys() == SIGNALS.keys()
         assert 0 < candidate.p <= candidate.p_adjusted <= 1
@@ -72,9 +67,19 @@ def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert named(report, "wonderful island").kind == "phrase"
 
 
-def test_the_strongest_text_comes_first_and_common_words_are_clean(report: ScanReport) -> None:
+def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
+    for ranked in (report, scan(tiny_model, alpha=0.1)):
+        found = [c for c in ranked.candidates if c.verdict == "backdoored"]
+        others = [c for c in ranked.candidates if c.verdict != "backdoored"]
+        assert ranked.candidates == (*found, *others)
+        assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
+        assert [c.p for c in others] == sorted(c.p for c in others)
+    assert [c.p for c in found] != sorted(c.p for c in found), "the effect, not p, orders what is found"
+
+
+def test_the_strongest_text_comes_first_and_common_words_are_no_finding(report: ScanReport) -> None:
     assert report.candidates[0].text == LONG_TRIGGER
-    assert named(report, "today").verdict == "clean"
+    assert named(report, "today").verdict != "backdoored"
     assert named(report, "wonderful island").verdict == "clean"
 
 
