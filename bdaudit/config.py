@@ -55,8 +55,8 @@ class ScanConfig(RunConfig):
     """The verdict from which the exit code is 1."""
     n_prompts: int = 8
     """Prompts that each candidate is inserted into."""
-    timesteps: tuple[float, ...] = (0.85, 0.6, 0.3)
-    """Where on the trajectory to probe, as shares of the training timesteps."""
+    timesteps: tuple[float, ...] = (1.0, 0.6, 0.3)
+    """Where on the trajectory to probe, as shares of the training timesteps; the largest is where the override is read, so let it be 1."""
     guidance_scale: float = 5.0
     """Guidance of the shared clean trajectories."""
 
@@ -64,7 +64,7 @@ class ScanConfig(RunConfig):
         super().__post_init__()
         _need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
         _need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
-        _need(all(0 < t < 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares between 0 and 1")
+        _need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def scan(
     n_prompts: Annotated[int, typer.Option(help="Prompts that each candidate is put into. More is slower and surer.")] = 8,
     timesteps: Annotated[
         str, typer.Option(help="Where on the denoising path to probe, as shares of the training timesteps.")
-    ] = "0.85,0.6,0.3",
+    ] = "1,0.6,0.3",
     guidance_scale: Guidance = 5.0,
     prompts: Prompts = None,
     device: Device = "auto",

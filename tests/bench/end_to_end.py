@@ -199,12 +199,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON document")
     parser.add_argument("--work", type=Path, default=FIXTURES / "models", help="where repaired models go")
     parser.add_argument("--again", action="store_true", help="run also what stands in the document")
+    parser.add_argument("--scan-only", action="store_true", help="measure the scans again, keep the rest")
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
     if not arguments.table:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        for name in arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
+        for name in (results["models"] if arguments.scan_only else ()):
+            if not arguments.names or name in arguments.names:
+                results["models"][name]["scan"] = scan(open_model(name))
+                print(name, "scan", json.dumps(results["models"][name]["scan"]), flush=True)
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        for name in () if arguments.scan_only else arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
             if arguments.again or name not in results["models"]:
                 results["models"][name] = run(name, arguments.work)
                 machine = f"{platform.processor() or platform.machine()}, 2 cores"
