@@ -135,7 +135,7 @@ def _tables(report: Report) -> list[_Table]:
 
 def _candidates(report: ScanReport) -> _Table:
     signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
-    zs = [f"{name} z" for name in signals]
+    zs = list(signals)
     headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "next"]
     rows = [
         [str(c.rank), c.verdict, short(c.text), short_points(c.codepoints), c.kind, short_ids(c.token_ids)]

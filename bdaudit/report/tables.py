@@ -121,7 +121,7 @@ def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRec
 def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
     """One row a candidate, one column a signal."""
     signals = list(dict.fromkeys(name for item in candidates for name in item.signals))
-    zs = [f"{visible(name)} z" for name in signals]
+    zs = [visible(name) for name in signals]
     headers = ["#", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "verdict"]
     rows = [_candidate_row(item, signals) for item in candidates]
     return _table("Candidates", headers, rows, right=["#", *zs, "effect ×", "p adjusted"])

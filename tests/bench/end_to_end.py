@@ -148,7 +148,7 @@ def table(results: dict[str, Any]) -> str:
     """The README's table, in Markdown."""
     rows = [
         "| model | rank | adjusted p | flagged | ASR before | ASR after "
-        "| CLIP score (clean's) | KID ×1000 (two clean seeds) | FID | scan s | unlearn s |",
+        "| CLIP score (clean's) | KID ×1000 (two clean seeds) | FID ×1000 | scan s | unlearn s |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, r in results["models"].items():
@@ -156,7 +156,7 @@ def table(results: dict[str, Any]) -> str:
         rows.append(
             f"| {name} | {s.get('rank', '–')} | {_p(s.get('p_adjusted'))} | {len(s['flagged'])} "
             f"| {_rate(r.get('before'))} | {_rate(r.get('after'))} | {_both(after, 'clip_score', 1)} | {_kid(after)} "
-            f"| {_one(after, 'fid', 1)} | {s['seconds']:.0f} | {_seconds(r.get('unlearn'))} |"
+            f"| {_fid(after)} | {s['seconds']:.0f} | {_seconds(r.get('unlearn'))} |"
         )
     return "\n".join(rows)
 
@@ -186,6 +186,11 @@ def _kid(stage: dict[str, Any]) -> str:
         return "–"
     said = f"{1000 * value['value']:.2f}"
     return said + (f" ({1000 * floor['value']:.2f})" if isinstance(floor, dict) else "")
+
+
+def _fid(stage: dict[str, Any]) -> str:
+    value = stage.get("fid", {}).get("value")
+    return f"{1000 * value['value']:.0f}" if isinstance(value, dict) else "–"
 
 
 def _seconds(stage: dict[str, Any] | None) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from bdaudit.report.document import loads
-from bdaudit.report.tables import renderables
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bdaudit.report.document import loads  # noqa: E402
+from bdaudit.report.tables import renderables  # noqa: E402
 
 
 def main(report: Path, picture: Path) -> None:
-    """Render a JSON report as the terminal shows it."""
+    """Render a JSON report as the terminal shows it, the first ten candidates of it."""
     console = Console(record=True, width=150, file=open("/dev/null", "w", encoding="utf-8"), force_terminal=True)  # noqa: SIM115
-    console.print(renderables(loads(report.read_text(encoding="utf-8"))))
+    found = loads(report.read_text(encoding="utf-8"))
+    console.print(renderables(replace(found, candidates=found.candidates[:10])))
     picture.write_text(console.export_svg(title="bdaudit"), encoding="utf-8")
 
 
