@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bdaudit.report.document import loads  # noqa: E402
-from bdaudit.report.tables import renderables  # noqa: E402
+from bdaudit.report.document import loads
+from bdaudit.report.tables import renderables
 
 
 def main(report: Path, picture: Path) -> None:
@@ -19,7 +20,8 @@ def main(report: Path, picture: Path) -> None:
     console = Console(record=True, width=150, file=open("/dev/null", "w", encoding="utf-8"), force_terminal=True)  # noqa: SIM115
     found = loads(report.read_text(encoding="utf-8"))
     console.print(renderables(replace(found, candidates=found.candidates[:10])))
-    picture.write_text(console.export_svg(title="bdaudit"), encoding="utf-8")
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="bdaudit"), flags=re.DOTALL)  # no font from the network
+    picture.write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":
