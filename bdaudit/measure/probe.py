@@ -56,9 +56,7 @@ def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[fl
 def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
     """Predictions for every timestep and prompt: (T, P, C, H, W), (T,), (P, L, D) → (T, P, C·H·W) float32."""
     times, prompts = latents.shape[:2]
-    out = suspect.predict_batched(
-        latents.flatten(0, 1), timesteps.repeat_interleave(prompts), states.repeat(times, 1, 1)
-    )
+    out = suspect.predict_batched(latents.flatten(0, 1), timesteps.repeat_interleave(prompts), states.repeat(times, 1, 1))
     return torch.unflatten(out.float().flatten(1), 0, (times, prompts))
 
 
@@ -80,13 +78,18 @@ class Evidence:
     """Whether the model's length cut something off."""
 
 
+Baseline = tuple[Tensor, Tensor]
+"""Hidden states (P, L, D) and predictions (T, P, C·H·W) of what a text's effect is counted from."""
+
+
 def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
-    """Evidence for every text, in order."""
+    """Evidence for every text, in order; look-alikes of one letter share what they are counted from."""
+    baselines: dict[tuple[str, ...], Baseline] = {stage.prompts: (stage.states, stage.plain)}
     for text in texts:
-        yield _evidence(suspect, stage, text)
+        yield _evidence(suspect, stage, text, baselines)
 
 
-def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
+def _evidence(suspect: Suspect, stage: Stage, text: str, baselines: dict[tuple[str, ...], Baseline]) -> Evidence:
     positions = tuple(dict.fromkeys(p for prompt in stage.prompts for p in positions_for(prompt, text)))
     changed = [[_inserted(prompt, text, position) for prompt in stage.prompts] for position in positions]
     flat = [item for row in changed for item in row]
@@ -98,7 +101,10 @@ def _evidence(suspect: Suspect, stage: Stage, text: str) -> Evidence:
     words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
     k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
     outputs, shares, spreads = _run(suspect, stage, states, own, words)
-    base_states, base_outputs = zip(*(_baseline(suspect, stage, base) for base in bases), strict=True)
+    for base in map(tuple, bases):
+        if base not in baselines:
+            baselines[base] = _baseline(suspect, stage, base)
+    base_states, base_outputs = zip(*(baselines[tuple(base)] for base in bases), strict=True)
     delta = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1) - torch.stack(base_outputs)
     return Evidence(
         text=text,
@@ -120,10 +126,7 @@ def _base(prompt: str, text: str, position: str) -> str:
     return typo(prompt, text) if position == "replace" and position in positions_for(prompt, text) else prompt
 
 
-def _baseline(suspect: Suspect, stage: Stage, bases: list[str]) -> tuple[Tensor, Tensor]:
-    """Hidden states (P, L, D) and predictions (T, P, C·H·W) of what the effect is counted from."""
-    if tuple(bases) == stage.prompts:
-        return stage.states, stage.plain
+def _baseline(suspect: Suspect, stage: Stage, bases: Sequence[str]) -> Baseline:
     states = suspect.encode(bases)
     return states, _predict_all(suspect, stage.latents, stage.timesteps, states)
 
