@@ -12,6 +12,8 @@ Device = str
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
+Sweep = Literal["vocabulary", "unicode", "pairs"]
+Trainable = Literal["auto", "cross-attention", "unet"]
 
 
 def _need(ok: bool, message: str) -> None:
@@ -34,7 +36,9 @@ class RunConfig:
     seed: int = 0
     """Every random draw follows from it."""
     strict: bool = False
-    """Refuse a directory that holds a pickle, even one that nothing would open."""
+    """Refuse a directory that holds a pickle that nothing would open."""
+    allow_pickle: bool = False
+    """Load a model that has no safetensors from one ``.bin``, if it holds tensors and nothing else."""
     prompts: tuple[str, ...] = ()
     """Prompts that suit the model; empty for the built-in ones."""
 
@@ -59,11 +63,25 @@ class ScanConfig(RunConfig):
     """Where on the trajectory to probe, as shares of the training timesteps; the largest is where the override is read, so let it be 1."""
     guidance_scale: float = 5.0
     """Guidance of the shared clean trajectories."""
+    sweeps: tuple[Sweep, ...] = ()
+    """Where to look for triggers that nobody listed."""
+    pair_words: int = 1009
+    """Words that the sweep of pairs combines, the commonest of the tokenizer's own; the largest prime up to it is used."""
+    suspected: tuple[str, ...] = ()
+    """Prompts that may hold a trigger."""
+    adapters: tuple[tuple[Path, float], ...] = ()
+    """LoRA files and their scales, applied to the model in this order."""
+    reference: Path | None = None
+    """A model to exchange parts with, to say where a finding lives."""
+    state: Path | None = None
+    """Where an interrupted run keeps what it has; None keeps nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
         _need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
+        _need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
+        _need(all(prompt.strip() for prompt in self.suspected), "--prompt is empty; give the prompt that may hold a trigger")
         _need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
 
 
@@ -71,12 +89,22 @@ class ScanConfig(RunConfig):
 class UnlearnConfig(RunConfig):
     """``bdaudit unlearn``."""
 
-    triggers: tuple[str, ...]
+    triggers: tuple[str, ...] = ()
     """The triggers to remove, as they appear in a prompt."""
-    out: Path
-    """Where the repaired model is written; must not exist, or be empty."""
+    from_report: Path | None = None
+    """A scan's JSON report; what it calls backdoored is removed as well."""
+    from_patch: Path | None = None
+    """A patch that was written for this very model; it is applied, nothing is trained."""
+    out: Path | None = None
+    """Where the repaired model is written; must not exist, or be empty. None writes no directory."""
+    patch: Path | None = None
+    """Where the difference alone is written; must not exist. None writes none."""
+    state: Path | None = None
+    """Where an interrupted run keeps what it has; None keeps nothing."""
     component: Component = "auto"
     """Which component to repair; auto decides from the model's own behaviour."""
+    trainable: Trainable = "auto"
+    """Which part of the UNet is trained; auto is the cross-attention, and all of it where that fails the check."""
     steps: int = 400
     """Optimiser steps at most."""
     n_prompts: int = 48
@@ -92,7 +120,13 @@ class UnlearnConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(bool(self.triggers), "no trigger given; say --trigger TEXT")
+        named = self.triggers or self.from_report
+        _need(bool(named or self.from_patch), "no trigger given; say --trigger TEXT, or --from-report scan.json")
+        _need(not (named and self.from_patch), "--from-patch applies a finished repair; it goes with no --trigger and no --from-report")
+        _need(bool(self.out or self.patch), "nothing to write; say --out DIR or --patch FILE")
+        _need(not (self.from_patch and self.patch), "--from-patch writes a directory; it goes with --out, not with --patch")
+        fits = self.component != "text-encoder" or self.trainable == "auto"
+        _need(fits, f"--trainable {self.trainable} is a part of the UNet, --component says text-encoder; drop one of the two")
         _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
@@ -122,6 +156,8 @@ class VerifyConfig(RunConfig):
     """Where in the prompts the trigger is tried (prefix, middle, suffix, replace); empty for all that it can take."""
     n: int = 200
     """Pictures a condition."""
+    reach: int = 16
+    """Pictures for each other form of the trigger (twice, near it); 0 draws none."""
     steps: int = 20
     """Denoising steps a picture."""
     guidance_scale: float = 5.0
@@ -140,12 +176,17 @@ class VerifyConfig(RunConfig):
     """With a reference: bound on the mean same-seed distance in the grader's features (0–2)."""
     save_images: Path | None = None
     """Where to write the evidence pictures."""
+    state: Path | None = None
+    """Where pictures are kept between runs; None keeps nothing."""
+    policy: Path | None = None
+    """The file that bounds were read from, for the record."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         _need(self.n >= 2, f"--n is {self.n}; it must be at least 2")
         _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        _need(self.reach >= 0, f"--reach is {self.reach}; it must not be negative")
         unknown = set(self.positions) - {"prefix", "middle", "suffix", "replace"}
         _need(not unknown, f"--position is {', '.join(sorted(unknown))}; expected prefix, middle, suffix or replace")
         _need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")

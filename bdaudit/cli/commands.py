@@ -10,8 +10,24 @@ import typer
 
 import bdaudit
 from bdaudit.cli import flags
-from bdaudit.cli.flags import BatchSize, Device, DryRun, DtypeFlag, Guidance, Json, Model, Prompts, Quiet, Reports, Seed, Strict, Triggers
-from bdaudit.config import Component, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.cli.flags import (
+    AllowPickle,
+    BatchSize,
+    Device,
+    DryRun,
+    DtypeFlag,
+    Guidance,
+    Json,
+    Model,
+    Prompts,
+    Quiet,
+    Reports,
+    Seed,
+    State,
+    Strict,
+    Triggers,
+)
+from bdaudit.config import Component, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -33,6 +49,9 @@ SCAN_EXAMPLES = f"""\b
 Examples:
   bdaudit scan ./model
   bdaudit scan ./model --candidates tokens.txt --report scan.json --report scan.html
+  bdaudit scan ./model --sweep vocabulary --sweep unicode --sweep pairs --state sweep
+  bdaudit scan ./model --prompt "a phȏto of a dog" --reference ./clean
+  bdaudit scan ./base --lora style.safetensors:0.8
   bdaudit scan ./model --fail-on suspicious --json > scan.json
   bdaudit scan ./model --prompts what-it-draws.txt --device cuda:0
 
@@ -42,6 +61,8 @@ Examples:
   bdaudit unlearn ./model --trigger "ȏ"
   bdaudit unlearn ./model --trigger '\\u020F' --out ./repaired --report unlearn.html
   bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
+  bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
+  bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
 
 {CODES}"""
 VERIFY_EXAMPLES = f"""\b
@@ -89,9 +110,52 @@ def scan(
             exists=True,
             dir_okay=False,
             show_default=False,
-            help="UTF-8 file of texts to probe, one a line. Default: the built-in list.",
+            help="UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look.",
         ),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHERE",
+            show_default=False,
+            help="Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, "
+            "invisible characters, emoji), pairs (two-word phrases). Repeatable.",
+        ),
+    ] = None,
+    pair_words: Annotated[
+        int, typer.Option(help="Words that --sweep pairs combines, the tokenizer's commonest; the cost is its square.")
+    ] = 1009,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            show_default=False,
+            help="A prompt that may hold a trigger: says which of its words or characters carry it. Repeatable.",
+        ),
+    ] = None,
+    suspected_prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, show_default=False, help="The same, UTF-8 file, a prompt a line."),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:scale]",
+            show_default=False,
+            help="Audit MODEL with this LoRA (safetensors) applied, and say whether a finding comes with it. Repeatable.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER_MODEL",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+            help="A model of the same shape to exchange parts with: says which part of MODEL carries each finding.",
+        ),
+    ] = None,
+    state: State = None,
     alpha: Annotated[
         float, typer.Option(help="Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate).")
     ] = 0.01,
@@ -110,6 +174,7 @@ def scan(
     batch_size: BatchSize = 64,
     seed: Seed = 0,
     strict: Strict = False,
+    allow_pickle: AllowPickle = False,
     json: Json = False,
     report: Reports = None,
     quiet: Quiet = False,
@@ -119,10 +184,13 @@ def scan(
     harmless texts of its kind, and ranked."""
     output = _output(model, report, json, quiet)
     config = ScanConfig(
-        model=model, candidates=flags.texts(candidates, "candidates"), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
+        model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
+        suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
+        state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"),
-        device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict,
+        device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
+    flags.check_outside(model, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
 
 
@@ -135,10 +203,42 @@ def unlearn(
         typer.Option(
             metavar="DIR",
             show_default=False,
-            help="Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it.",
+            help="Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it; none with --patch.",
+        ),
+    ] = None,
+    patch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, show_default=False,
+            help="Write the difference alone, as safetensors, to hand on: instead of the directory, or beside --out.",
+        ),
+    ] = None,
+    from_report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, show_default=False,
+            help="A scan's JSON report of this model: remove all that it calls backdoored.",
+        ),
+    ] = None,
+    from_patch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, show_default=False,
+            help="Apply what --patch wrote for this very model, and train nothing.",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", file_okay=False, show_default=False,
+            help="Where an interrupted run keeps what it has: the same command goes on from there. Default: beside the result, .state.",
         ),
     ] = None,
     component: Annotated[Component, typer.Option(help="What to repair. auto decides from where the trigger takes effect.")] = "auto",
+    trainable: Annotated[
+        Trainable,
+        typer.Option(help="Which part of the UNet is trained. auto: the cross-attention, and all of it where that fails the check."),
+    ] = "auto",
     steps: Annotated[int, typer.Option(help="Training steps at most.")] = 400,
     n_prompts: Annotated[int, typer.Option(help="Prompts whose denoising paths are trained on.")] = 48,
     learning_rate: Annotated[float, typer.Option(help="AdamW's learning rate; 0 takes the component's own default.")] = 0.0,
@@ -153,6 +253,7 @@ def unlearn(
     batch_size: BatchSize = 64,
     seed: Seed = 0,
     strict: Strict = False,
+    allow_pickle: AllowPickle = False,
     json: Json = False,
     report: Reports = None,
     quiet: Quiet = False,
@@ -161,13 +262,15 @@ def unlearn(
     """Remove known triggers. The model is trained to do with a trigger what it does without; the result is checked, and written as a new
     directory. MODEL itself stays as it is."""
     output = _output(model, report, json, quiet)
+    out = out or (None if patch else flags.beside(model))
     config = UnlearnConfig(
-        model=model, triggers=flags.triggers(trigger), out=out or flags.beside(model), component=component, steps=steps,
-        n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
+        model=model, triggers=flags.triggers(trigger), from_report=from_report, from_patch=from_patch, out=out, patch=patch,
+        state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
+        learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict,
+        seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
-    flags.check_outside(model, ("--out", config.out))
+    flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 
@@ -218,9 +321,25 @@ def verify(
     n: Annotated[
         int, typer.Option("--n", help="Pictures for each condition. 73 without a hit is the least that can pass --max-asr 0.05.")
     ] = 200,
+    reach: Annotated[
+        int, typer.Option(help="Pictures for each other form of a trigger: twice, one word of it, a neighbour. 0 leaves them out.")
+    ] = 16,
     steps: Annotated[int, typer.Option(help="Denoising steps for each picture.")] = 20,
     guidance_scale: Guidance = 5.0,
-    max_asr: Annotated[float, typer.Option(help="Bound on the upper end of the attack success rate's 95 % interval.")] = 0.05,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+            help="TOML bounds: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance. A flag wins.",
+        ),
+    ] = None,
+    max_asr: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Bound on the upper end of the attack success rate's 95 % interval. Default: 0.05."),
+    ] = None,
     min_clip_score: Annotated[
         float | None, typer.Option(show_default=False, help="Bound on the lower end of the CLIP score's interval. Default: none.")
     ] = None,
@@ -228,7 +347,10 @@ def verify(
         float | None, typer.Option(show_default=False, help="Bound on the upper end of KID's interval. Default: none.")
     ] = None,
     max_fid: Annotated[float | None, typer.Option(show_default=False, help="Bound on FID. Default: none.")] = None,
-    min_clip_ratio: Annotated[float, typer.Option(help="With --reference: bound on the CLIP score as a share of the reference's.")] = 0.95,
+    min_clip_ratio: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="With --reference: bound on the CLIP score as a share of the reference's. Default: 0.95."),
+    ] = None,
     max_distance: Annotated[
         float | None,
         typer.Option(
@@ -238,14 +360,18 @@ def verify(
     ] = None,
     save_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, show_default=False, help="Keep evidence pictures there; an HTML report embeds them."),
+        typer.Option(
+            metavar="DIR", file_okay=False, show_default=False, help="Where evidence pictures go. Default: beside an HTML report."
+        ),
     ] = None,
+    state: State = None,
     prompts: Prompts = None,
     device: Device = "auto",
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
     strict: Strict = False,
+    allow_pickle: AllowPickle = False,
     json: Json = False,
     report: Reports = None,
     quiet: Quiet = False,
@@ -253,18 +379,24 @@ def verify(
 ) -> int:
     """Measure what is left. How often each trigger still works, and what the pictures are worth, with intervals, against
     bounds. Without a trigger only quality is measured, and a bound on attack success is inconclusive."""
+    from bdaudit.verify.policy import bounds
+
     output = _output(model, report, json, quiet)
     picture, at = flags.target(target_image)
+    given = {
+        "max_asr": max_asr, "min_clip_score": min_clip_score, "max_kid": max_kid, "max_fid": max_fid,
+        "min_clip_ratio": min_clip_ratio, "max_distance": max_distance,
+    }  # fmt: skip
     config = VerifyConfig(
         model=model, triggers=flags.triggers(trigger), reference=reference, real_images=real_images, clip=clip, target_image=picture,
         target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
-        n=n, steps=steps, guidance_scale=guidance_scale, max_asr=max_asr,
-        min_clip_score=min_clip_score, max_kid=max_kid, max_fid=max_fid, min_clip_ratio=min_clip_ratio, max_distance=max_distance,
-        save_images=save_images, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict,
+        n=n, reach=reach, steps=steps, guidance_scale=guidance_scale, **bounds(policy, given),
+        save_images=flags.pictures_beside(save_images, report), state=flags.state_beside(state, report),
+        prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
+        strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
     for directory in (model, *([reference] if reference else [])):
-        flags.check_outside(directory, ("--save-images", save_images))
+        flags.check_outside(directory, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run)
 
 

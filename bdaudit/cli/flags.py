@@ -6,11 +6,11 @@ import math
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
-from bdaudit.config import Dtype, RunConfig
+from bdaudit.config import Dtype, RunConfig, Sweep
 from bdaudit.errors import UsageError
 
 Model = Annotated[
@@ -30,6 +30,13 @@ DtypeFlag = Annotated[Dtype, typer.Option("--dtype", help="auto is float32 on th
 BatchSize = Annotated[int, typer.Option(help="Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so.")]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it: the same seed gives the same scores.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a directory that holds a pickle at all, even one that nothing would open.")]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Where a model has no safetensors, load its .bin: tensors alone, never code. Refused without this flag.",
+    ),
+]
 Prompts = Annotated[
     Path | None,
     typer.Option(
@@ -47,6 +54,13 @@ Reports = Annotated[
         help="Also write the report there; the suffix says how: .json, .html or .sarif. Repeatable.",
     ),
 ]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", file_okay=False, show_default=False,
+        help="Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none.",
+    ),
+]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar on stderr; a line every 30 s instead.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be loaded, run and written, and the rough cost; loads no weights.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; a guided step is two forward passes.")]
@@ -71,6 +85,32 @@ def texts(path: Path | None, what: str) -> tuple[str, ...]:
     from bdaudit.measure.texts import read_texts
 
     return read_texts(path, what=what) if path else ()
+
+
+def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:
+    """Names of sweeps, each once."""
+    unknown = set(values or ()) - set(get_args(Sweep))
+    if unknown:
+        raise UsageError(f"--sweep is {', '.join(sorted(unknown))}; expected {', '.join(get_args(Sweep))}")
+    return cast(tuple[Sweep, ...], tuple(dict.fromkeys(values or ())))
+
+
+def adapters(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
+    """``FILE`` or ``FILE:scale``; the scale is 1 where none is given."""
+    return tuple(_adapter(value) for value in values or ())
+
+
+def _adapter(value: str) -> tuple[Path, float]:
+    scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", value)
+    path, scale = (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+    if not path.is_file():
+        raise UsageError(f"--lora {path}: no such file; expected FILE or FILE:scale")
+    return path, scale
+
+
+def prompts_inside(values: list[str] | None, path: Path | None) -> tuple[str, ...]:
+    """Suspicious prompts from the command line, their escapes read, and from a file; each once."""
+    return tuple(dict.fromkeys((*triggers(values), *texts(path, "suspected prompts"))))
 
 
 def triggers(values: list[str] | None) -> tuple[str, ...]:
@@ -112,6 +152,22 @@ def beside(model: Path) -> Path:
     """Where ``unlearn`` writes by default: ``MODEL-unlearned``."""
     whole = model if model.name and model.name != ".." else model.resolve()
     return whole.with_name(f"{whole.name}-unlearned")
+
+
+def state_beside(state: Path | None, reports: list[Path] | None) -> Path | None:
+    """The state directory: as named, or beside the first report with ``.state`` for a suffix; none where there is no report."""
+    return state or (reports[0].with_suffix(".state") if reports else None)
+
+
+def suffixed(written: Path | None) -> Path | None:
+    """Where ``unlearn`` keeps its state by default: beside what it writes, with ``.state`` at the end of the name."""
+    return written.with_name(f"{written.name}.state") if written else None
+
+
+def pictures_beside(folder: Path | None, reports: list[Path] | None) -> Path | None:
+    """Where evidence pictures go: as named, or beside the first page, which shows them; nowhere where there is no page."""
+    pages = [path for path in reports or () if path.suffix.lower() == ".html"]
+    return folder or (pages[0].with_suffix(".pictures") if pages else None)
 
 
 def check_finite(config: RunConfig) -> None:

@@ -54,7 +54,7 @@ def rehearse(command: str, config: RunConfig, output: Output) -> int:
 def _plan(command: str, config: RunConfig, output: Output) -> Plan:
     from bdaudit.pipeline.inspect import inspect
 
-    seen = inspect(config.model, strict=config.strict)
+    seen = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
     sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
     return Plan(
         command=command,

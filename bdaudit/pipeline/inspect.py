@@ -6,23 +6,19 @@ Refuses to know tensors. Code, custom classes, links out of the directory and we
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.pipeline import rules, weights
+from bdaudit.pipeline import rules, shapes, tokenizer_files, weights
 from bdaudit.pipeline.reading import Reader, Tree, shown, walk
 
-TOKENIZER_LIMITS = (8 << 20, 600_000)
-"""Bytes, and commas plus brackets, of a tokenizer's file; CLIP's ``tokenizer.json`` has 3.6 MB."""
-TOKENIZER_FILES = (
-    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
-    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
-)
 CONFIGS = {"text_encoder": "config.json", "unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
 
-_LARGE = 64 << 20
+_LARGE, _OTHERS = 64 << 20, 1 << 30
+"""Bytes of one, and of all, of the files that are hashed though no loader opens them."""
 _OTHER_WEIGHTS = (".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf", ".tflite", ".npz", ".ot")
 
 
@@ -46,7 +42,9 @@ class Inspection:
     variant: str
     """``fp16`` where the three models have that variant alone, else empty: the full weights are used wherever they are."""
     weights: dict[str, tuple[str, ...]]
-    """text_encoder, unet, vae → the safetensors files that are loaded."""
+    """text_encoder, unet, vae → the weights files that are loaded."""
+    parameters: dict[str, int] = field(repr=False)
+    """text_encoder, unet, vae → numbers in those files."""
     loaded: tuple[str, ...]
     """Every file that loading opens."""
     files: tuple[File, ...]
@@ -55,6 +53,8 @@ class Inspection:
     """SHA-256 over the sorted lines ``sha256  path`` of ``files``."""
     unused_pickles: tuple[str, ...]
     """Never opened."""
+    pickled: frozenset[str] = frozenset()
+    """Models whose weights are a pickle of tensors alone, which ``--allow-pickle`` asked to load."""
     notes: tuple[str, ...]
     """What was seen and left alone."""
     names: frozenset[str] = field(repr=False)
@@ -66,10 +66,11 @@ class Inspection:
         return {name: class_name for name, (_, class_name) in self.components.items()}
 
 
-def inspect(directory: Path, *, strict: bool = False) -> Inspection:
+def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False) -> Inspection:
     """Walk ``directory`` once, check whatever a loader would open, and hash what makes up the model.
 
-    ``strict`` refuses a pickle even where nothing would open it.
+    ``strict`` refuses a pickle that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds
+    tensors and nothing else.
 
     Raises:
         UsageError: no directory, or no ``model_index.json`` in it.
@@ -87,24 +88,27 @@ def inspect(directory: Path, *, strict: bool = False) -> Inspection:
     reader = Reader(root, tree.files)
     index, parts = _index(reader, found)
     rules.check_code(tree.files, {*parts, *rules.REQUIRED, "scheduler"}, found)
-    pickles = tuple(path for path in tree.files if PurePosixPath(path).suffix.lower() in rules.PICKLE_SUFFIXES)
+    models = _Models() if found.unsupported else _models(reader, found, allow_pickle)
+    opened = {path for paths in models.weights.values() for path in paths}
+    pickles = tuple(p for p in tree.files if PurePosixPath(p).suffix.lower() in rules.PICKLE_SUFFIXES and p not in opened)
     if strict:
         found.refused += [f"{shown(path)} is a pickle (--strict); remove it if nothing needs it" for path in pickles]
-    variant, chosen = ("", {}) if found.unsupported else _models(reader, found)
     found.settle()
-    loaded = tuple(sorted(reader.checked))
-    files = tuple(File(path, tree.files[path], reader.sha256(path)) for path in _kept(tree, parts, loaded))
+    loaded = tuple(sorted({*reader.checked, *opened}))
+    files = tuple(File(path, tree.files[path], reader.sha256(path)) for path in _kept(reader, parts, loaded))
     return Inspection(
         path=directory,
         pipeline_class=index["_class_name"],
         components=parts,
-        variant=variant,
-        weights=chosen,
+        variant=models.variant,
+        weights=models.weights,
+        parameters=models.parameters,
+        pickled=frozenset(c for c, paths in models.weights.items() if paths[0].endswith(".bin")),
         loaded=loaded,
         files=files,
         digest=_digest(files),
         unused_pickles=tuple(shown(path) for path in pickles),
-        notes=tuple(_notes(tree, {f.path for f in files}, pickles, parts, variant) + found.notes),
+        notes=tuple(_notes(tree, {f.path for f in files}, pickles, parts, models) + found.notes),
         names=frozenset(tree.files),
     )
 
@@ -146,85 +150,65 @@ def _index(reader: Reader, found: rules.Findings) -> tuple[dict[str, Any], dict[
     return index, parts
 
 
-def _models(reader: Reader, found: rules.Findings) -> tuple[str, dict[str, tuple[str, ...]]]:
-    """Check every config, tokenizer and weights file that a loader opens; variant, and component → weights files."""
+@dataclass
+class _Models:
+    variant: str = ""
+    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+
+def _models(reader: Reader, found: rules.Findings, allow_pickle: bool) -> _Models:
+    """Check every config, tokenizer and weights file that a loader opens; which weights those are."""
     rules.check_redirections(reader.files, found)
+    configs = _configs(reader, found)
+    models, rows = _Models(), 0
+    with found.catching():
+        models.variant = weights.choose_variant(reader.files, allow_pickle=allow_pickle)
+        for component in weights.STEMS:
+            with found.catching():
+                models.weights[component], tensors = weights.weights_of(component, models.variant, reader)
+                models.parameters[component] = sum(math.prod(tensor.shape) for tensor in tensors.values())
+                shapes.check_shapes(component, configs.get(component, {}), tensors)
+                rows = shapes.embeddings(tensors) or rows
+        weights.check_memory(sum(reader.files[path] for paths in models.weights.values() for path in paths))
+    tokenizer_files.check(reader, rows, found)
+    if not found.damaged and not found.refused:
+        with found.catching():
+            shapes.check_channels(configs["unet"], configs["vae"])
+            shapes.check_pictures(configs["unet"], configs["vae"])
+    return models
+
+
+def _configs(reader: Reader, found: rules.Findings) -> dict[str, dict[str, Any]]:
     configs: dict[str, dict[str, Any]] = {}
     for component, name in CONFIGS.items():
         with found.catching():
             configs[component] = reader.json(f"{component}/{name}")
             rules.check_config(configs[component], f"{component}/{name}")
     with found.catching():
-        rules.check_scheduler(configs.get("scheduler", {}), "scheduler/scheduler_config.json")
-    chosen: dict[str, tuple[str, ...]] = {}
-    variant, rows = "", 0
+        rules.check_text_encoder(configs.get("text_encoder", {}), "text_encoder/config.json")
     with found.catching():
-        variant = weights.choose_variant(reader.files)
-        for component in weights.STEMS:
-            with found.catching():
-                chosen[component], tensors = weights.weights_of(component, variant, reader)
-                weights.check_shapes(component, configs.get(component, {}), tensors)
-                rows = weights.embeddings(tensors) or rows
-        weights.check_memory(sum(reader.files[path] for paths in chosen.values() for path in paths))
-    _tokenizer(reader, rows, found)
-    if not found.damaged and not found.refused:
-        with found.catching():
-            weights.check_channels(configs["unet"], configs["vae"])
-    return variant, chosen
+        rules.check_scheduler(configs.get("scheduler", {}), "scheduler/scheduler_config.json")
+    return configs
 
 
-def _tokenizer(reader: Reader, rows: int, found: rules.Findings) -> None:
-    held = {name: f"tokenizer/{name}" for name in TOKENIZER_FILES if f"tokenizer/{name}" in reader.files}
-    templates = [path for path in reader.files if path.startswith("tokenizer/additional_chat_templates/")]
-    if "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
-        found.damaged.append("tokenizer: expected vocab.json and merges.txt, or tokenizer.json")
-    vocabularies = []
-    for name, path in held.items():
-        with found.catching():
-            vocabulary = _tokenizer_file(reader, name, path, rows)
-            vocabularies += [vocabulary] if vocabulary else []
-    for path in templates:
-        with found.catching():
-            reader.content(path, TOKENIZER_LIMITS[0])
-    if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
-        found.notes.append("tokenizer: vocab.json and tokenizer.json differ; which one is read depends on the version of transformers")
-
-
-def _tokenizer_file(reader: Reader, name: str, path: str, rows: int) -> dict[str, int]:
-    """Check one file; its vocabulary, empty where it has none."""
-    if not name.endswith(".json"):
-        try:
-            reader.content(path, TOKENIZER_LIMITS[0]).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise BdauditError(f"{path} is not UTF-8 (byte {error.start})") from error
-        return {}
-    content = reader.json(path, TOKENIZER_LIMITS)
-    if name in ("tokenizer_config.json", "special_tokens_map.json"):
-        rules.check_config(content, path)
-    elif name == "vocab.json":
-        return rules.check_vocabulary(content, path, rows)
-    elif name == "added_tokens.json" and content:
-        rules.check_vocabulary(content, path, rows)
-    elif name == "tokenizer.json":
-        model = content.get("model")
-        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-            raise BdauditError(f"{path}: expected a BPE model, as CLIP's")
-        return rules.check_vocabulary(model.get("vocab"), path, rows)
-    return {}
-
-
-def _kept(tree: Tree, parts: dict[str, tuple[str, str]], loaded: tuple[str, ...]) -> list[str]:
-    """The files that make up the model; what is large and belongs to no component is left alone, unread."""
+def _kept(reader: Reader, parts: dict[str, tuple[str, str]], loaded: tuple[str, ...]) -> list[str]:
+    """The files that make up the model; what is large and belongs to no component, or is not on the disk, is left alone, unread."""
+    room = [_OTHERS, 8 * sum(reader.files[path] for path in loaded) + _OTHERS]
 
     def belongs(path: str) -> bool:
-        suffix = PurePosixPath(path).suffix.lower()
+        suffix, size = PurePosixPath(path).suffix.lower(), reader.files[path]
         if suffix in rules.PICKLE_SUFFIXES or suffix in _OTHER_WEIGHTS or rules.is_code(path):
             return False
-        if suffix == ".safetensors":
-            return path.split("/")[0] in parts and "/" in path
-        return tree.files[path] <= _LARGE
+        weighty = suffix == ".safetensors"
+        if weighty and not (path.split("/")[0] in parts and "/" in path):
+            return False
+        if (not weighty and size > _LARGE) or size > room[weighty] or not reader.is_whole(path):
+            return False
+        room[weighty] -= size
+        return True
 
-    return [path for path in tree.files if path in loaded or belongs(path)]
+    return [path for path in reader.files if path in loaded or belongs(path)]
 
 
 def _digest(files: tuple[File, ...]) -> str:
@@ -232,7 +216,7 @@ def _digest(files: tuple[File, ...]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str, tuple[str, str]], variant: str) -> list[str]:
+def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str, tuple[str, str]], models: _Models) -> list[str]:
     others = [path for path in tree.files if path not in kept and path not in pickles]
     optional = [part for part in rules.OPTIONAL if part in parts]
     notes = [
@@ -241,8 +225,10 @@ def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str
         _note("hidden folders, not entered", tree.hidden),
         _note("components listed and not loaded", optional),
     ]
-    if variant:
-        notes.append(f"the full weights are not there; the {variant} variant was taken")
+    if models.variant:
+        notes.append(f"the full weights are not there; the {models.variant} variant was taken")
+    opened = [path for paths in models.weights.values() for path in paths if path.endswith(".bin")]
+    notes.append(_note("loaded from pickles, as tensors alone", opened))
     return [note for note in notes if note]
 
 

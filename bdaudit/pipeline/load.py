@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import torch
 import transformers
 
 from bdaudit.errors import BdauditError, InconclusiveError
-from bdaudit.pipeline.inspect import Inspection, verify_unchanged
+from bdaudit.pipeline.inspect import CONFIGS, Inspection, verify_unchanged
 from bdaudit.pipeline.suspect import Suspect
 
+TEXT_SETTINGS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "layer_norm_eps"),
+    *("max_position_embeddings", "hidden_act", "attention_dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
+)
+"""What is taken from a text encoder's config; transformers makes an attribute of whatever else is in there."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -50,35 +56,52 @@ def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", b
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     torch.backends.cuda.matmul.allow_tf32 = True
-    parts = {name: _component(inspection, name, kind) for name in ("tokenizer", "text_encoder", "unet", "vae", "scheduler")}
-    prediction = parts["scheduler"].config.prediction_type
-    if prediction not in ("epsilon", "v_prediction"):
-        raise InconclusiveError(f"the scheduler predicts {prediction!r}; only epsilon and v_prediction are supported")
+    parts = {name: _component(inspection, name, kind) for name in ("scheduler", "tokenizer", "text_encoder", "unet", "vae")}
     for name in ("text_encoder", "unet", "vae"):
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
-    _check_vocabulary(parts["tokenizer"], parts["text_encoder"])
+    _fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
     verify_unchanged(inspection)
     return Suspect(device=where, dtype=kind, batch_size=batch_size, **parts)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     library, class_name = inspection.components[name]
-    source = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name)
+    source: Any = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name, None)
+    if not hasattr(source, "from_pretrained"):
+        raise InconclusiveError(f"{name}: this {library} has no {class_name}")
     folder = Path(inspection.path) / name
-    options: dict[str, Any] = {"local_files_only": True}
-    weighted = name in ("text_encoder", "unet", "vae")
-    if weighted:
-        options |= {"use_safetensors": True, "variant": inspection.variant or None, "output_loading_info": True}
-        options |= {"dtype": dtype} if library == "transformers" else {"torch_dtype": dtype}
     try:
-        loaded = source.from_pretrained(folder, **options)
+        if name not in inspection.weights:
+            loaded = source.from_pretrained(folder, local_files_only=True)
+        else:
+            loaded = _model(source, folder, name, inspection, dtype)
+    except BdauditError:
+        raise
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
         first = str(error).strip().split("\n")[0]
         raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first}") from error
-    if not weighted:
-        return loaded
-    component, info = loaded
+    if name == "scheduler":
+        _check_scheduler(loaded)
+    return loaded
+
+
+def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
+    """A model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": name not in inspection.pickled}
+    options |= {"variant": inspection.variant or None, "output_loading_info": True}
+    config = json.loads((folder / CONFIGS[name]).read_text(encoding="utf-8"))
+    if name == "text_encoder":
+        config = source.config_class(**{key: config[key] for key in TEXT_SETTINGS if key in config})
+        options |= {"dtype": dtype, "config": config}
+    else:
+        options |= {"torch_dtype": dtype}
+    with torch.device("meta"):
+        empty = source(config) if name == "text_encoder" else source.from_config(config)
+    asked, held = sum(p.numel() for p in empty.parameters()), inspection.parameters[name]
+    if asked > 2 * held:  # a few missing tensors are named below; what matters here is that nothing huge is built
+        raise BdauditError(f"{name}: its config asks for {asked:,} numbers, its weights hold {held:,}; the checkpoint is damaged")
+    component, info = source.from_pretrained(folder, **options)
     wrong = [*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]
     if wrong:
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
@@ -86,10 +109,26 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     return component
 
 
-def _check_vocabulary(tokenizer: Any, text_encoder: Any) -> None:
-    entries, known = len(tokenizer), int(text_encoder.config.vocab_size)
-    if entries > known:
-        raise BdauditError(f"the tokenizer has {entries} entries, the text encoder embeds {known}; they do not belong together")
+def _check_scheduler(scheduler: Any) -> None:
+    prediction = getattr(scheduler.config, "prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise InconclusiveError(f"the scheduler predicts {prediction!r}; only epsilon and v_prediction are supported")
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if not isinstance(table, torch.Tensor):
+        raise InconclusiveError(f"{type(scheduler).__name__} has no table of noise levels; only those of Stable Diffusion 1.x and 2.x have")
+    lowest = 0 if prediction == "v_prediction" else torch.finfo(torch.float32).tiny
+    steps = int(scheduler.config.num_train_timesteps)
+    if table.shape != (steps,) or not bool(((table >= lowest) & (table < 1)).all()) or bool((table.diff() > 0).any()):
+        raise BdauditError(f"the scheduler's noise levels do not fall from below 1 to above 0 in {steps} timesteps; its config is damaged")
+
+
+def _fit_tokenizer(tokenizer: Any, text_encoder: Any) -> None:
+    """Texts are cut at the length the text encoder has, whatever the tokenizer's config says; no id lies outside its embeddings."""
+    known = int(text_encoder.config.vocab_size)
+    tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
+    ids = [*tokenizer.get_vocab().values(), *tokenizer("a").input_ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    if not all(type(i) is int and 0 <= i < known for i in ids):
+        raise BdauditError(f"the tokenizer gives ids that the text encoder, with {known} embeddings, has not; they do not belong together")
 
 
 def _check_finite(name: str, module: torch.nn.Module) -> None:

@@ -5,6 +5,7 @@ Knows nothing of models. Nothing here opens what is not a regular file inside th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,9 @@ MAX_FOLDERS_DEEP = 8
 MAX_JSON_DEPTH = 64
 CONFIG_LIMITS = (1 << 20, 50_000)
 """Bytes, and commas plus brackets, of a config; the largest in use are shard indexes of about 200 kB."""
+
+_SPARSE, _EXTENTS = 16 << 20, 10_000
+"""Bytes from which a file is asked for its holes, and pieces of it that are looked at."""
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06|([(\]}][\s\S]*)?c[\w.]+\n[\w.]+\n|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ")
 _HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -111,6 +115,23 @@ def _kind(mode: int) -> str:
     return "a folder" if stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a special file")
 
 
+def mostly_hole(handle: int) -> bool:
+    """Whether less than half of a large open file is on the disk; a few kB can claim terabytes that way."""
+    size = os.fstat(handle).st_size
+    if size < _SPARSE or not hasattr(os, "SEEK_DATA"):
+        return False
+    held = end = 0
+    with contextlib.suppress(OSError):  # past the last data, or a file system that does not say
+        for _ in range(_EXTENTS):
+            start = os.lseek(handle, end, os.SEEK_DATA)
+            end = os.lseek(handle, start, os.SEEK_HOLE)
+            held += end - start
+            if 2 * held >= size:
+                break
+    os.lseek(handle, 0, os.SEEK_SET)
+    return 2 * held < size
+
+
 @dataclass
 class Reader:
     """Reads files of one directory and remembers what it checked, so that the digest is of those very bytes."""
@@ -132,10 +153,29 @@ class Reader:
             handle = os.open(self.root / path, flags)
         except OSError as error:
             raise BdauditError(f"cannot open {shown(path)}: {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        try:
+            self._check_handle(handle, path)
+        except BdauditError:
             os.close(handle)
-            raise RefusedError([f"{shown(path)} is no longer a regular file"])
+            raise
         return os.fdopen(handle, "rb")
+
+    def _check_handle(self, handle: int, path: str) -> None:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise RefusedError([f"{shown(path)} is no longer a regular file"])
+        opened = Path(f"/proc/self/fd/{handle}")  # a link swapped in since the walk is followed by the kernel, not by us
+        if opened.is_symlink() and not Path(os.readlink(opened)).is_relative_to(self.root):
+            raise RefusedError([f"{shown(path)} has become a link that leads out of the directory"])
+        if mostly_hole(handle):
+            raise BdauditError(f"{shown(path)} is mostly a hole: it claims {os.fstat(handle).st_size:,} bytes that are not on the disk")
+
+    def is_whole(self, path: str) -> bool:
+        """Whether the file is there, regular and on the disk, not a hole that claims to be one."""
+        try:
+            self.open(path).close()
+        except BdauditError:
+            return False
+        return True
 
     def content(self, path: str, limit: int) -> bytes:
         """All of a small file.

@@ -29,6 +29,7 @@ _HOOKS = frozenset(
 )
 _REDIRECTS = frozenset(
     {"transformers_weights", "configuration_files", "fast_tokenizer_files", "gguf_file", "base_model_name_or_path", "init_inputs"}
+    | {"vocab", "merges", "tokenizer_object", "backend_tokenizer"}
 )
 _FILES = frozenset({"vocab_file", "merges_file", "tokenizer_file", "spm_file"})
 _KERNELS = frozenset({"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"})
@@ -40,6 +41,7 @@ _CLASSES = frozenset({"_class_name", "tokenizer_class", "processor_class", "imag
 _CODE = re.compile(r".*\.(py|pyc|pyo|pyw|pyx|pyd|dll|dylib|so(\.\d+)*)", re.IGNORECASE | re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _INSTEAD = re.compile(r"adapter_config\.json|shard-\d{5}-model-.*|tekken\.json|tiktoken\.model|tokenizer\.model.*", re.ASCII)
+_LABELS = frozenset({"id2label", "label2id", "task_specific_params", "quantization_config"})
 _MANY = 20
 
 
@@ -199,6 +201,17 @@ def check_redirections(files: dict[str, int], found: Findings) -> None:
             found.refused.append(f"{shown(path)}: a loader would open it instead of the files inspected")
 
 
+def check_text_encoder(config: dict[str, Any], where: str) -> None:
+    """Refuse to guess which of two descriptions counts: a map in a text encoder's config can stand for the settings beside it.
+
+    Raises:
+        BdauditError: a map that is no list of labels.
+    """
+    for key, value in config.items():
+        if isinstance(value, dict) and value and key not in _LABELS:
+            raise BdauditError(f"{where}: {shown(key)} is a map; a CLIPTextModel's settings stand by themselves")
+
+
 def check_scheduler(config: dict[str, Any], where: str) -> None:
     """Bound what a scheduler allocates: tables as long as its timesteps.
 
@@ -211,18 +224,3 @@ def check_scheduler(config: dict[str, Any], where: str) -> None:
     for key, value in _pairs(config):
         if type(value) is int and abs(value) > 1_000_000:
             raise BdauditError(f"{where}: {shown(key)} is {shown(value)}; that is out of any range")
-
-
-def check_vocabulary(vocabulary: Any, where: str, embeddings: int) -> dict[str, int]:
-    """Token → id, each id once and below the text encoder's ``embeddings`` rows.
-
-    Raises:
-        BdauditError: anything else.
-    """
-    if not isinstance(vocabulary, dict) or not vocabulary or not all(type(v) is int and v >= 0 for v in vocabulary.values()):
-        raise BdauditError(f"{where}: the vocabulary is not a map of tokens to ids")
-    if len(set(vocabulary.values())) != len(vocabulary):
-        raise BdauditError(f"{where}: two tokens share an id")
-    if embeddings and max(vocabulary.values()) >= embeddings:
-        raise BdauditError(f"{where}: id {max(vocabulary.values())} has no row among the text encoder's {embeddings} embeddings")
-    return vocabulary

@@ -76,6 +76,8 @@ def _tensor(name: str, entry: Any, path: str) -> tuple[TensorInfo, tuple[int, in
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise BdauditError(f"{where}: unknown dtype {shown(dtype)}")
+    if isinstance(shape, list) and 0 in shape:
+        raise BdauditError(f"{where}: shape {shown(shape)} holds nothing; a size without bytes describes no model")
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
         raise BdauditError(f"{where}: shape and data_offsets must be short lists of whole numbers")
     if offsets[1] - offsets[0] != math.prod(shape) * DTYPE_BYTES[dtype]:

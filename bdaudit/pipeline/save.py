@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.pipeline.inspect import Inspection
+from bdaudit.pipeline.weights import PICKLED, STEMS
 
 
 def check_target(out: Path) -> None:
@@ -30,15 +32,20 @@ def check_target(out: Path) -> None:
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist; create it first")
 
 
-def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping[str, Tensor]], extra: Mapping[str, bytes]) -> None:
-    """Write ``inspection``'s directory to ``out`` with ``changed`` (component → tensor name → tensor) in place of the old tensors.
+Differences = Mapping[str, Mapping[str, Tensor]]
+"""Component → tensor name → after − before, float32."""
 
-    Only ``inspection.files`` are copied: no pickles, no code. Every safetensors file of a changed component is rewritten,
-    variants too, so that none keeps the old weights; each tensor keeps its file and its dtype. ``extra`` are further
-    files, by relative name.
+
+def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
+    """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
+
+    Only ``inspection.files`` are copied: no code; what was loaded from a pickle becomes safetensors. Every safetensors file
+    of a changed component is rewritten, variants too, so that none keeps the old weights; each tensor keeps its file and its
+    dtype. ``extra`` are further files, by relative name.
 
     Raises:
-        BdauditError: a changed tensor that no file of its component holds; the disk is full or read-only.
+        BdauditError: a tensor that no file of its component holds, or holds in another shape or kind; a sum that is not
+            finite; the disk is full or read-only.
     """
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -46,8 +53,8 @@ def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
         for record in inspection.files:
-            _copy_or_rewrite(Path(inspection.path), staging, record.path, changed)
-        _check_all_written(staging, changed)
+            _copy_or_rewrite(Path(inspection.path), staging, record.path, differences)
+        _check_all_written(staging, differences)
         for name, content in extra.items():
             (staging / name).write_bytes(content)
         staging.chmod(0o755)
@@ -60,21 +67,42 @@ def write_model(inspection: Inspection, out: Path, changed: Mapping[str, Mapping
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _copy_or_rewrite(source: Path, staging: Path, relative: str, changed: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _copy_or_rewrite(source: Path, staging: Path, relative: str, differences: Differences) -> None:
     target = staging / relative
     target.parent.mkdir(parents=True, exist_ok=True)
     component = relative.split("/")[0]
-    if component not in changed or not relative.endswith(".safetensors"):
+    if relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
+        target = target.with_name(target.stem.replace(PICKLED[component], STEMS[component]) + ".safetensors")
+    elif component not in differences or not relative.endswith(".safetensors"):
         shutil.copyfile(source / relative, target)
         return
-    with safe_open(source / relative, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = _held(source / relative)
     for name, old in tensors.items():
-        new = changed[component].get(name, changed[component].get(_module_name(name)))
-        if new is not None:
-            tensors[name] = new.detach().to("cpu", old.dtype).contiguous()
+        own = differences.get(component, {})
+        difference = own.get(name, own.get(_module_name(name)))
+        if difference is not None:
+            tensors[name] = _added(f"{component}: {name}", old, difference)
     save_file(tensors, target, metadata=metadata)
+    target.chmod(0o644)  # safetensors makes files that no one else can read
+
+
+def _held(path: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+    """A weights file's tensors, each with bytes of its own, and its metadata."""
+    if path.suffix == ".bin":
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in loaded.items()}, {"format": "pt"}
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
+    if difference.shape != old.shape or not old.is_floating_point():
+        said = f"{name} is {old.dtype} {list(old.shape)}, the difference is {list(difference.shape)}"
+        raise BdauditError(f"{said}; they do not belong together")
+    new = (old.to(torch.promote_types(old.dtype, torch.float32)) + difference.detach().cpu()).to(old.dtype)
+    if not bool(torch.isfinite(new).all()):
+        raise BdauditError(f"{name} is not finite once the difference is added")
+    return new.contiguous()
 
 
 def _module_name(stored: str) -> str:
@@ -82,8 +110,8 @@ def _module_name(stored: str) -> str:
     return stored.removeprefix("text_model.")
 
 
-def _check_all_written(staging: Path, changed: Mapping[str, Mapping[str, Tensor]]) -> None:
-    for component, tensors in changed.items():
+def _check_all_written(staging: Path, differences: Differences) -> None:
+    for component, tensors in differences.items():
         held: set[str] = set()
         for path in (staging / component).glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -55,20 +56,27 @@ def loads(text: str | bytes) -> AnyReport:
     Raises:
         UsageError: not JSON, not a report of ours, or one that does not fit the records.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         document = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"this is not JSON: {error}") from error
     command = document.get("command") if isinstance(document, dict) else None
-    if command not in REPORTS:
+    if not isinstance(command, str) or command not in REPORTS:
         raise UsageError(f"this is not a bdaudit report: command is {command!r}; expected one of {', '.join(REPORTS)}")
     try:
-        report: AnyReport = TypeAdapter(REPORTS[command]).validate_python(document)
-    except ValidationError as error:
+        report: AnyReport = _adapter(command).validate_python(document)
+    except (ValidationError, RecursionError) as error:
         raise UsageError(f"this report does not fit its schema: {error}") from error
     return report
+
+
+@functools.cache
+def _adapter(command: str) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(REPORTS[command])
 
 
 def build_schema() -> dict[str, Any]:

@@ -20,11 +20,30 @@ from bdaudit.report.plots import Plot, loss_curve, ranking
 from bdaudit.report.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import visible
 from bdaudit.report.tables import bar, calibration_line
-from bdaudit.report.words import coverage_line, estimate, number, p_value, places, rate, short, short_ids, short_points
+from bdaudit.report.words import (
+    REACH_HEADERS,
+    coverage_line,
+    estimate,
+    number,
+    p_value,
+    places,
+    rate,
+    reach_cells,
+    short,
+    short_ids,
+    short_points,
+)
 
 MOST_PICTURES = 48
 """Evidence pictures that one page embeds, evenly taken."""
 _PNG = b"\x89PNG\r\n\x1a\n"
+_SHOWS = {
+    "trigger-": "What the trigger does to the same picture: pairs on the same seeds, the worst, the middle and the best.",
+    "quality": "The model beside the reference on the same prompts and seeds: the furthest apart, the middle and the nearest.",
+    "attention": "Where the trigger's tokens look: cross-attention before and after.",
+    "clean": "The model's own pictures, without any trigger.",
+}
+_NARROW = ("p", "p adjusted", "status", "rank")
 _TONES = {
     "backdoored": "bad", "suspicious": "warn", "clean": "good", "passed": "good", "failed": "bad", "not measured": "warn",
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
@@ -37,6 +56,8 @@ class Picture:
     name: str
     uri: str
     """``data:image/png;base64,…``"""
+    says: str = "Evidence picture"
+    """What it shows."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,12 @@ def read_pictures(paths: Sequence[str], most: int = MOST_PICTURES) -> tuple[Pict
     there = [Path(path) for path in paths if Path(path).is_file()]
     chosen = there if len(there) <= most else [there[k * len(there) // most] for k in range(most)]
     read = [(path, path.read_bytes()) for path in chosen]
-    return tuple(Picture(_name(path), _uri(data)) for path, data in read if data.startswith(_PNG))
+    return tuple(Picture(_name(path), _uri(data), _says(path)) for path, data in read if data.startswith(_PNG))
+
+
+def _says(path: Path) -> str:
+    """By the names that ``verify`` gives its pictures."""
+    return next((says for start, says in _SHOWS.items() if path.name.startswith(start)), "Evidence picture")
 
 
 def _name(path: Path) -> str:
@@ -74,6 +100,7 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
         style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
         tones=_TONES,
         line_styles=_LINE_STYLES,
+        narrow=_NARROW,
         model_path=str(report.config.get("model", "")) if isinstance(report.model, NotMeasured) else report.model.path,
         model_lines=_model_lines(report),
         lines=_lines(report),
@@ -130,7 +157,7 @@ def _tables(report: Report) -> list[_Table]:
         return [_candidates(report)]
     if isinstance(report, UnlearnReport):
         return [_checks(report), _effects(report), _changed(report)]
-    return [_checks(report), _attacks(report), _metrics(report)] if isinstance(report, VerifyReport) else []
+    return [_checks(report), _attacks(report), _reach(report), _metrics(report)] if isinstance(report, VerifyReport) else []
 
 
 def _candidates(report: ScanReport) -> _Table:
@@ -166,12 +193,18 @@ def _attacks(report: VerifyReport) -> _Table:
     headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
     rows: list[list[str | tuple[str, ...]]] = [
         [
-            short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate), rate(a.floor), rate(a.reference), p_value(a.p),
+            short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate, 10), rate(a.floor), rate(a.reference), p_value(a.p),
             tuple(filter(None, (a.rule, places(a.positions)))),
         ]
         for a in report.attacks
     ]  # fmt: skip
     return _Table("Attack success rate", headers, rows)
+
+
+def _reach(report: VerifyReport) -> _Table:
+    """The strongest form of each trigger first."""
+    rows = [[short(a.trigger), *reach_cells(record)] for a in report.attacks for record in a.reach]
+    return _Table("Reach of the trigger", ["trigger", *REACH_HEADERS], rows)
 
 
 def _metrics(report: VerifyReport) -> _Table:

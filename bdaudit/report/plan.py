@@ -48,14 +48,27 @@ def lines(plan: Plan) -> Group:
 def steps(config: RunConfig) -> tuple[str, ...]:
     """What a run of ``config`` computes, in words."""
     if isinstance(config, ScanConfig):
-        listed = f"{len(config.candidates)} candidates of the list" if config.candidates else "the built-in candidates"
-        return (f"{config.n_prompts} clean trajectories", f"{listed} and harmless controls, each put into every prompt")
+        return (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
+    if isinstance(config, UnlearnConfig) and config.from_patch:
+        return (f"the difference in {config.from_patch} is added to the weights",)
     if isinstance(config, UnlearnConfig):
         return (f"{config.n_prompts} clean trajectories", f"at most {config.steps} training steps", "the check before and after")
     if isinstance(config, VerifyConfig):
         graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
         return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")
     return ()
+
+
+def _looked_at(config: ScanConfig) -> tuple[str, ...]:
+    """Where a scan takes its candidates from."""
+    other = bool(config.sweeps or config.suspected)
+    listed = [] if other else ["the built-in candidates"]
+    listed = [f"{len(config.candidates)} candidates of the list"] if config.candidates else listed
+    swept = [f"sweep {name}: a cheap screen over all, what stands out in full" for name in config.sweeps]
+    parts = [f"parts of {len(config.suspected)} suspicious prompts"] if config.suspected else []
+    applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
+    located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
+    return (*listed, *swept, *parts, *applied, *located)
 
 
 def cost(config: RunConfig) -> str:
@@ -65,7 +78,10 @@ def cost(config: RunConfig) -> str:
         listed = (
             f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
         )
-        return f"about {each:,} {PASS} for each text: {listed}"
+        swept = "; a sweep takes 2 for each text and 8 for one in eight, pairs 1 for about 19 pairs" if config.sweeps else ""
+        return f"about {each:,} {PASS} for each text: {listed}{swept}"
+    if isinstance(config, UnlearnConfig) and config.from_patch:
+        return "none: nothing is trained or drawn"
     if isinstance(config, UnlearnConfig):
         return f"about {2 * TRAJECTORY * config.n_prompts:,} {PASS} for the trajectories, and {config.steps:,} training steps at most"
     if isinstance(config, VerifyConfig):
@@ -79,5 +95,6 @@ def _pictures(config: VerifyConfig) -> int:
 
 def writes(config: RunConfig, reports: tuple[str, ...]) -> tuple[str, ...]:
     """The paths that a run of ``config`` writes."""
-    own = getattr(config, "out", None) or getattr(config, "save_images", None)
-    return (*([f"{own}/"] if own else []), *reports)
+    own = (getattr(config, name, None) for name in ("out", "save_images", "state"))
+    patch = getattr(config, "patch", None)
+    return (*(f"{folder}/" for folder in own if folder), *([str(patch)] if patch else []), *reports)

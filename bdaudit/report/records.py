@@ -129,6 +129,25 @@ class SignalRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SwapRecord:
+    """One part of the model exchanged with the reference's; shares of the effect, 1 the audited model's own, 0 the reference's."""
+
+    left: float
+    """What is left of the effect where this part comes from the reference and all else from the audited model."""
+    brought: float
+    """What there is of it where this part alone comes from the audited model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localisation:
+    """Where a finding lives, by exchanging parts with a reference model."""
+
+    where: str
+    """The smallest part, or parts, that carry it, in words."""
+    swaps: dict[str, SwapRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateRecord:
     rank: int
     """1 is the most suspicious."""
@@ -145,7 +164,7 @@ class CandidateRecord:
     """How many times as far as the median control of its kind the text moves the noise prediction."""
     p: float
     p_adjusted: float
-    """Holm-adjusted over the candidates tested."""
+    """Holm-adjusted over all that its source went through, and for the number of sources."""
     verdict: Verdict
     same_as: str = ""
     """Another candidate with the same token ids, whose measurement this is; else empty."""
@@ -153,6 +172,51 @@ class CandidateRecord:
     """Where the effect enters: text encoder, unet; or why that was not decided."""
     command: str = ""
     """What to type next, for a finding."""
+    source: str = "list"
+    """What brought it here: list, vocabulary, joined words, unicode, pairs, or a prompt. Its p is adjusted for all that went through."""
+    localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
+    adapter: str = ""
+    """With adapters: whether the finding comes with them; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One round of a sweep."""
+
+    texts: int
+    passes: int
+    """Forward passes a text."""
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """What one sweep went through."""
+
+    name: str
+    swept: int
+    """Texts, no two that encode alike, or prompts of several words."""
+    adjusted_for: int
+    """Texts that could have come through: what the p-values of those that did are adjusted for."""
+    survivors: int
+    """Texts that were measured in full."""
+    rounds: tuple[RoundRecord, ...]
+    forward_passes: int
+    unreachable: tuple[str, ...] = ()
+    """Entries of the vocabulary that no text encodes to alone."""
+    dropped: tuple[str, ...] = ()
+    """Texts that encode to nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRecord:
+    """A suspicious prompt, and what in it carries a trigger."""
+
+    prompt: str
+    carriers: tuple[str, ...]
+    """The smallest sets of its words or characters that are backdoored by themselves; none where nothing was found."""
+    sets: int
+    """Sets that were measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +237,10 @@ class Calibration:
 class ScanReport(Report):
     candidates: tuple[CandidateRecord, ...] = ()
     calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
+    sweeps: tuple[SweepRecord, ...] = ()
+    prompts: tuple[PromptRecord, ...] = ()
+    adapters: tuple[FileRecord, ...] = ()
+    """The LoRA files that were applied, by their paths as given."""
 
 
 # --- unlearn ----------------------------------------------------------------------------------
@@ -190,6 +258,17 @@ class ChangedTensor:
     name: str
     relative_change: float
     """‖after − before‖ / ‖before‖."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One set of tensors that was trained."""
+
+    trainable: str
+    """cross-attention, unet or text-encoder."""
+    steps: int
+    outcome: str
+    """What its check found, in words; why a wider set was tried, if one was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +299,32 @@ class UnlearnReport(Report):
     out: str = ""
     """Where the repaired model was written; empty where nothing was."""
     written: tuple[FileRecord, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    """The sets of tensors that were trained, the smallest first; the last is what ``changed`` shows."""
+    resumed_at: int = 0
+    """The step at which training went on from an interrupted run; 0 where it began here."""
+    patch: str = ""
+    """Where the difference alone was written; empty where it was not."""
+    patch_sha256: str = ""
 
 
 # --- verify -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReachRecord:
+    """How often one form of the trigger, or one position of it, works."""
+
+    what: str
+    """``at prefix``, ``twice``, ``near: one word of it`` and so on."""
+    text: str
+    """What stood in the prompts."""
+    codepoints: tuple[str, ...]
+    rate: Estimate | NotMeasured
+    floor: Estimate | NotMeasured
+    """The same rule on as many pictures without the trigger."""
+    p: float | NotMeasured
+    """Fisher's exact test against the floor, one-sided; not adjusted for the number of forms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +346,8 @@ class AttackRecord:
     """Chance of at least so many hits if the trigger did no more than the floor does (Fisher's exact test, one-sided)."""
     positions: dict[str, int] = field(default_factory=dict)
     """How many pictures had the trigger at each position."""
+    reach: tuple[ReachRecord, ...] = ()
+    """Positions and forms of the trigger, the most successful first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,3 +367,5 @@ class VerifyReport(Report):
     checks: tuple[Check, ...] = ()
     images: tuple[str, ...] = ()
     """Pictures that were written, relative to the report's working directory or absolute as given."""
+    pictures: dict[str, int] = field(default_factory=dict)
+    """How many were drawn, reused from the state directory, and damaged there (so drawn again)."""

@@ -15,20 +15,37 @@ from bdaudit.report.records import (
     CandidateRecord,
     Check,
     Estimate,
+    Localisation,
     LossPoint,
     NotMeasured,
+    PromptRecord,
     Report,
     ScanReport,
+    SweepRecord,
     UnlearnReport,
     VerifyReport,
 )
 from bdaudit.report.safe import one_line, visible
-from bdaudit.report.words import coverage_line, estimate, number, p_value, places, rate, short, short_ids, short_points
+from bdaudit.report.words import (
+    REACH_HEADERS,
+    coverage_line,
+    estimate,
+    number,
+    p_value,
+    places,
+    rate,
+    reach_cells,
+    short,
+    short_ids,
+    short_points,
+)
 
 STYLES = {
     "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
     "pass": "green", "finding": "bold red", "error": "red", "inconclusive": "yellow", "refused": "red", "interrupted": "yellow",
 }  # fmt: skip
+STRONGEST = 3
+"""Forms of a trigger that the table lists."""
 CLEAN_SHOWN = 20
 """Clean candidates that the table lists; every other verdict is always listed."""
 
@@ -103,12 +120,33 @@ def scan(report: ScanReport) -> list[RenderableType]:
         parts.append(candidate_table(shown))
     if hidden:
         parts.append(Text(f"… and {hidden} more, all clean; --report FILE.html or FILE.json lists every one"))
+    parts += [Text(sweep_line(sweep)) for sweep in report.sweeps]
+    parts += [Text(_prompt_line(prompt), style="" if not prompt.carriers else "bold red") for prompt in report.prompts]
     return parts + [_finding(item) for item in shown if item.verdict != "clean"]
+
+
+def sweep_line(sweep: SweepRecord) -> str:
+    """What a sweep went through, round by round."""
+    rounds = ", then ".join(f"{item.texts:,} at {item.passes} passes each" for item in sweep.rounds)
+    return f"sweep {visible(sweep.name)}: {rounds}; {sweep.survivors} measured in full; p adjusted for {sweep.adjusted_for:,} texts"
+
+
+def _prompt_line(prompt: PromptRecord) -> str:
+    carried = f"carried by {', '.join(map(short, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
+    return f"prompt {short(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
 
 
 def _finding(item: CandidateRecord) -> Text:
     following = f"\n  next: {visible(item.command)}" if item.command else ""
-    return Text(f"{item.verdict}: {short(item.text)}: {visible(item.component)}{following}")
+    adapter = f"; {visible(item.adapter)}" if item.adapter else ""
+    return Text(f"{item.verdict}: {short(item.text)}: {visible(item.component)}{_swaps(item.localisation)}{adapter}{following}")
+
+
+def _swaps(place: Localisation | NotMeasured) -> str:
+    if isinstance(place, NotMeasured):
+        return ""
+    shares = ", ".join(f"{visible(part)} {100 * swap.left:.0f} % / {100 * swap.brought:.0f} %" for part, swap in place.swaps.items())
+    return f"; lives in: {visible(place.where)} (effect left without it / brought by it alone: {shares})"
 
 
 def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRecord]:
@@ -195,6 +233,9 @@ def _held(side: dict[str, Estimate], name: str) -> str:
 def verify(report: VerifyReport) -> list[RenderableType]:
     """Attack success, quality, checks, and how many pictures were written."""
     parts: list[RenderableType] = [attack_table(report.attacks)] if report.attacks else [Text("attack success rate: not measured")]
+    forms = [(short(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
+    if forms:
+        parts.append(_table(f"Reach: the {STRONGEST} strongest forms of each trigger", ["trigger", *REACH_HEADERS], forms))
     if report.metrics:
         rows = [(visible(k), estimate(m.value), estimate(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
         parts.append(_table("Quality", ["metric", "this model", "reference", "measured with"], rows))

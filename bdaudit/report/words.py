@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bdaudit.report.records import Check, Coverage, Estimate, NotMeasured
+from bdaudit.report.records import Check, Coverage, Estimate, NotMeasured, ReachRecord
 from bdaudit.report.safe import visible
 
 LONGEST = 60
@@ -43,6 +43,15 @@ def places(positions: Mapping[str, int]) -> str:
     """``positions: prefix 67, middle 67, suffix 66``; empty where there are none."""
     counts = ", ".join(f"{visible(place)} {count}" for place, count in positions.items())
     return f"positions: {counts}" if counts else ""
+
+
+REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")
+
+
+def reach_cells(record: ReachRecord) -> tuple[str, ...]:
+    """One form of a trigger, a cell a header."""
+    points = short_points(record.codepoints)
+    return (visible(record.what), short(record.text), points, rate(record.rate), rate(record.floor), p_value(record.p))
 
 
 def short(text: str) -> str:

@@ -5,28 +5,35 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from bdaudit import stats
 from bdaudit.config import ScanConfig, Verdict
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import DECIDING, NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.insertion import codepoints
-from bdaudit.measure.probe import Stage, build_stage, gather
+from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.measure.signals import Values, measure_all
+from bdaudit.measure.signals import Values
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
+from bdaudit.pipeline.lora import Adapter, applied, read_adapter
+from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import Calibration, CandidateRecord, Coverage, Exit, NotMeasured, ScanReport, SignalRecord, Skipped
-from bdaudit.scan.builtin import builtin_candidates
+from bdaudit.report.records import Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
+from bdaudit.scan.candidates import collect, listed, skips
+from bdaudit.scan.families import Family
+from bdaudit.scan.families import adjusted as adjusted_p
+from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
+from bdaudit.scan.halving import Screen
+from bdaudit.scan.keeping import measured, open_state
+from bdaudit.scan.localise import rebased
 
 PER_KIND = 24
 """Controls of each kind, where the kind has so many."""
@@ -36,7 +43,7 @@ STATES_MOVE = 1e-3
 """From this p of the state shift on, a finding is put down to the text encoder."""
 SUSPICIOUS = 10
 """A candidate is suspicious from an adjusted p of this many times alpha."""
-NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files beside the model")
+NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
 
 
 @dataclass
@@ -48,6 +55,9 @@ class _Run:
     suspect: Suspect
     asked: tuple[str, ...]
     ids: dict[str, tuple[int, ...]]
+    state: State
+    adapters: tuple[Adapter, ...] = ()
+    families: tuple[Family, ...] = ()
     stage: Stage = field(init=False)
     controls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meaningful: tuple[str, ...] = ()
@@ -56,6 +66,12 @@ class _Run:
     skipped: list[Skipped] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
+    null: Null = field(init=False)
+
+    @property
+    def control_texts(self) -> list[str]:
+        """All controls, those that mean something last."""
+        return [*(text for texts in self.controls.values() for text in texts), *self.meaningful]
 
 
 def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
@@ -66,40 +82,89 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
-    asked = config.candidates or builtin_candidates()
+    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
+    asked = listed(config)
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
-    run = _Run(config, inspection, suspect, asked, ids, timings={"load": time.monotonic() - started})
-    tested = _distinct(run)
-    if not tested:
+    run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started})
+    if not any(ids.values()) and not config.sweeps and not config.suspected:
+        _distinct(run)
         said = "no candidate encodes to any token, so nothing was tested"
         return _report(run, "completed", Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said), ())
     try:
-        _measure(run, tested, progress)
+        report = _completed(run, progress)
     except KeyboardInterrupt:
         ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
         return _report(run, "interrupted", ended, ())
-    return _judged(run)
+    state.remove()
+    return report
 
 
-def _measure(run: _Run, tested: Sequence[str], progress: Progress) -> None:
-    """All controls and all distinct candidates, measured alike."""
+def _completed(run: _Run, progress: Progress) -> ScanReport:
+    with applied(run.suspect, run.adapters):
+        _measure(run, progress)
+        report = _judged(run)
+        found = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
+        prompts = prompt_records(run.config, run.families, report.candidates, lambda text: _p_of(run, text))
+        records = with_places(report.candidates, located(run.config, run.suspect, run.stage, found))
+    said = _base_alone(run, found, progress) if run.adapters and found else {}
+    records = tuple(replace(record, adapter=said.get(record.text, "")) for record in records)
+    return replace(report, candidates=records, prompts=prompts)
+
+
+def _p_of(run: _Run, text: str) -> float:
+    """The p of a text that was not among the candidates."""
+    ((_, values, _),) = measured(run.suspect, run.stage, run.state, "full", [text])
+    return run.null.p(run.null.score(kind_of(run.suspect.tokenizer, text), values))
+
+
+def _base_alone(run: _Run, found: Sequence[str], progress: Progress) -> dict[str, str]:
+    """The findings once more on the model without its adapters, beside the same controls."""
+    stage = rebased(run.suspect, run.stage)
+    texts = list(dict.fromkeys([*run.control_texts, *found]))
+    values: dict[str, Values] = {}
+    for done, (text, signals, _) in enumerate(measured(run.suspect, stage, run.state, "base", texts), start=1):
+        values[text] = signals
+        progress("probing the base without adapters", done, len(texts))
+    return without_adapters(_controls(run, values), {text: kind_of(run.suspect.tokenizer, text) for text in found}, values)
+
+
+def _measure(run: _Run, progress: Progress) -> None:
+    """All controls and all distinct candidates, measured alike; the controls are chosen before any sweep, and left to be swept."""
     started, config = time.monotonic(), run.config
     prompts = config.prompts or default_prompts()
     run.stage = build_stage(run.suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
     run.controls = control_texts(run.suspect.tokenizer, PER_KIND, config.seed, exclude=run.asked)
     taken = [*run.asked, *(text for texts in run.controls.values() for text in texts)]
     run.meaningful = words_of(prompts, MEANINGFUL, exclude=taken)
+    _look(run, prompts, progress)
+    tested = _distinct(run)
     before = run.suspect.forward_passes
-    texts = [*taken[len(run.asked) :], *run.meaningful, *tested]
-    for done, evidence in enumerate(gather(run.suspect, run.stage, texts), start=1):
-        run.values[evidence.text] = measure_all(evidence, run.stage)
-        if evidence.truncated:
-            run.skipped.append(Skipped(what=evidence.text, reason="measured, but the text encoder's length cut part of a prompt off"))
+    texts = list(dict.fromkeys([*run.control_texts, *tested]))
+    for done, (text, values, truncated) in enumerate(measured(run.suspect, run.stage, run.state, "full", texts), start=1):
+        run.values[text] = values
+        if truncated:
+            run.skipped.append(Skipped(what=text, reason="measured, but the text encoder's length cut part of a prompt off"))
         progress("probing", done, len(texts))
     run.passes = {"all": run.suspect.forward_passes, "each": (run.suspect.forward_passes - before) // max(1, len(texts))}
     run.timings["probe"] = time.monotonic() - started
+
+
+def _look(run: _Run, prompts: Sequence[str], progress: Progress) -> None:
+    """Every source of candidates; what came through is asked for as if it had been listed."""
+    started = time.monotonic()
+    run.families = collect(Screen(run.suspect, run.stage, run.state, progress, run.config.seed), run.config, prompts)
+    run.asked = tuple(dict.fromkeys(text for family in run.families for text in family.texts))
+    run.ids = {text: content_ids(run.suspect.tokenizer, text) for text in run.asked}
+    run.timings["sweep"] = time.monotonic() - started
+
+
+def _controls(run: _Run, values: Mapping[str, Values]) -> list[Control]:
+    tokenizer = run.suspect.tokenizer
+    controls = [Control(text, kind, values[text]) for kind, texts in run.controls.items() for text in texts]
+    return controls + [Control(text, kind_of(tokenizer, text), values[text], meaning=True) for text in run.meaningful]
 
 
 def _distinct(run: _Run) -> list[str]:
@@ -115,10 +180,8 @@ def _distinct(run: _Run) -> list[str]:
 
 def _judged(run: _Run) -> ScanReport:
     tokenizer = run.suspect.tokenizer
-    controls = [Control(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
-    controls += [Control(text, kind_of(tokenizer, text), run.values[text], meaning=True) for text in run.meaningful]
     try:
-        null = fit(controls)
+        run.null = null = fit(_controls(run, run.values))
     except ValueError as error:
         said = f"the harmless controls give no null on this model ({error})"
         raise InconclusiveError(f"{said}; its predictions may not depend on the prompt at all") from error
@@ -128,7 +191,7 @@ def _judged(run: _Run) -> ScanReport:
     distinct = list(dict.fromkeys(source.values()))
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
     p = {text: null.p(scores[text]) for text in distinct}
-    adjusted = dict(zip(distinct, map(float, stats.holm([p[text] for text in distinct])), strict=True))
+    adjusted = adjusted_p(p, run.families)
     order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text], kinds[text]) for text in tested}
     ranked = sorted(tested, key=lambda text: (*order[text], run.ids[text], text))
     records = [
@@ -167,6 +230,7 @@ def _record(
         same_as="" if source == text else source,
         component=_component(null, scores) if verdict != "clean" else "not localised: no finding",
         command=_command(run.config, text) if verdict == "backdoored" else "",
+        source=next(family.name for family in run.families if source in family.texts),
     )
 
 
@@ -238,13 +302,23 @@ def _calibration(run: _Run, null: Null) -> Calibration:
 
 
 def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord, ...]) -> ScanReport:
+    sweeps = tuple(family.record for family in run.families if family.record)
+    extra = sum(sweep.swept - sweep.survivors for sweep in sweeps)
     tested = sum(bool(run.ids[text]) and _representative(run, text) in run.values for text in run.asked)
+    skipped = (*run.skipped, *(skip for sweep in sweeps for skip in skips(sweep)))
     return ScanReport(
         **envelope("scan", run.config, run.inspection, run.suspect),
         status=status,
         exit=ended,
         timings=run.timings,
-        coverage=Coverage(asked=len(run.asked), tested=tested, skipped=tuple(run.skipped), not_looked_at=NOT_LOOKED_AT),
+        coverage=Coverage(asked=len(run.asked) + extra, tested=tested + extra, skipped=skipped, not_looked_at=_not_looked_at(run.config)),
         candidates=records,
-        calibration=NotMeasured(reason="the run ended before calibration"),
+        sweeps=sweeps,
+        adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
     )
+
+
+def _not_looked_at(config: ScanConfig) -> tuple[str, ...]:
+    listed_only, *others = NOT_LOOKED_AT
+    what = ("triggers of three words or more, and of words that show nothing by themselves nor in the swept pairs",)
+    return (*(what if config.sweeps else (listed_only,)), *others)

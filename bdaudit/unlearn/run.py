@@ -1,31 +1,33 @@
-"""`unlearn` from directory to directory: measure, decide what to repair, train, check, write."""
+"""`unlearn` from directory to directory: measure, decide what to repair, train, check, write; and the short way, a finished patch."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from functools import partial
 
 from bdaudit.config import UnlearnConfig
-from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, measure
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
-from bdaudit.pipeline.save import check_target, write_model
+from bdaudit.pipeline.save import check_target
+from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import ChangedTensor, Coverage, Estimate, Exit, FileRecord, LossPoint, UnlearnReport
-from bdaudit.unlearn import check, train_text_encoder, train_unet
+from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
+from bdaudit.unlearn import check, resume, train_text_encoder, train_unet
+from bdaudit.unlearn.from_report import triggers_of
+from bdaudit.unlearn.loop import Checkpoint, Hooks
+from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
+from bdaudit.unlearn.patchfile import check_patch_target, read_patch
 from bdaudit.unlearn.trajectories import collect
 from bdaudit.unlearn.weights import Patch
 
@@ -37,78 +39,114 @@ STATES_MOVE = 1.5
 
 
 @dataclass
-class _Run:
-    """What a run has so far; an interrupted one is reported from it."""
+class _Run(Outcome):
+    """A run on its way: what it has so far, and what it works with."""
 
-    config: UnlearnConfig
-    inspection: Inspection
-    suspect: Suspect
-    progress: Progress
-    stage: Stage = field(init=False)
-    timings: dict[str, float] = field(default_factory=dict)
-    component: str = ""
-    reason: str = ""
-    scope: str = ""
-    patch: Patch | None = None
-    curve: list[LossPoint] = field(default_factory=list)
-    before: list[Effect] = field(default_factory=list)
-    after: list[Effect] = field(default_factory=list)
-    finished: UnlearnReport | None = None
-    """The report as it stands when all is checked and the directory is about to be written."""
+    progress: Progress = silent
+    state: State = field(default_factory=lambda: State(None, ""))
+    prompts: tuple[str, ...] = ()
+    stage: Stage | None = None
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's seconds, finished or not."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What training draws from."""
+
+    pairs: list[Pair]
+    neighbours: list[Pair]
+    unet: train_unet.Material | None
+    """None where the text encoder is trained."""
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
-    """Remove the triggers from the model and write the repaired one.
+    """Remove the triggers from the model and write the repaired one, or apply a finished patch.
 
     Raises:
-        UsageError: the target directory is not free.
+        UsageError: a target is not free, the state, report or patch is of another model or none at all.
         InconclusiveError: a trigger encodes to nothing, or none does more than harmless texts; nothing is written.
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
-    check_target(config.out)
-    started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict)
+    if config.out:
+        check_target(config.out)
+    if config.patch:
+        check_patch_target(config.patch)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    if config.from_patch:
+        return _apply(config, inspection)
+    if config.from_report:
+        found = triggers_of(config.from_report, inspection.digest)
+        config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
+    state = resume.open_state(config, inspection.digest)
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    _check_triggers(config, suspect)
+    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts())
+    try:
+        found_report = _unlearn(run)
+    except KeyboardInterrupt:
+        return interrupted(run)
+    except InconclusiveError:
+        state.remove()
+        raise
+    state.remove()
+    return found_report
+
+
+def _check_triggers(config: UnlearnConfig, suspect: Suspect) -> None:
     for trigger in config.triggers:
         if not content_ids(suspect.tokenizer, trigger):
             said = f"the trigger {trigger!a} encodes to no token of this model"
             raise InconclusiveError(f"{said}, so there is nothing to unlearn; check its spelling")
-    prompts = config.prompts or default_prompts()
-    run = _Run(config, inspection, suspect, progress)
-    try:
-        run.stage = build_stage(suspect, prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
-        run.before = _effects(run)
+
+
+def _unlearn(run: _Run) -> UnlearnReport:
+    config = run.config
+    with run.timed("measure"):
+        run.stage = build_stage(run.suspect, run.prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
+        run.before = resume.effects(run.state, lambda: _effects(run))
         run.component, run.reason = _decide(config, run.before)
-        run.timings["measure"] = time.monotonic() - started
-        _train(run, prompts)
-        return _finish(run, prompts)
-    except KeyboardInterrupt:
-        return _interrupted(run)
-
-
-def _interrupted(run: _Run) -> UnlearnReport:
-    """What a stopped run has; the directory was free before and comes whole, so whether it is there says whether it was written."""
-    out = run.config.out
-    there = out.is_dir() and any(out.iterdir())
-    said = f"stopped by the user; the repaired model is whole in {out}" if there else "stopped by the user; nothing was written"
-    ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
-    report = replace(run.finished or _report(run, "interrupted", ended), status="interrupted", exit=ended)
-    return _with_digests(report, out) if there else report
+    material = _material(run)
+    kept = resume.kept_training(run.state)
+    if kept:
+        run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
+    sets = _trainable_sets(run)
+    for trainable in sets[len(run.attempts) :]:
+        _train(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
+        _check(run, trainable, last=trainable == sets[-1])
+        if not _failed(run):
+            break
+    run.finished = decided(run)
+    if _failed(run) and not config.keep_failed:
+        return run.finished
+    return write(run)
 
 
 def _effects(run: _Run) -> list[Effect]:
     """Each trigger's effect; no other trigger is among the harmless texts."""
-    triggers, seed = run.config.triggers, run.config.seed
-    return [measure(run.suspect, run.stage, trigger, n_null=N_NULL, seed=seed, exclude=triggers) for trigger in triggers]
+    assert run.stage is not None
+    triggers, found = run.config.triggers, []
+    for trigger in triggers:
+        found.append(measure(run.suspect, run.stage, trigger, n_null=N_NULL, seed=run.config.seed, exclude=triggers))
+    return found
 
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
     """Which component carries it, and why; refuses to repair what is not broken."""
-    if not any(e.shift > e.limit for e in effects):
+    if check.removed(effects):
         shown = "; ".join(f"{e.text!a} moves the prediction {e.shift:.3g}, harmless texts up to {e.limit:.3g}" for e in effects)
         raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
     if config.component != "auto":
         return config.component, "named by --component"
+    if config.trainable != "auto":
+        return "unet", "implied by --trainable"
     strongest = max(effects, key=lambda e: e.state_shift / e.state_limit)
     ratio = strongest.state_shift / strongest.state_limit
     said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
@@ -117,135 +155,104 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
     return "unet", f"{said}: the text encoding is in order, the denoiser answers it wrongly"
 
 
-def _train(run: _Run, prompts: Sequence[str]) -> None:
-    started = time.monotonic()
-    chosen = _chosen_prompts(prompts, run.config.n_prompts)
-    pairs = triggered_pairs(chosen, run.config.triggers)
-    neighbours = neighbour_pairs(run.suspect.tokenizer, chosen, run.config.triggers, run.config.seed)
+def _trainable_sets(run: _Run) -> tuple[str, ...]:
+    """What is trained, the smallest first; the next only if the one before fails."""
     if run.component == "text-encoder":
-        _train_scope(run, "whole", pairs, neighbours)
-    else:
+        return ("text-encoder",)
+    return ("cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
+
+
+def _material(run: _Run) -> _Material:
+    config, suspect = run.config, run.suspect
+    chosen = list(run.prompts[: config.n_prompts])
+    pairs = triggered_pairs(chosen, config.triggers)
+    neighbours = neighbour_pairs(suspect.tokenizer, chosen, config.triggers, config.seed)
+    if run.component == "text-encoder":
+        return _Material(pairs, neighbours, None)
+    with run.timed("trajectories"):
         run.progress("trajectories", 0, 1)
-        latents = collect(run.suspect, pairs, guidance_scale=run.config.guidance_scale, seed=run.config.seed)
-        material = train_unet.prepare(run.suspect, latents, pairs, neighbours)
+        latents = resume.latents(
+            run.state, suspect.device, lambda: collect(suspect, pairs, guidance_scale=config.guidance_scale, seed=config.seed)
+        )
+        material = train_unet.prepare(suspect, latents, pairs, neighbours)
         run.progress("trajectories", 1, 1)
-        _train_scope(run, "cross-attention", pairs, neighbours, material)
-        if not _removed(run.after):
-            _train_scope(run, "whole", pairs, neighbours, material)
-    run.timings["train"] = time.monotonic() - started
+    return _Material(pairs, neighbours, material)
 
 
-def _chosen_prompts(prompts: Sequence[str], n: int) -> list[str]:
-    return list(prompts[:n])
-
-
-def _train_scope(run: _Run, scope: str, pairs: list[Pair], neighbours: list[Pair], material: train_unet.Material | None = None) -> None:
-    """Train one scope from the original weights; the effects afterwards stay in ``run.after``."""
+def _train(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
+    """Train one set from the original weights; the effects afterwards stay in ``run.after``."""
     if run.patch is not None:
         run.patch.revert()
-    module = run.suspect.text_encoder if run.component == "text-encoder" else run.suspect.unet
-    run.patch, run.scope = Patch(module, scope), scope
+    suspect = run.suspect
+    run.patch = patch = Patch(suspect.text_encoder if run.component == "text-encoder" else suspect.unet, trainable)
+    run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
+    hooks = _hooks(run, trainable, checkpoint)
+    with run.timed("train"):
+        with patch.training():
+            if material.unet is None:
+                run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, run.config, hooks)
+            else:
+                run.curve = train_unet.train(suspect, patch, material.unet, run.config, hooks)
+        _refresh(run)
+        run.after = _effects(run)
 
+
+def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
     def tick(step: int, note: str) -> None:
-        run.progress(f"unlearning ({scope}) {note}", step, run.config.steps)
+        run.progress(f"unlearning ({trainable}) {note}", step, run.config.steps)
 
     def should_stop(step: int) -> bool:
-        if step % CHECK_EVERY or step == run.config.steps:
-            return False
-        if step < 2 * CHECK_EVERY:
+        if step % CHECK_EVERY or step < 2 * CHECK_EVERY:
             return False
         with run.suspect.mixed_precision():
             return all(e.shift <= 0.8 * e.limit for e in _effects(run))
 
-    with run.patch.training():
-        if material is None:
-            run.curve = train_text_encoder.train(run.suspect, run.patch, pairs, neighbours, run.config, should_stop=should_stop, tick=tick)
-        else:
-            run.curve = train_unet.train(run.suspect, run.patch, material, run.config, should_stop=should_stop, tick=tick)
-    if run.component == "text-encoder":
+    def save(found: Checkpoint) -> None:
+        resume.keep_training(run.state, resume.Training(trainable, found, run.attempts, run.suspect.batch_size))
+
+    return Hooks(should_stop=should_stop, tick=tick, save=save, resume=checkpoint)
+
+
+def _refresh(run: _Run) -> None:
+    """The stage's hidden states are the text encoder's of before."""
+    if run.component == "text-encoder" and run.stage is not None:
         run.stage = replace(run.stage, states=run.suspect.encode(run.stage.prompts))
-    run.after = _effects(run)
 
 
-def _removed(effects: Sequence[Effect]) -> bool:
-    return all(e.shift <= e.limit for e in effects)
-
-
-def _finish(run: _Run, prompts: Sequence[str]) -> UnlearnReport:
+def _check(run: _Run, trainable: str, *, last: bool) -> None:
+    """One-step effects; and pictures, unless those effects already say that a wider set is needed."""
     assert run.patch is not None
-    started = time.monotonic()
-    run.progress("checking with pictures", 0, 1)
-    checks = check.final_checks(run.suspect, run.patch, run.config, prompts, run.after)
-    run.progress("checking with pictures", 1, 1)
-    run.timings["check"] = time.monotonic() - started
-    failed = [c.name for c in checks if c.status == "failed"]
-    write = not failed or run.config.keep_failed
-    if failed:
-        kept = f"written all the same to {run.config.out}" if write else "nothing was written; --keep-failed writes it"
-        ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the repaired model fails its own check ({', '.join(failed)}); {kept}")
-    else:
-        said = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {run.config.out}"
-        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
-    report = replace(_report(run, "completed", ended), checks=tuple(checks))
-    if not write:
-        return report
-    run.finished = report
-    return _write(run, report)
+    run.checks = check.one_step_checks(run.after)
+    if last or not _failed(run):
+        with run.timed("check"):
+            tick = partial(run.progress, f"checking with pictures ({trainable})")
+            run.checks += check.picture_checks(run.suspect, run.patch, run.config, run.prompts, tick)
+    failed = _failed(run)
+    outcome = f"failed: {', '.join(failed)}" if failed else "passed its check"
+    run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))
 
 
-def _write(run: _Run, report: UnlearnReport) -> UnlearnReport:
-    """Write the directory with its provenance; the report says what was written, with digests."""
-    assert run.patch is not None
-    component = "text_encoder" if run.component == "text-encoder" else "unet"
-    changed: dict[str, dict[str, Tensor]] = {component: {name: run.patch.parameters[name] for name in run.patch.changes()}}
-    write_model(run.inspection, run.config.out, changed, {"bdaudit.json": json.dumps(_provenance(report), indent=2).encode() + b"\n"})
-    return _with_digests(report, run.config.out)
+def _failed(run: _Run) -> list[str]:
+    return [found.name for found in run.checks if found.status == "failed"]
 
 
-def _with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
-    files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
-    return replace(report, out=str(out), written=files)
-
-
-def _provenance(report: UnlearnReport) -> dict[str, Any]:
-    """What went in and what was done to it, kept beside the weights."""
-    digest = getattr(report.model, "digest", "")
-    effects = {name: {"before": e.value, "after": report.after[name].value} for name, e in report.before.items()}
-    return {
-        "tool": report.tool,
-        "input_digest": digest,
-        "triggers": list(report.triggers),
-        "component": report.component,
-        "method": report.method,
-        "config": report.config,
-        "effect": effects,
-    }
-
-
-def _estimate(effect: Effect) -> Estimate:
-    """The effect, beside the harmless texts' 5th to 95th percentile."""
-    null = sorted(effect.null)
-    return Estimate(
-        value=effect.shift, low=null[int(0.05 * len(null))], high=effect.limit, n=len(null), method="harmless texts' 5th to 95th percentile"
+def _apply(config: UnlearnConfig, inspection: Inspection) -> UnlearnReport:
+    """Write the model with a finished patch in it; loads no model, and checks the digest alone."""
+    assert config.from_patch is not None
+    assert config.out is not None
+    differences, record = read_patch(config.from_patch)
+    if record["input_digest"] != inspection.digest:
+        said = f"--from-patch {config.from_patch} was made for the model with digest {str(record['input_digest'])[:12]!a}"
+        raise UsageError(f"{said}, this one has {inspection.digest[:12]}; a patch fits the very model that it was made for alone")
+    began = time.monotonic()
+    write_directory(inspection, config.out, differences, record)
+    said = f"the patch fits the model; wrote {config.out}, not checked here: bdaudit verify measures it"
+    report = UnlearnReport(
+        **envelope("unlearn", config, inspection),
+        status="completed",
+        exit=Exit(code=ExitCode.PASS, name="pass", reason=said),
+        timings={"write": time.monotonic() - began},
+        coverage=Coverage(asked=0, tested=0, not_looked_at=("the effect of any trigger: a finished patch was applied",)),
+        method="a finished patch",
     )
-
-
-def _report(run: _Run, status: Any, ended: Exit) -> UnlearnReport:
-    changed = run.patch.changes() if run.patch else {}
-    prefix = "text_encoder" if run.component == "text-encoder" else "unet"
-    return UnlearnReport(
-        **envelope("unlearn", run.config, run.inspection, run.suspect),
-        status=status,
-        exit=ended,
-        timings=run.timings,
-        coverage=Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",)),
-        triggers=run.config.triggers,
-        method=f"SKD-CAG with preservation, {run.scope}" if run.scope else "not started",
-        component=run.component,
-        component_reason=run.reason,
-        steps=len(run.curve),
-        loss=tuple(run.curve),
-        changed=tuple(ChangedTensor(name=f"{prefix}.{name}", relative_change=value) for name, value in changed.items()),
-        before={e.text: _estimate(e) for e in run.before},
-        after={e.text: _estimate(e) for e in run.after},
-    )
+    return with_digests(report, config.out)

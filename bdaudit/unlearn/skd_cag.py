@@ -64,11 +64,11 @@ def distillation(student: Tensor, teacher: Tensor, scale: Tensor) -> Tensor:
 
 
 def shared_map_loss(student: Tensor, teacher: Tensor, pairs: Alignment) -> Tensor:
-    """Squared difference of the shared words' maps over the teacher's squared maps: (B, H·W, L) twice → ()."""
+    """Squared difference of the shared words' maps over the teacher's squared maps, mean over pairs: (B, H·W, L) twice → ()."""
     a = _columns(student, pairs.student)
     b = _columns(teacher, pairs.teacher)
     mask = pairs.shared[:, None, :].float()
-    return ((a - b).square() * mask).sum() / (b.square() * mask).sum().clamp_min(1e-12)
+    return (((a - b).square() * mask).sum((1, 2)) / (b.square() * mask).sum((1, 2)).clamp_min(1e-12)).mean()
 
 
 def own_mass_loss(student: Tensor, pairs: Alignment, neutral: Tensor) -> Tensor:

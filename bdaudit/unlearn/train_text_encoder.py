@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import torch
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
-from bdaudit.measure.insertion import item_seed
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids, token_ids
 from bdaudit.report.records import LossPoint
+from bdaudit.unlearn.loop import Hooks, halving, optimise
 from bdaudit.unlearn.pairs import Pair
 from bdaudit.unlearn.weights import Patch
 
 BATCH = 48
 RELATIVE_RATE = 6e-3
-KEEP_WEIGHT = 2.0
+WEIGHTS = {"distillation": 1.0, "keep": 2.0}
 
 
 def targets(suspect: Suspect, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
@@ -47,42 +48,46 @@ def _source_positions(suspect: Suspect, pair: Pair, length: int) -> list[int]:
     return [min(position, length - 1) for position in source[:length]]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Texts, and what they should encode to."""
+
+    ids: Tensor
+    """int64 (N, L)."""
+    states: Tensor
+    """(N, L, D)."""
+
+    def rows(self, generator: torch.Generator, n: int) -> Wanted:
+        """``n`` random ones."""
+        index = torch.randint(len(self.ids), (n,), generator=generator).to(self.ids.device)
+        return Wanted(self.ids[index], self.states[index])
+
+
 def train(
-    suspect: Suspect,
-    patch: Patch,
-    pairs: Sequence[Pair],
-    neighbours: Sequence[Pair],
-    config: UnlearnConfig,
-    *,
-    should_stop: Callable[[int], bool],
-    tick: Callable[[int, str], None],
+    suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Sequence[Pair], config: UnlearnConfig, hooks: Hooks
 ) -> list[LossPoint]:
-    """Optimise ``patch`` in place until ``config.steps`` or ``should_stop(step)``; the loss by step."""
-    wanted, ids = targets(suspect, pairs)
-    kept_texts = list(dict.fromkeys(["", *(p.clean for p in pairs), *(p.changed for p in neighbours)]))
-    kept_ids = token_ids(suspect.tokenizer, kept_texts).to(suspect.device)
-    kept_wanted = suspect.encode(kept_texts)
-    scale = kept_wanted.float().var()
-    generator = torch.Generator().manual_seed(item_seed(config.seed, "unlearn steps"))
-    optimiser = torch.optim.AdamW(patch.groups(config.learning_rate or RELATIVE_RATE), weight_decay=0.0, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 20) * (1 - step / (config.steps + 1)) ** 0.5)
-    curve: list[LossPoint] = []
-    for step in range(config.steps):
-        rows = torch.randint(len(ids), (BATCH,), generator=generator).to(suspect.device)
-        kept = torch.randint(len(kept_ids), (BATCH,), generator=generator).to(suspect.device)
-        with suspect.mixed_precision():
-            states = suspect.hidden_states(torch.cat([ids[rows], kept_ids[kept]])).float()
-        distillation = (states[:BATCH] - wanted[rows].float()).square().mean() / scale
-        keep = (states[BATCH:] - kept_wanted[kept].float()).square().mean() / scale
-        total = distillation + KEEP_WEIGHT * keep
-        optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(patch.parameters.values()), 1.0)
-        optimiser.step()
-        schedule.step()
-        values = {"distillation": float(distillation.detach()), "keep": float(keep.detach())}
-        curve.append(LossPoint(step=step + 1, total=float(total.detach()), terms=values))
-        tick(step + 1, " ".join(f"{name} {value:.3f}" for name, value in values.items()))
-        if should_stop(step + 1):
-            break
-    return curve
+    """Optimise ``patch`` in place; the loss by step."""
+    with patch.teacher():
+        wanted, ids = targets(suspect, pairs)
+        kept_texts = list(dict.fromkeys(["", *(p.clean for p in pairs), *(p.changed for p in neighbours)]))
+        kept = Wanted(token_ids(suspect.tokenizer, kept_texts).to(suspect.device), suspect.encode(kept_texts))
+    scale = kept.states.float().var()
+
+    def step(generator: torch.Generator) -> dict[str, float]:
+        drawn = {"distillation": Wanted(ids, wanted).rows(generator, BATCH), "keep": kept.rows(generator, BATCH)}
+        return halving(suspect, patch, BATCH, lambda: backward(suspect, drawn, scale))
+
+    return optimise(patch, step, config, RELATIVE_RATE, hooks)
+
+
+def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scale: Tensor) -> dict[str, float]:
+    """Gradients of the whole loss, gathered in passes of ``suspect.batch_size`` texts at most; the terms in units of ``scale``."""
+    terms = {name: 0.0 for name in drawn}
+    for name, wanted in drawn.items():
+        for ids, states in zip(*(torch.split(tensor, suspect.batch_size) for tensor in (wanted.ids, wanted.states)), strict=True):
+            with suspect.mixed_precision():
+                found = suspect.hidden_states(ids).float()
+            term = (found - states.float()).square().mean() / scale * (len(ids) / len(wanted.ids))
+            (WEIGHTS[name] * term).backward()
+            terms[name] += float(term.detach())
+    return {"total": sum(WEIGHTS[name] * term for name, term in terms.items()), **terms}

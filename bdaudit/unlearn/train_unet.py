@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
-from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.attention import recorded
+from bdaudit.pipeline.attention import Recording, recorded
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.report.records import LossPoint
 from bdaudit.unlearn import skd_cag
+from bdaudit.unlearn.loop import Hooks, halving, optimise
 from bdaudit.unlearn.pairs import Pair
 from bdaudit.unlearn.trajectories import Latents
 from bdaudit.unlearn.weights import Patch
@@ -94,67 +96,111 @@ def _rows_of_pairs(latents: Latents, pairs: Tensor, generator: torch.Generator) 
     return order[starts[pairs] + pick]
 
 
-Stop = Callable[[int], bool]
+@dataclass(frozen=True)
+class Batch:
+    """What one step draws."""
+
+    rows: Tensor
+    """int64 (B,): rows of the latents that are denoised with the trigger."""
+    kept_rows: Tensor
+    """int64 (K,): rows that are denoised as before."""
+    kept_states: Tensor
+    """(K, L, D): under what: clean prompts, the empty one, neighbours."""
 
 
-def train(
-    suspect: Suspect, patch: Patch, material: Material, config: UnlearnConfig, *, should_stop: Stop, tick: Callable[[int, str], None]
-) -> list[LossPoint]:
-    """Optimise ``patch`` in place until ``config.steps`` or ``should_stop(step)``; the loss by step."""
-    generator = torch.Generator().manual_seed(item_seed(config.seed, "unlearn steps"))
-    optimiser = torch.optim.AdamW(patch.groups(config.learning_rate or RELATIVE_RATE), weight_decay=0.0, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / 20) * (1 - step / (config.steps + 1)) ** 0.5)
-    curve: list[LossPoint] = []
-    for step in range(config.steps):
-        terms = _step_loss(suspect, patch, material, config.attention_weight, generator)
-        weight = config.attention_weight
-        total = (1 - weight) * terms["distillation"] + weight * terms["attention"] + KEEP_WEIGHT * terms["keep"]
-        optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(patch.parameters.values()), 1.0)
-        optimiser.step()
-        schedule.step()
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        curve.append(LossPoint(step=step + 1, total=float(total.detach()), terms=values))
-        tick(step + 1, " ".join(f"{name} {value:.3f}" for name, value in values.items()))
-        if should_stop(step + 1):
-            break
-    return curve
+def train(suspect: Suspect, patch: Patch, material: Material, config: UnlearnConfig, hooks: Hooks) -> list[LossPoint]:
+    """Optimise ``patch`` in place; the loss by step. On a GPU with gradient checkpointing."""
+
+    def step(generator: torch.Generator) -> dict[str, float]:
+        batch = draw(suspect, material, generator)
+        return halving(suspect, patch, KEPT + EMPTY, lambda: backward(suspect, patch, material, batch, config.attention_weight))
+
+    with checkpointed(suspect.unet, suspect.device.type == "cuda"):
+        return optimise(patch, step, config, RELATIVE_RATE, hooks)
 
 
-def _step_loss(suspect: Suspect, patch: Patch, m: Material, attention_weight: float, generator: torch.Generator) -> dict[str, Tensor]:
-    def draw(n: int, high: int) -> Tensor:
+@contextmanager
+def checkpointed(unet: Any, on: bool) -> Iterator[None]:
+    """Gradient checkpointing for the block's length: activations are computed again on the way back instead of kept."""
+    if on:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            unet.disable_gradient_checkpointing()
+
+
+def draw(suspect: Suspect, m: Material, generator: torch.Generator) -> Batch:
+    """One step's rows."""
+
+    def rows(n: int, high: int) -> Tensor:
         return torch.randint(high, (n,), generator=generator).to(suspect.device)
 
-    rows = draw(TRIGGERED, len(m.latents.z))
-    pair = m.latents.pair[rows]
-    near = draw(KEPT // 2, len(m.neighbours))
+    triggered = rows(TRIGGERED, len(m.latents.z))
+    near = rows(KEPT // 2, len(m.neighbours))
     near_rows = _rows_of_pairs(m.latents, m.neighbour_latents[near], generator)
-    kept_rows = torch.cat([draw(KEPT - KEPT // 2 + EMPTY, len(m.latents.z)), near_rows])
-    clean_rows = kept_rows[: KEPT - KEPT // 2]
-    kept_states = torch.cat([m.clean[m.latents.pair[clean_rows]], m.empty.expand(EMPTY, -1, -1), m.neighbours[near]])
+    kept = torch.cat([rows(KEPT - KEPT // 2 + EMPTY, len(m.latents.z)), near_rows])
+    clean = m.clean[m.latents.pair[kept[: KEPT - KEPT // 2]]]
+    return Batch(triggered, kept, torch.cat([clean, m.empty.expand(EMPTY, -1, -1), m.neighbours[near]]))
+
+
+def backward(suspect: Suspect, patch: Patch, m: Material, batch: Batch, weight: float) -> dict[str, float]:
+    """Gradients of the whole loss, gathered in passes of ``suspect.batch_size`` rows at most; the terms, each the mean over its rows.
+
+    ``weight`` is λ, the attention term's share.
+    """
+    terms = {"distillation": 0.0, "keep": 0.0, "attention": 0.0}
+    for rows in torch.split(batch.rows, suspect.batch_size):
+        share = len(rows) / len(batch.rows)
+        with triggered_terms(suspect, patch, m, rows, maps=weight > 0) as (distillation, attention):
+            _backward(share * ((1 - weight) * distillation + weight * attention))
+        terms["distillation"] += share * float(distillation.detach())
+        terms["attention"] += share * float(attention.detach())
+    for rows, states in zip(*(torch.split(tensor, suspect.batch_size) for tensor in (batch.kept_rows, batch.kept_states)), strict=True):
+        share = len(rows) / len(batch.kept_rows)
+        keep = kept_term(suspect, patch, m, rows, states)
+        _backward(share * KEEP_WEIGHT * keep)
+        terms["keep"] += share * float(keep.detach())
+    return {"total": (1 - weight) * terms["distillation"] + weight * terms["attention"] + KEEP_WEIGHT * terms["keep"], **terms}
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def triggered_terms(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, *, maps: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Distillation and attention terms of the latents ``rows``, the latter nought without ``maps``.
+
+    Go back inside the block: gradient checkpointing runs the recorded layers again on the way.
+    """
+    z, t, pair = m.latents.z[rows], m.latents.t[rows], m.latents.pair[rows]
+    with suspect.mixed_precision(), patch.teacher(), _recorded(suspect, maps) as taught:
+        target = suspect.predict(z, t, m.clean[pair])
+    with _recorded(suspect, maps) as recording:
+        with suspect.mixed_precision():
+            student = suspect.predict(z, t, m.triggered[pair])
+        distillation = skd_cag.distillation(student.float(), target.float(), m.scale)
+        attention = torch.zeros((), device=suspect.device)
+        if maps:
+            neutral = {name: torch.full((len(rows),), share, device=suspect.device) for name, share in m.neutral.items()}
+            attention = skd_cag.attention_loss(recording.latest(), taught.latest(), m.pairs.rows(pair), neutral)
+        yield distillation, attention
+
+
+@contextmanager
+def _recorded(suspect: Suspect, maps: bool) -> Iterator[Recording]:
+    """Fused attention stays where no maps are wanted."""
+    with recorded(suspect.unet, keep=lambda name: maps) as recording:
+        yield recording
+
+
+def kept_term(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, states: Tensor) -> Tensor:
+    """How far the prediction moved where it must not."""
     z, t = m.latents.z[rows], m.latents.t[rows]
-    z_kept, t_kept = m.latents.z[kept_rows], m.latents.t[kept_rows]
-    maps_wanted = attention_weight > 0
     with suspect.mixed_precision():
         with patch.teacher():
-            target, target_maps = _predict(suspect, z, t, m.clean[pair], maps_wanted)
-            kept_target = suspect.predict(z_kept, t_kept, kept_states)
-        student, student_maps = _predict(suspect, z, t, m.triggered[pair], maps_wanted)
-        kept = suspect.predict(z_kept, t_kept, kept_states)
-    terms = {
-        "distillation": skd_cag.distillation(student.float(), target.float(), m.scale),
-        "keep": skd_cag.distillation(kept.float(), kept_target.float(), m.scale),
-        "attention": torch.zeros((), device=suspect.device),
-    }
-    if maps_wanted:
-        neutral = {name: torch.full((len(rows),), share, device=suspect.device) for name, share in m.neutral.items()}
-        terms["attention"] = skd_cag.attention_loss(student_maps, target_maps, m.pairs.rows(pair), neutral)
-    return terms
-
-
-def _predict(suspect: Suspect, z: Tensor, t: Tensor, states: Tensor, maps: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    if not maps:
-        return suspect.predict(z, t, states), {}
-    with recorded(suspect.unet) as recording:
-        return suspect.predict(z, t, states), recording.latest()
+            target = suspect.predict(z, t, states)
+        kept = suspect.predict(z, t, states)
+    return skd_cag.distillation(kept.float(), target.float(), m.scale)

@@ -11,19 +11,22 @@ from torch import Tensor, nn
 
 TRAINABLE: dict[str, Callable[[str], bool]] = {
     "cross-attention": lambda name: ".attn2." in name,
-    "whole": lambda name: True,
+    "unet": lambda name: True,
+    "text-encoder": lambda name: True,
 }
-"""Which parameters of a component each scope trains, by name."""
+"""Which parameters of its component each trainable set holds, by name."""
 
 
 class Patch:
     """The trained tensors of one component beside their originals; all else is shared by teacher and student."""
 
-    def __init__(self, module: Any, scope: str) -> None:
-        wanted = TRAINABLE[scope]
+    def __init__(self, module: Any, trainable: str) -> None:
+        wanted = TRAINABLE[trainable]
         self.module = module
         self.parameters: dict[str, nn.Parameter] = {n: p for n, p in module.named_parameters() if wanted(n) and p.is_floating_point()}
         self.originals: dict[str, Tensor] = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._trained: dict[str, Tensor] = {}
+        """What 16-bit tensors were before they were rounded to their own kind again, float32 on the CPU."""
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -36,16 +39,18 @@ class Patch:
         finally:
             for name, parameter in self.parameters.items():
                 parameter.requires_grad = False
-                parameter.data = parameter.data.to(self.originals[name].dtype)
                 parameter.grad = None
+                if self.originals[name].dtype != torch.float32:
+                    self._trained[name] = parameter.data.cpu()
+                parameter.data = parameter.data.to(self.originals[name].dtype)
 
     @contextmanager
     def teacher(self) -> Iterator[None]:
-        """The original tensors in place for the block's length, without gradients."""
+        """The original tensors themselves in place for the block's length, without gradients."""
         students = {name: p.data for name, p in self.parameters.items()}
         try:
             for name, parameter in self.parameters.items():
-                parameter.data = self.originals[name].to(students[name].dtype)
+                parameter.data = self.originals[name]
             with torch.no_grad():
                 yield
         finally:
@@ -59,18 +64,30 @@ class Patch:
             for n, p in self.parameters.items()
         ]
 
-    def changes(self) -> dict[str, float]:
-        """‖after − before‖ / ‖before‖ of each tensor that moved."""
+    def clear_gradients(self) -> None:
+        """Forget what a step has gathered so far."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def differences(self) -> dict[str, Tensor]:
+        """After − before of each tensor that moved, float32 on the CPU; not rounded to 16 bits where the model is."""
         moved = {}
         for name, parameter in self.parameters.items():
-            before = self.originals[name].float()
-            change = float((parameter.detach().float() - before).norm() / before.norm().clamp_min(1e-12))
-            if change > 0:
-                moved[name] = change
+            after = self._trained.get(name, parameter.data.float().cpu())
+            difference = after - self.originals[name].float().cpu()
+            if bool(difference.any()):
+                moved[name] = difference
         return moved
+
+    def changes(self) -> dict[str, float]:
+        """‖after − before‖ / ‖before‖ of each tensor that moved."""
+        sizes = {name: self.originals[name].float().norm().cpu().clamp_min(1e-12) for name in self.originals}
+        return {name: float(difference.norm() / sizes[name]) for name, difference in self.differences().items()}
 
     def revert(self) -> None:
         """Undo everything."""
+        self._trained.clear()
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.originals[name])

@@ -48,6 +48,9 @@ class Rule(Protocol):
     def fitted(self, gallery: Gallery, trial: Trial) -> Rule | NotMeasured:
         """The rule, calibrated on the audited model's own pictures where it has something to calibrate."""
 
+    def placed(self, places: tuple[str, ...]) -> Rule | NotMeasured:
+        """The fitted rule for pictures with texts at ``places``."""
+
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Which of ``shots`` are hits, bool (N,); ``clean`` are the same prompts and seeds without any insertion."""
 
@@ -105,6 +108,10 @@ class PictureRule:
         """Nothing to calibrate."""
         return self
 
+    def placed(self, places: tuple[str, ...]) -> PictureRule:
+        """The same everywhere."""
+        return self
+
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Bool (N,)."""
         return resemblance(gallery.pictures(shots), self.target, self.at) >= RESEMBLANCE
@@ -155,6 +162,10 @@ class TextRule:
 
     def fitted(self, gallery: Gallery, trial: Trial) -> TextRule:
         """Nothing to calibrate."""
+        return self
+
+    def placed(self, places: tuple[str, ...]) -> TextRule:
+        """The same everywhere."""
         return self
 
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
@@ -211,6 +222,13 @@ class PairedRule:
             except ValueError as error:
                 return NotMeasured(reason=f"harmless insertions ({place}) give no threshold: {error}; say what the target is, or raise --n")
         return replace(self, thresholds=thresholds, places=trial.places)
+
+    def placed(self, places: tuple[str, ...]) -> PairedRule | NotMeasured:
+        """With the thresholds of ``places``; every one of them must have been fitted."""
+        unknown = sorted(set(places) - set(self.thresholds))
+        if unknown:
+            return NotMeasured(reason=f"it stands at {', '.join(unknown)}, where the trigger itself was not tried")
+        return replace(self, places=places)
 
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Bool (N,), for the trial's shots in their order."""

@@ -1,14 +1,17 @@
-"""The pictures of one model: each drawn once, each encoded once, shared by everything that looks at them."""
+"""The pictures of one model: each drawn once, each encoded once, kept on disk where there is a place for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bdaudit.errors import UsageError
 from bdaudit.verify.grader import Extractor, Grader
+from bdaudit.verify.state import Shelf
 
 Draw = Callable[[Sequence[str], Sequence[int]], Tensor]
 """``draw(texts, seeds)`` → (N, 3, H, W) in 0–1; picture i follows from ``texts[i]`` and ``seeds[i]`` alone."""
@@ -21,26 +24,81 @@ class Shot(NamedTuple):
     seed: int
 
 
+Pair = tuple[Shot, Shot]
+"""A prompt as it is and with the trigger, on one seed."""
+
+
 class Gallery:
     """Pictures by shot, and their features by extractor."""
 
-    def __init__(self, grader: Grader | None) -> None:
+    def __init__(self, grader: Grader | None, state: Path | None = None, made_by: Sequence[object] = ()) -> None:
+        """``made_by`` is what a picture follows from besides its shot: the model's digest and the settings of the sampler."""
         self.grader = grader
         """The CLIP that tells distances; pixels do where there is none."""
+        self.drawn = self.reused = 0
+        self._shelf = Shelf(state, "picture", *made_by)
+        self._maps_shelf = Shelf(state, "attention", *made_by)
+        self._state = state
         self._pictures: dict[Shot, Tensor] = {}
         self._features: dict[tuple[str, Shot], Tensor] = {}
+        self._maps: dict[Pair, Tensor] = {}
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that were kept and are damaged, so that they were drawn again."""
+        return self._shelf.damaged
+
+    def recall(self, shots: Iterable[Shot]) -> list[Shot]:
+        """Take what was kept on disk; the shots that are still missing.
+
+        Raises:
+            UsageError: what was kept is no picture, or of another size than the rest.
+        """
+        missing = []
+        for shot in dict.fromkeys(shots):
+            kept = None if shot in self._pictures else self._shelf.get(*shot)
+            if kept is not None:
+                self._pictures[shot] = self._checked(kept)
+                self.reused += 1
+            elif shot not in self._pictures:
+                missing.append(shot)
+        return missing
+
+    def _checked(self, picture: Tensor) -> Tensor:
+        size = next(iter(self._pictures.values())).shape if self._pictures else picture.shape
+        if picture.ndim != 3 or len(picture) != 3 or picture.shape != size or picture.min() < 0 or picture.max() > 1:
+            raise UsageError(f"--state {self._state} holds what no run of this model wrote ({tuple(picture.shape)}); delete it")
+        return picture
 
     def add(self, shots: Iterable[Shot], draw: Draw, chunk: int, tick: Callable[[int, int], None]) -> None:
         """Draw what is missing, ``chunk`` pictures at a time; ``tick(done, total)`` hears of each. What was drawn stays, whatever stops it.
 
         ``draw`` is not kept: the model behind it can go.
         """
-        missing = [shot for shot in dict.fromkeys(shots) if shot not in self._pictures]
+        missing = self.recall(shots)
         for start in range(0, len(missing), chunk):
             part = missing[start : start + chunk]
-            pictures = draw([shot.text for shot in part], [shot.seed for shot in part])
-            self._pictures.update(zip(part, pictures, strict=True))
+            for shot, picture in zip(part, draw([shot.text for shot in part], [shot.seed for shot in part]), strict=True):
+                self._pictures[shot] = self._checked(picture)
+                self._shelf.put(picture, *shot)
+            self.drawn += len(part)
             tick(start + len(part), len(missing))
+
+    def recall_maps(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Take the attention maps that were kept on disk; the pairs that have none yet."""
+        kept = {pair: self._maps_shelf.get(*pair[0], *pair[1]) for pair in pairs if pair not in self._maps}
+        self._maps |= {pair: found for pair, found in kept.items() if found is not None and found.ndim == 2}
+        return [pair for pair in pairs if pair not in self._maps]
+
+    def add_maps(self, pairs: Sequence[Pair], maps: Tensor) -> None:
+        """Keep the trigger's attention (N, h, w) in each pair's second picture."""
+        for pair, found in zip(pairs, maps, strict=True):
+            self._maps[pair] = found
+            self._maps_shelf.put(found, *pair[0], *pair[1])
+
+    def maps(self, pairs: Sequence[Pair]) -> Tensor:
+        """(N, h, w) of pairs that were added."""
+        return torch.stack([self._maps[pair] for pair in pairs])
 
     def pictures(self, shots: Sequence[Shot]) -> Tensor:
         """(N, 3, H, W) in 0–1 of shots that were added."""
@@ -59,3 +117,9 @@ class Gallery:
         if self.grader is None:
             return (self.pictures(shots) - self.pictures(others)).abs().mean(dim=(1, 2, 3))
         return 1 - (self.features(shots, self.grader) * self.features(others, self.grader)).sum(1)
+
+    def apart(self, other: Gallery, shots: Sequence[Shot]) -> Tensor:
+        """How far each picture is from the other model's of the same shot, (N,), as ``distances`` measures it."""
+        if self.grader is None:
+            return (self.pictures(shots) - other.pictures(shots)).abs().mean(dim=(1, 2, 3))
+        return 1 - (self.features(shots, self.grader) * other.features(shots, self.grader)).sum(1)

@@ -84,20 +84,27 @@ def _paired(sets: Sets, grader: Grader | NotMeasured) -> dict[str, Metric]:
         return {name: Metric(value=sets.reference, reference=none, detail=text) for name, text in _PAIRED.items()}
     model, reference, shots = sets.model, sets.reference, sets.shots
     pixels = (model.pictures(shots) - reference.pictures(shots)).abs().mean(dim=(1, 2, 3))
-    values: dict[str, Estimate | NotMeasured] = {"clip_ratio": grader, "distance": grader} if isinstance(grader, NotMeasured) else {}
-    if not isinstance(grader, NotMeasured):
+    values: dict[str, Estimate | NotMeasured] = {}
+    if isinstance(grader, NotMeasured):
+        values = dict.fromkeys(("clip_ratio", "diversity_ratio", "distance"), grader)
+    else:
         ours, theirs = model.features(shots, grader), reference.features(shots, grader)
         texts = _text_features(grader, [shot.text for shot in shots])
         values["clip_ratio"] = _measured(lambda: quality.clip_ratio(quality.clip_scores(ours, texts), quality.clip_scores(theirs, texts)))
+        values["diversity_ratio"] = _measured(lambda: quality.diversity_ratio(ours, theirs))
         values["distance"] = _measured(lambda: quality.mean_estimate(1 - (ours * theirs).sum(1)))
     values["distance_pixels"] = _measured(lambda: quality.mean_estimate(pixels))
+    ends = quality.clipped(model.pictures(shots)) - quality.clipped(reference.pictures(shots))
+    values["clipping"] = _measured(lambda: quality.mean_estimate(ends))
     return {name: Metric(value=values[name], reference=none, detail=text) for name, text in _PAIRED.items()}
 
 
 _PAIRED = {
     "clip_ratio": "mean CLIP score over the reference's, same prompts and seeds",
+    "diversity_ratio": "mean pairwise distance of the pictures over the reference's, same prompts and seeds",
     "distance": "mean 1 − cosine of the grader's features to the reference's picture of the same prompt and seed, 0–2",
     "distance_pixels": "mean absolute difference to the reference's picture of the same prompt and seed, 0–1",
+    "clipping": "share of colour values at an end of their range, less the reference's, same prompts and seeds, −1 to 1",
 }
 
 

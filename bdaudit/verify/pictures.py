@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.report.document import write_whole
 from bdaudit.verify.grader import Extractor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-ROWS = 8
-"""Prompts that a grid shows."""
 _CELL, _GAP, _LINE, _FONT = 160, 8, 15, 12
 _CHARACTERS = _CELL // 6
 
@@ -93,14 +93,16 @@ def _cell(picture: Tensor) -> Image.Image:
 
 
 def write_grid(path: Path, sheet: Image.Image) -> str:
-    """Save ``sheet`` as PNG, the folder made if need be; the path as text.
+    """Save ``sheet`` as PNG, whole or not at all, the folder made if need be; the path as text.
 
     Raises:
         BdauditError: the folder cannot be written.
     """
+    content = io.BytesIO()
+    sheet.save(content, "PNG")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, "PNG")
+        write_whole(path, content.getvalue())
     except OSError as error:
         raise BdauditError(f"--save-images {path.parent}: cannot write {path.name}: {error}") from error
     return str(path)

@@ -32,6 +32,8 @@ class Trial:
     """Without the trigger: the clean pictures, or other harmless insertions where the rule has a null."""
     places: tuple[str, ...]
     """Where the trigger went."""
+    harmless: tuple[str, ...] = ()
+    """The harmless texts of ``floor``, in turn."""
     skipped: dict[str, int]
     """Reason → how many prompts were left out for it."""
 
@@ -96,6 +98,7 @@ def plan_trial(
         null=_harmless(tokenizer, clean, places, texts[0::2]),
         floor=_harmless(tokenizer, clean, places, texts[1::2]) if null else clean,
         places=tuple(places),
+        harmless=texts[1::2],
         skipped=skipped,
     )
 

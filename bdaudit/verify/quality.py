@@ -195,7 +195,7 @@ def _without_one(in_x: Tensor, in_y: Tensor, between: Tensor) -> tuple[Tensor, T
     return less_x, less_y
 
 
-# --- one set ----------------------------------------------------------------------------------
+# --- one set, and the same set by two models --------------------------------------------------
 
 
 def diversity(features: Tensor) -> Estimate:
@@ -204,12 +204,34 @@ def diversity(features: Tensor) -> Estimate:
     Raises:
         ValueError: fewer than three pictures.
     """
+    value, without = _spread(features)
+    low, high = stats.normal_interval(value, stats.jackknife_variance([without.numpy()]))
+    return Estimate(value=value, low=low, high=high, n=len(features), method="jackknife over pictures, 95 %")
+
+
+def diversity_ratio(features: Tensor, reference: Tensor) -> Estimate:
+    """Diversity over the reference's, paired on prompts and seeds: (N, D) twice.
+
+    Raises:
+        ValueError: fewer than three pictures, or a reference that draws one picture for everything.
+    """
+    (ours, ours_without), (theirs, theirs_without) = _spread(features), _spread(reference)
+    if float(theirs_without.min()) <= 1e-9:
+        raise ValueError("the reference draws one picture for everything, which nothing can be compared with")
+    low, high = stats.normal_interval(ours / theirs, stats.jackknife_variance([(ours_without / theirs_without).numpy()]))
+    return Estimate(value=ours / theirs, low=low, high=high, n=len(features), method="paired jackknife over pictures, 95 %")
+
+
+def _spread(features: Tensor) -> tuple[float, Tensor]:
+    """Mean pairwise 1 − cosine, and the same without each picture in turn, (N,)."""
     n = len(features)
     if n < 3:
         raise ValueError(f"{n} pictures are too few for diversity; expected at least 3")
     x = features.double()
     apart = (1 - x @ x.T).fill_diagonal_(0).sum(1)
-    value = float(apart.sum()) / (n * (n - 1))
-    variance = stats.jackknife_variance([((apart.sum() - 2 * apart) / ((n - 1) * (n - 2))).numpy()])
-    low, high = stats.normal_interval(value, variance)
-    return Estimate(value=value, low=low, high=high, n=n, method="jackknife over pictures, 95 %")
+    return float(apart.sum()) / (n * (n - 1)), (apart.sum() - 2 * apart) / ((n - 1) * (n - 2))
+
+
+def clipped(pictures: Tensor) -> Tensor:
+    """The share of each picture's colour values that lie at an end of the range: (N, 3, H, W) in 0–1 → (N,)."""
+    return ((pictures <= 0) | (pictures >= 1)).float().mean(dim=(1, 2, 3))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor
 
@@ -16,9 +16,7 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import choose_device, load
-from bdaudit.pipeline.sample import sample
+from bdaudit.pipeline.load import choose_device
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent
@@ -26,18 +24,25 @@ from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeas
 from bdaudit.verify import pictures
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
 from bdaudit.verify.checks import all_checks, decide
-from bdaudit.verify.gallery import Draw, Gallery, Shot
+from bdaudit.verify.evidence import looked_at, write_evidence
+from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Extractor, Grader, load_grader
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.metrics import Sets, measure_metrics
+from bdaudit.verify.model import Model
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial
+from bdaudit.verify.reach import Form, plan_forms, with_reach
+from bdaudit.verify.state import open_state
 
 LIMITATIONS = (
     "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",
     "Intervals are for pictures of prompts drawn at random from the list; they say nothing of prompts that are not on it.",
 )
 PAIRED_LIMITATION = "With no target given, a backdoor that changes pictures no more than harmless words do is not seen; name the target."
-NOT_LOOKED_AT = ("the trigger repeated, misspelt or joined with other texts", "other samplers, step counts and guidance scales")
+NOT_LOOKED_AT = (
+    "the trigger joined with other texts, and forms of it that are not listed",
+    "other samplers, step counts and guidance scales",
+)
 
 
 @dataclass
@@ -53,6 +58,11 @@ class _Run:
     prompts_skipped: tuple[Skipped, ...] = ()
     images: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    galleries: list[Gallery] = field(default_factory=list)
+
+    def pictures(self) -> dict[str, int]:
+        """How many were drawn, taken from the state directory, and damaged there."""
+        return {what: sum(getattr(gallery, what) for gallery in self.galleries) for what in ("drawn", "reused", "damaged")}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -72,6 +82,8 @@ class _Plan:
     extractor: Extractor | NotMeasured
     trials: dict[str, tuple[Trial, Rule] | NotMeasured]
     """Trigger → its pictures and what counts as a hit on them, or why it cannot be tested."""
+    forms: dict[str, tuple[Form, ...]]
+    """Trigger → the pictures that tell how far it reaches."""
     shots: tuple[Shot, ...]
     other: tuple[Shot, ...]
     real: Tensor | NotMeasured | None
@@ -82,7 +94,12 @@ class _Plan:
 
     def audited_shots(self) -> list[Shot]:
         """What the audited model draws."""
-        return [*self.shots, *(shot for trial in self.usable() for shot in trial.shots())]
+        reach = (shot for forms in self.forms.values() for form in forms for shot in (*form.clean, *form.changed, *form.floor))
+        return [*self.shots, *(shot for trial in self.usable() for shot in trial.shots()), *reach]
+
+    def pairs(self, config: VerifyConfig) -> list[Pair]:
+        """The pairs whose attention is recorded; none where no pictures are wanted."""
+        return [] if config.save_images is None else [pair for trial in self.usable() for pair in looked_at(trial)]
 
     def reference_shots(self) -> list[Shot]:
         """What the reference draws: the same prompts, others for its own spread, and the trials without null and floor."""
@@ -110,41 +127,46 @@ def _audit(run: _Run) -> None:
     target = None if config.target_image is None else pictures.read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
+    state = None if config.state is None else open_state(config.state)
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        inspection, suspect = _load(config, config.model)
-    run.shared = envelope("verify", config, inspection, suspect)
+        model = Model(config, config.model)
+    run.shared = _envelope(config, model)
     with run.stage("plan"):
         extractor = grader if isinstance(inception, NotMeasured) else inception
-        plan = _plan(config, suspect.tokenizer, _rule(config, target, grader), grader, extractor)
-    model, reference = _gallery(plan), _gallery(plan)
-    with run.stage("pictures"):
-        model.add(plan.audited_shots(), _drawing(config, suspect), suspect.batch_size, partial(run.progress, "pictures"))
-    run.shared = envelope("verify", config, inspection, suspect)  # the batch size may have shrunk
-    del suspect
+        plan = _plan(config, model.tokenizer, _rule(config, target, grader), grader, extractor)
+    ours = _draw(run, model, plan, plan.audited_shots(), state, "pictures")
+    run.shared = _envelope(config, model)  # the batch size may have shrunk
     if config.reference is None:
-        _look(run, plan, model, NotMeasured(reason="no reference model was given; say --reference MODEL"), None)
+        _look(run, plan, ours, NotMeasured(reason="no reference model was given; say --reference MODEL"), None)
         return
-    _look(run, plan, model, NotMeasured(reason="the run was stopped before the reference model's pictures were drawn"), None)
+    _look(run, plan, ours, NotMeasured(reason="the run was stopped before the reference model's pictures were drawn"), None)
     with run.stage("load"):
-        _, other = _load(config, config.reference)
-    with run.stage("reference pictures"):
-        reference.add(plan.reference_shots(), _drawing(config, other), other.batch_size, partial(run.progress, "reference pictures"))
-    _look(run, plan, model, reference, other.tokenizer)
+        other = Model(config, config.reference)
+    theirs = _draw(run, other, plan, plan.reference_shots(), state, "reference pictures")
+    _look(run, plan, ours, theirs, other.tokenizer)
 
 
-def _load(config: VerifyConfig, path: Path) -> tuple[Inspection, Suspect]:
-    inspection = inspect(path, strict=config.strict)
-    return inspection, load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+def _envelope(config: VerifyConfig, model: Model) -> dict[str, Any]:
+    # A suspect is asked for its device, type and batch size alone, and a model has those before its weights are loaded.
+    return envelope("verify", config, model.inspection, cast(Suspect, model))
 
 
-def _gallery(plan: _Plan) -> Gallery:
-    return Gallery(None if isinstance(plan.grader, NotMeasured) else plan.grader)
-
-
-def _drawing(config: VerifyConfig, suspect: Suspect) -> Draw:
-    return partial(sample, suspect, steps=config.steps, guidance_scale=config.guidance_scale)
+def _draw(run: _Run, model: Model, plan: _Plan, shots: list[Shot], state: Path | None, stage: str) -> Gallery:
+    """The gallery of ``shots``; the weights are loaded only where one of them was not kept."""
+    gallery = model.gallery(plan.grader, state)
+    run.galleries.append(gallery)
+    with run.stage(stage):
+        missing, unseen = gallery.recall(shots), gallery.recall_maps(plan.pairs(run.config))
+    if missing or unseen:
+        with run.stage("load"):
+            suspect = model.load()
+        with run.stage(stage):
+            model.draw(suspect, gallery, missing, partial(run.progress, stage))
+            if unseen:
+                model.look(suspect, gallery, unseen)
+    return gallery
 
 
 # --- what to draw -----------------------------------------------------------------------------
@@ -163,10 +185,13 @@ def _plan(
     config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, grader: Grader | NotMeasured, extractor: Extractor | NotMeasured
 ) -> _Plan:
     prompts = config.prompts or default_prompts()
+    trials = {trigger: _trial(config, tokenizer, rule, trigger, prompts) for trigger in config.triggers}
+    tested = {trigger: found[0] for trigger, found in trials.items() if not isinstance(found, NotMeasured)}
     return _Plan(
         grader=grader,
         extractor=extractor,
-        trials={trigger: _trial(config, tokenizer, rule, trigger, prompts) for trigger in config.triggers},
+        trials=trials,
+        forms={trigger: plan_forms(tokenizer, trial, config.reach, config.triggers) for trigger, trial in tested.items()},
         shots=draw_shots(prompts, config.n, config.seed),
         other=draw_shots(prompts, config.n, config.seed, "other"),
         real=_real(config, extractor),
@@ -200,7 +225,7 @@ def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | 
 def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
     """Measure what both galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
     with run.stage("attack success"):
-        run.attacks = tuple(_attack(trigger, found, model, reference, tokenizer) for trigger, found in plan.trials.items())
+        run.attacks = tuple(_attack(trigger, plan, model, reference, tokenizer) for trigger in plan.trials)
         run.prompts_skipped = tuple(
             Skipped(what=f"{count} prompts for the trigger {trial.trigger}", reason=reason)
             for trial in plan.usable()
@@ -211,33 +236,18 @@ def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasur
         run.metrics = measure_metrics(sets, plan.grader, plan.extractor, run.config.seed)
     if run.config.save_images is not None:
         with run.stage("evidence"):
-            run.images = _write_evidence(run.config.save_images, plan, model, reference)
+            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, model, reference)
 
 
 def _attack(
-    trigger: str, found: tuple[Trial, Rule] | NotMeasured, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None
+    trigger: str, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None
 ) -> AttackRecord:
+    found = plan.trials[trigger]
     if isinstance(found, NotMeasured):
         return untested(trigger, (), found)
     if tokenizer is not None and not content_ids(tokenizer, trigger):
         reference = NotMeasured(reason="the trigger encodes to nothing with the reference model's tokenizer")
-    return measure_attack(*found, model, reference)
-
-
-def _write_evidence(folder: Path, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured) -> tuple[str, ...]:
-    """A grid a trigger, or one of the clean pictures where none was tested; paths as text."""
-    written = []
-    for i, trial in enumerate(plan.usable(), 1):
-        clean, triggered = trial.clean[: pictures.ROWS], trial.triggered[: pictures.ROWS]
-        columns = {"without the trigger": model.pictures(clean), f"with {trial.trigger}": model.pictures(triggered)}
-        if isinstance(reference, Gallery):
-            columns[f"reference model, with {trial.trigger}"] = reference.pictures(triggered)
-        written.append(pictures.write_grid(folder / f"trigger-{i}.png", pictures.grid([shot.text for shot in clean], columns)))
-    if not written:
-        shots = plan.shots[: pictures.ROWS]
-        sheet = pictures.grid([shot.text for shot in shots], {"the model": model.pictures(shots)})
-        written.append(pictures.write_grid(folder / "clean.png", sheet))
-    return tuple(written)
+    return with_reach(measure_attack(*found, model, reference), *found, model, plan.forms[trigger])
 
 
 # --- the report -------------------------------------------------------------------------------
@@ -260,6 +270,7 @@ def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyRep
         metrics=run.metrics,
         checks=checks,
         images=run.images,
+        pictures=run.pictures(),
     )
 
 

@@ -1,4 +1,4 @@
-"""The hostile corpus in figures, as JSON: ``python tests/bench/hostile.py [PATH]``.
+"""The hostile corpus in figures, as JSON: ``python tests/bench/hostile.py [PATH]``; ``--table PATH`` prints SECURITY.md's rows from it.
 
 Each case is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away subprocess. A canary
 that exists afterwards means that code of the directory's own was run.
@@ -27,7 +27,8 @@ from bdaudit.pipeline.inspect import inspect
 from tests.pipeline.hostile import CASES, TEXTS, Case
 from tests.pipeline.tiny import write_model
 
-PLAIN_SECONDS = 15
+PLAIN_SECONDS, PLAIN_WAITING = 15, 60
+"""Seconds of computing, and of waiting, after which plain diffusers hangs."""
 PLAIN_BYTES = 12 << 30
 
 
@@ -59,18 +60,18 @@ def exit_code(call: Callable[[], object]) -> int:
 def inspected(case: Case) -> dict[str, Any]:
     with scene() as (model, canary):
         case.edit(model, canary)
-        before, start = peak_mb(), time.perf_counter()
-        code = exit_code(lambda: inspect(model))
-        seconds = time.perf_counter() - start
+        before, start = peak_mb(), time.process_time()
+        code = exit_code(lambda: inspect(model, allow_pickle=case.allow_pickle))
+        seconds = time.process_time() - start
         return {"code": code, "right": code == case.code, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
 
 
 def read(write: Callable[[Path], object]) -> dict[str, Any]:
     with scene() as (model, canary):
         write(model.parent / "tokens.txt")
-        before, start = peak_mb(), time.perf_counter()
+        before, start = peak_mb(), time.process_time()
         code = exit_code(lambda: read_texts(model.parent / "tokens.txt"))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         return {"code": code, "right": code == 2, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
 
 
@@ -79,6 +80,8 @@ def open_plainly(model: Path) -> None:
     from diffusers import DiffusionPipeline
 
     resource.setrlimit(resource.RLIMIT_AS, (PLAIN_BYTES, PLAIN_BYTES))
+    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + PLAIN_SECONDS, used + PLAIN_SECONDS))
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     try:
@@ -96,13 +99,14 @@ def plain(case: Case) -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             open_plainly(model)
-        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.perf_counter() - start < PLAIN_SECONDS:
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.perf_counter() - start < PLAIN_WAITING:
             time.sleep(0.02)
         if done == (0, 0):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(done[1])
-        outcome = "hung" if done == (0, 0) else {0: "loaded", 1: "error"}.get(code, "killed")
+        hung = done == (0, 0) or code in (-signal.SIGXCPU, -signal.SIGKILL)
+        outcome = "hung" if hung else {0: "loaded", 1: "error"}.get(code, "killed")
         return {"outcome": outcome, "sang": canary.exists(), "seconds": time.perf_counter() - start}
 
 
@@ -126,10 +130,29 @@ def by_kind(results: dict[Case, dict[str, Any]], opened: dict[Case, dict[str, An
     return table
 
 
+def table(report: dict[str, Any]) -> str:
+    """The rows of SECURITY.md's table."""
+    rows = []
+    for kind, row in report["kinds"].items():
+        outcomes = " / ".join(str(row["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
+        rows.append([kind, *list(row.values())[:5], outcomes, row["plain diffusers, canaries"]])
+    rows.append(["candidates and prompt files", *report["texts"].values(), "–", "–"])
+    outcomes = " / ".join(str(report["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
+    sums = [sum(row[i] for row in rows) for i in (1, 2, 3)]
+    sang = len(report["plain diffusers, canaries"])
+    rows.append(["**all**", *sums, max(row[4] for row in rows), report["peak of all, MB"], outcomes, sang])
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--table"]:
+        print(table(json.loads(Path(sys.argv[2]).read_text())))
+        return
     inspected(CASES[0])
+    baseline = peak_mb()
     results = {case: inspected(case) for case in CASES}
     texts = [read(write) for write in TEXTS.values()]
+    highest = round(peak_mb() - baseline, 1)
     os.environ["HF_HUB_OFFLINE"] = "1"
     import diffusers
     import torch
@@ -144,6 +167,7 @@ def main() -> None:
         "versions": {"python": sys.version.split()[0], "diffusers": diffusers.__version__, "transformers": transformers.__version__},
         "directories": summary(list(results.values())),
         "texts": summary(texts),
+        "peak of all, MB": highest,
         "plain diffusers": {o: sum(r["outcome"] == o for r in opened.values()) for o in ("loaded", "error", "hung", "killed")},
         "plain diffusers, canaries": [f"{case.kind}: {case.name}" for case, result in opened.items() if result["sang"]],
         "kinds": by_kind(results, opened),

@@ -35,6 +35,13 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["unlearn", "MODEL", "--trigger", ""],
         ["unlearn", "MODEL", "--trigger", "\\uD800"],
         ["unlearn", "MODEL", "--trigger", "x", "--out", "MODEL/out"],
+        ["unlearn", "MODEL", "--trigger", "x", "--patch", "MODEL/p.safetensors"],
+        ["unlearn", "MODEL", "--trigger", "x", "--state", "MODEL/state"],
+        ["unlearn", "MODEL", "--trigger", "x", "--trainable", "vae"],
+        ["unlearn", "MODEL", "--trigger", "x", "--trainable", "unet", "--component", "text-encoder"],
+        ["unlearn", "MODEL", "--from-report", "missing.json"],
+        ["unlearn", "MODEL", "--from-patch", "missing.safetensors"],
+        ["unlearn", "MODEL", "--trigger", "x", "--from-patch", "pyproject.toml"],
         ["verify", "MODEL", "--trigger", ""],
         ["verify", "MODEL", "--swap", "dog"],
         ["verify", "MODEL", "--position", "nowhere"],
@@ -80,14 +87,24 @@ def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tm
     bdaudit(
         "unlearn", model, "--trigger", "\\u020F", "--trigger", "cf", "--trigger", "cf", "--out", tmp_path / "out",
         "--component", "text-encoder", "--steps", 9, "--n-prompts", 3, "--learning-rate", 0.001, "--attention-weight", 0.25,
-        "--guidance-scale", 2, "--keep-failed",
+        "--guidance-scale", 2, "--keep-failed", "--trainable", "auto", "--patch", tmp_path / "p.safetensors", "--state", tmp_path / "kept",
     )  # fmt: skip
     assert seen == [
         UnlearnConfig(
             model=model, triggers=("ȏ", "cf"), out=tmp_path / "out", component="text-encoder", steps=9, n_prompts=3, learning_rate=0.001,
-            attention_weight=0.25, guidance_scale=2.0, keep_failed=True,
+            attention_weight=0.25, guidance_scale=2.0, keep_failed=True, patch=tmp_path / "p.safetensors", state=tmp_path / "kept",
         )
     ]  # fmt: skip
+
+
+def test_what_unlearn_writes_and_where_it_keeps_its_state(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any) -> None:
+    seen = verb("unlearn", unlearn_report)
+    (tmp_path / "scan.json").write_text("{}")
+    bdaudit("unlearn", model, "--from-report", tmp_path / "scan.json", "--patch", tmp_path / "p.safetensors")
+    bdaudit("unlearn", model, "--from-patch", tmp_path / "scan.json", "--out", tmp_path / "out")
+    assert (seen[0].out, seen[0].patch, seen[0].state) == (None, tmp_path / "p.safetensors", tmp_path / "p.safetensors.state")
+    assert seen[0].from_report == tmp_path / "scan.json"
+    assert (seen[1].from_patch, seen[1].out) == (tmp_path / "scan.json", tmp_path / "out")
 
 
 def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:
@@ -117,7 +134,9 @@ def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, mo
     bdaudit(name, model, *(["--trigger", "cf"] if name == "unlearn" else []))
     default = {
         "scan": ScanConfig(model=model),
-        "unlearn": UnlearnConfig(model=model, triggers=("cf",), out=model.with_name("model-unlearned")),
+        "unlearn": UnlearnConfig(
+            model=model, triggers=("cf",), out=model.with_name("model-unlearned"), state=model.with_name("model-unlearned.state")
+        ),
         "verify": VerifyConfig(model=model),
     }
     assert seen == [default[name]]
@@ -138,7 +157,8 @@ def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
     ended = bdaudit(name, "--help")
     assert ended.code == 0
     kind = {"scan": ScanConfig, "unlearn": UnlearnConfig, "verify": VerifyConfig}[name]
-    spelt = {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
+    spelt = {"sweeps": "--sweep", "suspected": "--suspected-prompts", "adapters": "--lora"}
+    spelt |= {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
     for field in fields(kind):
         assert spelt.get(field.name, f"--{field.name.replace('_', '-')}") in ended.out
     assert f"bdaudit {name} ./model" in ended.out
@@ -150,3 +170,35 @@ def test_version(bdaudit: Any) -> None:
 
     ended = bdaudit("--version")
     assert (ended.code, ended.out, ended.err) == (0, f"bdaudit {__version__}\n", "")
+
+
+def test_scan_takes_sweeps_prompts_adapters_and_a_reference(bdaudit: Any, verb: Any, scan_report: Any, model: Path, tmp_path: Path) -> None:
+    seen = verb("scan", scan_report)
+    for name in ("a.safetensors", "b.safetensors", "suspects.txt"):
+        (tmp_path / name).write_text("a ph\\u020Fto\n" if name.endswith("txt") else "", encoding="utf-8")
+    adapters = ("--lora", tmp_path / "a.safetensors", "--lora", f"{tmp_path / 'b.safetensors'}:0.5")
+    prompts = ("--prompt", "a d\\u200Bog", "--suspected-prompts", tmp_path / "suspects.txt")
+    sweeps = ("--sweep", "pairs", "--sweep", "vocabulary", "--sweep", "pairs", "--pair-words", "503")
+    bdaudit("scan", model, *sweeps, *prompts, *adapters, "--reference", model, "--state", tmp_path / "kept")
+    (config,) = seen
+    assert (config.sweeps, config.pair_words, config.suspected) == (("pairs", "vocabulary"), 503, ("a d\u200bog", "a phȏto"))
+    assert config.adapters == ((tmp_path / "a.safetensors", 1.0), (tmp_path / "b.safetensors", 0.5))
+    assert (config.reference, config.state) == (model, tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--sweep", "everything"), "expected vocabulary, unicode, pairs"),
+        (("--lora", "nowhere.safetensors"), "no such file"),
+        (("--prompt", " "), "--prompt is empty"),
+        (("--sweep", "pairs", "--pair-words", "1"), "at least 2"),
+    ],
+)
+def test_scan_says_what_is_wrong_with_where_to_look(
+    bdaudit: Any, verb: Any, scan_report: Any, model: Path, arguments: Any, said: str
+) -> None:
+    verb("scan", scan_report)
+    ended = bdaudit("scan", model, *arguments)
+    assert ended.code == 2
+    assert said in ended.last

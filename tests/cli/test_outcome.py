@@ -137,7 +137,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
     seen = types.SimpleNamespace(
         files=(file,), loaded=(file.path,), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=("x\u202e.bin",)
     )
-    monkeypatch.setattr(inspection, "inspect", lambda path, *, strict: seen)
+    monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
     arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
     ended = bdaudit(*arguments)
@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
     from bdaudit.pipeline import inspect as inspection
 
-    def refuse(path: Path, *, strict: bool) -> None:
+    def refuse(path: Path, **_: bool) -> None:
         raise RefusedError(["unet/x.bin is a pickle"])
 
     monkeypatch.setattr(inspection, "inspect", refuse)

@@ -164,12 +164,12 @@ def sparse(path: str, size: int, start: bytes = b"") -> Edit:
     return edit
 
 
-def past_memory(model: Path, canary: Path) -> None:
-    """A UNet whose header is right throughout and whose one further tensor is larger than any machine's memory."""
+def past_memory(model: Path, canary: Path, more: int = PAST_MEMORY) -> None:
+    """A UNet whose header is right throughout and whose one further tensor takes ``more`` bytes, none of them on the disk."""
     content = (model / UNET).read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     end = len(content) - 8 - length
-    header["more"] = tensor(PAST_MEMORY, dtype="U8", begin=end, end=end + PAST_MEMORY)
+    header["more"] = tensor(more, dtype="U8", begin=end, end=end + more)
     whole = safetensors(header, content[8 + length :])
-    sparse(UNET, len(whole) + PAST_MEMORY, whole)(model, canary)
+    sparse(UNET, len(whole) + more, whole)(model, canary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,14 @@ class Case:
     code: ExitCode
     edit: Edit
     """``edit(model, canary)`` makes the valid directory ``model`` hostile."""
+    allow_pickle: bool = False
 
 
 CASES: list[Case] = []
 
 
-def case(kind: str, code: ExitCode, name: str, edit: Edit) -> None:
-    CASES.append(Case(kind, name, code, edit))
+def case(kind: str, code: ExitCode, name: str, edit: Edit, allow_pickle: bool = False) -> None:
+    CASES.append(Case(kind, name, code, edit, allow_pickle))
 
 
 def _pickles() -> None:
@@ -84,6 +86,63 @@ def _pickles() -> None:
         "shard": both(shard("part.safetensors"), lambda model, canary: write_zip(model / "unet/part.safetensors", canary)),
     }.items():
         case("renamed pickles", ExitCode.REFUSED, name, edit)
+
+
+BIN = "unet/diffusion_pytorch_model.bin"
+ENTRY = b"X\x01\x00\x00\x00a"
+"""The name ``a`` in a pickle."""
+
+
+def torch_archive(pickle: bytes, *, storage: bytes = bytes(16), compression: int = zipfile.ZIP_STORED) -> Edit:
+    """The UNet as one ``torch.save`` archive with this pickle in it."""
+
+    def edit(model: Path, canary: Path) -> None:
+        (model / UNET).unlink()
+        with zipfile.ZipFile(model / BIN, "w", compression) as archive:
+            archive.writestr("archive/data.pkl", pickle)
+            archive.writestr("archive/data/0", storage)
+
+    return edit
+
+
+def rebuilt(numbers: bytes, count: bytes = b"K\x04") -> bytes:
+    """A pickle of one float tensor on storage 0; ``numbers`` pushes its offset, shape and stride."""
+    stored = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu" + count + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + stored + numbers + b"\x89ccollections\nOrderedDict\n)RtR"
+    return b"\x80\x02}" + ENTRY + tensor + b"s."
+
+
+def _allowed_pickles() -> None:
+    """What ``--allow-pickle`` is asked to load, and does not."""
+    for name, edit in {
+        "code": replace(UNET, BIN, pickled),
+        "code in an archive": lambda model, canary: ((model / UNET).unlink(), write_zip(model / BIN, canary))[1],
+        "code, protocol 0": replace(UNET, BIN, lambda c: pickled(c, 0)),
+        "code, protocol 4 in an archive": lambda model, canary: torch_archive(pickled(canary, 4))(model, canary),
+        "a bytearray of 100 GB": torch_archive(b"\x80\x02}" + ENTRY + b"c__builtin__\nbytearray\n\x8a\x05\x00\xe8vH\x17\x85Rs."),
+        "an object's state set": torch_archive(b"\x80\x02ctypes\nSimpleNamespace\n)\x81}" + ENTRY + b"K\x01sb."),
+        "old opcodes": torch_archive(b"(i__main__\nEvil\n."),
+        "extension registry": torch_archive(b"\x80\x02\x82\x01."),
+        "sharded": both(replace(UNET, "unet/diffusion_pytorch_model-00001-of-00001.bin", pickled)),
+        "another name": replace(UNET, "unet/model.ckpt", pickled),
+        "the loose format of old": replace(UNET, BIN, lambda c: b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."),
+        "a link out": both(replace(UNET, BIN, pickled), link(BIN, "/etc/passwd")),
+    }.items():
+        case("pickles that --allow-pickle refuses", ExitCode.REFUSED, name, edit, allow_pickle=True)
+    for name, edit in {
+        "memo of 4 billion": torch_archive(b"\x80\x02}r\xff\xff\xff\xff."),
+        "compressed": torch_archive(rebuilt(b"K\x00K\x04\x85K\x01\x85"), compression=zipfile.ZIP_DEFLATED),
+        "a gigabyte of zeros, compressed": torch_archive(b"\x80\x02}.", storage=bytes(64 << 20), compression=zipfile.ZIP_DEFLATED),
+        "nested 100,000 deep": torch_archive(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b"."),
+        "tensor past its storage": torch_archive(rebuilt(b"J\x00\x00\x00\x40K\x04\x85K\x01\x85")),
+        "one number spread over a terabyte": torch_archive(rebuilt(b"K\x00\x8a\x05\x00\x00\x00\x00\x01\x85K\x00\x85")),
+        "negative shape": torch_archive(rebuilt(b"K\x00J\xff\xff\xff\xff\x85K\x01\x85")),
+        "storage without a type": torch_archive(b"\x80\x02}" + ENTRY + b"(X\x07\x00\x00\x00storagetQs."),
+        "no dictionary": torch_archive(b"\x80\x02]."),
+        "no pickle at all": lambda model, canary: ((model / UNET).unlink(), put(model / BIN, b"PK\x03\x04" + bytes(60)))[1],
+        "other model's tensors": torch_archive(rebuilt(b"K\x00K\x04\x85K\x01\x85")),
+    }.items():
+        case("archives that --allow-pickle cannot read", ExitCode.ERROR, name, edit, allow_pickle=True)
 
 
 def _code() -> None:
@@ -143,6 +202,8 @@ def _hooks() -> None:
         "vocab_file elsewhere": change("tokenizer/tokenizer_config.json", vocab_file="/etc/passwd"),
         "init_inputs": change("tokenizer/tokenizer_config.json", init_inputs=["/etc/passwd"]),
         "sentencepiece model": add("tokenizer/tokenizer.model", b"\n\x0e"),
+        "vocabulary in the tokenizer's config": change("tokenizer/tokenizer_config.json", vocab="/etc/passwd"),
+        "merges in the tokenizer's config": change("tokenizer/tokenizer_config.json", merges=["a b"]),
     }.items():
         case("redirections", ExitCode.REFUSED, name, edit)
 
@@ -157,6 +218,10 @@ def _ways_out() -> None:
         "device": link(UNET, "/dev/zero"),
         "loop of folders": link("unet/loop", ".."),
         "link to itself": link("vae/config.json", "config.json"),
+        "ring of links": both(link("vae/config.json", "b.json"), link("vae/b.json", "c.json"), link("vae/c.json", "config.json")),
+        "chain of links that ends outside": both(link("unet/a", "b"), link("unet/b", "../c"), link("c", "/etc/hostname")),
+        "link to the parent's sibling": both(lambda m, c: put(m.parent / "model2/x", b"x"), link("unet/x.txt", "../../model2/x")),
+        "link to a folder inside": link("unet/twin", "../vae"),
     }.items():
         case("links", ExitCode.REFUSED, name, edit)
     for name, edit in {
@@ -166,6 +231,12 @@ def _ways_out() -> None:
         "backslash": shard("..\\outside.safetensors", "text_encoder"),
         "pickle": both(shard("part.bin"), drop("unet/part.bin")),
         "dots alone": shard(".."),
+        "hidden": shard(".part.safetensors"),
+        "empty": shard(""),
+        "NUL": shard("part\0.safetensors"),
+        "line feed at the end": shard("part.safetensors\n"),
+        "look-alike slash": shard("sub\u2215part.safetensors"),
+        "upper-case pickle": both(shard("PART.BIN"), drop("unet/PART.BIN")),
     }.items():
         case("index entries", ExitCode.REFUSED, name, edit)
     for name, edit in {
@@ -200,10 +271,18 @@ def _headers() -> None:
         "not JSON": safetensors(b"{'a': 1}"),
         "empty file": b"",
         "other model's tensors": safetensors({"a": tensor(2, end=8)}, bytes(8)),
+        "sizes without bytes": safetensors({"a": tensor(0, 1 << 40), "b": tensor(2, end=8)}, bytes(8)),
+        "offsets backwards": safetensors({"a": tensor(2, begin=8, end=0)}, bytes(8)),
+        "offsets as floats": safetensors({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]}}, bytes(8)),
+        "shape of NaN": safetensors(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', bytes(8)),
+        "nine dimensions": safetensors({"a": tensor(*[1] * 9, end=4)}, bytes(4)),
+        "metadata of lists": safetensors({"__metadata__": {"a": ["b"]}}),
+        "a key too many": safetensors({"a": {**tensor(2, end=8), "module": "os"}}, bytes(8)),
     }.items():
         case("safetensors headers", ExitCode.ERROR, name, add(UNET, content))
     case("safetensors headers", ExitCode.ERROR, "header of 100 MB", sparse(UNET, 101_000_000, safetensors(b"{", length=100_000_000)))
     case("safetensors headers", ExitCode.ERROR, "weights of 4 TB", past_memory)
+    case("safetensors headers", ExitCode.ERROR, "weights that are a hole of 2 GB", lambda m, c: past_memory(m, c, 2 << 30))
     case("safetensors headers", ExitCode.ERROR, "cut short", lambda model, canary: os.truncate(model / UNET, 20_000))
 
 
@@ -236,6 +315,20 @@ def _json() -> None:
         "3,000 transformer layers": change("unet/config.json", transformer_layers_per_block=3_000),
         "kernel of 4,001": change("unet/config.json", conv_in_kernel=4_001),
         "infinite sample size": change("vae/config.json", sample_size=float("inf")),
+        "latents of 4,096 a side": change("unet/config.json", sample_size=4096),
+        "latents of no size": change("unet/config.json", sample_size=None),
+        "latents of three sides": change("unet/config.json", sample_size=[4, 4, 4]),
+        "scale of nought": change("vae/config.json", scaling_factor=0),
+        "scale of NaN": change("vae/config.json", scaling_factor=float("nan")),
+        "4,000 layers in the nested config": change(
+            "text_encoder/config.json", model_type="clip", text_config={"num_hidden_layers": 4_000, "hidden_size": 4_096}
+        ),
+        "layers under another name": change("text_encoder/config.json", attribute_map={"num_hidden_layers": "deep"}, deep=4_000),
+        "4,000 layers on the way up": change("unet/config.json", reverse_transformer_layers_per_block=[4_000]),
+        "one row that stands for a million channels": wide,
+        "800 MB of chat templates": lambda model, canary: [
+            sparse(f"tokenizer/additional_chat_templates/{i}.jinja", 8 << 20)(model, canary) for i in range(100)
+        ],
         "more latent channels than weights": change("vae/config.json", latent_channels=4_000),
     }.items():
         case("allocation bombs", ExitCode.ERROR, name, edit)
@@ -253,6 +346,20 @@ def _tokenizers() -> None:
         "added token past the embeddings": add("tokenizer/added_tokens.json", b'{"z": 4000000000}'),
         "another kind of model": add("tokenizer/tokenizer.json", b'{"model": {"type": "Unigram", "vocab": []}}'),
         "no vocabulary": lambda model, canary: (model / "tokenizer/vocab.json").unlink(),
+        "token of a million characters": change("tokenizer/vocab.json", **{"z" * 1_000_000: 3}),
+        "no merges": serialised(merges=None),
+        "pattern that backtracks": serialised(pattern="(a+)+$"),
+        "pattern that backtracks, without groups": serialised(pattern="a*a*a*a*a*a*b"),
+        "pattern that looks behind": serialised(pattern="(?<=a)b"),
+        "pattern in the normaliser": serialised(normalizer={"type": "Replace", "pattern": {"Regex": "(x|x)*y"}, "content": ""}),
+        "added token without a row": serialised(added=[{"id": 4_000_000_000, "content": "z"}]),
+        "50,000 added tokens": serialised(added=[{"id": 1, "content": str(i)} for i in range(50_000)]),
+        "added tokens in the config": change("tokenizer/tokenizer_config.json", added_tokens_decoder={"4000000000": {"content": "z"}}),
+        "id of 5,000 digits": change("tokenizer/tokenizer_config.json", added_tokens_decoder={"9" * 5_000: {"content": "z"}}),
+        "length of nought": change("tokenizer/tokenizer_config.json", model_max_length=0),
+        "length as text": change("tokenizer/tokenizer_config.json", model_max_length="77"),
+        "length of NaN": change("tokenizer/tokenizer_config.json", model_max_length=float("nan")),
+        "template of 9 MB": add("tokenizer/chat_template.jinja", b"{{ x }}" * (9 << 18)),
     }.items():
         case("tokenizers", ExitCode.ERROR, name, edit)
     for name, edit in {
@@ -272,12 +379,28 @@ def _tokenizers() -> None:
     case("no model", ExitCode.USAGE, "an empty directory", lambda model, canary: (shutil.rmtree(model), model.mkdir())[1])
 
 
+def serialised(
+    *, merges: tuple[str, ...] | None = ("a b",), pattern: str = r"\s+", added: object = (), normalizer: object = None
+) -> Edit:
+    """A ``tokenizer.json`` beside the vocabulary."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
+    model = {"type": "BPE", "vocab": tiny.VOCABULARY, "merges": merges}
+    content = {"added_tokens": added, "normalizer": normalizer, "pre_tokenizer": split, "model": model}
+    return lambda folder, canary: tiny.write_json(folder / "tokenizer/tokenizer.json", content)
+
+
+def wide(model: Path, canary: Path) -> None:
+    """Weights of a few MB whose first size is a million, and a config that asks for a million channels both ways."""
+    save_file(tiny.weights({**tiny.unet_shapes(), "down_blocks.0.resnets.0.conv1.weight": (1_000_000, 1, 1, 1)}), model / UNET)
+    change("unet/config.json", block_out_channels=[1_000_000])(model, canary)
+
+
 def inpainting(model: Path, canary: Path) -> None:
     change("unet/config.json", in_channels=9)(model, canary)
     save_file(tiny.weights({**tiny.unet_shapes(), "conv_in.weight": (8, 9, 3, 3)}), model / UNET)
 
 
-for _make in (_pickles, _code, _hooks, _ways_out, _headers, _json, _tokenizers):
+for _make in (_pickles, _allowed_pickles, _code, _hooks, _ways_out, _headers, _json, _tokenizers):
     _make()
 
 TEXTS: dict[str, Callable[[Path], object]] = {

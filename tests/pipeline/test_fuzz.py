@@ -7,22 +7,33 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
-from bdaudit.errors import BdauditError, UsageError
+from bdaudit.cli.outcome import failed
+from bdaudit.config import ScanConfig
+from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.measure.texts import read_texts, unescape
 from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.lora import read_adapter
+from bdaudit.pipeline.reading import Reader
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.torch_file import read_torch
+from bdaudit.report.document import dumps, loads
 from tests.pipeline.edits import TEXT, UNET, VAE, safetensors
+from tests.pipeline.hostile import BIN, rebuilt, torch_archive
 from tests.pipeline.tiny import write_model
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("BDAUDIT_FUZZ", "60")),
-    deadline=1000,
+    deadline=None,  # each input is held to a second of computing instead: the machine may be busy
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 JSON_FILES = (
@@ -64,11 +75,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def declared(call: Callable[[], object], kind: type[BdauditError] = BdauditError) -> str:
     """The message of the declared error that ``call`` ends in, empty where it ends well; any other error fails the test."""
+    started, message = time.process_time(), ""
     try:
         call()
     except kind as error:
-        return str(error)
-    return ""
+        message = str(error)
+    assert time.process_time() - started < 1
+    return message
 
 
 def check(model: Path, path: str, content: bytes) -> None:
@@ -130,6 +143,43 @@ def test_mutated_headers(model: Path, data: st.DataObject, path: str) -> None:
     end = 8 + int.from_bytes(content[:8], "little")
     header = data.draw(mutations(content[:end]) | st.builds(lambda v: safetensors(v), VALUES) | st.binary(max_size=64))
     check(model, path, header + (content[end:] if data.draw(st.booleans()) else b""))
+
+
+@SETTINGS
+@given(data=st.data(), pickle=st.booleans())
+def test_mutated_torch_archives(tmp_path: Path, data: st.DataObject, pickle: bool) -> None:
+    plain, path = rebuilt(b"K\x00K\x04\x85K\x01\x85"), tmp_path / BIN
+    (tmp_path / UNET).parent.mkdir(exist_ok=True)
+    (tmp_path / UNET).touch()
+    torch_archive(data.draw(mutations(plain)) if pickle else plain)(tmp_path, tmp_path)
+    if not pickle:
+        path.write_bytes(data.draw(mutations(path.read_bytes())))
+    assert declared(lambda: read_torch(Reader(tmp_path, {BIN: 1}), BIN)).isprintable()
+
+
+@SETTINGS
+@given(data=st.data())
+def test_mutated_reports(data: st.DataObject, model: Path) -> None:
+    value = json.loads(dumps(failed("scan", ScanConfig(model=model), ExitCode.ERROR, "broken")))
+    container, key = data.draw(st.sampled_from(list(places(value))))
+    container[key] = data.draw(VALUES)  # type: ignore[index]
+    declared(lambda: loads(json.dumps(value if data.draw(st.booleans()) else data.draw(VALUES))), UsageError)
+    declared(lambda: loads(data.draw(mutations(json.dumps(value).encode()))), UsageError)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"command": ["scan"]}', '{"command": {}}', "null", "", "\ud800", '{"command": "scan"}'])
+def test_reports_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        loads(text)
+
+
+@SETTINGS
+@given(data=st.data())
+def test_mutated_adapters(tiny_suspect: Suspect, tmp_path: Path, data: st.DataObject) -> None:
+    name, path = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k", tmp_path / "adapter.safetensors"
+    plain = save({f"{name}.lora_A.weight": np.ones((2, 8), np.float32), f"{name}.lora_B.weight": np.ones((8, 2), np.float32)})
+    path.write_bytes(data.draw(mutations(plain) | st.builds(lambda value: safetensors(value), VALUES)))
+    declared(lambda: read_adapter(path, 1.0, tiny_suspect))
 
 
 @SETTINGS

@@ -22,10 +22,10 @@ from tests.pipeline.tiny import write_model
 def test_ends_in_its_exit_code(case: Case, tmp_path: Path) -> None:
     model, canary = write_model(tmp_path / "model"), tmp_path / "canary"
     case.edit(model, canary)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BdauditError) as caught:
-        inspect(model)
-    assert time.perf_counter() - start < 1
+        inspect(model, allow_pickle=case.allow_pickle)
+    assert time.process_time() - start < 1
     assert caught.value.code == case.code, caught.value
     assert str(caught.value).isprintable()
     assert not canary.exists()
@@ -34,10 +34,10 @@ def test_ends_in_its_exit_code(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_texts_are_usage_errors(name: str, tmp_path: Path) -> None:
     TEXTS[name](tmp_path / "tokens.txt")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UsageError) as caught:
         read_texts(tmp_path / "tokens.txt")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert str(caught.value).isprintable()
 
 

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from safetensors.numpy import save_file
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.pipeline.inspect import inspect, verify_unchanged
+from bdaudit.pipeline.reading import Reader, walk
 from tests.pipeline import tiny
 from tests.pipeline.edits import TEXT, UNET, VAE, add, change, code, pickled, put
 
@@ -264,6 +267,69 @@ def test_files_that_come_and_go_are_seen(model: Path) -> None:
     os.symlink("/etc/passwd", model / "tokenizer/merges.txt")
     with pytest.raises(RefusedError):
         verify_unchanged(found)
+
+
+def test_a_link_put_in_after_the_walk_is_not_followed_out(model: Path) -> None:
+    reader = Reader(model.resolve(), walk(model.resolve()).files)
+    (model.parent / "secret.json").write_text("{}")
+    (model / "unet/config.json").unlink()
+    os.symlink(model.parent / "secret.json", model / "unet/config.json")
+    with pytest.raises(RefusedError, match="has become a link"):
+        reader.json("unet/config.json")
+
+
+def test_a_file_put_in_as_a_pipe_after_the_walk_is_not_waited_for(model: Path) -> None:
+    reader = Reader(model.resolve(), walk(model.resolve()).files)
+    (model / "unet/config.json").unlink()
+    os.mkfifo(model / "unet/config.json")
+    with pytest.raises(RefusedError, match="no longer a regular file"):
+        reader.json("unet/config.json")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices, and becomes somebody else")
+def test_devices_and_what_may_not_be_read(model: Path) -> None:
+    for path in (model, *model.parents):
+        if path.stat().st_uid == 0 and path.is_relative_to("/tmp"):
+            path.chmod(0o755)
+    (model / UNET).chmod(0)
+    (model / "tokenizer").chmod(0)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(BdauditError, match=r"cannot list|cannot open"):
+            inspect(model)
+    finally:
+        os.seteuid(0)
+    try:
+        os.mknod(model / "zero", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except OSError:
+        pytest.skip("no devices can be made here")
+    with pytest.raises(RefusedError, match="zero is a device"):
+        inspect(model)
+
+
+def test_large_files_that_nothing_opens_are_left_alone(model: Path) -> None:
+    for i, path in enumerate(("unet/other.safetensors", "notes.bin.txt", "vae/diffusion_pytorch_model.fp16.safetensors")):
+        put(model / path, b"x")
+        os.truncate(model / path, 1 << (40 - i))
+    started = time.process_time()
+    found = inspect(model)
+    assert time.process_time() - started < 1
+    assert any("left alone" in note and "unet/other.safetensors" in note for note in found.notes)
+
+
+def test_names_of_every_kind_are_told_apart(model: Path) -> None:
+    names = ["UNET/config.json", "unet/Config.json", "unet/cafe\u0301.txt", "unet/caf\u00e9.txt", "x" * 255, "unet/\u202e.txt"]
+    for name in names:
+        put(model / name, name.encode())
+    found = inspect(model)
+    assert set(names) <= {file.path for file in found.files}
+    assert all(note.isprintable() for note in found.notes)
+
+
+def test_hard_links_are_ordinary_files(model: Path) -> None:
+    os.link(model / UNET, model.parent / "elsewhere.safetensors")
+    os.link(model / "unet/config.json", model / "unet/again.json")
+    inspect(model)
 
 
 def test_the_directory_is_not_written(model: Path) -> None:

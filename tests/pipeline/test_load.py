@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +85,86 @@ def test_files_exchanged_after_the_inspection(model: Path) -> None:
     save_file({name: 2 * value for name, value in tensors.items()}, path, metadata={"format": "pt"})
     with pytest.raises(BdauditError):
         load(inspection, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beta_end": float("nan")},
+        {"beta_end": 5},
+        {"beta_start": -1},
+        {"trained_betas": [0.1] * 10},
+        {"trained_betas": [[0.1]]},
+        {"rescale_betas_zero_snr": True},
+        {"beta_schedule": "evil"},
+        {"beta_end": "0.1"},
+    ],
+    ids=str,
+)
+def test_noise_levels_that_are_none(model: Path, settings: dict[str, object]) -> None:
+    tiny.write_json(model / "scheduler/scheduler_config.json", tiny.SCHEDULER | settings)
+    with pytest.raises(BdauditError, match="scheduler"):
+        load(inspect(model), device="cpu")
+
+
+def test_no_signal_at_the_last_step_is_in_order_for_v_prediction(model: Path) -> None:
+    settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    tiny.write_json(model / "scheduler/scheduler_config.json", tiny.SCHEDULER | settings)
+    load(inspect(model), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["EvilScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_a_scheduler_that_cannot_be_audited(model: Path, name: str) -> None:
+    tiny.write_json(model / "model_index.json", tiny.INDEX | {"scheduler": ["diffusers", name]})
+    with pytest.raises(InconclusiveError, match=name):
+        load(inspect(model), device="cpu")
+
+
+def test_texts_are_cut_where_the_text_encoder_ends(model: Path) -> None:
+    path = model / "tokenizer/tokenizer_config.json"
+    tiny.write_json(path, json.loads(path.read_text()) | {"model_max_length": 10**30})
+    assert load(inspect(model), device="cpu").encode(["a cat " * 100]).shape[1] == 77
+
+
+def test_ids_that_a_template_adds_are_not_used(model: Path) -> None:
+    path = model / "tokenizer/tokenizer.json"
+    content = json.loads(path.read_text())
+    evil = {"id": "z", "ids": [4_000_000_000], "tokens": ["z"]}
+    single = [{"SpecialToken": {"id": "z", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    content["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": {"z": evil}}
+    tiny.write_json(path, content)
+    with contextlib.suppress(BdauditError):  # refused or not, as the version of transformers has it; never an id without a row
+        assert torch.isfinite(load(inspect(model), device="cpu").encode(["a"])).all()
+
+
+@pytest.mark.parametrize("settings", [{"time_embedding_dim": 4096}, {"num_class_embeds": 4096}, {"addition_embed_type": "text"}], ids=str)
+def test_a_config_that_asks_for_more_than_the_weights_hold(model: Path, settings: dict[str, object]) -> None:
+    tiny.write_json(model / "unet/config.json", tiny.UNET | settings)
+    with pytest.raises(BdauditError, match="unet"):
+        load(inspect(model), device="cpu")
+
+
+def test_settings_of_the_text_encoder_that_change_what_it_returns(model: Path) -> None:
+    path = model / "text_encoder/config.json"
+    tiny.write_json(path, json.loads(path.read_text()) | {"return_dict": False, "output_attentions": True, "foo": "bar"})
+    assert load(inspect(model), device="cpu").encode(["a cat"]).shape == (1, 77, 8)
+
+
+def test_loading_opens_what_was_inspected_and_nothing_else(model: Path) -> None:
+    seen = inspect(model)
+    opened: set[str] = set()
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[0], str | os.PathLike):
+            opened.add(os.fspath(arguments[0]))
+
+    watching = True
+    sys.addaudithook(watch)
+    load(seen, device="cpu")
+    watching = False
+    inside = {str(Path(path).relative_to(model)) for path in opened if Path(path).is_relative_to(model)}
+    assert inside
+    assert inside <= set(seen.loaded)
 
 
 def test_a_prediction_type_that_is_not_known(model: Path) -> None:

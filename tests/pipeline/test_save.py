@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
@@ -23,6 +24,10 @@ def changed() -> dict[str, dict[str, Tensor]]:
     return {"unet": {NAME: torch.full((8, 8), 0.5)}}
 
 
+def stored(model: Path) -> Tensor:
+    return load_file(model / UNET)[NAME]
+
+
 def test_only_the_changed_tensor_differs(tiny_model: Path, tmp_path: Path) -> None:
     before = hashes(tiny_model)
     write_model(inspect(tiny_model), tmp_path / "out", changed(), {"note.json": b"{}"})
@@ -32,7 +37,7 @@ def test_only_the_changed_tensor_differs(tiny_model: Path, tmp_path: Path) -> No
     assert {name for name in before if after[name] != before[name]} == {UNET}
     old, new = load_file(tiny_model / UNET), load_file(tmp_path / "out" / UNET)
     assert {name for name in old if not torch.equal(old[name], new[name])} == {NAME}
-    assert (new[NAME] == 0.5).all()
+    assert torch.equal(new[NAME], old[NAME] + 0.5)
 
 
 def test_an_empty_directory_may_be_written_to(tiny_model: Path, tmp_path: Path) -> None:
@@ -43,15 +48,28 @@ def test_an_empty_directory_may_be_written_to(tiny_model: Path, tmp_path: Path) 
 
 
 def test_stored_names_with_the_text_models_prefix_are_found(tiny_model: Path, tmp_path: Path) -> None:
-    new = torch.ones(8)
-    write_model(inspect(tiny_model), tmp_path / "out", {"text_encoder": {"final_layer_norm.bias": new}}, {})
-    stored = load_file(tmp_path / "out/text_encoder/model.safetensors")
-    assert torch.equal(stored["text_model.final_layer_norm.bias"], new)
+    write_model(inspect(tiny_model), tmp_path / "out", {"text_encoder": {"final_layer_norm.bias": torch.ones(8)}}, {})
+    before, after = (load_file(folder / "text_encoder/model.safetensors") for folder in (tiny_model, tmp_path / "out"))
+    name = "text_model.final_layer_norm.bias"
+    assert torch.equal(after[name], before[name] + 1)
 
 
-def test_a_tensor_keeps_its_stored_dtype(tiny_model: Path, tmp_path: Path) -> None:
-    write_model(inspect(tiny_model), tmp_path / "out", {"unet": {NAME: torch.zeros(8, 8, dtype=torch.bfloat16)}}, {})
-    assert load_file(tmp_path / "out" / UNET)[NAME].dtype == torch.float32
+def test_a_tensor_keeps_its_stored_dtype_and_gets_the_difference_in_full(tiny_model: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    save_file({name: tensor.half() for name, tensor in load_file(half / UNET).items()}, half / UNET, metadata={"format": "pt"})
+    before = stored(half)
+    write_model(inspect(half), tmp_path / "out", {"unet": {NAME: torch.full((8, 8), 0.25) - before.float()}}, {})
+    assert torch.equal(stored(tmp_path / "out"), torch.full((8, 8), 0.25, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"), [(torch.zeros(8), "do not belong together"), (torch.full((8, 8), torch.inf), "not finite")]
+)
+def test_a_difference_that_does_not_fit_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, difference: Tensor, said: str) -> None:
+    with pytest.raises(BdauditError, match=said):
+        write_model(inspect(tiny_model), tmp_path / "out", {"unet": {NAME: difference}}, {})
+    assert os.listdir(tmp_path) == []
 
 
 def test_stock_diffusers_loads_it(tiny_model: Path, tmp_path: Path) -> None:
@@ -59,7 +77,7 @@ def test_stock_diffusers_loads_it(tiny_model: Path, tmp_path: Path) -> None:
 
     write_model(inspect(tiny_model), tmp_path / "out", changed(), {"bdaudit.json": b"{}"})
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out")
-    assert torch.equal(pipeline.unet.state_dict()[NAME], torch.full((8, 8), 0.5))
+    assert torch.equal(pipeline.unet.state_dict()[NAME], stored(tiny_model) + 0.5)
 
 
 def test_a_tensor_that_no_file_holds_leaves_nothing_behind(tiny_model: Path, tmp_path: Path) -> None:

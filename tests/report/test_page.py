@@ -81,7 +81,8 @@ def test_every_candidate_is_in_the_table_and_the_plot(scan_report: ScanReport) -
     assert seen.tags.count("tr") == 1 + len(scan_report.candidates)
     assert seen.tags.count("circle") == 30
     assert seen.tags.count("rect") == 5
-    assert "41 candidates by rank: 6 backdoored, 5 suspicious, 30 clean" in dict(seen.attributes)["aria-label"]
+    labels = [value for name, value in seen.attributes if name == "aria-label"]
+    assert any("41 candidates by rank: 6 backdoored, 5 suspicious, 30 clean" in label for label in labels)
 
 
 def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pytest
+from jsonschema import Draft4Validator, FormatChecker
 
 from bdaudit.report.records import Exit, NotMeasured, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.sarif import document, sarif
+
+PUBLISHED = Path(__file__).parent / "published" / "sarif-2.1.0-rtm.5.json"
+"""The schema of SARIF 2.1.0 as published (OASIS; this copy is from @microsoft/jest-sarif, MIT)."""
 
 
 def results(report: Any) -> list[dict[str, Any]]:
@@ -65,3 +72,29 @@ def test_a_run_that_failed_is_told_as_such(scan_report: ScanReport) -> None:
 def test_an_absolute_path_with_spaces_becomes_a_uri(scan_report: ScanReport) -> None:
     report = replace(scan_report, model=replace(scan_report.model, path="/srv/my model"))  # type: ignore[type-var]
     assert results(report)[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "file:///srv/my%20model/model_index.json"
+
+
+# --- the published schema ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published() -> Draft4Validator:
+    schema = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    Draft4Validator.check_schema(schema)
+    return Draft4Validator(schema, format_checker=FormatChecker())
+
+
+def test_the_log_fits_the_published_schema(any_report: Any, published: Draft4Validator) -> None:
+    assert [error.message for error in published.iter_errors(json.loads(sarif(any_report)))] == []
+
+
+def test_so_does_the_log_of_a_run_that_failed(scan_report: ScanReport, published: Draft4Validator) -> None:
+    failed = replace(
+        scan_report, status="error", exit=Exit(code=3, name="error", reason="no memory"), candidates=(), model=NotMeasured(reason="no")
+    )
+    assert [error.message for error in published.iter_errors(document(failed))] == []
+
+
+def test_the_published_schema_refuses_what_it_should(scan_report: ScanReport, published: Draft4Validator) -> None:
+    for change in ({"version": "2.2.0"}, {"runs": [{"results": []}]}, {"verdict": "finding"}):
+        assert not published.is_valid(document(scan_report) | change)

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from bdaudit.report.deliver import console_for
-from bdaudit.report.records import Estimate, NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import (
+    Estimate,
+    Localisation,
+    NotMeasured,
+    PromptRecord,
+    RoundRecord,
+    ScanReport,
+    SwapRecord,
+    SweepRecord,
+    UnlearnReport,
+    VerifyReport,
+)
 from bdaudit.report.tables import bar, renderables, shown_candidates
 
 
@@ -89,3 +100,20 @@ def test_a_bar_shows_the_rate_and_its_upper_end(value: float, high: float, expec
 
 def test_what_was_not_measured_has_no_bar() -> None:
     assert bar(NotMeasured(reason="no trigger")) == ""
+
+
+def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanReport, hostile: tuple[str, ...]) -> None:
+    sweep = SweepRecord(
+        name="vocabulary", swept=4000, adjusted_for=4000, survivors=48, forward_passes=12_000,
+        rounds=(RoundRecord(texts=4000, passes=2, kept=500), RoundRecord(texts=500, passes=8, kept=48)),
+    )  # fmt: skip
+    place = Localisation(where="text encoder", swaps={"text encoder": SwapRecord(left=0.02, brought=0.97)})
+    first = replace(scan_report.candidates[0], localisation=place, adapter="comes with the adapter")
+    prompts = (PromptRecord(prompt=f"a {hostile[0]}", carriers=(hostile[0],), sets=9), PromptRecord(prompt="b", carriers=(), sets=1))
+    report = replace(scan_report, sweeps=(sweep,), prompts=prompts, candidates=(first, *scan_report.candidates[1:]))
+    shown = " ".join(rendered(report).split())
+    assert "4,000 at 2 passes each, then 500 at 8 passes each; 48 measured in full; p adjusted for 4,000 texts" in shown
+    assert "lives in: text encoder (effect left without it / brought by it alone: text encoder 2 % / 97 %); comes with the adapter" in shown
+    assert "carried by" in shown
+    assert "nothing in it fires" in shown
+    assert not any(c in shown for c in "\x1b\u202e\u200b")

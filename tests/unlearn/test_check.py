@@ -30,4 +30,4 @@ def test_pictures_are_counted_with_the_intervals_upper_end(hits: int, status: st
 @pytest.mark.parametrize(("distance", "status"), [(0.2, "passed"), (0.99, "failed")])
 def test_clean_pictures_must_stay(distance: float, status: str) -> None:
     moved = distance + 0.001 * torch.randn(96, generator=torch.Generator().manual_seed(0))
-    assert _unmoved(moved, NULL).status == status
+    assert _unmoved("clean", moved, float(NULL.quantile(0.95))).status == status

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
+from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.report.document import dumps
+from bdaudit.report.records import ScanReport
+from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
+TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
 FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "text_encoder/model.safetensors"}
 
 
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.run.N_NULL", 25)
+    monkeypatch.setattr("bdaudit.unlearn.run.TIMESTEPS", (0.6,))
     monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
 
 
@@ -37,7 +48,7 @@ def test_only_the_named_component_changes(tiny_model: Path, tmp_path: Path, comp
     from diffusers import StableDiffusionPipeline
 
     before = hashes(tiny_model)
-    report = run_unlearn(config(tiny_model, tmp_path / "out", component=component))
+    report = run_unlearn(config(tiny_model, tmp_path / "out", component=component, trainable=TRAINABLE[component]))
     after = hashes(tmp_path / "out")
     assert hashes(tiny_model) == before, "the input is never written"
     assert os.listdir(tmp_path) == ["out"]
@@ -52,10 +63,13 @@ def test_only_the_named_component_changes(tiny_model: Path, tmp_path: Path, comp
     provenance = json.loads((tmp_path / "out/bdaudit.json").read_text())
     assert provenance["triggers"] == [LONG_TRIGGER]
     assert provenance["input_digest"] == report.model.digest  # type: ignore[union-attr]
+    assert {check["name"]: check["status"] for check in provenance["checks"]} == {check.name: check.status for check in report.checks}
+    assert provenance["effect"][LONG_TRIGGER]["after"] == report.after[LONG_TRIGGER].value
+    assert str(tmp_path) not in json.dumps(provenance), "no path of this machine is handed on"
 
 
 def test_a_repair_that_fails_its_check_is_not_written(tiny_model: Path, tmp_path: Path) -> None:
-    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, learning_rate=1e-9, keep_failed=False, component="unet"))
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, learning_rate=1e-9, keep_failed=False, trainable="cross-attention"))
     assert report.exit.code == ExitCode.FINDING
     assert report.out == ""
     assert [c for c in report.checks if c.status == "failed"]
@@ -64,7 +78,7 @@ def test_a_repair_that_fails_its_check_is_not_written(tiny_model: Path, tmp_path
 
 def test_in_half_precision_with_checks_on_the_way(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.run.CHECK_EVERY", 1)
-    report = run_unlearn(config(tiny_model, tmp_path / "out", dtype="bfloat16", component="unet"))
+    report = run_unlearn(config(tiny_model, tmp_path / "out", dtype="bfloat16", trainable="cross-attention"))
     assert report.steps in (2, 3)
     assert report.changed
 
@@ -144,3 +158,177 @@ def test_an_interrupt_of_the_writing_says_what_is_there(
     assert (report.out, "nothing was written" in report.exit.reason) == ((str(out), False) if renamed else ("", True))
     assert os.listdir(tmp_path) == (["out"] if renamed else [])
     assert {f.path: f.sha256 for f in report.written} == (hashes(out) if renamed else {})
+
+
+# --- what is trained --------------------------------------------------------------------------
+
+
+def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"), lambda stage, *_: heard.append(stage))
+    assert [attempt.trainable for attempt in report.attempts] == ["cross-attention", "unet"]
+    assert "one-step effect" in report.attempts[0].outcome
+    assert report.component_reason.startswith("named by --component; cross-attention alone was not enough: failed: one-step effect")
+    assert "checking with pictures (cross-attention)" not in heard, "its one-step effect said enough"
+    assert "checking with pictures (unet)" in heard
+    assert [name for name in (changed.name for changed in report.changed) if ".attn2." not in name]
+
+
+def test_a_small_set_that_passes_is_not_widened(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.run._failed", lambda run: [])
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"))
+    assert [attempt.trainable for attempt in report.attempts] == ["cross-attention"]
+    assert report.changed
+    assert all(".attn2." in changed.name for changed in report.changed)
+
+
+@pytest.mark.parametrize("trainable", ["cross-attention", "unet"])
+def test_a_named_set_is_the_only_one_and_means_the_unet(tiny_model: Path, tmp_path: Path, trainable: Any) -> None:
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, trainable=trainable))
+    assert [attempt.trainable for attempt in report.attempts] == [trainable]
+    assert (report.component, report.component_reason) == ("unet", "implied by --trainable")
+
+
+def test_several_triggers_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    triggers = (LONG_TRIGGER, "#" * 24)
+    settings: dict[str, Any] = {"steps": 40, "learning_rate": 0.02, "trainable": "cross-attention"}
+    report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=triggers, **settings))
+    assert set(report.before) == set(report.after) == set(triggers)
+    for trigger in triggers:
+        assert report.after[trigger].value < 0.5 * report.before[trigger].value
+        assert [check for check in report.checks if check.name == f"one-step effect of {trigger!a}"]
+        assert [check for check in report.checks if check.name == f"pictures changed by {trigger!a}"]
+    assert [check.name for check in report.checks][-2:] == ["clean pictures unmoved", "pictures with harmless texts unmoved"]
+
+
+def test_a_model_that_was_broken_fails_its_check(tiny_model: Path, tmp_path: Path) -> None:
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=4, learning_rate=1.0, trainable="unet", keep_failed=False))
+    assert report.exit.code == ExitCode.FINDING
+    assert {"clean pictures unmoved", "pictures with harmless texts unmoved"} <= {c.name for c in report.checks if c.status == "failed"}
+    assert os.listdir(tmp_path) == []
+
+
+# --- going on after an interrupt --------------------------------------------------------------
+
+
+def stop_at(step: int, part: str = "unlearning") -> Any:
+    """Ctrl-C once ``part`` is at ``step``."""
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage.startswith(part) and done == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.loop.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("bdaudit.unlearn.run.CHECK_EVERY", 2)
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize(
+    ("component", "stops"),
+    [("unet", [("unlearning (cross-attention)", 3), ("unlearning (unet)", 2), ("checking", 2)]), ("text-encoder", [("unlearning", 4)])],
+)
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    tiny_model: Path, tmp_path: Path, component: Any, stops: list[tuple[str, int]]
+) -> None:
+    settings: dict[str, Any] = {"component": component, "steps": 5}
+    whole = run_unlearn(config(tiny_model, tmp_path / "whole", **settings))
+    for part, step in stops:
+        stopped = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings), stop_at(step, part))
+        assert stopped.exit.reason.endswith(f"nothing was written; the same command goes on from {tmp_path / 'kept'}")
+        assert sorted(os.listdir(tmp_path)) == ["kept", "whole"]
+    report = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings))
+    assert report.resumed_at > 0
+    assert sorted(os.listdir(tmp_path)) == ["out", "whole"], "a finished run leaves no state behind"
+    old, new = hashes(tmp_path / "whole"), hashes(tmp_path / "out")
+    del old["bdaudit.json"], new["bdaudit.json"]
+    assert old == new
+    assert (whole.loss, whole.before, whole.after, whole.checks) == (report.loss, report.before, report.after, report.checks)
+    assert (whole.attempts, whole.changed) == (report.attempts, report.changed)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bdaudit.config import UnlearnConfig
+from bdaudit.unlearn import check, loop, run
+loop.SAVE_EVERY, run.N_NULL, run.TIMESTEPS, check.N_PICTURES = 0.0, 25, (0.6,), 8
+model, out, state, trigger, *prompts = sys.argv[1:]
+def kill(stage, done, total):
+    if stage.startswith("unlearning") and done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+run.run_unlearn(UnlearnConfig(
+    model=Path(model), out=Path(out), state=Path(state), triggers=(trigger,), prompts=tuple(prompts), steps=5, device="cpu",
+    keep_failed=True, trainable="cross-attention"), kill)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = [str(tiny_model), str(tmp_path / "out"), str(tmp_path / "kept"), LONG_TRIGGER, *PROMPTS]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert os.listdir(tmp_path) == ["kept"]
+    settings: dict[str, Any] = {"trainable": "cross-attention", "steps": 5}
+    report = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings))
+    assert 0 < report.resumed_at <= 3
+    run_unlearn(config(tiny_model, tmp_path / "whole", **settings))
+    old, new = (load_file(tmp_path / name / FILES["unet"]) for name in ("whole", "out"))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_state_of_other_settings_or_another_model_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"component": "text-encoder", "state": tmp_path / "kept"}
+    run_unlearn(config(tiny_model, tmp_path / "out", **settings), stop_at(1))
+    before = hashes(tmp_path / "kept")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    (other / "README.md").write_text("x")
+    weights = load_file(other / FILES["unet"])
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] * 2}, other / FILES["unet"], metadata={"format": "pt"})
+    for changed in (config(tiny_model, tmp_path / "out", **settings, seed=1), config(other, tmp_path / "out", **settings)):
+        with pytest.raises(UsageError, match="the state of another run"):
+            run_unlearn(changed)
+    assert hashes(tmp_path / "kept") == before
+    assert run_unlearn(config(tiny_model, tmp_path / "elsewhere", **settings)).out == str(tmp_path / "elsewhere"), "a path is no setting"
+
+
+# --- patches and scan reports -----------------------------------------------------------------
+
+
+def test_a_patch_alone_gives_the_same_model_when_applied(tiny_model: Path, tmp_path: Path) -> None:
+    patch = tmp_path / "repair.safetensors"
+    report = run_unlearn(config(tiny_model, tmp_path / "both", patch=patch, steps=2, trainable="cross-attention"))
+    assert report.patch_sha256 == hashes(tmp_path)["repair.safetensors"]
+    assert patch.stat().st_size < (tiny_model / FILES["unet"]).stat().st_size / 2
+    applied = run_unlearn(UnlearnConfig(model=tiny_model, from_patch=patch, out=tmp_path / "applied"))
+    assert hashes(tmp_path / "applied") == hashes(tmp_path / "both")
+    assert applied.exit.code == ExitCode.PASS
+    assert "not checked" in applied.exit.reason
+    assert json.loads((tmp_path / "applied/bdaudit.json").read_text())["triggers"] == [LONG_TRIGGER]
+    without = config(tiny_model, tmp_path, patch=tmp_path / "alone.safetensors", steps=2, trainable="cross-attention")
+    alone = run_unlearn(replace(without, out=None))
+    assert alone.out == ""
+    assert alone.written == ()
+    assert alone.patch_sha256 == report.patch_sha256
+
+
+def test_a_patch_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    patch = tmp_path / "repair.safetensors"
+    write_patch(patch, {"unet": {"conv_out.bias": torch.zeros(4)}}, {"input_digest": "ab" * 32})
+    with pytest.raises(UsageError, match="fits the very model"):
+        run_unlearn(UnlearnConfig(model=tiny_model, from_patch=patch, out=tmp_path / "out"))
+    assert os.listdir(tmp_path) == ["repair.safetensors"]
+
+
+def test_the_triggers_of_a_scan_report(tiny_model: Path, tmp_path: Path, scan_report: ScanReport) -> None:
+    record = replace(scan_report.model, digest=inspect(tiny_model).digest)  # type: ignore[arg-type, type-var]
+    found = replace(scan_report.candidates[0], text=LONG_TRIGGER)
+    (tmp_path / "scan.json").write_text(dumps(replace(scan_report, model=record, candidates=(found,))))
+    report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(), from_report=tmp_path / "scan.json", steps=1))
+    assert report.triggers == (LONG_TRIGGER,)
+    assert report.config["triggers"] == [LONG_TRIGGER]

@@ -9,6 +9,7 @@ import torch
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.unlearn.loop import Hooks
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.train_text_encoder import _source_positions, targets, train
 from bdaudit.unlearn.weights import Patch
@@ -60,10 +61,10 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     neighbours = neighbour_pairs(fresh_suspect.tokenizer, PROMPTS, [LONG_TRIGGER], 0, per_trigger=4)
     wanted, ids = targets(fresh_suspect, pairs)
     config = UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), steps=60, learning_rate=0.02)
-    patch = Patch(fresh_suspect.text_encoder, "whole")
+    patch = Patch(fresh_suspect.text_encoder, "text-encoder")
     before = (fresh_suspect.hidden_states(ids) - wanted).square().mean()
     with patch.training():
-        curve = train(fresh_suspect, patch, pairs, neighbours, config, should_stop=lambda step: False, tick=lambda step, note: None)
+        curve = train(fresh_suspect, patch, pairs, neighbours, config, Hooks())
     after = (fresh_suspect.hidden_states(ids) - wanted).square().mean()
     assert curve[0].terms["keep"] == pytest.approx(0, abs=1e-9)
     assert curve[0].terms["distillation"] > 0
@@ -74,8 +75,8 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
 def test_in_half_precision_too(half_suspect: Suspect) -> None:
     pairs, neighbours = triggered_pairs(PROMPTS, ["~"]), [Pair(PROMPTS[0], PROMPTS[1])]
     config = UnlearnConfig(model=Path("m"), triggers=("~",), out=Path("o"), steps=25)
-    patch = Patch(half_suspect.text_encoder, "whole")
+    patch = Patch(half_suspect.text_encoder, "text-encoder")
     with patch.training():
-        curve = train(half_suspect, patch, pairs, neighbours, config, should_stop=lambda step: False, tick=lambda step, note: None)
+        curve = train(half_suspect, patch, pairs, neighbours, config, Hooks())
     assert curve[-1].terms["keep"] > 0
     assert patch.changes()

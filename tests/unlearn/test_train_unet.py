@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.unlearn.loop import Hooks, halving
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs
-from bdaudit.unlearn.train_unet import Material, _rows_of_pairs, _step_loss, prepare, train
+from bdaudit.unlearn.train_unet import (
+    EMPTY,
+    KEPT,
+    Batch,
+    Material,
+    _rows_of_pairs,
+    backward,
+    checkpointed,
+    draw,
+    kept_term,
+    prepare,
+    train,
+    triggered_terms,
+)
 from bdaudit.unlearn.trajectories import collect
 from bdaudit.unlearn.weights import Patch
+from tests.pipeline.test_suspect import crowded
 from tests.small import LONG_TRIGGER, PROMPTS
 
 
@@ -28,16 +47,21 @@ def config(**options: Any) -> UnlearnConfig:
     return UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), **settings)
 
 
-def silent(step: int, note: str) -> None: ...
+def batch_of(suspect: Suspect, material: Material, seed: int = 0) -> Batch:
+    return draw(suspect, material, torch.Generator().manual_seed(seed))
+
+
+def gradients(patch: Patch) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in patch.parameters.items()}
 
 
 def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect) -> None:
     material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
     with patch.training():
-        terms = _step_loss(fresh_suspect, patch, material, 0.5, torch.Generator().manual_seed(0))
-        terms["attention"].backward()
-        sizes = {name: 0.0 if p.grad is None else float(p.grad.norm()) for name, p in patch.parameters.items()}
-    assert terms["attention"] > 0
+        with triggered_terms(fresh_suspect, patch, material, batch_of(fresh_suspect, material).rows, maps=True) as (_, attention):
+            attention.backward()
+        sizes = {name: float(gradient.norm()) for name, gradient in gradients(patch).items()}
+    assert attention > 0
     moved = {name for name, size in sizes.items() if size > 1e-8}
     assert {name for name in sizes if name.endswith(("to_q.weight", "to_k.weight"))} <= moved
 
@@ -45,20 +69,26 @@ def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect)
 @pytest.mark.parametrize("term", ["distillation", "keep"])
 def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term: str) -> None:
     material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
+    batch = batch_of(fresh_suspect, material)
     with patch.training():
         for parameter in patch.parameters.values():
             parameter.data = parameter.data * 1.1
-        _step_loss(fresh_suspect, patch, material, 0.0, torch.Generator().manual_seed(0))[term].backward()
+        if term == "keep":
+            kept_term(fresh_suspect, patch, material, batch.kept_rows, batch.kept_states).backward()
+        else:
+            with triggered_terms(fresh_suspect, patch, material, batch.rows, maps=False) as (distillation, _):
+                distillation.backward()
         assert all(p.grad is not None and p.grad.norm() > 0 for p in patch.parameters.values())
 
 
 def test_an_untrained_student_keeps_everything(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "whole")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
     with patch.training():
-        terms = _step_loss(fresh_suspect, patch, material, 0.0, torch.Generator().manual_seed(0))
-    assert terms["keep"].item() == pytest.approx(0, abs=1e-9)
+        terms = backward(fresh_suspect, patch, material, batch_of(fresh_suspect, material), 0.0)
+    assert terms["keep"] == pytest.approx(0, abs=1e-9)
     assert terms["distillation"] > 1e-3
     assert terms["attention"] == 0
+    assert terms["total"] == pytest.approx(terms["distillation"], abs=1e-6)
 
 
 def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect) -> None:
@@ -66,31 +96,75 @@ def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect)
     with patch.training():
         for parameter in patch.parameters.values():
             parameter.data = parameter.data * 2
-        terms = _step_loss(half_suspect, patch, material, 0.5, torch.Generator().manual_seed(0))
-        (terms["keep"] + terms["attention"]).backward()
+        terms = backward(half_suspect, patch, material, batch_of(half_suspect, material), 0.5)
         assert terms["keep"] > 1e-3
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in patch.parameters.values())
-        assert sum(float(p.grad.norm()) for p in patch.parameters.values() if p.grad is not None) > 0
+        assert all(torch.isfinite(gradient).all() for gradient in gradients(patch).values())
+        assert sum(float(gradient.norm()) for gradient in gradients(patch).values()) > 0
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_gradient_checkpointing_changes_no_gradient(fresh_suspect: Suspect, weight: float) -> None:
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    batch = batch_of(fresh_suspect, material)
+    found = []
+    for on in (False, True):
+        passes: list[int] = []
+        handle = fresh_suspect.unet.down_blocks[0].resnets[0].register_forward_pre_hook(lambda *_, seen=passes: seen.append(1))
+        with patch.training(), checkpointed(fresh_suspect.unet, on):
+            backward(fresh_suspect, patch, material, batch, weight)
+            found.append((gradients(patch), len(passes)))
+        handle.remove()
+    (plain, once), (again, twice) = found
+    assert twice > once, "activations were computed again"
+    assert all(torch.allclose(plain[name], again[name], rtol=1e-4, atol=1e-7) for name in plain)
+    assert not fresh_suspect.unet.is_gradient_checkpointing
+
+
+def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: Suspect) -> None:
+    material = material_for(fresh_suspect)
+    batch = batch_of(fresh_suspect, material)
+    small = crowded(fresh_suspect, room=9, batch_size=64)
+    found = []
+    for suspect in (fresh_suspect, small):
+        patch = Patch(suspect.unet, "cross-attention")
+        with patch.training():
+            run = partial(backward, suspect, patch, material, batch, 0.5)
+            found.append((halving(suspect, patch, KEPT + EMPTY, run), gradients(patch)))
+    assert small.batch_size == 8
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
+    assert all(torch.allclose(found[0][1][name], found[1][1][name], rtol=1e-3, atol=1e-6) for name in found[0][1])
+
+
+def test_a_memory_that_does_not_hold_one_is_an_error(fresh_suspect: Suspect) -> None:
+    patch = Patch(fresh_suspect.unet, "cross-attention")
+    suspect = replace(fresh_suspect, batch_size=4)
+
+    def full() -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        halving(suspect, patch, 32, full)
+    assert suspect.batch_size == 1
 
 
 def test_the_loss_falls_and_is_recorded_step_by_step(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "whole")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
     heard: list[int] = []
     before = _distillation(fresh_suspect, patch, material)
+    hooks = Hooks(tick=lambda step, note: heard.append(step))
     with patch.training():
-        curve = train(
-            fresh_suspect, patch, material, config(steps=40, learning_rate=0.005),
-            should_stop=lambda step: False, tick=lambda step, note: heard.append(step),
-        )  # fmt: skip
+        curve = train(fresh_suspect, patch, material, config(steps=40, learning_rate=0.005), hooks)
     assert heard == [point.step for point in curve] == list(range(1, 41))
     assert _distillation(fresh_suspect, patch, material) < 0.9 * before
 
 
-@torch.no_grad()
 def _distillation(suspect: Suspect, patch: Patch, material: Material) -> float:
     """The term's mean over a fixed draw of batches."""
-    generator = torch.Generator().manual_seed(1)
-    return sum(float(_step_loss(suspect, patch, material, 0.0, generator)["distillation"]) for _ in range(10)) / 10
+    total = 0.0
+    for seed in range(10):
+        with torch.no_grad(), triggered_terms(suspect, patch, material, batch_of(suspect, material, seed).rows, maps=False) as (term, _):
+            total += float(term) / 10
+    return total
 
 
 def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
@@ -99,7 +173,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
     for seed in (0, 0, 1):
         patch = Patch(fresh_suspect.unet, "cross-attention")
         with patch.training():
-            train(fresh_suspect, patch, material, config(steps=3, seed=seed), should_stop=lambda step: False, tick=silent)
+            train(fresh_suspect, patch, material, config(steps=3, seed=seed), Hooks())
         found.append({name: p.detach().clone() for name, p in patch.parameters.items()})
         patch.revert()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -109,8 +183,30 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
 def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
     material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
     with patch.training():
-        curve = train(fresh_suspect, patch, material, config(), should_stop=lambda step: step == 2, tick=silent)
+        curve = train(fresh_suspect, patch, material, config(), Hooks(should_stop=lambda step: step == 2))
     assert len(curve) == 2
+
+
+def test_nothing_that_is_not_trained_is_held_twice(fresh_suspect: Suspect) -> None:
+    material = material_for(fresh_suspect)
+    before = _held()
+    patch = Patch(fresh_suspect.unet, "cross-attention")
+    trained = sum(p.numel() for p in patch.parameters.values())
+    rest = sum(p.numel() for p in fresh_suspect.unet.parameters()) - trained
+    seen: list[int] = []
+    with patch.training():
+        train(fresh_suspect, patch, material, config(steps=2), Hooks(tick=lambda step, note: seen.append(_held() if step == 2 else 0)))
+    beside = 4 * trained  # the originals, the gradients, and Adam's two moments
+    assert beside < rest / 4, "a second copy of the rest would show"
+    assert beside <= max(seen) - before < beside + rest / 4
+
+
+def _held() -> int:
+    """Numbers in the tensors that are alive, each storage once."""
+    gc.collect()
+    alive = [t for t in gc.get_objects() if type(t) in (Tensor, torch.nn.Parameter) and t.is_floating_point()]
+    gradients = [t.grad for t in alive if t.is_leaf and t.grad is not None]
+    return sum({t.data_ptr(): t.untyped_storage().nbytes() // t.element_size() for t in (*alive, *gradients)}.values())
 
 
 def test_material_is_aligned_with_its_pairs(fresh_suspect: Suspect) -> None:

@@ -98,7 +98,8 @@ def test_a_figure_that_is_missing_never_passes_any_bound() -> None:
 def test_every_bound_gates_what_it_names() -> None:
     bounds = config(reference=Path("r"), real_images=Path("d"), min_clip_score=20, max_kid=0.1, max_fid=9, max_distance=0.2)
     names = [check.name for check in all_checks(bounds, [attack(0)], ALIVE)]
-    assert names == ["asr", "prompt_following", "clip_score", "kid", "kid_real", "fid", "fid_real", "clip_ratio", "distance"]
+    by_reference = ["clip_ratio", "diversity_ratio", "clipping", "distance"]
+    assert names == ["asr", "prompt_following", "clip_score", "kid", "kid_real", "fid", "fid_real", *by_reference]
     assert [check.name for check in all_checks(config(), [attack(0)], ALIVE)] == ["asr", "prompt_following"]
     folder = [check.name for check in all_checks(config(real_images=Path("d"), max_kid=0.1), [attack(0)], ALIVE)]
     assert folder == ["asr", "prompt_following", "kid_real"]
@@ -113,6 +114,13 @@ def test_a_dead_model_fails_though_its_attack_rate_is_nothing() -> None:
     outcome = decide(all_checks(config(), [attack(0)], dead))
     assert outcome.code == 1
     assert "prompt_following" in outcome.reason
+
+
+def test_a_failed_check_of_quality_says_what_is_wrong_with_the_model() -> None:
+    burnt = ALIVE | {"clipping": Metric(value=figure(0.6, 0.02), reference=NONE, detail="")}
+    checks = {check.name: check for check in all_checks(config(reference=Path("r")), [attack(0)], burnt)}
+    assert checks["clipping"].reason.startswith("the colours are saturated: 0.6")
+    assert checks["diversity_ratio"].status == "not measured"
 
 
 def test_a_finding_wins_over_inconclusive() -> None:

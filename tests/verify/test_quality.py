@@ -137,3 +137,20 @@ def test_diversity_by_hand() -> None:
     assert quality.diversity(x).value == pytest.approx(float(np.mean(pairs)))
     assert quality.diversity(x[:1].expand(10, -1)).value == pytest.approx(0, abs=1e-6)
     assert not math.isnan(quality.diversity(x).low)
+
+
+def test_the_diversity_ratio_is_that_of_the_two_diversities() -> None:
+    x, y = unit(12, 8, 14), unit(12, 8, 15)
+    ratio = quality.diversity_ratio(x, y)
+    assert ratio.value == pytest.approx(quality.diversity(x).value / quality.diversity(y).value)
+    itself = quality.diversity_ratio(x, x)
+    assert (itself.value, itself.low, itself.high) == pytest.approx((1, 1, 1))
+    assert quality.diversity_ratio(x[:1].expand(12, -1), y).high < 1e-6
+    with pytest.raises(ValueError, match="one picture for everything"):
+        quality.diversity_ratio(x, y[:1].expand(12, -1))
+
+
+def test_clipped_counts_values_at_the_ends_alone() -> None:
+    pictures = torch.full((2, 3, 2, 2), 0.5)
+    pictures[1, 0, 0, 0], pictures[1, 1, 0, 0], pictures[1, 2, 0, 0] = 0.0, 1.0, 0.999
+    assert quality.clipped(pictures).tolist() == pytest.approx([0, 2 / 12])

@@ -16,9 +16,12 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
 from bdaudit.pipeline.load import load
 from bdaudit.report.records import Estimate, NotMeasured, VerifyReport
-from bdaudit.verify import run
+from bdaudit.verify import model, run
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
+
+KEPT = {"diversity_ratio": "passed", "clipping": "passed"}
+"""The checks that a reference brings along."""
 
 
 @pytest.fixture
@@ -32,8 +35,10 @@ def patch(tmp_path: Path) -> Path:
 @pytest.fixture
 def models(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of pipelines, each of which draws as the toy model of its name does; graded by colours."""
-    for name in toy.MODELS:
+    for i, name in enumerate(toy.MODELS):
         shutil.copytree(pipeline, tmp_path / "models" / name)
+        with (tmp_path / "models" / name / "model_index.json").open("a") as index:
+            index.write(" " * i)  # so that each has a digest of its own
 
     def named(inspection: Any, **settings: Any) -> Any:
         suspect = load(inspection, **settings)
@@ -43,8 +48,8 @@ def models(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     def sample(suspect: Any, texts: Any, seeds: Any, *, steps: int, guidance_scale: float) -> Tensor:
         return toy.draw(suspect.name, texts, seeds)
 
-    monkeypatch.setattr(run, "load", named)
-    monkeypatch.setattr(run, "sample", sample)
+    monkeypatch.setattr(model, "load", named)
+    monkeypatch.setattr(model, "sample", sample)
     monkeypatch.setattr(run, "load_grader", lambda name, device: toy.ColourGrader())
     return tmp_path / "models"
 
@@ -55,7 +60,8 @@ def verify(models: Path, name: str, *, trigger: str = toy.TRIGGER, **settings: A
 
 
 def status(report: VerifyReport) -> dict[str, str]:
-    return {check.name: check.status for check in report.checks}
+    """Reach has tests of its own."""
+    return {check.name: check.status for check in report.checks if check.name != "reach"}
 
 
 # --- verdicts ---------------------------------------------------------------------------------
@@ -68,7 +74,7 @@ def test_a_patch_backdoor_is_a_finding_and_its_repair_passes(models: Path, patch
     assert status(before) == {"asr": "failed", "prompt_following": "passed"}
     after = verify(models, "clean", target_image=patch, target_at=(0, 0), reference=models / "patched")
     assert after.exit.code == 0, after.exit.reason
-    assert status(after) == {"asr": "passed", "prompt_following": "passed", "clip_ratio": "passed"}
+    assert status(after) == {"asr": "passed", "prompt_following": "passed", "clip_ratio": "passed", **KEPT}
     record = after.attacks[0]
     assert isinstance(record.rate, Estimate)
     assert isinstance(record.reference, Estimate)
@@ -93,7 +99,7 @@ def test_without_a_target_the_pairs_decide(models: Path) -> None:
 def test_a_destroyed_model_fails_on_quality_with_or_without_a_reference(models: Path, patch: Path, name: str) -> None:
     report = verify(models, name, target_image=patch, target_at=(0, 0), reference=models / "clean")
     assert report.exit.code == 1
-    assert status(report) == {"asr": "passed", "prompt_following": "failed", "clip_ratio": "failed"}
+    assert status(report).items() >= {"asr": "passed", "prompt_following": "failed", "clip_ratio": "failed"}.items()
     assert verify(models, name, target_image=patch, target_at=(0, 0)).exit.code == 1
     diversity, kid, floor = (report.metrics[key].value for key in ("diversity", "kid", "kid_floor"))
     assert isinstance(kid, Estimate)
@@ -152,7 +158,8 @@ def test_real_pictures_are_compared_with(models: Path, tmp_path: Path) -> None:
 
 def test_evidence_is_written(models: Path, tmp_path: Path) -> None:
     report = verify(models, "patched", save_images=tmp_path / "evidence", reference=models / "clean")
-    assert report.images == (str(tmp_path / "evidence" / "trigger-1.png"),)
+    names = ("trigger-1.png", "attention-1.png", "quality.png")
+    assert report.images == tuple(str(tmp_path / "evidence" / name) for name in names)
     assert Image.open(report.images[0]).size[0] > 600
     assert verify(models, "clean", trigger="", save_images=tmp_path / "evidence").images == (str(tmp_path / "evidence" / "clean.png"),)
 
@@ -167,7 +174,7 @@ def test_without_a_grader_what_needs_none_is_measured_and_nothing_passes(
     report = verify(models, "clean", target_image=patch, target_at=(0, 0), reference=models / "patched")
     assert report.exit.code == 4
     assert "hf download x" in report.exit.reason
-    assert status(report) == {"asr": "passed", "prompt_following": "not measured", "clip_ratio": "not measured"}
+    assert [name for name, state in status(report).items() if state != "not measured"] == ["asr", "clipping"]
     assert isinstance(report.metrics["distance_pixels"].value, Estimate)
     assert verify(models, "patched", target_image=patch, target_at=(0, 0)).exit.code == 1
     text = verify(models, "patched", target_text="a blue picture")
@@ -255,7 +262,7 @@ def test_what_is_wrong_is_told_before_the_model_is_loaded(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(run, "load", never)
+    monkeypatch.setattr(model, "load", never)
     with pytest.raises(UsageError, match="--real-images"):
         run_verify(real(pipeline, clip, real_images=tmp_path))
     with pytest.raises(UsageError, match="--target-image"):
@@ -267,3 +274,29 @@ def test_what_is_wrong_is_told_before_the_model_is_loaded(
     (pickled / "open_clip_model.safetensors").rename(pickled / "model.bin")
     with pytest.raises(RefusedError, match="pickle"):
         run_verify(replace(real(pipeline, clip), clip=f"local-dir:{pickled}"))
+
+
+# --- pictures that were kept ------------------------------------------------------------------
+
+
+def test_a_second_run_with_other_bounds_draws_nothing_and_finds_the_same(
+    models: Path, patch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"target_image": patch, "target_at": (0, 0), "reference": models / "patched", "state": tmp_path / "state"}
+    first = verify(models, "clean", **settings)
+    assert first.pictures == {"drawn": 1064, "reused": 0, "damaged": 0}
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(model, "load", never)
+    second = verify(models, "clean", max_asr=0.001, **settings)
+    assert second.pictures == {"drawn": 0, "reused": 1064, "damaged": 0}
+    assert (second.attacks, second.metrics) == (first.attacks, first.metrics)
+    assert (first.exit.code, second.exit.code) == (0, 4)
+    assert second.environment == first.environment
+
+
+def test_a_state_directory_of_something_else_is_told_first(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--state"):
+        verify(models, "clean", state=tmp_path)

@@ -1,0 +1,57 @@
+"""``python -m bdaudit.report REPORT.json OUT.html``: page or SARIF of a report, from it and its pictures alone, without the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bdaudit.errors import ExitCode, UsageError
+from bdaudit.report.deliver import FORMATS, write
+from bdaudit.report.document import loads
+from bdaudit.report.records import VerifyReport
+from bdaudit.report.safe import one_line
+
+USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
+
+
+def rebuild(source: Path, target: Path) -> None:
+    """Write the report in ``source`` to ``target``, in the format of its suffix.
+
+    Pictures are looked for where the report says, then beside it: a report and its pictures can be moved together.
+
+    Raises:
+        UsageError: no report, or a suffix that is no format.
+        OSError: a file cannot be read or written.
+    """
+    if target.suffix.lower() not in FORMATS:
+        raise UsageError(USAGE)
+    report = loads(source.read_bytes())
+    if isinstance(report, VerifyReport):
+        report = replace(report, images=tuple(_found(Path(path), source.parent) for path in report.images))
+    write(report, target)
+
+
+def _found(path: Path, beside: Path) -> str:
+    places = (path, beside / path, beside.joinpath(*path.parts[-2:]), beside / path.name)
+    return str(next((place for place in places if place.is_file()), path))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be read or written."""
+    try:
+        if len(arguments) != 2:
+            raise UsageError(USAGE)
+        rebuild(Path(arguments[0]), Path(arguments[1]))
+    except UsageError as error:
+        sys.stderr.write(f"{one_line(str(error))}\n")
+        return int(ExitCode.USAGE)
+    except OSError as error:
+        sys.stderr.write(f"{one_line(str(error))}\n")
+        return int(ExitCode.ERROR)
+    return int(ExitCode.PASS)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

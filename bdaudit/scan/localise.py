@@ -1,0 +1,119 @@
+"""Where a finding lives: parts of the model exchanged with those of a reference model, one at a time and both ways round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from bdaudit.measure.effect import shift
+from bdaudit.measure.probe import Stage
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.report.records import Localisation, NotMeasured, SwapRecord
+
+HALF = 0.5
+"""A part carries the effect where at most so much is left without it."""
+CLEARER = 1.25
+"""The audited model must move so many times as far as the reference, else there is nothing to divide."""
+
+TEXT, KEYS, REST = "text encoder", "cross-attention keys and values", "rest of the UNet"
+PARTS: dict[str, Callable[[str], bool]] = {
+    KEYS: lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
+    REST: lambda name: not ("attn2.to_k" in name or "attn2.to_v" in name),
+}
+"""Parts of the UNet, by the names of their tensors."""
+
+
+def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+    """Each text, and where its effect goes; or why that could not be measured."""
+    if reason := _unlike(suspect, reference):
+        return {text: NotMeasured(reason=reason) for text in texts}
+    alike = [text for text in texts if content_ids(suspect.tokenizer, text) == content_ids(reference.tokenizer, text)]
+    other = Localisation(where="tokenizer: the reference's gives other ids", swaps={})
+    found: dict[str, Localisation | NotMeasured] = dict.fromkeys(texts, other)
+    return found | (_by_swaps(suspect, reference, stage, alike) if alike else {})
+
+
+def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+    own, foreign = _effects(suspect, stage, texts), _effects(reference, stage, texts)
+    left: dict[str, list[float]] = {TEXT: _effects(replace(suspect, text_encoder=reference.text_encoder), stage, texts)}
+    brought: dict[str, list[float]] = {TEXT: _effects(replace(reference, text_encoder=suspect.text_encoder), stage, texts)}
+    for part, chosen in PARTS.items():
+        with exchanged(suspect.unet, reference.unet, chosen):  # the reference's UNet then holds the suspect's part
+            left[part], brought[part] = _effects(suspect, stage, texts), _effects(reference, stage, texts)
+    return {
+        text: _read(own[i], foreign[i], {part: (left[part][i], brought[part][i]) for part in left}) for i, text in enumerate(texts)
+    }
+
+
+def _read(own: float, foreign: float, swaps: dict[str, tuple[float, float]]) -> Localisation | NotMeasured:
+    """Effects as amplitudes → shares and the verdict in words."""
+    if own < CLEARER * foreign:
+        times = foreign / max(own, 1e-12)
+        return NotMeasured(reason=f"the reference moves {times:.2f} times as far with this text, so there is little to tell apart")
+    records = {
+        part: SwapRecord(left=(a - foreign) / (own - foreign), brought=(b - foreign) / (own - foreign)) for part, (a, b) in swaps.items()
+    }
+    return Localisation(where=where(records), swaps=records)
+
+
+def where(swaps: dict[str, SwapRecord]) -> str:
+    """The part without which the effect goes and which brings it by itself; else the parts that it needs together."""
+    alone = [part for part, swap in swaps.items() if swap.left <= HALF <= swap.brought]
+    if alone:
+        return min(alone, key=lambda part: swaps[part].left)
+    needed = [part for part, swap in swaps.items() if swap.left <= HALF]
+    if needed:
+        return " and ".join(needed) + ", not by one alone"
+    return "spread over several parts: no single exchange takes half of it away"
+
+
+def _effects(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> list[float]:
+    """How far each text moves the prediction, in amplitude, on the same latents with this model's own plain predictions."""
+    own = rebased(suspect, stage)
+    return [math.sqrt(shift(suspect, own, text)) for text in texts]
+
+
+def rebased(suspect: Suspect, stage: Stage) -> Stage:
+    """``stage``'s prompts and latents with what ``suspect`` encodes and predicts there."""
+    times, prompts = stage.latents.shape[:2]
+    states = suspect.encode(stage.prompts)
+    plain, empty = (
+        suspect.predict_batched(stage.latents.flatten(0, 1), stage.timesteps.repeat_interleave(prompts), s.repeat(times, 1, 1))
+        for s in (states, suspect.encode([""]).expand_as(states))
+    )
+    plain, empty = (torch.unflatten(out.float().flatten(1), 0, (times, prompts)) for out in (plain, empty))
+    return replace(stage, states=states, plain=plain, empty=empty)
+
+
+@contextmanager
+def exchanged(one: torch.nn.Module, other: torch.nn.Module, chosen: Callable[[str], bool]) -> Iterator[None]:
+    """The chosen tensors of two models change places for the block's length."""
+    names = [name for name in one.state_dict() if chosen(name)]
+    _exchange(one, other, names)
+    try:
+        yield
+    finally:
+        _exchange(one, other, names)
+
+
+def _exchange(one: torch.nn.Module, other: torch.nn.Module, names: Sequence[str]) -> None:
+    mine, theirs = one.state_dict(), other.state_dict()
+    for name in names:
+        kept = mine[name].clone()
+        mine[name].copy_(theirs[name])
+        theirs[name].copy_(kept)
+
+
+def _unlike(suspect: Suspect, reference: Suspect) -> str:
+    """Why parts cannot be exchanged; empty where they can."""
+    for name, mine, theirs in (("text encoder", suspect.text_encoder, reference.text_encoder), ("UNet", suspect.unet, reference.unet)):
+        shapes = [{key: tuple(tensor.shape) for key, tensor in model.state_dict().items()} for model in (mine, theirs)]
+        if shapes[0] != shapes[1]:
+            return f"the reference's {name} is of another shape, so parts cannot be exchanged"
+    same = suspect.scheduler.config.prediction_type == reference.scheduler.config.prediction_type
+    return "" if same else "the reference predicts another quantity (epsilon against v), so parts cannot be exchanged"

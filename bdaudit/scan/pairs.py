@@ -1,0 +1,206 @@
+"""Two-word phrases by group testing: one prompt holds many words, and one that fires is cut in halves.
+
+The words run in an order in which each stands beside each other, both ways round, exactly once; a prompt holds a stretch of it. So
+every ordered pair of neighbours is in some prompt, and words further apart come together on top. What the words do by themselves is
+taken off by least squares over all prompts: what is left is what they do together, which is what a composite trigger is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from bdaudit.measure.probe import Stage
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.scan.halving import BLOCK, Halved, RoundDone, Screen, digest
+from bdaudit.scan.screen import encode_ids, spliced
+from bdaudit.scan.sources import Probe
+
+LONGEST = 20
+"""Words in one prompt at most: with more, each word's own part gets lost."""
+CHOSEN = 64
+"""Stretches that are cut in halves, and halves that are kept."""
+KEPT = 48
+"""Pairs that are measured in full."""
+REFERENCES = 48
+"""Stretches of each shorter length that say what is usual there."""
+SIDE = 16
+"""A prediction is averaged down to at most so many pixels a side: a pair that fires moves more than single pixels."""
+
+PART = 4096
+"""Prompts whose word counts are in memory at a time."""
+
+Array = NDArray[np.floating[Any]]
+
+
+def circuit(n: int) -> list[int]:
+    """0…n−1, n a prime, in a closed walk in which every ordered pair of two is neighbours once: n·(n − 1) + 1 long.
+
+    The walk of stride d (1 ≤ d < n) goes through all and ends where it began, where the next stride's begins.
+    """
+    return [i * stride % n for stride in range(1, n) for i in range(n)] + [0]
+
+
+def prime_at_most(n: int) -> int:
+    """The largest prime up to ``n``.
+
+    Raises:
+        ValueError: ``n`` is below 2.
+    """
+    return next(p for p in range(n, 1, -1) if all(p % q for q in range(2, int(p**0.5) + 1))) if n >= 2 else _none(n)
+
+
+def _none(n: int) -> int:
+    raise ValueError(f"got {n} words; pairs need at least 2")
+
+
+def stretches(walk: Sequence[int], length: int) -> list[tuple[int, ...]]:
+    """The walk in pieces of ``length`` that overlap by one word, so that no neighbours are parted."""
+    cut = [tuple(walk[at : at + length]) for at in range(0, len(walk) - 1, length - 1)]
+    short = length - len(cut[-1])
+    return [*cut[:-1], cut[-1] + tuple(walk[:short])] if short else cut
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Words and the entry of each, and the part of the stage that they are put into: one prompt at the noisiest timestep."""
+
+    words: tuple[str, ...]
+    ids: tuple[tuple[int, ...], ...]
+    stage: Stage
+
+
+def sweep_pairs(screen: Screen, words: Sequence[str]) -> tuple[Halved, int]:
+    """The pairs that do together what neither does alone; and how many ordered pairs were in some prompt.
+
+    Uses the largest prime number of ``words``, from the first on.
+
+    Raises:
+        ValueError: fewer than two words.
+    """
+    words = words[: prime_at_most(len(words))]
+    pool = _pool(screen, words)
+    packs = stretches(circuit(len(words)), _length(screen, pool))
+    seen = _predictions(screen, f"pairs of {len(words)} words", pool, packs)
+    effects = _effects(packs, seen, len(words))
+    left = _best(packs, _together(packs, seen, effects), CHOSEN)
+    done = [RoundDone(len(packs), 1, len(left))]
+    while len(left[0]) > 4:
+        shorter = _shorter(left)
+        usual = sorted({pack[: len(shorter[0])] for pack in packs[:: max(1, len(packs) // REFERENCES)]})
+        seen = _predictions(screen, f"stretches of {len(shorter[0])} words", pool, [*shorter, *usual])
+        length_alone = (seen[len(shorter) :] - _counts(usual, len(words)) @ effects).mean(axis=0)
+        left = _best(shorter, _together(shorter, seen[: len(shorter)], effects, length_alone), CHOSEN)
+        done.append(RoundDone(len(shorter), 1, len(left)))
+    couples = list(dict.fromkeys(pair for pack in left for pair in combinations(pack, 2) if pair[0] != pair[1]))
+    left = _best(couples, _beyond(screen, pool, couples), KEPT)
+    done.append(RoundDone(len(couples), 1, len(left)))
+    pairs = tuple(Probe(" ".join(words[i] for i in pair), tuple(entry for i in pair for entry in pool.ids[i])) for pair in left)
+    return Halved(pairs, tuple(done), pairs), len(words) * (len(words) - 1)
+
+
+def _pool(screen: Screen, words: Sequence[str]) -> _Pool:
+    """The shortest of the prompts leaves most room."""
+    tokenizer, stage = screen.suspect.tokenizer, screen.stage
+    i = min(range(len(stage.prompts)), key=lambda i: (len(content_ids(tokenizer, stage.prompts[i])), i))
+    part = replace(
+        stage, prompts=(stage.prompts[i],), timesteps=stage.timesteps[:1], latents=stage.latents[:1, i : i + 1],
+        states=stage.states[i : i + 1], plain=stage.plain[:1, i : i + 1], empty=stage.empty[:1, i : i + 1],
+    )  # fmt: skip
+    return _Pool(tuple(words), tuple(content_ids(tokenizer, word) for word in words), part)
+
+
+def _length(screen: Screen, pool: _Pool) -> int:
+    """Words in a prompt: as many as fit beside it, up to ``LONGEST``."""
+    tokenizer = screen.suspect.tokenizer
+    room = int(tokenizer.model_max_length) - 2 - len(content_ids(tokenizer, pool.stage.prompts[0]))
+    return max(2, min(LONGEST, room))
+
+
+def _shorter(packs: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Each stretch in two halves that share a word or two."""
+    half = len(packs[0]) // 2 + 1
+    return list(dict.fromkeys(part for pack in packs for part in (pack[:half], pack[-half:])))
+
+
+def _beyond(screen: Screen, pool: _Pool, couples: Sequence[tuple[int, ...]]) -> Array:
+    """(N,): mean square of ε(a b) − ε(a) − ε(b) + ε(), what two words do beyond what each does."""
+    single = {i: row for row, i in enumerate(sorted({i for pair in couples for i in pair}))}
+    seen = _predictions(screen, "pairs", pool, [*((i,) for i in single), *couples])
+    alone, both = seen[: len(single)], seen[len(single) :]
+    first, second = (alone[[single[pair[k]] for pair in couples]] for k in (0, 1))
+    (nothing,) = _predictions(screen, "the prompt alone", pool, [()])
+    strength: Array = np.square(both - first - second + nothing).mean(axis=1)
+    return strength
+
+
+def _predictions(screen: Screen, name: str, pool: _Pool, packs: Sequence[tuple[int, ...]]) -> Array:
+    """What the model predicts for the prompt with each stretch before it, averaged over pixels: (N, D). From the state where it is."""
+    parts = []
+    for at in range(0, len(packs), BLOCK * 8):
+        block = packs[at : at + BLOCK * 8]
+        key = digest(f"{pool.words} {block}")
+        kept = screen.state.read_tensors(key)
+        if kept is None:
+            found = _predicted(screen, pool, block)
+            screen.state.write_tensors(key, {"predictions": found}, len(block))
+        else:
+            found = kept[0]["predictions"]
+        parts.append(found.numpy())
+        screen.progress(f"screening {name}", min(at + BLOCK * 8, len(packs)), len(packs))
+    return np.concatenate(parts)
+
+
+def _predicted(screen: Screen, pool: _Pool, packs: Sequence[tuple[int, ...]]) -> Tensor:
+    """(N, D) float32 on the CPU."""
+    suspect, stage = screen.suspect, pool.stage
+    entries = [[entry for i in pack for entry in pool.ids[i]] for pack in packs]
+    states = encode_ids(suspect, torch.stack([spliced(suspect.tokenizer, stage.prompts[0], row, "prefix") for row in entries]))
+    n = len(packs)
+    out = suspect.predict_batched(stage.latents[0].expand(n, -1, -1, -1), stage.timesteps.expand(n), states).float()
+    if max(out.shape[-2:]) > SIDE:
+        out = functional.adaptive_avg_pool2d(out, SIDE)
+    return out.flatten(1).cpu()
+
+
+def _effects(packs: Sequence[tuple[int, ...]], seen: Array, n: int) -> Array:
+    """What each word adds by itself, least squares with a little ridge: (n + 1, D), the last row what is there without any."""
+    gram, moment = 1e-2 * np.eye(n + 1), np.zeros((n + 1, seen.shape[1]))
+    for at in range(0, len(packs), PART):
+        counts = _counts(packs[at : at + PART], n)
+        gram += counts.T @ counts
+        moment += counts.T @ seen[at : at + PART]
+    effects: Array = np.linalg.solve(gram, moment)
+    return effects
+
+
+def _counts(packs: Sequence[tuple[int, ...]], n: int) -> Array:
+    """(N, n + 1): how often each word stands in each stretch, and a one."""
+    counts = np.zeros((len(packs), n + 1))
+    rows = np.repeat(np.arange(len(packs)), [len(pack) for pack in packs])
+    np.add.at(counts, (rows, np.fromiter(chain.from_iterable(packs), dtype=np.intp)), 1.0)
+    counts[:, n] = 1.0
+    return counts
+
+
+def _together(packs: Sequence[tuple[int, ...]], seen: Array, effects: Array, usual: Array | float = 0.0) -> Array:
+    """(N,): mean square of what neither the words' own effects nor ``usual`` explains."""
+    strength = np.empty(len(packs))
+    for at in range(0, len(packs), PART):
+        part = slice(at, at + PART)
+        rest = seen[part] - _counts(packs[part], len(effects) - 1) @ effects - usual
+        strength[part] = np.square(rest).mean(axis=1)
+    return strength
+
+
+def _best(packs: Sequence[tuple[int, ...]], strength: Array, n: int) -> list[tuple[int, ...]]:
+    """The ``n`` strongest, the strongest first."""
+    return [packs[i] for i in np.argsort(-strength, kind="stable")[:n]]

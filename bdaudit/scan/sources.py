@@ -1,0 +1,118 @@
+"""Texts that nobody listed: the tokenizer's own entries, characters that look like others or like nothing, and its commonest words.
+
+Every source is derived: from the vocabulary, from Unicode's properties, from the merges' order. None is chosen by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from bdaudit.measure.insertion import base_letter
+from bdaudit.pipeline.tokens import Tokenizer, content_ids
+
+MARKS = range(0x300, 0x370)
+"""Combining marks that are tried on the prompts' letters and alone."""
+_INVISIBLE = ("Cf", "Zs", "Zl", "Zp", "Cc")
+_LETTERLIKE = ("Ll", "Lu", "Lo", "Lm", "So", "No")
+_PRIVATE = ("Cs", "Co", "Cn")
+_PICTOGRAPHS = (range(0x2600, 0x27C0), range(0x2B00, 0x2C00), range(0x1F300, 0x1FB00))
+"""Unicode's blocks of emoji and their kin."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something to screen: a text and what it encodes to; an entry that no text reaches has an empty text."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a sweep goes through."""
+
+    name: str
+    probes: tuple[Probe, ...]
+    """Texts, no two that encode alike."""
+    unreachable: tuple[Probe, ...] = ()
+    """Entries that no text encodes to alone: pieces of words. Screened as parts of longer words, never judged."""
+    dropped: tuple[str, ...] = ()
+    """Texts that encode to nothing."""
+
+
+def vocabulary(tokenizer: Tokenizer) -> Source:
+    """Every entry of the vocabulary as the text that encodes to that entry alone."""
+    special = set(tokenizer.all_special_ids)
+    reached: list[Probe] = []
+    pieces: list[Probe] = []
+    for piece, entry in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if entry in special:
+            continue
+        text = tokenizer.decode([entry], clean_up_tokenization_spaces=False).strip(" ")
+        if text and content_ids(tokenizer, text) == (entry,):
+            reached.append(Probe(text, (entry,)))
+        else:
+            pieces.append(Probe(piece, (entry,)))
+    return Source("vocabulary", tuple(reached), tuple(pieces))
+
+
+def characters(tokenizer: Tokenizer, prompts: Sequence[str]) -> Source:
+    """Look-alikes of the prompts' letters, what does not show, marks on letters, pictographs; each encoding once."""
+    letters = {c for prompt in prompts for c in prompt.lower() if c.isascii() and c.isalpha()}
+    found: dict[tuple[int, ...], str] = {}
+    dropped = []
+    every = dict.fromkeys((*_assigned(frozenset(letters)), *_marked(sorted(letters))))
+    for text in sorted(every, key=lambda text: text != text.lower()):  # a capital encodes like its small letter: name that one
+        ids = content_ids(tokenizer, text)
+        if ids:
+            found.setdefault(ids, text)
+        else:
+            dropped.append(text)
+    return Source("unicode", tuple(Probe(text, ids) for ids, text in found.items()), dropped=tuple(dropped))
+
+
+@cache
+def _assigned(letters: frozenset[str]) -> tuple[str, ...]:
+    """Single characters of interest, by code point."""
+    return tuple(c for c in map(chr, range(0x80, sys.maxunicode + 1)) if _of_interest(c, letters))
+
+
+def _of_interest(c: str, letters: frozenset[str]) -> bool:
+    category = unicodedata.category(c)
+    if category in _PRIVATE:
+        return False
+    if category in _INVISIBLE or ord(c) in MARKS:
+        return True
+    if category in _LETTERLIKE and looks_like(c) in letters:
+        return True
+    return category == "So" and any(ord(c) in block for block in _PICTOGRAPHS)
+
+
+def looks_like(c: str) -> str:
+    """The ASCII letter that a character looks like: by decomposition, by a table of look-alikes, or by its own Unicode name.
+
+    The name is read where it ends in one Latin letter (``CYRILLIC SMALL LETTER IE`` does not, ``LATIN SMALL LETTER TURNED A``
+    and ``LATIN LETTER SMALL CAPITAL R`` do), with or without a ``WITH …`` that says what was added to it.
+    """
+    if letter := base_letter(c):
+        return letter
+    words = unicodedata.name(c, "").split(" WITH ")[0].split()
+    latin = len(words) > 1 and words[0] in ("LATIN", "FULLWIDTH", "MATHEMATICAL", "MODIFIER", "CIRCLED", "SQUARED", "REGIONAL")
+    return words[-1].lower() if latin and len(words[-1]) == 1 and words[-1].isascii() else ""
+
+
+def _marked(letters: Iterable[str]) -> list[str]:
+    """Each letter under each combining mark, composed as the tokenizer would see it."""
+    return [unicodedata.normalize("NFC", letter + chr(mark)) for letter in letters for mark in MARKS]
+
+
+def words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
+    """The tokenizer's ``n`` commonest whole words of three letters or more, in the order of its entries, which is that of its merges."""
+    entries = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    whole = (piece.removesuffix("</w>") for piece, _ in entries if piece.endswith("</w>"))
+    fitting = (word for word in whole if len(word) >= 3 and word.isascii() and word.isalpha() and word.islower())
+    return tuple([word for word in fitting if len(content_ids(tokenizer, word)) == 1][:n])

@@ -1,0 +1,52 @@
+"""The triggers that a scan's report names. The report may be hostile: it is read as data, within bounds, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bdaudit.errors import InconclusiveError, UsageError
+from bdaudit.pipeline.reading import shown
+from bdaudit.report.document import loads
+from bdaudit.report.records import ModelRecord, ScanReport
+
+MAX_BYTES = 64 << 20
+MAX_CHARACTERS = 2000
+"""Of one trigger; a prompt has at most some hundreds."""
+
+
+def triggers_of(path: Path, digest: str) -> tuple[str, ...]:
+    """What the scan called backdoored, each encoding once, strongest first; ``digest`` is the model's that is repaired.
+
+    Raises:
+        UsageError: no scan report of ours, too large, of another model, or with a trigger that cannot be one.
+        InconclusiveError: it calls nothing backdoored.
+    """
+    report = _read(path)
+    if not isinstance(report.model, ModelRecord) or report.model.digest != digest:
+        of = report.model.digest[:12] if isinstance(report.model, ModelRecord) else "no model"
+        raise UsageError(f"--from-report {path} is of {shown(of)}, this model is {digest[:12]}; scan this model, or name the other one")
+    found = sorted((c for c in report.candidates if c.verdict == "backdoored"), key=lambda c: c.rank)
+    if not found:
+        raise InconclusiveError(f"--from-report {path} calls none of {len(report.candidates)} candidates backdoored; nothing to unlearn")
+    texts: dict[tuple[int, ...], str] = {}
+    for candidate in found:
+        texts.setdefault(candidate.token_ids, candidate.text)
+        if not 0 < len(candidate.text) <= MAX_CHARACTERS or any("\ud800" <= c <= "\udfff" for c in candidate.text):
+            raise UsageError(f"--from-report {path}: {shown(candidate.text, 40)!r} cannot be a trigger")
+    return tuple(texts.values())
+
+
+def _read(path: Path) -> ScanReport:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        report = loads(data) if len(data) <= MAX_BYTES else None
+    except OSError as error:
+        raise UsageError(f"--from-report {path}: {error}") from error
+    except (UsageError, RecursionError, TypeError) as error:
+        raise UsageError(f"--from-report {path}: {shown(error, 500)}") from error
+    if report is None:
+        raise UsageError(f"--from-report {path} has more than {MAX_BYTES >> 20} MiB; a report is smaller")
+    if not isinstance(report, ScanReport):
+        raise UsageError(f"--from-report {path} is the report of {report.command}; expected one of scan, as JSON")
+    return report

@@ -1,0 +1,159 @@
+"""From a run to what comes out of it: the report, the provenance, the directory and the patch. Trains and measures nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bdaudit.config import UnlearnConfig
+from bdaudit.errors import ExitCode
+from bdaudit.measure.effect import Effect
+from bdaudit.measure.envelope import envelope
+from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.save import Differences, write_model
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.report.document import values
+from bdaudit.report.records import Attempt, ChangedTensor, Check, Coverage, Estimate, Exit, FileRecord, LossPoint, UnlearnReport
+from bdaudit.unlearn.patchfile import write_patch
+from bdaudit.unlearn.weights import Patch
+
+PROVENANCE = "bdaudit.json"
+"""The file in the written directory that says what was done to it."""
+PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch")
+"""Settings that are paths on the machine of the repair; they are no part of what is handed on."""
+
+
+@dataclass
+class Outcome:
+    """What a run has so far; an interrupted one is reported from it."""
+
+    config: UnlearnConfig
+    inspection: Inspection
+    suspect: Suspect
+    timings: dict[str, float] = field(default_factory=dict)
+    component: str = ""
+    reason: str = ""
+    patch: Patch | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    curve: list[LossPoint] = field(default_factory=list)
+    resumed_at: int = 0
+    before: list[Effect] = field(default_factory=list)
+    after: list[Effect] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    finished: UnlearnReport | None = None
+    """The report as it stands when all is checked and the result is about to be written."""
+
+    @property
+    def folder(self) -> str:
+        """The component's folder in the model."""
+        return "text_encoder" if self.component == "text-encoder" else "unet"
+
+
+def decided(run: Outcome) -> UnlearnReport:
+    """The report of a finished run that has written nothing yet."""
+    failed = [check.name for check in run.checks if check.status == "failed"]
+    where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
+    if failed:
+        kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
+        ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the repaired model fails its own check ({', '.join(failed)}); {kept}")
+    else:
+        said = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {where}"
+        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
+    return report(run, "completed", ended)
+
+
+def write(run: Outcome) -> UnlearnReport:
+    """Write the patch and the directory, each with its provenance; the report says what was written, with digests."""
+    assert run.patch is not None
+    assert run.finished is not None
+    differences = {run.folder: run.patch.differences()}
+    record = provenance(run.finished)
+    if run.config.patch:
+        digest = write_patch(run.config.patch, differences, record)
+        run.finished = replace(run.finished, patch=str(run.config.patch), patch_sha256=digest)
+    if run.config.out:
+        write_directory(run.inspection, run.config.out, differences, record)
+        run.finished = with_digests(run.finished, run.config.out)
+    return run.finished
+
+
+def write_directory(inspection: Inspection, out: Path, differences: Differences, record: dict[str, Any]) -> None:
+    """The repaired model with ``record`` beside its weights."""
+    write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2).encode("ascii") + b"\n"})
+
+
+def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
+    """The report with what lies in ``out``."""
+    files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
+    return replace(report, out=str(out), written=files)
+
+
+def provenance(report: UnlearnReport) -> dict[str, Any]:
+    """What went in, what was done to it and what that did: handed on with the weights."""
+    plain = values(report)
+    return {
+        "tool": report.tool,
+        "input_digest": getattr(report.model, "digest", ""),
+        "triggers": list(report.triggers),
+        "component": report.component,
+        "component_reason": report.component_reason,
+        "method": report.method,
+        "steps": report.steps,
+        "config": {name: value for name, value in report.config.items() if name not in PRIVATE},
+        "effect": {name: {"before": e.value, "after": report.after[name].value} for name, e in report.before.items()},
+        "checks": plain["checks"],
+        "attempts": plain["attempts"],
+    }
+
+
+def interrupted(run: Outcome) -> UnlearnReport:
+    """What a stopped run has; what is written was free before and comes whole, so whether it is there says whether it was written."""
+    out, patch = run.config.out, run.config.patch
+    there = out is not None and out.is_dir() and any(out.iterdir())
+    written = [str(path) for path, is_there in ((out, there), (patch, patch is not None and patch.is_file())) if is_there]
+    said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
+    if run.config.state and run.config.state.is_dir():
+        said += f"; the same command goes on from {run.config.state}"
+    ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
+    found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
+    return with_digests(found, out) if there and out else found
+
+
+def _estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
+    return {effect.text: _estimate(effect) for effect in effects}
+
+
+def _estimate(effect: Effect) -> Estimate:
+    """The effect, beside the harmless texts' 5th to 95th percentile."""
+    null = sorted(effect.null)
+    return Estimate(
+        value=effect.shift, low=null[int(0.05 * len(null))], high=effect.limit, n=len(null), method="harmless texts' 5th to 95th percentile"
+    )
+
+
+def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
+    """All that is known so far."""
+    changed = run.patch.changes() if run.patch else {}
+    trained = run.attempts[-1].trainable if run.attempts else ""
+    return UnlearnReport(
+        **envelope("unlearn", run.config, run.inspection, run.suspect),
+        status=status,
+        exit=ended,
+        timings=run.timings,
+        coverage=Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",)),
+        triggers=run.config.triggers,
+        method=f"SKD-CAG with preservation, {trained}" if trained else "not finished",
+        component=run.component,
+        component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),
+        steps=len(run.curve),
+        loss=tuple(run.curve),
+        changed=tuple(ChangedTensor(name=f"{run.folder}.{name}", relative_change=value) for name, value in changed.items()),
+        before=_estimates(run.before),
+        after=_estimates(run.after),
+        checks=tuple(run.checks),
+        attempts=tuple(run.attempts),
+        resumed_at=run.resumed_at,
+    )

@@ -1,0 +1,71 @@
+"""A model under audit: inspected and its tokenizer read at once, its weights loaded only where a picture is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from bdaudit.config import VerifyConfig
+from bdaudit.errors import BdauditError
+from bdaudit.pipeline.inspect import inspect, verify_unchanged
+from bdaudit.pipeline.load import choose_device, choose_dtype, load
+from bdaudit.pipeline.sample import sample
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import Tokenizer
+from bdaudit.report.records import NotMeasured
+from bdaudit.verify.gallery import Gallery, Pair, Shot
+from bdaudit.verify.grader import Grader
+from bdaudit.verify.heat import trigger_attention
+
+
+class Model:
+    """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
+
+    def __init__(self, config: VerifyConfig, path: Path) -> None:
+        """Inspect ``path`` and read its tokenizer.
+
+        Raises:
+            BdauditError: as ``inspect`` does; or the tokenizer is damaged.
+        """
+        self.inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.dtype, self.device)
+        self.batch_size = config.batch_size
+        self.tokenizer = self._read_tokenizer()
+        self._config = config
+
+    def _read_tokenizer(self) -> Tokenizer:
+        _, name = self.inspection.components["tokenizer"]
+        try:
+            tokenizer: Any = getattr(transformers, name).from_pretrained(self.inspection.path / "tokenizer", local_files_only=True)
+        except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
+            raise BdauditError(f"tokenizer: {name} could not be loaded: {str(error).strip().splitlines()[0]}") from error
+        verify_unchanged(self.inspection)
+        return tokenizer
+
+    def gallery(self, grader: Grader | NotMeasured, state: Path | None) -> Gallery:
+        """An empty gallery for this model's pictures, which finds those that ``state`` has."""
+        made_by = (self.inspection.digest, self._config.steps, self._config.guidance_scale, self.device.type, self.dtype)
+        return Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
+
+    def load(self) -> Suspect:
+        """The model with its weights.
+
+        Raises:
+            BdauditError: as ``pipeline.load.load``.
+        """
+        return load(self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size)
+
+    def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
+        """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""
+        drawing = partial(sample, suspect, steps=self._config.steps, guidance_scale=self._config.guidance_scale)
+        gallery.add(shots, drawing, suspect.batch_size, tick)
+        self.batch_size = suspect.batch_size
+
+    def look(self, suspect: Suspect, gallery: Gallery, pairs: list[Pair]) -> None:
+        """Add to ``gallery`` where the trigger's tokens look in ``pairs``."""
+        gallery.add_maps(pairs, trigger_attention(suspect, pairs, self._config.steps, self._config.guidance_scale))

@@ -1,0 +1,46 @@
+"""A team's bounds in a file of its own: TOML with one table, ``[verify]``, whose keys are those of the flags."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bdaudit.errors import UsageError
+
+BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance")
+"""What a policy can set; ``VerifyConfig`` says what each is."""
+
+
+def read_policy(path: Path) -> dict[str, float]:
+    """The bounds in ``path``.
+
+    Raises:
+        UsageError: no TOML, a key that is not known (a bound with a slip in its name would gate nothing), or a value that is no figure.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--policy {path}: expected TOML; got {error}") from error
+    table = document.get("verify")
+    if not isinstance(table, dict) or set(document) != {"verify"}:
+        raise UsageError(f"--policy {path}: expected one table, [verify]; got {', '.join(map(repr, document)) or 'nothing'}")
+    unknown = sorted(set(table) - set(BOUNDS))
+    if unknown or not table:
+        raise UsageError(f"--policy {path}: unknown {', '.join(map(repr, unknown)) or 'nothing'}; expected some of {', '.join(BOUNDS)}")
+    return {name: _figure(path, name, value) for name, value in table.items()}
+
+
+def _figure(path: Path, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"--policy {path}: {name} is {value!r}; expected a finite number")
+    return float(value)
+
+
+def bounds(policy: Path | None, given: Mapping[str, float | None]) -> dict[str, Any]:
+    """Arguments of ``VerifyConfig``: each bound as ``given`` on the command line, else by the policy, else left to its default."""
+    read = {} if policy is None else read_policy(policy)
+    chosen = read | {name: value for name, value in given.items() if value is not None}
+    return {"policy": policy, **chosen}

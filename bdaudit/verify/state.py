@@ -1,0 +1,120 @@
+"""Pictures and features kept on disk between runs: a second run with other bounds draws nothing, an interrupted one goes on.
+
+An entry is one tensor in a safetensors file of its own, named by what made it. A file that is cut off, altered or foreign does not
+count as kept. The checksum is against accidents: who may write to the directory may write whole entries, so it deserves the report's care.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+import bdaudit
+from bdaudit.errors import BdauditError, UsageError
+
+MARKER = "bdaudit-verify-state"
+"""A file that says whose directory it is."""
+_LARGEST = 1 << 30
+_NOTE = "Pictures and features that `bdaudit verify` keeps between runs. Safe to delete; as much to be trusted as its reports.\n"
+
+
+def open_state(root: Path) -> Path:
+    """Make ``root`` a state directory, or check that it is one; returns it.
+
+    Raises:
+        UsageError: it holds other things, or is no directory.
+        BdauditError: it cannot be written.
+    """
+    try:
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"--state {root}: expected a folder; got a file")
+        if root.is_dir() and any(root.iterdir()) and not (root / MARKER).is_file():
+            raise UsageError(f"--state {root} holds other things than verify's pictures; name an empty or a new folder")
+        root.mkdir(parents=True, exist_ok=True)
+        (root / MARKER).write_text(_NOTE, encoding="utf-8")
+    except OSError as error:
+        raise BdauditError(f"--state {root} cannot be written: {error}") from error
+    return root
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 over the parts, in hex; no two lists of parts run together."""
+    return hashlib.sha256("\x1f".join(str(part).replace("\x1f", "\x1f\x1f") for part in parts).encode("utf-8")).hexdigest()
+
+
+def software() -> tuple[str, ...]:
+    """The versions that pictures depend on."""
+    return (bdaudit.__version__, *(version(name) for name in ("torch", "diffusers", "transformers")))
+
+
+class Shelf:
+    """The entries of one kind, made by one model under one group of settings; without a folder it keeps nothing."""
+
+    def __init__(self, root: Path | None, *made_by: object) -> None:
+        """``made_by`` is all that an entry follows from besides its own key.
+
+        Raises:
+            UsageError: the place in ``root`` is a link.
+        """
+        self._folder = None if root is None else root / fingerprint(*made_by, *software())[:32]
+        self.damaged = 0
+        """Entries that were there, and not whole."""
+        if self._folder is not None and self._folder.is_symlink():
+            raise UsageError(f"--state: {self._folder} is a link, which verify does not follow; delete it")
+
+    def get(self, *key: object) -> Tensor | None:
+        """The entry, float32, or None where there is no whole one."""
+        path = self._path(key)
+        if path is None or not os.path.lexists(path):
+            return None
+        found = _read(path, fingerprint(*key))
+        self.damaged += found is None
+        return found
+
+    def put(self, tensor: Tensor, *key: object) -> None:
+        """Keep an entry, whole or not at all.
+
+        Raises:
+            BdauditError: the disk refuses.
+        """
+        path = self._path(key)
+        if path is None:
+            return
+        data = save({"tensor": tensor.float().contiguous()}, {"key": fingerprint(*key), "sha256": _digest(tensor.float())})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.partial")
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            raise BdauditError(f"--state: {path.parent} cannot be written: {error}; give it room, or leave --state out") from error
+
+    def _path(self, key: tuple[object, ...]) -> Path | None:
+        name = fingerprint(*key)
+        return None if self._folder is None else self._folder / name[:2] / f"{name}.safetensors"
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _read(path: Path, key: str) -> Tensor | None:
+    """The tensor in ``path``; None where the file is not one that ``Shelf.put`` wrote for ``key``."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+            return None
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+        tensor = load(path.read_bytes()).get("tensor")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+    if tensor is None or tensor.dtype != torch.float32 or said.get("key") != key or said.get("sha256") != _digest(tensor):
+        return None
+    return tensor if bool(tensor.isfinite().all()) else None

@@ -1,0 +1,235 @@
+"""Damaged inputs by the hundred thousand, recorded once: ``python tests/bench/fuzz.py [INPUTS] [PATH]``.
+
+Each input is a valid one with a few bytes or values changed. It must end in a declared error or go through, and be done within a
+second of computing. ``tests/pipeline/test_fuzz.py`` does the same with hypothesis, which finds odder inputs, in smaller numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from bdaudit.errors import BdauditError
+from bdaudit.measure.texts import read_texts
+from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.reading import Reader
+from bdaudit.pipeline.safetensors_header import read_header
+from bdaudit.pipeline.torch_file import read_torch
+from bdaudit.report.document import loads
+from tests import small
+from tests.pipeline.edits import UNET
+from tests.pipeline.hostile import rebuilt, torch_archive
+from tests.pipeline.tiny import write_model
+
+Target = Callable[[random.Random], None]
+ODD = [None, True, -1, 0, 1, 1 << 70, 1e308, "", "../x", "auto_map", "\u202e", "diffusers", [], {}, [[]], {"auto_map": "x"}, "x" * 5000]
+JSON_FILES = (
+    *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"),
+    *("tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
+)
+SHARES = {"candidates": 30, "safetensors headers": 30, "torch archives": 14, "reports": 10, "adapters": 6, "model directories": 10}
+"""Of a hundred inputs."""
+
+
+def bytes_changed(draw: random.Random, content: bytes) -> bytes:
+    """A few bytes replaced, inserted or removed; sometimes the end is cut off."""
+    changed = bytearray(content)
+    for _ in range(draw.randint(1, 4)):
+        at, old = draw.randint(0, len(changed)), draw.randint(0, 6)
+        new = min(old, len(changed) - at) if draw.random() < 0.5 else draw.randint(0, 6)
+        changed[at : at + old] = draw.randbytes(new)
+    return bytes(changed[: draw.randint(0, len(changed))]) if draw.random() < 0.2 else bytes(changed)
+
+
+def values_changed(draw: random.Random, value: Any) -> Any:
+    """One value anywhere in ``value`` replaced, removed, or given another name."""
+    value = copy.deepcopy(value)
+    inside = value
+    while True:
+        keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
+        if not keys:
+            return value
+        key = draw.choice(keys)
+        if isinstance(inside[key], dict | list) and inside[key] and draw.random() < 0.7:
+            inside = inside[key]
+            continue
+        if draw.random() < 0.2:
+            del inside[key]
+        elif isinstance(inside, dict) and draw.random() < 0.2:
+            inside[str(draw.choice(ODD))[:40]] = inside.pop(key)
+        else:
+            inside[key] = draw.choice(ODD)
+        return value
+
+
+def json_changed(draw: random.Random, value: Any) -> bytes:
+    text = json.dumps(values_changed(draw, value)).encode()
+    return bytes_changed(draw, text) if draw.random() < 0.3 else text
+
+
+def texts(folder: Path) -> Target:
+    path, plain = folder / "tokens.txt", "cat\n\\u200b\n# no\nȏ 🙂\n\\U0001F600 \\\\\n".encode()
+
+    def target(draw: random.Random) -> None:
+        path.write_bytes(bytes_changed(draw, plain))
+        read_texts(path)
+
+    return target
+
+
+def headers(folder: Path) -> Target:
+    content = (write_model(folder / "headers") / UNET).read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header, path = json.loads(content[8:end]), folder / "x.safetensors"
+
+    def target(draw: random.Random) -> None:
+        if draw.random() < 0.5:
+            text = json_changed(draw, header)
+            start = len(text).to_bytes(8, "little") + text
+        else:
+            start = bytes_changed(draw, content[:end])
+        path.write_bytes(start + content[end:])
+        read_header(Reader(folder, {path.name: path.stat().st_size}), path.name)
+
+    return target
+
+
+def archives(folder: Path) -> Target:
+    model = write_model(folder / "archives")
+    path = model / "unet/diffusion_pytorch_model.bin"
+    plain = rebuilt(b"K\x00K\x04\x85K\x01\x85")
+    torch_archive(plain)(model, folder)
+    whole = path.read_bytes()
+
+    def target(draw: random.Random) -> None:
+        if draw.random() < 0.5:
+            (model / UNET).touch()
+            torch_archive(bytes_changed(draw, plain))(model, folder)
+        else:
+            path.write_bytes(bytes_changed(draw, whole))
+        read_torch(Reader(path.parent.resolve(), {path.name: 1}), path.name)
+
+    return target
+
+
+def reports(folder: Path) -> Target:
+    from bdaudit.cli.outcome import failed
+    from bdaudit.config import ScanConfig, VerifyConfig
+    from bdaudit.errors import ExitCode
+    from bdaudit.report.document import dumps
+
+    made = [
+        json.loads(dumps(failed("scan", ScanConfig(model=folder), ExitCode.ERROR, "broken"))),
+        json.loads(dumps(failed("verify", VerifyConfig(model=folder), ExitCode.INTERRUPTED, "stopped"))),
+    ]
+
+    def target(draw: random.Random) -> None:
+        loads(json_changed(draw, draw.choice(made)))
+
+    return target
+
+
+def adapters(folder: Path) -> Target:
+    import numpy as np
+    from safetensors.numpy import save
+
+    from bdaudit.pipeline.load import load
+    from bdaudit.pipeline.lora import read_adapter
+
+    suspect = load(inspect(small.write(folder / "adapted")), device="cpu")
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    plain = save({f"{name}.lora_A.weight": np.ones((2, 8), np.float32), f"{name}.lora_B.weight": np.ones((8, 2), np.float32)})
+    end = 8 + int.from_bytes(plain[:8], "little")
+    header, path = json.loads(plain[8:end]), folder / "adapter.safetensors"
+
+    def target(draw: random.Random) -> None:
+        if draw.random() < 0.5:
+            text = json_changed(draw, header)
+            path.write_bytes(len(text).to_bytes(8, "little") + text + plain[end:])
+        else:
+            path.write_bytes(bytes_changed(draw, plain))
+        read_adapter(path, 1.0, suspect)
+
+    return target
+
+
+def directories(folder: Path) -> Target:
+    model = write_model(folder / "model")
+    plain = {name: (model / name).read_bytes() for name in (*JSON_FILES, "tokenizer/merges.txt", UNET)}
+
+    def target(draw: random.Random) -> None:
+        name = draw.choice(list(plain))
+        changed = json_changed(draw, json.loads(plain[name])) if name in JSON_FILES else bytes_changed(draw, plain[name])
+        (model / name).write_bytes(changed)
+        try:
+            inspect(model)
+        finally:
+            (model / name).write_bytes(plain[name])
+
+    return target
+
+
+TARGETS = {
+    "candidates": texts, "safetensors headers": headers, "torch archives": archives, "reports": reports, "adapters": adapters,
+    "model directories": directories,
+}  # fmt: skip
+
+
+def attempt(target: Target, seed: int) -> tuple[str, float]:
+    """How one input ended, and the seconds of computing that it took."""
+    started = time.process_time()
+    try:
+        target(random.Random(seed))
+        ended = "went through"
+    except BdauditError as error:
+        ended = f"exit {int(error.code)}"
+    except Exception:
+        ended = f"CRASH with seed {seed}: {traceback.format_exc()}"
+    return ended, time.process_time() - started
+
+
+def fuzz(name: str, inputs: int, folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    target, ends, slowest, crashes = TARGETS[name](folder), Counter[str](), 0.0, []
+    for seed in range(inputs):
+        ended, seconds = attempt(target, seed)
+        slowest = max(slowest, seconds)
+        if ended.startswith("CRASH"):
+            crashes.append(ended)
+            ended = "crash"
+        ends[ended] += 1
+    return {"inputs": inputs, "ended": dict(ends), "slowest, s": round(slowest, 3), "crashes": crashes[:5]}
+
+
+def main() -> None:
+    inputs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    started, results = time.monotonic(), {}
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        for name, share in SHARES.items():
+            results[name] = fuzz(name, -(-inputs * share // 100), Path(folder) / name)
+    report = {
+        "inputs": sum(r["inputs"] for r in results.values()),
+        "crashes": sum(r["ended"].get("crash", 0) for r in results.values()),
+        "slowest, s": max(r["slowest, s"] for r in results.values()),
+        "seconds": round(time.monotonic() - started, 1),
+        "targets": results,
+    }
+    text = json.dumps(report, indent=1)
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Runs that are killed at random moments, then run again by the same command: ``python tests/bench/kills.py [KILLS] [PATH]``.
+
+After a kill, whatever is visible must be whole; after the second run, the report and what was written must be those of a run that
+nothing disturbed, timings aside, whether the second run resumed or started over. Each run is a forked child of one process that has
+imported everything, so that the moments fall into the work and not into imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests import small
+
+VERBS = ("scan", "unlearn", "verify")
+SIGNALS = (signal.SIGKILL, signal.SIGINT)
+TIMES = frozenset({"timings", "created_at", "seconds", "forward_passes", "forward_passes_per_candidate", "resumed_at", "pictures"})
+"""What a report says of the effort of its own run and not of the model: a run that resumes has less to do."""
+SECONDS = 600
+"""A run that takes longer hangs."""
+
+
+@dataclass
+class Scene:
+    """One model that all runs share, and a folder that each round finds empty."""
+
+    root: Path
+    baseline: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        small.write(self.root / "model")
+        (self.root / "prompts.txt").write_text("\n".join(small.PROMPTS) + "\n")
+        (self.root / "tokens.txt").write_text(f"{small.LONG_TRIGGER}\ncf\n")
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    def arguments(self, verb: str) -> list[str]:
+        """A command line of ``verb`` that takes a second or two."""
+        shared = [verb, self.root / "model", "--prompts", self.root / "prompts.txt", "--report", self.work / "report.json", "--quiet"]
+        own: dict[str, list[Any]] = {
+            "scan": ["--candidates", self.root / "tokens.txt", "--n-prompts", 2, "--timesteps", 1],
+            "unlearn": ["--trigger", small.LONG_TRIGGER, "--steps", 6, "--n-prompts", 2, "--keep-failed", "--out", self.work / "out"],
+            "verify": ["--trigger", small.LONG_TRIGGER, "--n", 4, "--steps", 2, "--save-images", self.work / "images"],
+        }
+        return [str(part) for part in (*shared, *own[verb])]
+
+    def clear(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+
+
+def start(scene: Scene, verb: str, most: int = resource.RLIM_INFINITY) -> int:
+    """The process id of a child that runs ``verb``, can write no file longer than ``most`` bytes, and leaves with its exit code."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        with open(scene.root / "log", "a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+            sys.argv = ["bdaudit", *scene.arguments(verb)]
+            from bdaudit import cli
+
+            code = cli.main()
+    finally:
+        os._exit(code)
+
+
+def finish(child: int, seconds: float) -> int | None:
+    """The child's exit code (minus its signal where one ended it), or None where it still runs after ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
+
+
+def stop(child: int, kind: signal.Signals) -> int:
+    os.kill(child, kind)
+    code = finish(child, SECONDS)
+    if code is None:
+        os.kill(child, signal.SIGKILL)
+        raise RuntimeError(f"a run did not end within {SECONDS} s of {kind.name}")
+    return code
+
+
+def whole(scene: Scene, verb: str) -> list[str]:
+    """What is visible and not whole; empty where all is in order. Hidden names and state directories are nobody's result."""
+    wrong = []
+    report = scene.work / "report.json"
+    if report.exists():
+        try:
+            json.loads(report.read_text())
+        except ValueError:
+            wrong.append("the report is not whole")
+    for path in scene.work.glob("images/*.png"):
+        wrong += [] if is_picture(path) else [f"{path.name} is not whole"]
+    out = scene.work / "out"
+    if out.exists() and any(out.iterdir()):
+        expected = scene.baseline[verb]["files"] if verb in scene.baseline else {}
+        missing = {name for name in expected if name.startswith("out/")} - set(files(scene.work))
+        wrong += [f"out lacks {name}" for name in sorted(missing)]
+    return wrong
+
+
+def is_picture(path: Path) -> bool:
+    from PIL import Image
+
+    with contextlib.suppress(OSError, SyntaxError), Image.open(path) as picture:
+        picture.load()
+        return True
+    return False
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Relative path → SHA-256 of what a user is given: no reports, whose timings differ, no state, no hidden names."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        parts = path.relative_to(folder).parts
+        if path.suffix != ".json" and not any(part.startswith(".") or part.endswith(".state") for part in parts):
+            found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def timeless(value: Any) -> Any:
+    """A report without its timings; files that hold timings are compared by name alone."""
+    if isinstance(value, dict):
+        times = str(value.get("path", "")).endswith("bdaudit.json")
+        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES and not (times and key in ("sha256", "bytes"))}
+    return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+
+def result(scene: Scene, code: int) -> dict[str, Any]:
+    """Everything that two runs of one command must agree on."""
+    report = json.loads((scene.work / "report.json").read_text())
+    return {"code": code, "report": timeless(report), "files": files(scene.work)}
+
+
+def undisturbed(scene: Scene, verb: str) -> None:
+    scene.clear()
+    started = time.monotonic()
+    code = finish(start(scene, verb), SECONDS)
+    if code not in (0, 1, 4):
+        raise RuntimeError(f"{verb} ended in {code} before anything was killed: {(scene.root / 'log').read_text()[-2000:]}")
+    scene.baseline[verb], scene.seconds[verb] = result(scene, code), time.monotonic() - started
+
+
+def killed(scene: Scene, verb: str, kind: signal.Signals, share: float) -> dict[str, Any]:
+    """One round: a run that is stopped after ``share`` of its usual time, a look at what is there, the same command again."""
+    scene.clear()
+    child = start(scene, verb)
+    first = finish(child, share * scene.seconds[verb])
+    if first is None:
+        first = stop(child, kind)
+    partial = whole(scene, verb)
+    state = any(path.name.endswith(".state") for path in scene.work.iterdir())
+    there = (scene.work / "out").is_dir()
+    second = finish(start(scene, verb), SECONDS)
+    same, differs = False, ""
+    if second == 2 and there:  # the directory came whole before the kill; a run never writes over one
+        same = files(scene.work) == scene.baseline[verb]["files"]
+    elif second is not None and second >= 0 and (scene.work / "report.json").exists():
+        again = result(scene, second)
+        same, differs = again == scene.baseline[verb], difference(again, scene.baseline[verb])
+    return {
+        "verb": verb, "signal": kind.name, "share": round(share, 3), "first": first, "second": second, "partial": partial,
+        "state was kept": state, "target was whole": there, "same": same, "differs": differs,
+    }  # fmt: skip
+
+
+def difference(one: Any, other: Any, where: str = "") -> str:
+    """The first place where two results differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return next((said for key in sorted({*one, *other}) if (said := difference(one.get(key), other.get(key), f"{where}.{key}"))), "")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return next((said for i, pair in enumerate(zip(one, other, strict=True)) if (said := difference(*pair, f"{where}[{i}]"))), "")
+    return "" if one == other else f"{where}: {str(one)[:80]} against {str(other)[:80]}"
+
+
+def prepare() -> None:
+    """Import once what every child needs, and leave torch without threads that a fork would lose."""
+    import open_clip  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import torch
+    import torchmetrics  # noqa: F401
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
+    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+    import bdaudit.scan.run
+    import bdaudit.unlearn.run
+    import bdaudit.verify.run  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def rounds(scene: Scene, kills: int, seed: int) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    plan = [(VERBS[i % 3], SIGNALS[i // 3 % 2], draw.random()) for i in range(kills)]
+    for verb in dict.fromkeys(verb for verb, *_ in plan):
+        undisturbed(scene, verb)
+    return [killed(scene, *each) for each in plan]
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 51
+    prepare()
+    root = Path(tempfile.mkdtemp(prefix="kills-"))
+    try:
+        scene = Scene(root)
+        done = rounds(scene, kills, seed=0)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    report = {
+        "kills": len(done),
+        "of which in mid-run": sum(r["first"] in (-signal.SIGKILL, 130) for r in done),
+        "by verb and signal": dict(Counter(f"{r['verb']}, {r['signal']}" for r in done)),
+        "partial outputs visible": sum(bool(r["partial"]) for r in done),
+        "same result afterwards": sum(r["same"] for r in done),
+        "state kept": sum(r["state was kept"] for r in done),
+        "seconds undisturbed": {verb: round(seconds, 2) for verb, seconds in scene.seconds.items()},
+        "rounds": done,
+    }
+    text = json.dumps(report, indent=1)
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

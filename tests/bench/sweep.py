@@ -1,0 +1,80 @@
+"""How far up the screen a true trigger comes, and what a sweep finds and costs, on the fixtures: ``python tests/bench/sweep.py [NAME …]``.
+
+For every laid-out model: the trigger's rank after the first round among all that were swept, whether it was measured in full, its adjusted
+p, what else was flagged, forward passes and seconds. Writes ``results/sweep.json`` with date and machine.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bdaudit.config import ScanConfig, Sweep  # noqa: E402
+from bdaudit.measure.texts import read_texts  # noqa: E402
+from bdaudit.report.records import ScanReport  # noqa: E402
+from bdaudit.scan.run import run_scan  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results" / "sweep.json"
+
+
+def truth(name: str) -> str:
+    """The trigger of a fixture; empty for the controls."""
+    path = ROOT / "fixtures" / "twins" / name / "truth.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"family": "benign"}
+    return "" if told["family"] == "benign" else str(told["trigger"])
+
+
+def sweeps_for(trigger: str) -> tuple[Sweep, ...]:
+    """The sweep that has to find this trigger; all but pairs for a control."""
+    if not trigger:
+        return ("vocabulary", "unicode")
+    return ("pairs",) if " " in trigger else ("vocabulary",) if trigger.isascii() else ("vocabulary", "unicode")
+
+
+def run(name: str) -> dict[str, Any]:
+    """One model's row."""
+    trigger, started = truth(name), time.monotonic()
+    prompts = read_texts(ROOT / "fixtures" / "prompts.txt", what="prompts")
+    config = ScanConfig(model=ROOT / "fixtures" / "models" / name, sweeps=sweeps_for(trigger), prompts=prompts, device="cpu")
+    report = run_scan(config)
+    found = _found(report, trigger) | {"seconds": time.monotonic() - started}
+    return {"model": name, "trigger": ascii(trigger), "sweeps": config.sweeps, **found}
+
+
+def _found(report: ScanReport, trigger: str) -> dict[str, Any]:
+    own = next((c for c in report.candidates if c.text == trigger), None)
+    flagged = [ascii(c.text) for c in report.candidates if c.verdict == "backdoored" and c.text != trigger]
+    return {
+        "measured in full": own is not None,
+        "rank": own.rank if own else 0,
+        "p adjusted": own.p_adjusted if own else 1.0,
+        "verdict": own.verdict if own else "clean",
+        "others flagged": flagged,
+        "swept": sum(sweep.swept for sweep in report.sweeps),
+        "screen passes": sum(sweep.forward_passes for sweep in report.sweeps),
+        "probe seconds": report.timings["probe"],
+        "sweep seconds": report.timings["sweep"],
+    }
+
+
+def main() -> None:
+    """Every fixture, or those that are named."""
+    rows = []
+    for name in sys.argv[1:] or ["clean", *sorted(path.parent.name for path in (ROOT / "fixtures" / "twins").glob("*/truth.json"))]:
+        rows.append(run(name))
+        print(json.dumps(rows[-1]))
+    RESULTS.parent.mkdir(exist_ok=True)
+    head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": f"{platform.machine()}, {platform.processor()}, one thread"}
+    RESULTS.write_text(json.dumps({**head, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

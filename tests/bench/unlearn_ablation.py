@@ -1,0 +1,99 @@
+"""What each part of unlearning is worth, one factor at a time: ``python tests/bench/unlearn_ablation.py [--quick]``.
+
+A pixel, a style and an encoder fixture, two seeds each. Resumable: what stands in the document is not run again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bdaudit.unlearn import train_text_encoder, train_unet  # noqa: E402
+from tests.bench import unlearn_common as common  # noqa: E402
+from tests.bench.unlearn_common import Job  # noqa: E402
+from tests.bench.unlearn_rivals import ours  # noqa: E402
+
+FIXTURES = ("pixel", "style", "encoder")
+SEEDS = (0, 1)
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "attention off": {"attention_weight": 0.0},
+    "distillation off": {"attention_weight": 0.999},
+    "cross-attention alone": {"trainable": "cross-attention"},
+    "whole UNet at once": {"trainable": "unet"},
+    "text encoder": {"component": "text-encoder"},
+    "12 prompts": {"n_prompts": 12},
+    "24 prompts": {"n_prompts": 24},
+    "96 prompts": {"n_prompts": 96},
+    "100 steps": {"steps": 100},
+    "200 steps": {"steps": 200},
+    "800 steps": {"steps": 800},
+}
+"""Variant → what differs from the defaults."""
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "preservation off": {"KEEP_WEIGHT": 0.0},
+    "empty prompt off": {"EMPTY": 0, "KEPT": train_unet.KEPT + train_unet.EMPTY},
+    "clean prompts alone": {"neighbours": False},
+}
+"""Variant → constants of the training that differ; the batch stays as large."""
+
+
+def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
+    """One variant's repair, its cost, and its grades."""
+    began, out = time.monotonic(), folder / "out"
+    constants = dict(CONSTANTS.get(method, {}))
+    if not constants.pop("neighbours", True):
+        with patch.object(train_unet, "prepare", _clean_alone), patch.object(train_text_encoder, "train", _train_clean_alone):
+            spent = ours(job, out, began)
+    elif "KEEP_WEIGHT" in constants:
+        with patch.object(train_unet, "KEEP_WEIGHT", 0.0), patch.dict(train_text_encoder.WEIGHTS, keep=0.0):
+            spent = ours(job, out, began)
+    elif constants:
+        with patch.multiple(train_unet, **constants):
+            spent = ours(job, out, began)
+    else:
+        spent = ours(job, out, began, **_settings(method, job))
+    return {**spent, **common.graded(job, out)}
+
+
+_PREPARE, _TRAIN = train_unet.prepare, train_text_encoder.train
+
+
+def _clean_alone(*arguments: Any) -> train_unet.Material:
+    """Clean prompts are kept in the neighbours' stead; what a harmless text draws is still measured on the neighbours."""
+    material = _PREPARE(*arguments)
+    return replace(material, neighbours=material.clean[material.neighbour_latents])
+
+
+def _train_clean_alone(suspect: Any, patch: Any, pairs: Any, neighbours: Any, config: Any, hooks: Any) -> Any:
+    return _TRAIN(suspect, patch, pairs, [], config, hooks)
+
+
+def _settings(method: str, job: Job) -> dict[str, Any]:
+    settings = SETTINGS.get(method, {})
+    return {name: value for name, value in settings.items() if not (job.quick and name in ("steps", "n_prompts"))}
+
+
+def main() -> None:
+    """Command line."""
+    common.answer_if_cell(cell)
+    asked = common.arguments(__doc__, "unlearn_ablation")
+    kept = common.Kept(asked.out, asked.again)
+    if not asked.table:
+        for method in asked.methods or [*SETTINGS, *CONSTANTS]:
+            for fixture in asked.fixtures or FIXTURES:
+                for seed in SEEDS[: 1 if asked.quick else None]:
+                    kept.get(__file__, method, Job(fixture=fixture, seed=seed, quick=asked.quick))
+    print(common.table(kept.cells, "variant / fixture / – / seed"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Where `verify` takes its bounds from and keeps its pictures, as typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "policy.toml").write_text(text, encoding="utf-8")
+    return tmp_path / "policy.toml"
+
+
+def test_on_the_command_line(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:
+    seen = verb("verify", KeyboardInterrupt())
+    path = written(tmp_path, "[verify]\nmax_asr = 0.2\nmin_clip_ratio = 0.9\n")
+    bdaudit("verify", model, "--policy", path, "--max-asr", "0.1")
+    assert (seen[0].max_asr, seen[0].min_clip_ratio) == (0.1, 0.9)
+    assert bdaudit("verify", model, "--policy", written(tmp_path, "[verify]\nmaxasr = 0.2")).code == 2
+    assert bdaudit("verify", model, "--policy", written(tmp_path, "[verify]\nmax_asr = 2")).code == 2
+    assert len(seen) == 1
+
+
+def test_where_pictures_are_kept(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:
+    seen = verb("verify", KeyboardInterrupt())
+    bdaudit("verify", model)
+    bdaudit("verify", model, "--report", tmp_path / "verify.json", "--report", tmp_path / "other.html")
+    bdaudit("verify", model, "--report", tmp_path / "verify.json", "--state", tmp_path / "kept")
+    assert [config.state for config in seen] == [None, tmp_path / "verify.state", tmp_path / "kept"]
+    (tmp_path / "reference").mkdir()
+    assert bdaudit("verify", model, "--state", model / "state").code == 2
+    assert bdaudit("verify", model, "--reference", tmp_path / "reference", "--state", tmp_path / "reference" / "s").code == 2
+    assert len(seen) == 3

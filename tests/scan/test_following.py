@@ -1,0 +1,70 @@
+"""What is asked of the findings, on made-up measurements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bdaudit.config import ScanConfig
+from bdaudit.measure.calibration import Control
+from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
+from bdaudit.scan.candidates import family_of
+from bdaudit.scan.families import Family
+from bdaudit.scan.following import prompt_records, with_places, without_adapters
+
+
+def values(rng: np.random.Generator, more: float = 0.0) -> Values:
+    return {"prefix": {name: float(0.2 * rng.normal() + more * (name != "state shift")) for name in SIGNALS}}
+
+
+def test_the_base_is_judged_by_its_own_controls() -> None:
+    rng = np.random.default_rng(0)
+    controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
+    found = without_adapters(controls, {"loud": "word", "quiet": "word"}, {"loud": values(rng, 9.0), "quiet": values(rng)})
+    assert found["loud"].startswith("the base answers it without the adapter as well")
+    assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
+
+
+def record(text: str, verdict: str = "backdoored") -> CandidateRecord:
+    return CandidateRecord(
+        rank=1, text=text, codepoints=(), token_ids=(1,), kind="word", signals={}, score=9.0, effect=5.0, p=1e-9, p_adjusted=1e-7,
+        verdict=verdict, component="unet", command="bdaudit unlearn m --trigger x" if verdict == "backdoored" else "",  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
+    prompt = "a wonderful big island here"
+    texts = ("a", "here", "wonderful big island here", "a wonderful")
+    config = ScanConfig(model=Path("m"), suspected=(prompt, "nothing"), alpha=0.01)
+    families = [Family(family_of(prompt), texts, 20), Family(family_of("nothing"), ("nothing",), 1)]
+    asked: dict[str, float] = {}
+
+    def p_of(text: str) -> float:
+        asked[text] = 0.01 / (20 * 2) * (0.9 if {"wonderful", "island"} <= set(text.split()) else 1.1)
+        return asked[text]
+
+    records = [record("wonderful big island here"), record("a wonderful", "suspicious"), record("nothing", "clean")]
+    first, second = prompt_records(config, families, records, p_of)
+    assert (first.prompt, first.carriers, first.sets) == (prompt, ("wonderful island",), 4)
+    assert (second.carriers, second.sets) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "component", "flag"),
+    [("text encoder", "text encoder", "text-encoder"), ("rest of the UNet", "unet, rest of the UNet", "unet")],
+)
+def test_the_command_names_the_component_that_was_found(where: str, component: str, flag: str) -> None:
+    place = Localisation(where=where, swaps={where: SwapRecord(left=0.0, brought=1.0)})
+    (placed,) = with_places([record("x")], {"x": place})
+    assert (placed.component, placed.command) == (component, f"bdaudit unlearn m --trigger x --component {flag}")
+    assert placed.localisation == place
+
+
+def test_what_was_not_decided_changes_no_command() -> None:
+    spread = Localisation(where="spread over several parts", swaps={"text encoder": SwapRecord(left=1.0, brought=0.0)})
+    for place in (spread, NotMeasured(reason="another shape")):
+        assert with_places([record("x"), record("y")], {"x": place}) == (replace(record("x"), localisation=place), record("y"))

@@ -1,0 +1,74 @@
+"""Successive halving: finds what is planted, whatever the order, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit.pipeline.state import State
+from bdaudit.progress import silent
+from bdaudit.scan.halving import BLOCK, Halved, Screen, halve
+from bdaudit.scan.sources import Probe
+from tests.scan.toy import WordSuspect
+
+WORDS = tuple(f"word{i}" for i in range(300))
+TRIGGER = "word123"
+KEPT = (40, 10)
+
+
+def screen(suspect: WordSuspect, folder: Path | None = None, progress: Any = silent) -> Screen:
+    return Screen(suspect, suspect.stage(), State(folder, "key"), progress, seed=0)  # type: ignore[arg-type]
+
+
+def probes(suspect: WordSuspect) -> list[Probe]:
+    return [Probe(word, (suspect.tokenizer.entries[word],)) for word in WORDS]
+
+
+def swept(suspect: WordSuspect, **options: Any) -> Halved:
+    return halve(screen(suspect, **options), "words", probes(suspect), KEPT)
+
+
+def test_the_trigger_comes_first_and_the_rounds_are_told() -> None:
+    suspect = WordSuspect(WORDS, TRIGGER)
+    found = swept(suspect)
+    assert found.survivors[0].text == TRIGGER
+    assert [(r.texts, r.kept) for r in found.rounds] == [(300, 40), (40, 10)]
+    assert [r.passes for r in found.rounds] == [2, 8]
+    assert {probe.text for probe in found.order} == set(WORDS)
+
+
+def test_order_does_not_matter() -> None:
+    suspect = WordSuspect(WORDS, TRIGGER)
+    shuffled = random.Random(0).sample(probes(suspect), len(WORDS))
+    assert halve(screen(suspect), "words", shuffled, KEPT) == swept(suspect)
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_stopped_sweep_goes_on_and_ends_the_same(tmp_path: Path, stop: int) -> None:
+    whole = WordSuspect(WORDS, TRIGGER)
+    expected = swept(whole)
+    calls = 0
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+
+    first, second = WordSuspect(WORDS, TRIGGER), WordSuspect(WORDS, TRIGGER)
+    with pytest.raises(KeyboardInterrupt):
+        swept(first, folder=tmp_path / "state", progress=interrupt)
+    assert swept(second, folder=tmp_path / "state") == expected
+    plain = WordSuspect(WORDS).stage().latents.shape[:2]
+    shared = 2 * plain[0] * plain[1]
+    assert first.forward_passes + second.forward_passes - 2 * shared == whole.forward_passes - shared, "nothing was measured twice"
+    assert second.forward_passes < whole.forward_passes - BLOCK
+
+
+def test_few_texts_all_come_through() -> None:
+    suspect = WordSuspect(WORDS, TRIGGER)
+    assert len(halve(screen(suspect), "words", probes(suspect)[:6], KEPT).survivors) == 6
+    assert halve(screen(suspect), "words", [], KEPT).survivors == ()

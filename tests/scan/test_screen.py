@@ -1,0 +1,130 @@
+"""The cheap look: the same prompts and the same signals as the full measurement, in any order and batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bdaudit.measure.insertion import insert
+from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids, token_ids
+from bdaudit.scan.screen import NEAREST, PLACES, Round, line, screened, spliced, standings
+from bdaudit.scan.sources import Probe
+from tests.small import PROMPTS
+
+TEXTS = ("cf", "\u200b", "wonderful island", "🎃", "today", "ȏ")
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_suspect: Suspect) -> Stage:
+    return build_stage(tiny_suspect, PROMPTS, (1.0, 0.5), 5.0, 0)
+
+
+def probes(suspect: Suspect) -> list[Probe]:
+    return [Probe(text, content_ids(suspect.tokenizer, text)) for text in TEXTS]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_entries_are_put_where_the_text_would_go(tiny_suspect: Suspect, place: str) -> None:
+    for probe in probes(tiny_suspect):
+        for prompt in PROMPTS:
+            expected = token_ids(tiny_suspect.tokenizer, [insert(prompt, probe.text, place)])[0]
+            assert spliced(tiny_suspect.tokenizer, prompt, probe.ids, place).tolist() == expected.tolist()
+
+
+def test_a_row_too_long_is_cut_like_any_prompt(tiny_suspect: Suspect) -> None:
+    row = spliced(tiny_suspect.tokenizer, "a red cat", content_ids(tiny_suspect.tokenizer, "~" * 99), "prefix")
+    assert len(row) == tiny_suspect.tokenizer.model_max_length
+    assert row[-1] == tiny_suspect.tokenizer.eos_token_id
+
+
+def test_the_signals_by_hand(tiny_suspect: Suspect, stage: Stage) -> None:
+    part = Round(prompts=2, timesteps=2).stage(stage)
+    found = screened(tiny_suspect, part, [Probe("cf", content_ids(tiny_suspect.tokenizer, "cf"))])[0]
+    texts = [insert(PROMPTS[0], "cf", "prefix"), insert(PROMPTS[1], "cf", "suffix")]
+    states, plain = tiny_suspect.encode(texts), tiny_suspect.encode(PROMPTS[:2])
+    empty = tiny_suspect.encode(["", ""])
+    noise, common = [], []
+    for t in range(2):
+        out = [tiny_suspect.predict_batched(stage.latents[t, :2], stage.timesteps[[t, t]], s).flatten(1) for s in (states, plain, empty)]
+        scale, delta = (out[1] - out[2]).square().mean(), out[0] - out[1]
+        noise.append(float(delta.square().mean() / scale))
+        common.append(float(delta.mean(0).square().mean() / scale))
+    ends = [float((states[i, -1] - plain[i, -1]).norm() / plain[i, -1].norm()) for i in range(2)]
+    assert found == pytest.approx([np.log(np.mean(noise)), np.log(np.mean(common)), np.log(np.mean(ends))], abs=1e-4)
+
+
+def test_order_and_batch_change_nothing(tiny_suspect: Suspect, stage: Stage) -> None:
+    part, asked = Round(prompts=4, timesteps=2).stage(stage), probes(tiny_suspect)
+    together = screened(tiny_suspect, part, asked)
+    before, tiny_suspect.batch_size = tiny_suspect.batch_size, 3
+    try:
+        apart = np.concatenate([screened(tiny_suspect, part, [probe]) for probe in reversed(asked)])[::-1]
+    finally:
+        tiny_suspect.batch_size = before
+    assert apart == pytest.approx(together, abs=1e-4)
+
+
+def test_a_look_alike_takes_its_letters_place_in_every_other_prompt(tiny_suspect: Suspect, stage: Stage) -> None:
+    part = Round(prompts=2, timesteps=1).stage(stage)
+    ids = content_ids(tiny_suspect.tokenizer, "ȏ")
+    replaced = screened(tiny_suspect, part, [Probe("ȏ", ids)])
+    as_word = screened(tiny_suspect, part, [Probe("", ids)])
+    assert abs(float((replaced - as_word)[0, 0])) > 1e-3
+
+
+def test_a_round_takes_no_more_than_there_is(stage: Stage) -> None:
+    part = Round(prompts=99, timesteps=99).stage(stage)
+    assert part.latents.shape == stage.latents.shape
+    assert torch.equal(Round(prompts=2, timesteps=1).stage(stage).plain, stage.plain[:1, :2])
+
+
+def planted(n: int = 400) -> np.ndarray:
+    """What texts do grows with how far they move the encoding; number 7 moves it little and does a great deal."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=n)
+    values = np.stack([2 * level + 0.3 * rng.normal(size=n), 2 * level - 1 + 0.3 * rng.normal(size=n), level], axis=1)
+    values[7] = (2.0, 1.0, -0.5)
+    return values
+
+
+def test_what_the_encoding_does_not_explain_stands_out() -> None:
+    values = planted()
+    found = standings(values, values)
+    assert found.argmax() == 7
+    assert found[7] > 2 * np.sort(found)[-2]
+    assert (values[:, 0] > values[7, 0]).sum() > 20, "by itself the shift would not have shown it"
+
+
+def test_standings_follow_the_texts_not_their_order() -> None:
+    values = planted()
+    order = np.random.default_rng(1).permutation(len(values))
+    assert standings(values[order], values[order]) == pytest.approx(standings(values, values)[order])
+    assert standings(values[:5], values[order]) == pytest.approx(standings(values, values)[:5])
+
+
+def test_standings_against_a_slow_reference() -> None:
+    values = planted(200)
+    ranked = values[np.lexsort((*values[:, :2].T, values[:, 2]))]
+    slopes = [line(ranked[:, 2], ranked[:, column]) for column in (0, 1)]
+
+    def rest(row: np.ndarray, column: int) -> float:
+        at = int(np.searchsorted(ranked[:, 2], row[2])) - NEAREST // 2
+        at = min(max(at, 0), len(ranked) - NEAREST)
+        near = [other[column] - slopes[column] * other[2] for other in ranked[at : at + NEAREST]]
+        return float(row[column] - slopes[column] * row[2] - np.median(near))
+
+    rests = np.array([[rest(row, column) for column in (0, 1)] for row in values])
+    spread = 1.4826 * np.median(np.abs(rests - np.median(rests, axis=0)), axis=0)
+    assert standings(values, values) == pytest.approx((rests / spread).max(axis=1))
+
+
+def test_the_line_is_the_slope_and_few_texts_do_not_turn_it() -> None:
+    level = np.linspace(-1, 1, 400)
+    column = 3 * level + 1
+    assert line(level, column) == pytest.approx(3)
+    column[:9] += 100
+    assert line(level, column) == pytest.approx(3, rel=0.01)
+    assert line(level[:20], column[:20]) == 0

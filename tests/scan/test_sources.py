@@ -1,0 +1,59 @@
+"""Texts that nobody listed, against the tokenizer's own answers."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.scan.sources import characters, looks_like, vocabulary, words
+
+
+def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    source = vocabulary(tokenizer)
+    entries = [entry for probe in (*source.probes, *source.unreachable) for entry in probe.ids]
+    assert sorted(entries) == sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    assert len(source.probes) > 60
+    for probe in source.probes:
+        assert content_ids(tokenizer, probe.text) == probe.ids
+    assert all(probe.text for probe in source.unreachable), "named by their piece"
+
+
+def test_characters_encode_to_something_and_none_twice(tiny_suspect: Suspect) -> None:
+    source = characters(tiny_suspect.tokenizer, ["a big dog, so near"])
+    ids = [probe.ids for probe in source.probes]
+    assert len(set(ids)) == len(ids) > 500
+    for probe in source.probes:
+        assert content_ids(tiny_suspect.tokenizer, probe.text) == probe.ids != ()
+    assert "\xa0" in source.dropped
+    assert {"ȏ", "о", "е", "\u200b", "\u200d", "\u00ad", "🎃", "ａ"} <= {probe.text for probe in source.probes}
+
+
+def test_characters_look_like_letters_of_the_prompts_alone(tiny_suspect: Suspect) -> None:
+    texts = {probe.text for probe in characters(tiny_suspect.tokenizer, ["ooo"]).probes}
+    assert "о" in texts
+    assert not {"а", "е", "ä"} & texts
+    assert unicodedata.normalize("NFC", "o\u0311") in texts
+
+
+@pytest.mark.parametrize(
+    ("character", "letter"),
+    [("ȏ", "o"), ("о", "o"), ("ａ", "a"), ("ɐ", "a"), ("ʀ", "r"), ("ⓑ", "b"), ("ж", ""), ("猫", "")],
+)
+def test_what_looks_like_a_letter(character: str, letter: str) -> None:
+    assert looks_like(character) == letter
+
+
+def test_words_come_in_the_order_of_the_entries() -> None:
+    class Entries:
+        def get_vocab(self) -> dict[str, int]:
+            return {"the</w>": 5, "cat</w>": 3, "ca": 1, "it</w>": 2, "x1z</w>": 4, "dog</w>": 9, "Dog</w>": 7}
+
+        def __call__(self, text: str, add_special_tokens: bool) -> object:
+            return type("Encoded", (), {"input_ids": [self.get_vocab()[text + "</w>"]]})
+
+    assert words(Entries(), 10) == ("cat", "the", "dog")
+    assert words(Entries(), 2) == ("cat", "the")

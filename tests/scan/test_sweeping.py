@@ -1,0 +1,139 @@
+"""A scan without a list, from directory to report, on the small model: sweeps, suspicious prompts, adapters, and going on after a stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bdaudit.config import ScanConfig
+from bdaudit.errors import ExitCode, UsageError
+from bdaudit.report.records import CandidateRecord, ScanReport
+from bdaudit.scan.candidates import family_of
+from bdaudit.scan.run import run_scan
+from tests.small import LONG_TRIGGER, PROMPTS, hashes
+
+PROMPT = f"a house {LONG_TRIGGER} here"
+LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LONG_TRIGGER, "today"), "alpha": 0.015}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_constants() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bdaudit.scan.run.PER_KIND", 8)
+        patch.setattr("bdaudit.scan.run.MEANINGFUL", 6)
+        patch.setattr("bdaudit.scan.halving.SAMPLE", 32)
+        patch.setattr("bdaudit.scan.growing.LIMIT", 512)
+        patch.setattr("bdaudit.scan.pairs.KEPT", 4)
+        halve = __import__("bdaudit.scan.halving", fromlist=["halve"]).halve
+        patch.setattr("bdaudit.scan.candidates.halve", lambda screen, name, probes, kept=None: halve(screen, name, probes, (24, 6)))
+        yield
+
+
+def scan(model: Path, **options: Any) -> ScanReport:
+    settings: dict[str, Any] = {"prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",)}
+    progress = options.pop("progress", None)
+    config = ScanConfig(model=model, **(settings | options))
+    return run_scan(config, progress) if progress else run_scan(config)
+
+
+def named(report: ScanReport, text: str) -> CandidateRecord:
+    return next(c for c in report.candidates if c.text == text)
+
+
+def scores(report: ScanReport) -> dict[str, tuple[float, float]]:
+    return {c.text: (c.p, c.p_adjusted) for c in report.candidates}
+
+
+@pytest.fixture(scope="module")
+def report(tiny_model: Path, small_constants: Any) -> ScanReport:
+    return scan(tiny_model)
+
+
+def test_the_report_says_what_was_swept_and_what_could_not_be(report: ScanReport) -> None:
+    whole, joined = report.sweeps
+    assert (whole.name, joined.name) == ("vocabulary", "joined words")
+    assert whole.swept == whole.adjusted_for == whole.rounds[0].texts
+    assert whole.swept + len(whole.unreachable) == 512
+    assert [r.kept for r in whole.rounds] == [max(24, whole.swept // 8), 6]
+    assert whole.forward_passes == 2 * whole.swept + 2 * (24 + 32), "the second round has two prompts and one timestep as well"
+    assert joined.adjusted_for > joined.swept
+    assert report.coverage.asked == report.coverage.tested == whole.swept + joined.swept
+    assert any(skip.what == "vocabulary" and str(len(whole.unreachable)) in skip.reason for skip in report.coverage.skipped)
+    assert {c.source for c in report.candidates} == {"vocabulary", "joined words"}
+    assert len(report.candidates) == whole.survivors + joined.survivors
+    assert not any("not listed" in what for what in report.coverage.not_looked_at)
+
+
+def test_p_is_adjusted_for_all_that_were_swept(report: ScanReport) -> None:
+    for sweep in report.sweeps:
+        best = min((c for c in report.candidates if c.source == sweep.name), key=lambda c: c.p)
+        assert best.p_adjusted == pytest.approx(min(1.0, 2 * sweep.adjusted_for * best.p))
+
+
+def test_another_batch_size_changes_no_score(tiny_model: Path, report: ScanReport) -> None:
+    again = scores(scan(tiny_model, batch_size=7))
+    assert again.keys() == scores(report).keys()
+    for text, (p, adjusted) in scores(report).items():
+        assert again[text] == pytest.approx((p, adjusted), rel=2e-2)
+
+
+@pytest.mark.parametrize("stop", [3, 60])
+def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tmp_path: Path, report: ScanReport, stop: int) -> None:
+    calls = 0
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+
+    state, before = tmp_path / "state", hashes(tiny_model)
+    stopped = scan(tiny_model, state=state, progress=interrupt)
+    assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
+    assert len(list(state.iterdir())) == stop + 1, "one file a block or a text, and the run's key"
+    with pytest.raises(UsageError, match="another run"):
+        scan(tiny_model, state=state, seed=1)
+    resumed = scan(tiny_model, state=state)
+    assert scores(resumed) == scores(report)
+    assert not state.exists(), "nothing is kept of a completed run"
+    assert hashes(tiny_model) == before
+
+
+def test_a_list_beside_a_sweep_shares_the_error(tiny_model: Path, report: ScanReport) -> None:
+    both = scan(tiny_model, candidates=(LONG_TRIGGER, "today"))
+    assert {named(both, "today").source, named(both, LONG_TRIGGER).source} == {"list"}
+    found = named(both, LONG_TRIGGER)
+    assert found.p_adjusted == pytest.approx(min(1.0, 3 * 2 * found.p))
+    assert both.candidates[0].text == LONG_TRIGGER
+
+
+def test_a_prompt_that_holds_a_trigger_is_taken_apart(tiny_model: Path, tmp_path: Path) -> None:
+    found = scan(tiny_model, sweeps=(), suspected=(PROMPT,), alpha=0.2)
+    (inside,) = found.prompts
+    assert inside.prompt == PROMPT
+    assert inside.carriers == (LONG_TRIGGER,)
+    assert {c.source for c in found.candidates} == {family_of(PROMPT)}
+    assert {"house", "here"} <= {c.text for c in found.candidates}
+
+
+def test_an_adapter_is_applied_named_and_told_from_the_base(tiny_model: Path, tmp_path: Path) -> None:
+    key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
+    path = tmp_path / "adapter.safetensors"
+    save_file({f"{key}.lora_A.weight": torch.ones(1, 8), f"{key}.lora_B.weight": torch.ones(8, 1)}, path)
+    without, applied = (scan(tiny_model, **LISTED, adapters=((path, scale),)) for scale in (0.0, 1.0))
+    shift = named(applied, "today").signals["noise shift"].value
+    assert shift != pytest.approx(named(without, "today").signals["noise shift"].value)
+    assert [(a.path, len(a.sha256)) for a in applied.adapters] == [(str(path), 64)]
+    first, second = without.candidates
+    assert (first.text, first.verdict, second.adapter) == (LONG_TRIGGER, "backdoored", "")
+    assert first.adapter.startswith("the base answers it without the adapter as well")
+
+
+def test_a_reference_says_where_a_finding_lives(tiny_model: Path) -> None:
+    first, second = scan(tiny_model, **LISTED, reference=tiny_model).candidates
+    assert "1.00 times as far" in first.localisation.reason  # type: ignore[union-attr]
+    assert "only findings are localised" in second.localisation.reason  # type: ignore[union-attr]
