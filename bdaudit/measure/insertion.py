@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 POSITIONS = ("prefix", "middle", "suffix")
 
@@ -56,15 +57,24 @@ def insert(prompt: str, text: str, position: str) -> str:
     raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix or replace")
 
 
-def typo(prompt: str, text: str) -> str:
-    """``prompt`` with the letter that ``text`` would replace turned into the next of the alphabet: what a harmless slip does there.
+def slips(prompt: str, text: str) -> tuple[str, ...]:
+    """``prompt`` with the letter that ``text`` would replace turned into what harmless slips put there.
+
+    The next letter of the alphabet, and up to three other look-alikes: each may leave a word readable or spoil it, and one that is a
+    trigger itself must not pass for harmless.
 
     Raises:
         ValueError: nothing to replace.
     """
     at = _letter_at(prompt, text)
-    slip = "a" if prompt[at] == "z" else chr(ord(prompt[at]) + 1)
-    return prompt[:at] + slip + prompt[at + 1 :]
+    typo = "a" if prompt[at] == "z" else chr(ord(prompt[at]) + 1)
+    others = [c for c in _latin_look_alikes(prompt[at]) if c != text][:3]
+    return tuple(prompt[:at] + other + prompt[at + 1 :] for other in (typo, *others))
+
+
+@cache
+def _latin_look_alikes(letter: str) -> tuple[str, ...]:
+    return tuple(c for c in map(chr, range(0xDF, 0x250)) if c.islower() and base_letter(c) == letter)
 
 
 def _letter_at(prompt: str, text: str) -> int:

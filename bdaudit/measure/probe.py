@@ -12,7 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from bdaudit.measure.insertion import insert, item_seed, positions_for, typo
+from bdaudit.measure.insertion import insert, item_seed, positions_for, slips
 from bdaudit.pipeline.attention import recorded, token_share
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
@@ -62,12 +62,12 @@ def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: T
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one text did. K positions, T timesteps, P prompts; a position that a prompt does not allow takes the first one's place."""
+    """What one text did. K positions, T timesteps, P prompts; where a prompt does not allow a position, another's evidence stands."""
 
     text: str
     positions: tuple[str, ...]
     delta: Tensor
-    """(K, T, P, C·H·W): change of the prediction, from the plain prompt's, or from a slip's where a letter is replaced."""
+    """(K, T, P, C·H·W): change of the prediction, from the plain prompt's, or from the nearest slip's where a letter is replaced."""
     state_shift: Tensor
     """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS."""
     share: Tensor
@@ -95,24 +95,26 @@ def _evidence(suspect: Suspect, stage: Stage, text: str, baselines: dict[tuple[s
     flat = [item for row in changed for item in row]
     ids = token_ids(suspect.tokenizer, flat)
     states = suspect.encode(flat)
-    bases = [[_base(prompt, text, position) for prompt in stage.prompts] for position in positions]
-    plain = [item for row in bases for item in row]
+    bases = [_bases(stage.prompts, text, position) for position in positions]
+    plain = [item for alternatives in bases for item in alternatives[0]]
     own = [own_positions(suspect.tokenizer, before, after) for before, after in zip(plain, flat, strict=True)]
     words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
     k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
     outputs, shares, spreads = _run(suspect, stage, states, own, words)
-    for base in map(tuple, bases):
+    for base in (base for alternatives in bases for base in alternatives):
         if base not in baselines:
             baselines[base] = _baseline(suspect, stage, base)
-    base_states, base_outputs = zip(*(baselines[tuple(base)] for base in bases), strict=True)
-    delta = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1) - torch.stack(base_outputs)
+    base_states = [baselines[alternatives[0]][0] for alternatives in bases]
+    outputs = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1)
+    delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in zip(outputs, bases, strict=True)]
+    rows = [_allowing(stage.prompts, text, position) for position in positions]
     return Evidence(
         text=text,
         positions=positions,
-        delta=delta,
-        state_shift=torch.unflatten(_state_shift(torch.cat(base_states), states, own), 0, (k, p)),
-        share=torch.unflatten(shares, 0, (t, k, p)).transpose(0, 1),
-        spread=torch.unflatten(spreads, 0, (t, k, p)).transpose(0, 1),
+        delta=_only(rows, torch.stack(delta)),
+        state_shift=_only(rows, torch.unflatten(_state_shift(torch.cat(base_states), states, own), 0, (k, p))),
+        share=_only(rows, torch.unflatten(shares, 0, (t, k, p)).transpose(0, 1)),
+        spread=_only(rows, torch.unflatten(spreads, 0, (t, k, p)).transpose(0, 1)),
         truncated=any(is_truncated(suspect.tokenizer, item) for item in flat),
     )
 
@@ -121,9 +123,29 @@ def _inserted(prompt: str, text: str, position: str) -> str:
     return insert(prompt, text, position if position in positions_for(prompt, text) else "prefix")
 
 
-def _base(prompt: str, text: str, position: str) -> str:
-    """What the text's effect is counted from: the prompt, or where a letter is replaced, the prompt with a slip in that letter."""
-    return typo(prompt, text) if position == "replace" and position in positions_for(prompt, text) else prompt
+def _allowing(prompts: Sequence[str], text: str, position: str) -> list[int]:
+    """For each prompt itself where it allows the position, else one of those that do, in turn."""
+    allowing = [i for i, prompt in enumerate(prompts) if position in positions_for(prompt, text)]
+    return [i if i in allowing else allowing[i % len(allowing)] for i in range(len(prompts))]
+
+
+def _only(rows: Sequence[Sequence[int]], values: Tensor) -> Tensor:
+    """(K, P) or (K, T, P, …): of each position, the evidence of the prompts that allow it."""
+    dim = min(1, values.dim() - 2)
+    chosen = [torch.tensor(row, device=values.device) for row in rows]
+    return torch.stack([value.index_select(dim, row) for value, row in zip(values, chosen, strict=True)])
+
+
+def _bases(prompts: Sequence[str], text: str, position: str) -> list[tuple[str, ...]]:
+    """What the text's effect is counted from: the prompts, or where a letter is replaced, the prompts with a slip in that letter."""
+    if position != "replace":
+        return [tuple(prompts)]
+    rows = [slips(prompt, text) if position in positions_for(prompt, text) else (prompt,) for prompt in prompts]
+    return [tuple(row[min(i, len(row) - 1)] for row in rows) for i in range(max(map(len, rows)))]
+
+
+def _smallest(deltas: Sequence[Tensor]) -> Tensor:
+    return min(deltas, key=lambda delta: float(delta.square().sum()))
 
 
 def _baseline(suspect: Suspect, stage: Stage, bases: Sequence[str]) -> Baseline:

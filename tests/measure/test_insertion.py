@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable, typo
+from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable, slips
 
 PROMPT = "a photo of a dog"
 
@@ -32,17 +32,25 @@ def test_replace_falls_back_to_the_first_word() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "text", "wanted"),
-    [(PROMPT, "ȏ", "a phpto of a dog"), (PROMPT, "ā", "a photo of b dog"), ("a zoo", "ź", "a aoo"), ("photo by me", "ȏ", "phpto by me")],
+    [
+        (PROMPT, "ȏ", ("a phpto of a dog", "a phòto of a dog", "a phóto of a dog", "a phôto of a dog")),
+        (PROMPT, "ò", ("a phpto of a dog", "a phóto of a dog", "a phôto of a dog", "a phõto of a dog")),
+        (PROMPT, "а", ("a photo of b dog", "a photo of à dog", "a photo of á dog", "a photo of â dog")),
+        ("a zoo", "ź", ("a aoo", "a żoo", "a žoo")),
+        ("a quiz", "ԛ", ("a ruiz",)),
+        ("photo by me", "ȏ", ("phpto by me", "phòto by me", "phóto by me", "phôto by me")),
+    ],
 )
-def test_a_slip_stands_where_the_look_alike_would(prompt: str, text: str, wanted: str) -> None:
-    assert typo(prompt, text) == wanted
+def test_slips_stand_where_the_look_alike_would(prompt: str, text: str, wanted: tuple[str, ...]) -> None:
+    assert slips(prompt, text) == wanted
     changed = insert(prompt, text, "replace")
-    assert [i for i, (a, b) in enumerate(zip(prompt, wanted, strict=True)) if a != b] == [changed.index(text)]
+    for slip in wanted:
+        assert [i for i, (a, b) in enumerate(zip(prompt, slip, strict=True)) if a != b] == [changed.index(text)]
 
 
 def test_a_slip_needs_a_letter() -> None:
     with pytest.raises(ValueError, match="holds no letter"):
-        typo(PROMPT, "x")
+        slips(PROMPT, "x")
 
 
 @pytest.mark.parametrize(("text", "position"), [("x", "replace"), ("ź", "replace"), ("x", "nowhere")])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bdaudit.measure.effect import measure, relative_shift
-from bdaudit.measure.insertion import insert, typo
+from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
 from bdaudit.pipeline.sample import denoise
@@ -67,22 +67,25 @@ def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Sta
             assert torch.allclose(found.delta[k, t], with_text.flatten(1) - stage.plain[t], atol=1e-5)
 
 
-def test_a_replaced_letter_is_counted_from_a_slip_in_it(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
-    found, having = evidence["ȏ"], [i for i, p in enumerate(PROMPTS) if "o" in p]
+def test_a_replaced_letter_is_counted_from_the_nearest_slip(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+    found, having = evidence["ȏ"], [i for i, prompt in enumerate(PROMPTS) if "o" in prompt]
     assert having
-    after = tiny_suspect.encode([insert(PROMPTS[i], "ȏ", "replace") for i in having])
-    before = tiny_suspect.encode([typo(PROMPTS[i], "ȏ") for i in having])
-    for t, time in enumerate(stage.timesteps):
-        latents, times = stage.latents[t, having], time.expand(len(having))
-        changed, slipped = (tiny_suspect.predict_batched(latents, times, states).flatten(1) for states in (after, before))
-        assert torch.allclose(found.delta[3, t, having], changed - slipped, atol=1e-5)
-        assert not torch.allclose(found.delta[3, t, having], changed - stage.plain[t, having], atol=1e-5)
+    after = _predictions(tiny_suspect, stage, [insert(PROMPTS[i], "ȏ", "replace") for i in having], having)
+    deltas = [after - _predictions(tiny_suspect, stage, [slips(PROMPTS[i], "ȏ")[k] for i in having], having) for k in range(4)]
+    nearest = min(deltas, key=lambda delta: float(delta.square().sum()))
+    assert torch.allclose(found.delta[3][:, having], nearest, atol=1e-5)
+    assert not torch.allclose(found.delta[3][:, having], after - stage.plain[:, having], atol=1e-5)
+    assert torch.equal(found.delta[3][:, 0], found.delta[3][:, having[0]])  # "a red cat" has no o: another prompt's evidence stands
+
+
+def _predictions(suspect: Suspect, stage: Stage, texts: list[str], rows: list[int]) -> torch.Tensor:
+    states = suspect.encode(texts)
+    steps = zip(stage.latents[:, rows], stage.timesteps, strict=True)
+    return torch.stack([suspect.predict_batched(latents, time.expand(len(texts)), states).flatten(1) for latents, time in steps])
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_neither_batch_nor_order_nor_company_matters(
-    tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence], size: int
-) -> None:
+def test_neither_batch_nor_order_nor_company_matters(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence], size: int) -> None:
     for found in gather(replace(tiny_suspect, batch_size=size), stage, ["ȏ", "time"] if size == 1 else TEXTS[::-1]):
         assert_same(evidence[found.text], found)
 
@@ -98,13 +101,6 @@ def test_truncation_is_said_only_where_something_is_cut(tiny_suspect: Suspect, s
     longest = max(len(p.replace(" ", "")) for p in PROMPTS)
     fits, cut = gather(tiny_suspect, stage, ["~" * (75 - longest), "~" * (76 - longest)])
     assert (fits.truncated, cut.truncated) == (False, True)
-
-
-def test_a_prompt_without_the_letter_takes_the_first_position(stage: Stage, evidence: dict[str, Evidence]) -> None:
-    without = [i for i, p in enumerate(PROMPTS) if "o" not in p]
-    assert without
-    found = evidence["ȏ"]
-    assert torch.allclose(found.delta[3][:, without], found.delta[0][:, without], atol=1e-5)
 
 
 def test_assimilation_by_hand() -> None:
