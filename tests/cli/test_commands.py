@@ -97,7 +97,9 @@ def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tm
     ]  # fmt: skip
 
 
-def test_what_unlearn_writes_and_where_it_keeps_its_state(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any) -> None:
+def test_what_unlearn_writes_and_where_it_keeps_its_state(
+    bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any
+) -> None:
     seen = verb("unlearn", unlearn_report)
     (tmp_path / "scan.json").write_text("{}")
     bdaudit("unlearn", model, "--from-report", tmp_path / "scan.json", "--patch", tmp_path / "p.safetensors")
