@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig  # noqa: E402
+from bdaudit.errors import InconclusiveError  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.report.records import Estimate, VerifyReport  # noqa: E402
 from fixtures import layout  # noqa: E402
@@ -89,7 +90,10 @@ def unlearn(model: Model, out: Path) -> dict[str, Any]:
 
     began = time.monotonic()
     prompts = read_texts(FIXTURES / "prompts.txt")
-    report = run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
+    try:
+        report = run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
+    except InconclusiveError as error:
+        return {"seconds": time.monotonic() - began, "exit": "inconclusive", "reason": str(error)}
     return {
         "seconds": time.monotonic() - began,
         "component": report.component,
@@ -155,7 +159,7 @@ def table(results: dict[str, Any]) -> str:
         s, after = r["scan"], r.get("after", r.get("before", {}))
         rows.append(
             f"| {name} | {s.get('rank', '–')} | {_p(s.get('p_adjusted'))} | {len(s['flagged'])} "
-            f"| {_rate(r.get('before'))} | {_rate(r.get('after'))} | {_both(after, 'clip_score', 1)} | {_kid(after)} "
+            f"| {_rate(r.get('before'))} | {_after(r)} | {_both(after, 'clip_score', 1)} | {_kid(after)} "
             f"| {_fid(after)} | {s['seconds']:.0f} | {_seconds(r.get('unlearn'))} |"
         )
     return "\n".join(rows)
@@ -168,6 +172,11 @@ def _p(value: float | None) -> str:
 def _rate(stage: dict[str, Any] | None) -> str:
     rate = (stage or {}).get("asr", {}).get("value")
     return "–" if not isinstance(rate, dict) else f"{100 * rate['value']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
+def _after(result: dict[str, Any]) -> str:
+    refused = result.get("unlearn", {})
+    return _rate(result["after"]) if "after" in result else refused["exit"] if "reason" in refused else "–"
 
 
 def _one(stage: dict[str, Any], metric: str, digits: int) -> str:
