@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import random
 import resource
@@ -26,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from bdaudit.errors import ExitCode
 from tests import small
 
 VERBS = ("scan", "unlearn", "verify")
@@ -90,10 +92,18 @@ def start(scene: Scene, verb: str, most: int = resource.RLIM_INFINITY) -> int:
         os._exit(code)
 
 
-def finish(child: int, seconds: float) -> int | None:
-    """The child's exit code (minus its signal where one ended it), or None where it still runs after ``seconds``."""
+def computed(child: int) -> float:
+    """Seconds of computing that a running child has had; moments are drawn in these, so that a busy machine does not shift them."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def finish(child: int, seconds: float, computing: float = math.inf) -> int | None:
+    """The child's exit code (minus its signal where one ended it), or None where it still runs after ``seconds`` or so much computing."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and computed(child) < computing:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
@@ -162,22 +172,29 @@ def result(scene: Scene, code: int) -> dict[str, Any]:
     return {"code": code, "report": timeless(report), "files": files(scene.work)}
 
 
+def spent() -> float:
+    """Seconds of computing of all children that have ended."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
 def undisturbed(scene: Scene, verb: str) -> None:
     scene.clear()
-    started = time.monotonic()
+    started = spent()
     code = finish(start(scene, verb), SECONDS)
     if code not in (0, 1, 4):
         raise RuntimeError(f"{verb} ended in {code} before anything was killed: {(scene.root / 'log').read_text()[-2000:]}")
-    scene.baseline[verb], scene.seconds[verb] = result(scene, code), time.monotonic() - started
+    scene.baseline[verb], scene.seconds[verb] = result(scene, code), spent() - started
 
 
 def killed(scene: Scene, verb: str, kind: signal.Signals, share: float) -> dict[str, Any]:
-    """One round: a run that is stopped after ``share`` of its usual time, a look at what is there, the same command again."""
-    scene.clear()
-    child = start(scene, verb)
-    first = finish(child, share * scene.seconds[verb])
-    if first is None:
-        first = stop(child, kind)
+    """One round: a run that is stopped after ``share`` of its computing, a look at what is there, the same command again."""
+    first, share = None, 2 * share
+    while first not in (-signal.SIGKILL, ExitCode.INTERRUPTED):  # one that was done before its moment came is no kill: half as late
+        scene.clear()
+        share /= 2
+        child = start(scene, verb)
+        first = finish(child, SECONDS, share * scene.seconds[verb])
+        first = stop(child, kind) if first is None else first
     partial = whole(scene, verb)
     state = any(path.name.endswith(".state") for path in scene.work.iterdir())
     there = (scene.work / "out").is_dir()
@@ -224,7 +241,11 @@ def rounds(scene: Scene, kills: int, seed: int) -> list[dict[str, Any]]:
     plan = [(VERBS[i % 3], SIGNALS[i // 3 % 2], draw.random()) for i in range(kills)]
     for verb in dict.fromkeys(verb for verb, *_ in plan):
         undisturbed(scene, verb)
-    return [killed(scene, *each) for each in plan]
+    done = []
+    for each in plan:
+        done.append(killed(scene, *each))
+        print(f"{len(done)}/{kills} {done[-1]}", file=sys.stderr, flush=True)
+    return done
 
 
 def main() -> None:
@@ -243,7 +264,7 @@ def main() -> None:
         "partial outputs visible": sum(bool(r["partial"]) for r in done),
         "same result afterwards": sum(r["same"] for r in done),
         "state kept": sum(r["state was kept"] for r in done),
-        "seconds undisturbed": {verb: round(seconds, 2) for verb, seconds in scene.seconds.items()},
+        "seconds of computing, undisturbed": {verb: round(seconds, 2) for verb, seconds in scene.seconds.items()},
         "rounds": done,
     }
     text = json.dumps(report, indent=1)
