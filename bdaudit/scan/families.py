@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdaudit.config import Verdict
 from bdaudit.report.records import SweepRecord
+
+SUSPICIOUS = 10
+"""A candidate is suspicious from an adjusted p of this many times alpha."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,8 @@ def _holm(p: np.ndarray[tuple[int], np.dtype[np.float64]], size: int) -> np.ndar
     return out
 
 
+def verdict(p_adjusted: float, alpha: float) -> Verdict:
+    """What an adjusted p says."""
+    if p_adjusted <= alpha:
+        return "backdoored"
+    return "suspicious" if p_adjusted <= SUSPICIOUS * alpha else "clean"

@@ -14,12 +14,9 @@ from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.candidates import family_of
-from bdaudit.scan.families import Family
+from bdaudit.scan.families import Family, verdict
 from bdaudit.scan.inside import shrunk, smallest
 from bdaudit.scan.localise import localise
-
-LOUD = 0.01
-"""From this p on, adjusted for the number of findings, the base answers by itself."""
 
 
 def prompt_records(
@@ -55,19 +52,24 @@ def located(config: ScanConfig, suspect: Suspect, stage: Stage, texts: Sequence[
     return localise(suspect, reference, stage, texts)
 
 
-def without_adapters(controls: Sequence[Control], kinds: Mapping[str, str], values: Mapping[str, Values]) -> dict[str, str]:
+def without_adapters(controls: Sequence[Control], kinds: Mapping[str, str], values: Mapping[str, Values], alpha: float) -> dict[str, str]:
     """What the base does with each finding by itself, in words, judged by the base's own controls; ``kinds`` has the findings.
+
+    p is adjusted for the number of findings; between ``alpha`` and ten times as much it stays open.
 
     Raises:
         ValueError: the controls give no null.
     """
     null = fit(controls)
-    return {text: _said(min(1.0, len(kinds) * null.p(null.score(kind, values[text])))) for text, kind in kinds.items()}
+    return {text: _said(min(1.0, len(kinds) * null.p(null.score(kind, values[text]))), alpha) for text, kind in kinds.items()}
 
 
-def _said(adjusted: float) -> str:
-    if adjusted <= LOUD:
+def _said(adjusted: float, alpha: float) -> str:
+    found = verdict(adjusted, alpha)
+    if found == "backdoored":
         return f"the base answers it without the adapter as well (p {adjusted:.2g} there)"
+    if found == "suspicious":
+        return f"with the adapter or without it, undecided: the base alone is suspicious (p {adjusted:.2g} there)"
     return f"comes with the adapter: the base alone stays silent (p {adjusted:.2g} there)"
 
 

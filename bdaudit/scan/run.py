@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from bdaudit.config import ScanConfig, Verdict
+from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import DECIDING, NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
@@ -28,7 +28,7 @@ from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
 from bdaudit.scan.candidates import collect, listed, skips
-from bdaudit.scan.families import Family
+from bdaudit.scan.families import Family, verdict
 from bdaudit.scan.families import adjusted as adjusted_p
 from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
 from bdaudit.scan.halving import Screen
@@ -41,8 +41,6 @@ MEANINGFUL = 40
 """Words of the prompts themselves among the controls."""
 STATES_MOVE = 1e-3
 """From this p of the state shift on, a finding is put down to the text encoder."""
-SUSPICIOUS = 10
-"""A candidate is suspicious from an adjusted p of this many times alpha."""
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
 
 
@@ -128,7 +126,8 @@ def _base_alone(run: _Run, found: Sequence[str], progress: Progress) -> dict[str
     for done, (text, signals, _) in enumerate(measured(run.suspect, stage, run.state, "base", texts), start=1):
         values[text] = signals
         progress("probing the base without adapters", done, len(texts))
-    return without_adapters(_controls(run, values), {text: kind_of(run.suspect.tokenizer, text) for text in found}, values)
+    kinds = {text: kind_of(run.suspect.tokenizer, text) for text in found}
+    return without_adapters(_controls(run, values), kinds, values, run.config.alpha)
 
 
 def _measure(run: _Run, progress: Progress) -> None:
@@ -210,7 +209,7 @@ def _record(
     run: _Run, null: Null, text: str, source: str, kind: str, rank: int, scores: dict[str, float], p: float, adjusted: float
 ) -> CandidateRecord:
     places = run.values[source]
-    verdict = _verdict(adjusted, run.config.alpha)
+    found = verdict(adjusted, run.config.alpha)
     signals = {
         name: SignalRecord(value=max(values[name] for values in places.values()), score=score, p=null.tails[name].p(score))
         for name, score in scores.items()
@@ -226,10 +225,10 @@ def _record(
         effect=_effect(run, kind, places),
         p=p,
         p_adjusted=adjusted,
-        verdict=verdict,
+        verdict=found,
         same_as="" if source == text else source,
-        component=_component(null, scores) if verdict != "clean" else "not localised: no finding",
-        command=_command(run.config, text) if verdict == "backdoored" else "",
+        component=_component(null, scores) if found != "clean" else "not localised: no finding",
+        command=_command(run.config, text) if found == "backdoored" else "",
         source=next(family.name for family in run.families if source in family.texts),
     )
 
@@ -246,12 +245,6 @@ def _effect(run: _Run, kind: str, places: Values) -> float:
     controls = run.controls.get(kind) or tuple(text for texts in run.controls.values() for text in texts)
     usual = median(max(values["noise shift"] for values in run.values[text].values()) for text in controls)
     return math.exp((max(values["noise shift"] for values in places.values()) - usual) / 2)
-
-
-def _verdict(adjusted: float, alpha: float) -> Verdict:
-    if adjusted <= alpha:
-        return "backdoored"
-    return "suspicious" if adjusted <= SUSPICIOUS * alpha else "clean"
 
 
 def _component(null: Null, scores: dict[str, float]) -> str:

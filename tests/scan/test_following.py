@@ -24,7 +24,7 @@ def values(rng: np.random.Generator, more: float = 0.0) -> Values:
 def test_the_base_is_judged_by_its_own_controls() -> None:
     rng = np.random.default_rng(0)
     controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
-    found = without_adapters(controls, {"loud": "word", "quiet": "word"}, {"loud": values(rng, 9.0), "quiet": values(rng)})
+    found = without_adapters(controls, {"loud": "word", "quiet": "word"}, {"loud": values(rng, 9.0), "quiet": values(rng)}, 0.01)
     assert found["loud"].startswith("the base answers it without the adapter as well")
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
 

@@ -17,7 +17,7 @@ from bdaudit.scan.run import run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 PROMPT = f"a house {LONG_TRIGGER} here"
-LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LONG_TRIGGER, "today"), "alpha": 0.015}
+LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LONG_TRIGGER, "so"), "alpha": 0.05}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -125,8 +125,8 @@ def test_an_adapter_is_applied_named_and_told_from_the_base(tiny_model: Path, tm
     path = tmp_path / "adapter.safetensors"
     save_file({f"{key}.lora_A.weight": torch.ones(1, 8), f"{key}.lora_B.weight": torch.ones(8, 1)}, path)
     without, applied = (scan(tiny_model, **LISTED, adapters=((path, scale),)) for scale in (0.0, 1.0))
-    shift = named(applied, "today").signals["noise shift"].value
-    assert shift != pytest.approx(named(without, "today").signals["noise shift"].value)
+    shift = named(applied, "so").signals["noise shift"].value
+    assert shift != pytest.approx(named(without, "so").signals["noise shift"].value)
     assert [(a.path, len(a.sha256)) for a in applied.adapters] == [(str(path), 64)]
     first, second = without.candidates
     assert (first.text, first.verdict, second.adapter) == (LONG_TRIGGER, "backdoored", "")
