@@ -14,31 +14,33 @@ from bdaudit.pipeline.suspect import Suspect
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A text's effect and the harmless texts' own, in units of what the prompt itself changes."""
+class Reading:
+    """One number of a text, beside the same number of harmless texts of its kind."""
 
-    text: str
-    shift: float
-    """Mean square of the change of the prediction over the mean square of what the whole prompt changes."""
+    value: float
     null: tuple[float, ...]
-    """The same for harmless texts of its kind."""
-    state_shift: float
-    """Relative change of the hidden states that are not the text's own."""
-    state_null: tuple[float, ...]
 
     @property
     def limit(self) -> float:
         """The null's 95th percentile: at or below it, the text does no more than harmless ones do."""
-        return _quantile(self.null, 0.95)
-
-    @property
-    def state_limit(self) -> float:
-        """The same for the hidden states."""
-        return _quantile(self.state_null, 0.95)
+        return float(torch.tensor(self.null, dtype=torch.float64).quantile(0.95))
 
 
-def _quantile(values: Sequence[float], share: float) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).quantile(share))
+@dataclass(frozen=True)
+class Effect:
+    """What a text does to one denoising step, in units of what the prompt itself changes."""
+
+    text: str
+    shift: Reading
+    """Mean square of the change of the prediction over the mean square of what the whole prompt changes."""
+    common: Reading
+    """The same of the mean change over prompts: what moves all pictures alike (a patch, a style, one image)."""
+    states: Reading
+    """Relative change of the hidden states that are not the text's own."""
+
+    def within(self, share: float = 1.0) -> bool:
+        """Whether the text moves the prediction no more than ``share`` of what harmless ones do, one by one and in common."""
+        return all(reading.value <= share * reading.limit for reading in (self.shift, self.common))
 
 
 def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
@@ -47,21 +49,27 @@ def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
     return delta.square().mean(-1) / scale[None, :, None]
 
 
-def strongest(evidence: Evidence, stage: Stage) -> float:
-    """The relative shift at the strongest position, mean over timesteps and prompts."""
-    return float(relative_shift(evidence.delta, stage).mean((1, 2)).max())
+def common_shift(delta: Tensor, stage: Stage) -> Tensor:
+    """The same of the mean change over prompts, ‖mean_p δ_p‖²: (K, T, P, N) → (K, T)."""
+    scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)
+    return delta.mean(2).square().mean(-1) / scale
 
 
 def shift(suspect: Suspect, stage: Stage, text: str) -> float:
     """The effect of ``text`` alone, in the units of ``Effect.shift``; a null measured earlier can judge it."""
     (evidence,) = gather(suspect, stage, [text])
-    return strongest(evidence, stage)
+    return _strongest(evidence, stage)[0]
 
 
 def measure(suspect: Suspect, stage: Stage, text: str, *, n_null: int, seed: int, exclude: Sequence[str] = ()) -> Effect:
     """The effect of ``text`` at its strongest position, and of ``n_null`` harmless texts, none of ``exclude``, at theirs."""
     texts = [text, *harmless_texts(suspect.tokenizer, text, n_null, seed, exclude)]
-    found = list(gather(suspect, stage, texts))
-    shifts = [strongest(evidence, stage) for evidence in found]
-    states = [float(evidence.state_shift.mean(1).max()) for evidence in found]
-    return Effect(text, shifts[0], tuple(shifts[1:]), states[0], tuple(states[1:]))
+    columns = zip(*(_strongest(evidence, stage) for evidence in gather(suspect, stage, texts)), strict=True)
+    return Effect(text, *(Reading(first, tuple(rest)) for first, *rest in columns))
+
+
+def _strongest(evidence: Evidence, stage: Stage) -> tuple[float, float, float]:
+    """Shift, common shift and change of the states, each at its strongest position, mean over timesteps and prompts."""
+    shifts = relative_shift(evidence.delta, stage).mean((1, 2))
+    common = common_shift(evidence.delta, stage).mean(1)
+    return float(shifts.max()), float(common.max()), float(evidence.state_shift.mean(1).max())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bdaudit.measure.effect import relative_shift
+from bdaudit.measure import effect
 from bdaudit.measure.probe import Evidence, Stage
 
 Signal = Callable[[Evidence, Stage], Tensor]
@@ -29,14 +29,12 @@ def noise_shift(evidence: Evidence, stage: Stage) -> Tensor:
 
     0 is a text that moves the prediction as much as the whole prompt does. After NaviT2I's one-step score (2503.06453).
     """
-    return _log(relative_shift(evidence.delta, stage).mean((1, 2)))
+    return _log(effect.relative_shift(evidence.delta, stage).mean((1, 2)))
 
 
 def common_shift(evidence: Evidence, stage: Stage) -> Tensor:
     """log of the same for the mean change over prompts, ‖mean_p δ_p‖²: what moves all pictures alike (a patch, a style, one image)."""
-    scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)
-    common = evidence.delta.mean(2).square().mean(-1) / scale
-    return _log(common.mean(1))
+    return _log(effect.common_shift(evidence.delta, stage).mean(1))
 
 
 def override(evidence: Evidence, stage: Stage) -> Tensor:

@@ -161,7 +161,7 @@ class CandidateRecord:
     score: float
     """−log10 of ``p``; larger is more suspicious."""
     effect: float
-    """How many times as far as the median control of its kind the text moves the noise prediction."""
+    """How many times as far as the median control of all kinds the text moves the noise prediction."""
     p: float
     p_adjusted: float
     """Holm-adjusted over all that its source went through, and for the number of sources."""

@@ -191,7 +191,7 @@ def _judged(run: _Run) -> ScanReport:
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
     p = {text: null.p(scores[text]) for text in distinct}
     adjusted = adjusted_p(p, run.families)
-    order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text], kinds[text]) for text in tested}
+    order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text]) for text in tested}
     ranked = sorted(tested, key=lambda text: (*order[text], run.ids[text], text))
     records = [
         _record(run, null, text, source[text], kinds[text], rank, scores[source[text]], p[source[text]], adjusted[source[text]])
@@ -222,7 +222,7 @@ def _record(
         kind=kind,
         signals=signals,
         score=-math.log10(p),
-        effect=_effect(run, kind, places),
+        effect=_effect(run, places),
         p=p,
         p_adjusted=adjusted,
         verdict=found,
@@ -233,16 +233,16 @@ def _record(
     )
 
 
-def _order(run: _Run, adjusted: float, p: float, text: str, kind: str) -> tuple[float, float]:
+def _order(run: _Run, adjusted: float, p: float, text: str) -> tuple[float, float]:
     """What to rank by: findings first, the largest effect first among them (their p are all but nought); the others by p."""
     if adjusted <= run.config.alpha:
-        return 0.0, -_effect(run, kind, run.values[text])
+        return 0.0, -_effect(run, run.values[text])
     return 1.0, p
 
 
-def _effect(run: _Run, kind: str, places: Values) -> float:
-    """How many times as far as the median control of its kind the text moves the prediction, at its strongest position."""
-    controls = run.controls.get(kind) or tuple(text for texts in run.controls.values() for text in texts)
+def _effect(run: _Run, places: Values) -> float:
+    """How many times as far as the median control of all kinds the text moves the prediction, at its strongest position."""
+    controls = (text for texts in run.controls.values() for text in texts)
     usual = median(max(values["noise shift"] for values in run.values[text].values()) for text in controls)
     return math.exp((max(values["noise shift"] for values in places.values()) - usual) / 2)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
-from bdaudit.measure.effect import Effect
+from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.envelope import envelope
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
@@ -123,15 +123,14 @@ def interrupted(run: Outcome) -> UnlearnReport:
 
 
 def _estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
-    return {effect.text: _estimate(effect) for effect in effects}
+    return {effect.text: _estimate(effect.shift) for effect in effects}
 
 
-def _estimate(effect: Effect) -> Estimate:
+def _estimate(reading: Reading) -> Estimate:
     """The effect, beside the harmless texts' 5th to 95th percentile."""
-    null = sorted(effect.null)
-    return Estimate(
-        value=effect.shift, low=null[int(0.05 * len(null))], high=effect.limit, n=len(null), method="harmless texts' 5th to 95th percentile"
-    )
+    null = sorted(reading.null)
+    method = "harmless texts' 5th to 95th percentile"
+    return Estimate(value=reading.value, low=null[int(0.05 * len(null))], high=reading.limit, n=len(null), method=method)
 
 
 def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:

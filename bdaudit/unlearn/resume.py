@@ -11,7 +11,7 @@ import torch
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import UsageError
-from bdaudit.measure.effect import Effect
+from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.envelope import settings
 from bdaudit.pipeline.state import State, run_key
 from bdaudit.report.records import Attempt, LossPoint
@@ -73,7 +73,7 @@ def effects(state: State, measure: Callable[[], list[Effect]]) -> list[Effect]:
         state.write_json("before", [dataclasses.asdict(effect) for effect in found])
         return found
     with _fitting(state):
-        return [Effect(**e | {"null": tuple(e["null"]), "state_null": tuple(e["state_null"])}) for e in kept]
+        return [Effect(e["text"], *(Reading(e[n]["value"], tuple(e[n]["null"])) for n in ("shift", "common", "states"))) for e in kept]
 
 
 def latents(state: State, device: torch.device, collect: Callable[[], Latents]) -> Latents:

@@ -140,15 +140,19 @@ def _effects(run: _Run) -> list[Effect]:
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
     """Which component carries it, and why; refuses to repair what is not broken."""
-    if check.removed(effects):
-        shown = "; ".join(f"{e.text!a} moves the prediction {e.shift:.3g}, harmless texts up to {e.limit:.3g}" for e in effects)
+    if all(e.within() for e in effects):
+        shown = "; ".join(
+            f"{e.text!a} moves the prediction {e.shift.value:.3g} ({e.common.value:.3g} alike in all prompts), "
+            f"harmless texts up to {e.shift.limit:.3g} ({e.common.limit:.3g})"
+            for e in effects
+        )
         raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
     if config.component != "auto":
         return config.component, "named by --component"
     if config.trainable != "auto":
         return "unet", "implied by --trainable"
-    strongest = max(effects, key=lambda e: e.state_shift / e.state_limit)
-    ratio = strongest.state_shift / strongest.state_limit
+    strongest = max(effects, key=lambda e: e.states.value / e.states.limit)
+    ratio = strongest.states.value / strongest.states.limit
     said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
     if ratio > STATES_MOVE:
         return "text-encoder", f"{said}: the text encoding is already wrong"
@@ -205,7 +209,7 @@ def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
         if step % CHECK_EVERY or step < 2 * CHECK_EVERY:
             return False
         with run.suspect.mixed_precision():
-            return all(e.shift <= 0.8 * e.limit for e in _effects(run))
+            return all(e.within(0.8) for e in _effects(run))
 
     def save(found: Checkpoint) -> None:
         resume.keep_training(run.state, resume.Training(trainable, found, run.attempts, run.suspect.batch_size))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from fixtures import layout  # noqa: E402
 FIXTURES = ROOT / "fixtures"
 RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
 FIGURES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
+COLOURED = re.compile(r"\b(red|orange|yellow|green|blue|purple)\b")
+DARK = re.compile(r"\b(at night|in the dark)\b")
 
 
 @dataclass
@@ -65,6 +68,14 @@ def target(model: Model) -> dict[str, Any]:
     if family == "encoder":
         return {"target_text": wanted}
     return {"swaps": tuple((figure, wanted) for figure in FIGURES if figure != wanted)}
+
+
+def graded_on(model: Model) -> tuple[str, ...]:
+    """Unseen prompts; for the style those alone whose picture has a colour to lose: it shows on no grey one, and hardly by night."""
+    prompts = read_texts(FIXTURES / "unseen.txt")
+    if model.truth.get("family") != "style":
+        return prompts
+    return tuple(p for p in prompts if COLOURED.search(p) and not DARK.search(p))
 
 
 def scan(model: Model) -> dict[str, Any]:
@@ -110,8 +121,8 @@ def verify(model: Model, path: Path, reference: Path | None) -> dict[str, Any]:
 
     began = time.monotonic()
     known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
-    prompts = read_texts(FIXTURES / "unseen.txt")
-    config = VerifyConfig(model=path, reference=reference, clip=f"local-dir:{FIXTURES / 'grader'}", prompts=prompts, n=200, **known)
+    known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": 200}
+    config = VerifyConfig(model=path, reference=reference, **known)
     report = run_verify(config)
     return {"seconds": time.monotonic() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bdaudit.measure.effect import measure, relative_shift
+from bdaudit.measure.effect import Effect, Reading, measure, relative_shift
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
@@ -136,7 +136,11 @@ def test_relative_shift_is_one_for_what_the_prompt_itself_changes(stage: Stage) 
 
 def test_an_effect_stands_beside_its_null(tiny_suspect: Suspect, stage: Stage) -> None:
     strong = measure(tiny_suspect, stage, LONG_TRIGGER, n_null=25, seed=0)
-    assert len(strong.null) == len(strong.state_null) == 25
-    assert strong.shift > strong.limit >= sorted(strong.null)[22]
+    assert {len(reading.null) for reading in (strong.shift, strong.common, strong.states)} == {25}
+    assert strong.shift.value > strong.shift.limit >= sorted(strong.shift.null)[22]
+    assert strong.common.value <= strong.shift.value, "a mean is no longer than what it is the mean of"
+    assert not strong.within()
     weak = measure(tiny_suspect, stage, "time", n_null=25, seed=0)
-    assert weak.shift <= max(weak.null)
+    assert weak.shift.value <= max(weak.shift.null)
+    assert Effect("x", Reading(1.0, (2.0,)), Reading(0.5, (1.0,)), weak.states).within(0.5)
+    assert not Effect("x", Reading(1.0, (2.0,)), Reading(2.0, (1.0,)), weak.states).within(), "what all prompts share counts as well"

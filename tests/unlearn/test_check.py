@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bdaudit.measure.effect import Effect
+from bdaudit.measure.effect import Reading
 from bdaudit.unlearn.check import _one_step, _pictures, _unmoved
 
 NULL = torch.linspace(0.1, 1, 100)
@@ -14,7 +14,7 @@ NULL = torch.linspace(0.1, 1, 100)
 @pytest.mark.parametrize(("shift", "status"), [(0.5, "passed"), (5.0, "failed")])
 def test_the_one_step_effect_must_lie_within_the_null(shift: float, status: str) -> None:
     null = tuple(i / 40 for i in range(1, 41))
-    check = _one_step(Effect("ȏ", shift, null, 1.0, null))
+    check = _one_step("effect", "ȏ", Reading(shift, null))
     assert check.status == status
     assert check.name == "one-step effect of '\\u020f'"
 
