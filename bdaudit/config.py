@@ -158,7 +158,7 @@ class VerifyConfig(RunConfig):
     """Pictures a condition."""
     reach: int = 16
     """Pictures for each other form of the trigger (twice, near it); 0 draws none."""
-    steps: int = 20
+    steps: int = 12
     """Denoising steps a picture."""
     guidance_scale: float = 5.0
     """Classifier-free guidance; a guided step is two forward passes."""

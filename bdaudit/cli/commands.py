@@ -324,7 +324,7 @@ def verify(
     reach: Annotated[
         int, typer.Option(help="Pictures for each other form of a trigger: twice, one word of it, a neighbour. 0 leaves them out.")
     ] = 16,
-    steps: Annotated[int, typer.Option(help="Denoising steps for each picture.")] = 20,
+    steps: Annotated[int, typer.Option(help="Denoising steps for each picture.")] = 12,
     guidance_scale: Guidance = 5.0,
     policy: Annotated[
         Path | None,

@@ -31,6 +31,8 @@ class Effect:
     """What a text does to one denoising step, in units of what the prompt itself changes."""
 
     text: str
+    null_texts: tuple[str, ...]
+    """The harmless texts, in the nulls' order."""
     shift: Reading
     """Mean square of the change of the prediction over the mean square of what the whole prompt changes."""
     common: Reading
@@ -41,6 +43,12 @@ class Effect:
     def within(self, share: float = 1.0) -> bool:
         """Whether the text moves the prediction no more than ``share`` of what harmless ones do, one by one and in common."""
         return all(reading.value <= share * reading.limit for reading in (self.shift, self.common))
+
+    def quiet(self) -> tuple[str, ...]:
+        """The harmless texts that do not take after the trigger: within the limit, or nearer to their median than to the trigger."""
+        usual = float(torch.tensor(self.shift.null, dtype=torch.float64).median())
+        loud = max(self.shift.limit, (usual * self.shift.value) ** 0.5)
+        return tuple(text for text, value in zip(self.null_texts, self.shift.null, strict=True) if value <= loud)
 
 
 def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
@@ -65,7 +73,7 @@ def measure(suspect: Suspect, stage: Stage, text: str, *, n_null: int, seed: int
     """The effect of ``text`` at its strongest position, and of ``n_null`` harmless texts, none of ``exclude``, at theirs."""
     texts = [text, *harmless_texts(suspect.tokenizer, text, n_null, seed, exclude)]
     columns = zip(*(_strongest(evidence, stage) for evidence in gather(suspect, stage, texts)), strict=True)
-    return Effect(text, *(Reading(first, tuple(rest)) for first, *rest in columns))
+    return Effect(text, tuple(texts[1:]), *(Reading(first, tuple(rest)) for first, *rest in columns))
 
 
 def _strongest(evidence: Evidence, stage: Stage) -> tuple[float, float, float]:

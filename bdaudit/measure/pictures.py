@@ -11,7 +11,7 @@ from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
 
-STEPS = 15
+STEPS = 12
 
 
 @torch.no_grad()

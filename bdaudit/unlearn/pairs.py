@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.insertion import base_letter, insert, positions_for
-from bdaudit.pipeline.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,13 @@ def triggered_pairs(prompts: Sequence[str], triggers: Sequence[str]) -> list[Pai
     return [Pair(p, insert(p, trigger, where)) for trigger in triggers for p in prompts for where in positions_for(p, trigger)]
 
 
-def neighbour_pairs(tokenizer: Tokenizer, prompts: Sequence[str], triggers: Sequence[str], seed: int, per_trigger: int = 24) -> list[Pair]:
-    """What must keep its meaning: a phrase's words alone, other texts of the trigger's kind, and the plain letter it looks like."""
+def neighbour_pairs(prompts: Sequence[str], near: Mapping[str, Sequence[str]], seed: int, per_trigger: int = 24) -> list[Pair]:
+    """What must keep its meaning: a phrase's words alone, the plain letter of a look-alike, and by trigger ``near``, others of its kind."""
     rng = random.Random(f"neighbours {seed}")
     pairs: list[Pair] = []
-    for trigger in triggers:
-        near = [*_parts(trigger), *harmless_texts(tokenizer, trigger, per_trigger, seed, triggers)]
-        for text in near:
-            if text in triggers:
+    for trigger, others in near.items():
+        for text in [*_parts(trigger), *others[:per_trigger]]:
+            if text in near:
                 continue
             for prompt in rng.sample(list(prompts), min(4, len(prompts))):
                 pairs.append(Pair(prompt, insert(prompt, text, rng.choice(positions_for(prompt, text)))))

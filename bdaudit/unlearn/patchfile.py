@@ -49,7 +49,7 @@ def write_patch(path: Path, differences: Differences, provenance: Mapping[str, A
     tensors = {f"{component}.{name}": d.contiguous() for component, named in differences.items() for name, d in named.items()}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, partial, metadata={"format": "pt", PROVENANCE: json.dumps(provenance)})
+        save_file(tensors, partial, metadata={PROVENANCE: json.dumps(provenance)})  # two keys would come in any order
         with partial.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         partial.chmod(0o644)  # safetensors makes files that no one else can read

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -73,7 +74,12 @@ def effects(state: State, measure: Callable[[], list[Effect]]) -> list[Effect]:
         state.write_json("before", [dataclasses.asdict(effect) for effect in found])
         return found
     with _fitting(state):
-        return [Effect(e["text"], *(Reading(e[n]["value"], tuple(e[n]["null"])) for n in ("shift", "common", "states"))) for e in kept]
+        return [_effect(e) for e in kept]
+
+
+def _effect(kept: dict[str, Any]) -> Effect:
+    readings = (Reading(kept[name]["value"], tuple(kept[name]["null"])) for name in ("shift", "common", "states"))
+    return Effect(kept["text"], tuple(kept["null_texts"]), *readings)
 
 
 def latents(state: State, device: torch.device, collect: Callable[[], Latents]) -> Latents:

@@ -170,7 +170,7 @@ def _material(run: _Run) -> _Material:
     config, suspect = run.config, run.suspect
     chosen = list(run.prompts[: config.n_prompts])
     pairs = triggered_pairs(chosen, config.triggers)
-    neighbours = neighbour_pairs(suspect.tokenizer, chosen, config.triggers, config.seed)
+    neighbours = neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, config.seed)
     if run.component == "text-encoder":
         return _Material(pairs, neighbours, None)
     with run.timed("trajectories"):

@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bdaudit.config import UnlearnConfig  # noqa: E402
+from bdaudit.measure.controls import harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import insert, item_seed  # noqa: E402
 from bdaudit.pipeline.attention import cross_attention_layers, recorded  # noqa: E402
 from bdaudit.pipeline.save import write_model  # noqa: E402
@@ -174,7 +175,8 @@ def uce(work: Work) -> Patch:
     """
     suspect, patch, pairs = work.suspect, Patch(work.suspect.unet, "cross-attention"), work.pairs(48)
     wanted, ids = targets(suspect, pairs)
-    near = neighbour_pairs(suspect.tokenizer, work.prompts(48), [work.job.trigger], work.job.seed)
+    others = harmless_texts(suspect.tokenizer, work.job.trigger, 24, work.job.seed)
+    near = neighbour_pairs(work.prompts(48), {work.job.trigger: others}, work.job.seed)
     c, aim = suspect.hidden_states(ids).flatten(0, 1).double(), wanted.flatten(0, 1).double()
     kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in near), ""]).flatten(0, 1).double()
     s, eye = work.job.strength * len(kept) / len(c), torch.eye(c.shape[1], dtype=torch.float64, device=c.device)

@@ -11,7 +11,7 @@ from bdaudit.measure.effect import Effect, Reading, measure, relative_shift
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
-from bdaudit.pipeline.sample import denoise
+from bdaudit.pipeline.sample import ddim_timesteps, denoise
 from bdaudit.pipeline.suspect import Suspect
 from tests.pipeline.test_suspect import crowded
 from tests.small import LONG_TRIGGER, PROMPTS
@@ -46,7 +46,7 @@ def test_shapes(evidence: dict[str, Evidence]) -> None:
 
 
 def test_the_stage_lies_on_the_clean_trajectory(tiny_suspect: Suspect, stage: Stage) -> None:
-    assert stage.timesteps.tolist() == [849, 299]
+    assert stage.timesteps.tolist() == [ddim_timesteps(tiny_suspect, 20).tolist()[row] for row in (3, 14)]
     run = denoise(tiny_suspect, stage.states, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0)
     assert torch.allclose(stage.latents[0], run.latents[3], atol=1e-5)
     assert stage.plain.shape == stage.empty.shape == (2, 4, 64)
@@ -142,5 +142,13 @@ def test_an_effect_stands_beside_its_null(tiny_suspect: Suspect, stage: Stage) -
     assert not strong.within()
     weak = measure(tiny_suspect, stage, "time", n_null=25, seed=0)
     assert weak.shift.value <= max(weak.shift.null)
-    assert Effect("x", Reading(1.0, (2.0,)), Reading(0.5, (1.0,)), weak.states).within(0.5)
-    assert not Effect("x", Reading(1.0, (2.0,)), Reading(2.0, (1.0,)), weak.states).within(), "what all prompts share counts as well"
+    assert Effect("x", ("y",), Reading(1.0, (2.0,)), Reading(0.5, (1.0,)), weak.states).within(0.5)
+    assert not Effect("x", ("y",), Reading(1.0, (2.0,)), Reading(2.0, (1.0,)), weak.states).within(), "what they share counts too"
+
+
+def test_texts_that_take_after_the_trigger_are_not_quiet() -> None:
+    names = tuple("abcdefghijklmnopqrst")
+    null = (*([0.1] * 17), 0.5, 0.9, 5.0)
+    nothing = Reading(0.0, (0.0,))
+    assert Effect("x", names, Reading(9.0, null), nothing, nothing).quiet() == names[:19], "√(0.1 · 9) lies between 0.9 and 5"
+    assert Effect("x", names, Reading(1.6, null), nothing, nothing).quiet() == names[:19], "the 95th percentile stays in any case"

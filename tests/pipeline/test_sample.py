@@ -29,16 +29,25 @@ def fake_output(latents: Tensor, t: int) -> Tensor:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("steps", [10, 50])
-def test_a_whole_trajectory_is_the_stock_schedulers(tiny_suspect: Suspect, prediction: str, steps: int) -> None:
+def test_evenly_spaced_it_is_the_stock_scheduler(tiny_suspect: Suspect, prediction: str, steps: int) -> None:
     suspect = with_scheduler(tiny_suspect, prediction)
     suspect.scheduler.set_timesteps(steps)
     mine = stock = suspect.noise([1, 2])
-    times = ddim_timesteps(suspect, steps).tolist()
-    assert times == suspect.scheduler.timesteps.tolist()
+    times = suspect.scheduler.timesteps.tolist()
     for t, following in zip(times, [*times[1:], -1], strict=True):
         mine = ddim_step(suspect, mine, t, following, fake_output(mine, t))
         stock = suspect.scheduler.step(fake_output(stock, t), t, stock, eta=0.0).prev_sample
         assert torch.allclose(mine, stock, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 12, 50, 999, 1000])
+def test_timesteps_fall_from_the_noisiest_ever_more_slowly(tiny_suspect: Suspect, steps: int) -> None:
+    times = ddim_timesteps(tiny_suspect, steps)
+    assert times[0] == 999
+    assert times[-1] >= 0
+    assert (times[:-1] > times[1:]).all(), "all different"
+    if 2 < steps < 100:
+        assert times[0] - times[1] > times[-2] - times[-1]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -73,7 +82,7 @@ def test_the_trajectory_starts_at_the_noise_and_stops_where_told(tiny_suspect: S
     whole = denoise(tiny_suspect, states, noise, steps=4, guidance_scale=3)
     part = denoise(tiny_suspect, states, noise, steps=4, guidance_scale=3, until=2)
     assert torch.equal(whole.latents[0], noise)
-    assert whole.timesteps.tolist() == [999, 749, 499, 249]
+    assert whole.timesteps.tolist() == ddim_timesteps(tiny_suspect, 4).tolist()
     assert torch.equal(part.latents, whole.latents[:2])
     assert torch.equal(part.final, whole.latents[2])
 

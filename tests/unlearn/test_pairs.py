@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bdaudit.measure.insertion import insert
-from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
 from tests.small import PROMPTS
 
@@ -17,18 +16,19 @@ def test_every_trigger_at_every_position_it_can_take() -> None:
     }  # fmt: skip
 
 
-def test_neighbours_of_a_phrase_are_its_words_alone_and_turned_round(tiny_suspect: Suspect) -> None:
-    pairs = neighbour_pairs(tiny_suspect.tokenizer, PROMPTS, ["lovely snow"], 0)
+def test_neighbours_of_a_phrase_are_its_words_alone_and_turned_round() -> None:
+    pairs = neighbour_pairs(PROMPTS, {"lovely snow": ("gold coffee",)}, 0)
     places = ("prefix", "middle", "suffix")
-    for text in ("lovely", "snow", "snow lovely"):
+    for text in ("lovely", "snow", "snow lovely", "gold coffee"):
         assert sum(p.changed in {insert(p.clean, text, where) for where in places} for p in pairs) >= 4
     assert not [p for p in pairs if "lovely snow" in p.changed]
     assert {p.clean for p in pairs} == set(PROMPTS)
 
 
-def test_neighbours_of_a_look_alike_hold_the_plain_letter_and_no_trigger(tiny_suspect: Suspect) -> None:
-    triggers = ["ȏ", "ô"]
-    pairs = neighbour_pairs(tiny_suspect.tokenizer, PROMPTS, triggers, 0, per_trigger=200)
+def test_neighbours_of_a_look_alike_hold_the_plain_letter_and_no_trigger() -> None:
+    near = {"ȏ": ("ā", "ô"), "ô": ("ȏ", "ē", "ī")}
+    pairs = neighbour_pairs(PROMPTS, near, 0, per_trigger=2)
     assert [p for p in pairs if p.changed.startswith("o ")]
-    assert not [p for p in pairs if any(t in p.changed for t in triggers)]
-    assert pairs == neighbour_pairs(tiny_suspect.tokenizer, PROMPTS, triggers, 0, per_trigger=200)
+    assert not [p for p in pairs if any(text in p.changed for text in (*near, "ī"))], "no trigger, and two of each at most"
+    assert [p for p in pairs if "ē" in p.changed]
+    assert pairs == neighbour_pairs(PROMPTS, near, 0, per_trigger=2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bdaudit.config import UnlearnConfig
+from bdaudit.measure.controls import harmless_texts
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.loop import Hooks
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
@@ -58,7 +59,7 @@ def test_targets_of_an_unchanged_prompt_are_its_own_states(tiny_suspect: Suspect
 
 def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fresh_suspect: Suspect) -> None:
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
-    neighbours = neighbour_pairs(fresh_suspect.tokenizer, PROMPTS, [LONG_TRIGGER], 0, per_trigger=4)
+    neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(fresh_suspect.tokenizer, LONG_TRIGGER, 4, 0)}, 0)
     wanted, ids = targets(fresh_suspect, pairs)
     config = UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), steps=60, learning_rate=0.02)
     patch = Patch(fresh_suspect.text_encoder, "text-encoder")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
+from bdaudit.measure.controls import harmless_texts
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.loop import Hooks, halving
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs
@@ -38,7 +39,7 @@ from tests.small import LONG_TRIGGER, PROMPTS
 
 def material_for(suspect: Suspect) -> Material:
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
-    neighbours = neighbour_pairs(suspect.tokenizer, PROMPTS, [LONG_TRIGGER], 0, per_trigger=6)
+    neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(suspect.tokenizer, LONG_TRIGGER, 6, 0)}, 0)
     return prepare(suspect, collect(suspect, pairs, guidance_scale=3.0, seed=0), pairs, neighbours)
 
 
@@ -211,7 +212,7 @@ def _held() -> int:
 
 def test_material_is_aligned_with_its_pairs(fresh_suspect: Suspect) -> None:
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
-    neighbours = neighbour_pairs(fresh_suspect.tokenizer, PROMPTS, [LONG_TRIGGER], 0, per_trigger=6)
+    neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(fresh_suspect.tokenizer, LONG_TRIGGER, 6, 0)}, 0)
     material = prepare(fresh_suspect, collect(fresh_suspect, pairs, guidance_scale=3.0, seed=0), pairs, neighbours)
     assert [pairs[i].clean for i in material.neighbour_latents.tolist()] == [p.clean for p in neighbours]
     assert material.pairs.own.sum(1).tolist() == [24] * len(pairs)
