@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import CONFIGS, Inspection, verify_unchanged
 from bdaudit.pipeline.suspect import Suspect
 
@@ -19,31 +20,6 @@ TEXT_SETTINGS = (
     *("max_position_embeddings", "hidden_act", "attention_dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
 )
 """What is taken from a text encoder's config; transformers makes an attribute of whatever else is in there."""
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU, or the CPU where there is none.
-
-    Raises:
-        BdauditError: a device was named that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BdauditError(f"--device is {name!r}; expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise BdauditError(f"--device is {name!r}, but {torch.cuda.device_count()} CUDA devices are visible; use --device cpu or auto")
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is float32 on the CPU (16-bit products can be hundreds of times slower there), bfloat16 on a GPU."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return _DTYPES[name]
 
 
 def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64) -> Suspect:

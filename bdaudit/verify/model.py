@@ -11,8 +11,8 @@ import transformers
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError
+from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import inspect, verify_unchanged
-from bdaudit.pipeline.load import choose_device, choose_dtype, load
 from bdaudit.pipeline.sample import sample
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer
@@ -58,6 +58,8 @@ class Model:
         Raises:
             BdauditError: as ``pipeline.load.load``.
         """
+        from bdaudit.pipeline.load import load  # diffusers takes two seconds; a second run over kept pictures does without it
+
         return load(self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size)
 
     def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:

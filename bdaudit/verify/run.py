@@ -16,7 +16,7 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.pipeline.load import choose_device
+from bdaudit.pipeline.device import choose_device
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.load import choose_device, choose_dtype, load
+from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from tests.pipeline import tiny
 
@@ -46,18 +46,6 @@ def test_the_loaded_weights_are_the_files(tiny_model: Path, tiny_suspect: Suspec
 def test_half_precision_is_asked_for_by_name(half_suspect: Suspect) -> None:
     assert half_suspect.dtype == torch.bfloat16
     assert {p.dtype for p in half_suspect.unet.parameters()} == {torch.bfloat16}
-
-
-def test_auto_is_float32_on_the_cpu_and_bfloat16_on_a_gpu() -> None:
-    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert choose_dtype("float16", torch.device("cpu")) == torch.float16
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "no such thing"])
-def test_a_device_that_is_not_there(name: str) -> None:
-    with pytest.raises(BdauditError, match="--device"):
-        choose_device(name)
 
 
 def test_weights_that_are_not_finite(model: Path) -> None:
