@@ -45,7 +45,7 @@ def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[fl
     """Run the clean trajectories once; ``timesteps`` are shares of the schedule, 1 the noisiest."""
     states = suspect.encode(prompts)
     noise = suspect.noise([item_seed(seed, "probe")]).expand(len(prompts), *suspect.latent_shape)
-    run = denoise(suspect, states, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale)
+    run = denoise(suspect, states, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale, spacing=1.0)
     rows = [min(TRAJECTORY_STEPS - 1, round((1 - share) * TRAJECTORY_STEPS)) for share in timesteps]
     chosen, latents = run.timesteps[rows], run.latents[rows]
     empty_states = suspect.encode([""]).expand_as(states)

@@ -15,11 +15,11 @@ SPACING = 1.3
 60-step solver's pictures as 20 evenly spaced ones do, in the grader's features."""
 
 
-def ddim_timesteps(suspect: Suspect, steps: int) -> Tensor:
-    """Descending timesteps, different ones, the first the noisiest: int64 (steps,)."""
+def ddim_timesteps(suspect: Suspect, steps: int, spacing: float = SPACING) -> Tensor:
+    """Descending timesteps, different ones, the first the noisiest: int64 (steps,). A ``spacing`` of 1 is even."""
     total = int(suspect.scheduler.config.num_train_timesteps)
     shares = torch.arange(steps, 0, -1, dtype=torch.float64) / steps
-    times = (shares**SPACING * total).round().long().clamp(1, total) - 1
+    times = (shares**spacing * total).round().long().clamp(1, total) - 1
     return torch.maximum(times, torch.arange(steps - 1, -1, -1)).to(suspect.device)
 
 
@@ -58,11 +58,11 @@ class Trajectory:
 
 @torch.no_grad()
 def denoise(
-    suspect: Suspect, states: Tensor, noise: Tensor, *, steps: int, guidance_scale: float, until: int | None = None
+    suspect: Suspect, states: Tensor, noise: Tensor, *, steps: int, guidance_scale: float, spacing: float = SPACING, until: int | None = None
 ) -> Trajectory:
     """Run DDIM from ``noise`` (B, C, H, W) under hidden states (B, L, D); ``until`` stops after so many steps."""
     empty = suspect.encode([""])
-    timesteps = ddim_timesteps(suspect, steps)
+    timesteps = ddim_timesteps(suspect, steps, spacing)
     latents, seen = noise, []
     for i, t in enumerate(timesteps.tolist()[:until]):
         seen.append(latents)

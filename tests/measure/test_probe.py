@@ -11,7 +11,7 @@ from bdaudit.measure.effect import Effect, Reading, measure, relative_shift
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
-from bdaudit.pipeline.sample import ddim_timesteps, denoise
+from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
 from tests.pipeline.test_suspect import crowded
 from tests.small import LONG_TRIGGER, PROMPTS
@@ -46,8 +46,8 @@ def test_shapes(evidence: dict[str, Evidence]) -> None:
 
 
 def test_the_stage_lies_on_the_clean_trajectory(tiny_suspect: Suspect, stage: Stage) -> None:
-    assert stage.timesteps.tolist() == [ddim_timesteps(tiny_suspect, 20).tolist()[row] for row in (3, 14)]
-    run = denoise(tiny_suspect, stage.states, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0)
+    assert stage.timesteps.tolist() == [849, 299]
+    run = denoise(tiny_suspect, stage.states, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0, spacing=1.0)
     assert torch.allclose(stage.latents[0], run.latents[3], atol=1e-5)
     assert stage.plain.shape == stage.empty.shape == (2, 4, 64)
 
