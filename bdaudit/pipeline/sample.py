@@ -58,7 +58,14 @@ class Trajectory:
 
 @torch.no_grad()
 def denoise(
-    suspect: Suspect, states: Tensor, noise: Tensor, *, steps: int, guidance_scale: float, spacing: float = SPACING, until: int | None = None
+    suspect: Suspect,
+    states: Tensor,
+    noise: Tensor,
+    *,
+    steps: int,
+    guidance_scale: float,
+    spacing: float = SPACING,
+    until: int | None = None,
 ) -> Trajectory:
     """Run DDIM from ``noise`` (B, C, H, W) under hidden states (B, L, D); ``until`` stops after so many steps."""
     empty = suspect.encode([""])
