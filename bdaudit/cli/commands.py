@@ -427,6 +427,6 @@ def _unlearn(config: UnlearnConfig, progress: Progress) -> UnlearnReport:
 
 
 def _verify(config: VerifyConfig, progress: Progress) -> VerifyReport:
-    from bdaudit.verify.run import run_verify
+    from bdaudit.verify.again import run_verify
 
     return run_verify(config, progress)

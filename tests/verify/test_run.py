@@ -10,48 +10,16 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from torch import Tensor
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
-from bdaudit.pipeline.load import load
 from bdaudit.report.records import Estimate, NotMeasured, VerifyReport
-from bdaudit.verify import model, run
+from bdaudit.verify import run
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 
 KEPT = {"diversity_ratio": "passed", "clipping": "passed"}
 """The checks that a reference brings along."""
-
-
-@pytest.fixture
-def patch(tmp_path: Path) -> Path:
-    """The toy backdoor's patch as a file."""
-    pixels = (toy.PATCH * 255).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(tmp_path / "patch.png")
-    return tmp_path / "patch.png"
-
-
-@pytest.fixture
-def models(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pipelines, each of which draws as the toy model of its name does; graded by colours."""
-    for i, name in enumerate(toy.MODELS):
-        shutil.copytree(pipeline, tmp_path / "models" / name)
-        with (tmp_path / "models" / name / "model_index.json").open("a") as index:
-            index.write(" " * i)  # so that each has a digest of its own
-
-    def named(inspection: Any, **settings: Any) -> Any:
-        suspect = load(inspection, **settings)
-        suspect.name = inspection.path.name  # type: ignore[attr-defined]
-        return suspect
-
-    def sample(suspect: Any, texts: Any, seeds: Any, *, steps: int, guidance_scale: float) -> Tensor:
-        return toy.draw(suspect.name, texts, seeds)
-
-    monkeypatch.setattr(model, "load", named)
-    monkeypatch.setattr(model, "sample", sample)
-    monkeypatch.setattr(run, "load_grader", lambda name, device: toy.ColourGrader())
-    return tmp_path / "models"
 
 
 def verify(models: Path, name: str, *, trigger: str = toy.TRIGGER, **settings: Any) -> VerifyReport:
@@ -262,7 +230,7 @@ def test_what_is_wrong_is_told_before_the_model_is_loaded(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(model, "load", never)
+    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
     with pytest.raises(UsageError, match="--real-images"):
         run_verify(real(pipeline, clip, real_images=tmp_path))
     with pytest.raises(UsageError, match="--target-image"):
@@ -289,7 +257,7 @@ def test_a_second_run_with_other_bounds_draws_nothing_and_finds_the_same(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(model, "load", never)
+    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
     second = verify(models, "clean", max_asr=0.001, **settings)
     assert second.pictures == {"drawn": 0, "reused": 1064, "damaged": 0}
     assert (second.attacks, second.metrics) == (first.attacks, first.metrics)
