@@ -103,12 +103,14 @@ def graded(job: Job, repaired: Path) -> dict[str, Any]:
 def _verified(job: Job, repaired: Path, positions: tuple[str, ...], n: int, *, quality: bool) -> dict[str, Any]:
     from bdaudit.config import VerifyConfig
     from bdaudit.verify.run import run_verify
-    from tests.bench.end_to_end import Model, target
+    from tests.bench.end_to_end import Model, graded_on, target
+
+    fixture = Model(job.fixture, job.model, job.truth)
 
     config = VerifyConfig(
-        model=repaired, reference=job.model if quality else None, clip=f"local-dir:{FIXTURES / 'grader'}", prompts=job.texts("unseen"),
-        n=n, steps=2 if job.quick else 20, triggers=(job.trigger,), positions=positions, seed=1,
-        **target(Model(job.fixture, job.model, job.truth)),
+        model=repaired, reference=job.model if quality else None, clip=f"local-dir:{FIXTURES / 'grader'}", prompts=graded_on(fixture),
+        n=n, steps=2 if job.quick else 12, state=FIXTURES / "models" / ".pictures", triggers=(job.trigger,), positions=positions, seed=1,
+        **target(fixture),
     )  # fmt: skip
     report = run_verify(config)
     found = {name: {"value": plain(m.value), "reference": plain(m.reference)} for name, m in report.metrics.items()} if quality else {}

@@ -37,7 +37,7 @@ from tests.bench.unlearn_common import Job  # noqa: E402
 
 BATCH = 16
 TUNED_ON = "pixel"
-FIXTURES = ("pixel", "style", "fixed-image", "encoder", "object")
+FIXTURES = ("pixel", "style", "fixed-image", "encoder", "object", "closed-form")
 
 
 @dataclass
