@@ -74,7 +74,10 @@ def _candidate(rank: int, text: str, verdict: Any) -> CandidateRecord:
     found = verdict != "clean"
     return CandidateRecord(
         rank=rank, text=text, codepoints=tuple(f"U+{ord(c):04X}" for c in text), token_ids=(49406, rank), kind="character",
-        signals={"delta": SignalRecord(value=0.5, score=9.5 - rank, p=0.001), "spread": SignalRecord(value=0.25, score=-1.5, p=0.5)},
+        signals={
+            "noise shift": SignalRecord(value=0.5, score=9.5 - rank, p=0.001),
+            "override": SignalRecord(value=0.25, score=-1.5, p=0.5),
+        },
         score=10.0 - rank, effect=12.5, p=0.00001, p_adjusted=0.0005 if found else 1.0, verdict=verdict,
         component="unet" if found else "not localised", command=f"bdaudit unlearn models/suspect --trigger {text}" if found else "",
     )  # fmt: skip

@@ -25,10 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdaudit.measure.signals import Values
+from bdaudit.report.records import DECIDING
 from bdaudit.stats import ExponentialTail
 
-DECIDING = ("noise shift", "common shift", "override")
-"""The signals that decide; the others are reported beside them."""
 LEVEL = "state shift"
 """What a comparison is matched by."""
 NEAREST = 40

@@ -133,7 +133,8 @@ def _model_lines(report: Report) -> list[str]:
 
 def _lines(report: Report) -> list[str]:
     if isinstance(report, ScanReport):
-        return [calibration_line(report)]
+        tail = [] if isinstance(report.calibration, NotMeasured) else [report.calibration.tail]
+        return [calibration_line(report), *tail]
     if isinstance(report, UnlearnReport):
         wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
         why = f": {report.component_reason}" if report.component_reason else ""

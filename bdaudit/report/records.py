@@ -115,6 +115,10 @@ class Report:
 # --- scan -------------------------------------------------------------------------------------
 
 
+DECIDING = ("noise shift", "common shift", "override")
+"""The signals that decide; the others are reported beside them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SignalRecord:
     """One signal of one candidate."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bdaudit.report.records import (
+    DECIDING,
     AttackRecord,
     CandidateRecord,
     Check,
@@ -95,10 +96,13 @@ def _around(report: Report) -> list[RenderableType]:
     return [Group(*lines)]
 
 
-def _table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Sequence[str] = ()) -> Table:
+def _table(
+    title: str, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Sequence[str] = (), whole: Sequence[str] = ()
+) -> Table:
+    """``right`` names columns set to the right, ``whole`` those that are never broken."""
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, expand=False)
     for header in headers:
-        table.add_column(Text(header), overflow="fold", justify="right" if header in right else "left")
+        table.add_column(Text(header), overflow="fold", justify="right" if header in right else "left", no_wrap=header in whole)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return table
@@ -157,19 +161,20 @@ def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRec
 
 
 def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
-    """One row a candidate, one column a signal."""
-    signals = list(dict.fromkeys(name for item in candidates for name in item.signals))
-    zs = [visible(name) for name in signals]
+    """One row a candidate, one column a signal that decides; the others are in the JSON and the page."""
+    zs = list(DECIDING)
     headers = ["#", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "verdict"]
-    rows = [_candidate_row(item, signals) for item in candidates]
-    return _table("Candidates", headers, rows, right=["#", *zs, "effect ×", "p adjusted"])
+    rows = [_candidate_row(item) for item in candidates]
+    numbers = [*zs, "effect ×", "p adjusted"]
+    return _table("Candidates", headers, rows, right=["#", *numbers], whole=[*numbers, "kind", "verdict"])
 
 
-def _candidate_row(item: CandidateRecord, signals: Sequence[str]) -> list[str | Text]:
-    zs = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in signals]
+def _candidate_row(item: CandidateRecord) -> list[str | Text]:
+    zs = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
+    points = "" if item.text.isascii() and item.text.isprintable() else short_points(item.codepoints)
     same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
     return [
-        str(item.rank), short(item.text) + same, short_points(item.codepoints), visible(item.kind), short_ids(item.token_ids),
+        str(item.rank), short(item.text) + same, points, visible(item.kind), short_ids(item.token_ids),
         *zs, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
     ]  # fmt: skip
 
@@ -181,7 +186,7 @@ def calibration_line(report: ScanReport) -> str:
         return f"calibration: not measured: {one_line(calibration.reason)}"
     kinds = ", ".join(f"{count} {visible(kind)}" for kind, count in calibration.kinds.items())
     return (
-        f"calibration: {calibration.n_controls} controls ({kinds}); alpha {number(calibration.alpha)}; {one_line(calibration.tail)}; "
+        f"calibration: {calibration.n_controls} controls ({kinds}); alpha {number(calibration.alpha)}; "
         f"{calibration.forward_passes} forward passes, {calibration.forward_passes_per_candidate} a candidate"
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
-from bdaudit.measure.calibration import DECIDING, NEAREST, Control, Null, fit
+from bdaudit.measure.calibration import NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.insertion import codepoints
@@ -26,7 +26,7 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
+from bdaudit.report.records import DECIDING, Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.families import Family, verdict
 from bdaudit.scan.families import adjusted as adjusted_p

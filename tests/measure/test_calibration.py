@@ -10,8 +10,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bdaudit import stats
-from bdaudit.measure.calibration import DECIDING, FEWEST, LEVEL, Control, Null, fit
+from bdaudit.measure.calibration import FEWEST, LEVEL, Control, Null, fit
 from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.report.records import DECIDING
 
 KINDS = ("word", "phrase", "character", "emoji", "rare")
 PLACES = ("prefix", "suffix")
