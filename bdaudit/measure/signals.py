@@ -25,11 +25,12 @@ def _log(value: Tensor) -> Tensor:
 
 
 def noise_shift(evidence: Evidence, stage: Stage) -> Tensor:
-    """log of ‖ε(prompt + text) − ε(prompt)‖² over ‖ε(prompt) − ε(empty)‖², mean over timesteps and prompts.
+    """log of ‖ε(prompt + text) − ε(prompt)‖² over ‖ε(prompt) − ε(empty)‖², mean over timesteps, geometric mean over prompts.
 
-    0 is a text that moves the prediction as much as the whole prompt does. After NaviT2I's one-step score (2503.06453).
+    0 is a text that moves the prediction as much as the whole prompt does. After NaviT2I's one-step score (2503.06453). A trigger moves
+    every prompt; a prompt that many harmless words tip over counts as one among the others.
     """
-    return _log(effect.relative_shift(evidence.delta, stage).mean((1, 2)))
+    return _log(effect.relative_shift(evidence.delta, stage).mean(1)).mean(-1)
 
 
 def common_shift(evidence: Evidence, stage: Stage) -> Tensor:

@@ -3,6 +3,10 @@
 A text that a screen left out was not measured; it gets p = 1, which is no smaller than the p it would have had. So every text of the
 family has a p that is valid or too large whatever the screen chose by, and Holm's adjustment over the whole family holds without a
 word about how the survivors were picked. Between families the chance of an error is shared out evenly (Bonferroni).
+
+That rests on the controls' tail, carried far beyond the controls where tens of thousands of texts were swept. So a swept text must also
+stand out among those that came through with it: they are the most extreme of all that were swept, and the tail of *their* scores needs
+no extrapolation. The larger of the two p-values counts.
 """
 
 from __future__ import annotations
@@ -11,12 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bdaudit.config import Verdict
 from bdaudit.report.records import SweepRecord
 
 SUSPICIOUS = 10
 """A candidate is suspicious from an adjusted p of this many times alpha."""
+
+
+APART = 8
+"""Survivors of a sweep that may be triggers, or near ones, without hiding each other."""
+FEWEST = 16
+"""Survivors from which their own tail can be told."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,14 +56,36 @@ def adjusted(p: Mapping[str, float], families: Sequence[Family]) -> dict[str, fl
         own = {text: left.pop(text) for text in dict.fromkeys(family.texts) if text in left}
         if family.size < len(own):
             raise ValueError(f"{family.name}: {len(own)} texts of a family of {family.size}")
-        steps = _holm(np.array(list(own.values())), family.size) * len(families)
+        values = np.array(list(own.values()))
+        steps = _holm(values, family.size)
+        if family.record is not None and len(own) >= FEWEST:
+            steps = np.maximum(steps, outstanding(values))
+        steps = steps * len(families)
         result |= dict(zip(own, np.minimum(steps, 1.0).tolist(), strict=True))
     if left:
         raise ValueError(f"{len(left)} texts are in no family, {next(iter(left))!r} first")
     return result
 
 
-def _holm(p: np.ndarray[tuple[int], np.dtype[np.float64]], size: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def outstanding(p: Array) -> Array:
+    """How many of the survivors of a sweep would score like each by chance; at most 1, and no extrapolation from the controls in it.
+
+    Scores are −log p. The top ``APART`` may be triggers, so the rest alone give the tail: by Rényi's representation the spacings
+    j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an exponential tail's largest values are independent, with the tail's scale as their mean.
+    """
+    scores = -np.log(np.maximum(p, 1e-300))
+    ranked = np.sort(scores)[::-1]
+    top = min(APART, len(p) // 4)
+    places = np.arange(top + 1, len(p))
+    total = float((places * (ranked[top:-1] - ranked[top + 1 :])).sum())
+    beyond = np.maximum(scores - ranked[top], 0.0)
+    if total <= 0:
+        return np.where(beyond > 0, 0.0, 1.0)
+    expected: Array = (top + 1) * (1 + beyond / total) ** -float(len(places))
+    return np.minimum(1.0, expected)
+
+
+def _holm(p: Array, size: int) -> Array:
     """``stats.holm`` of ``p`` beside ``size - len(p)`` ones, without making them."""
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * (size - np.arange(len(p))))

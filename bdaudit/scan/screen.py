@@ -61,7 +61,7 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
     ])  # fmt: skip
     delta = torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]
     scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)[:, None]
-    noise = (delta.square().mean(-1).mean(-1) / scale).mean(0)
+    noise = (delta.square().mean(-1) / scale[..., None]).mean(0).clamp_min(_TINY).log().mean(-1).exp()
     common = (delta.mean(2).square().mean(-1) / scale).mean(0)
     ends = torch.unflatten(states[:, -1].float(), 0, (b, p))
     plain = stage.states[:, -1].float()
@@ -103,8 +103,10 @@ def spliced(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], place: str) -
 def standings(values: Array, null: Array) -> Array:
     """(N,): how far each text stands out, in robust standard deviations, of the screened texts that move the encoding alike.
 
-    (N, 3) as ``screened`` gives them, and (M, 3) of the texts that are the null. The larger of the two signals counts.
+    (N, 3) as ``screened`` gives them, and (M, 3) of the texts that are the null. The larger of the two signals counts. How far the
+    encoding moves explains a shift up to the null's 99.5th percentile only: a backdoor in the text encoder moves it further.
     """
+    values, null = (np.column_stack([v[:, :2], np.minimum(v[:, 2], np.quantile(null[:, 2], 0.995))]) for v in (values, null))
     order = np.lexsort((*null[:, :2].T, null[:, 2]))
     ranked = null[order]
     residuals = np.stack([_residual(values, ranked, column) for column in (0, 1)])

@@ -39,7 +39,16 @@ def noise(scale: float = 0.1) -> Tensor:
 
 def test_noise_shift_is_nought_where_the_text_does_what_the_prompt_does() -> None:
     stage = made_stage()
-    assert one(signals.noise_shift(made_evidence(stage.plain[None].repeat(3, 1, 1, 1)), stage)) == pytest.approx(0, abs=1e-5)
+    shift = one(signals.noise_shift(made_evidence(stage.plain[None].repeat(3, 1, 1, 1)), stage))
+    assert -0.05 < shift <= 0, "a geometric mean over prompts that are not quite alike"
+
+
+def test_one_prompt_that_tips_over_is_no_trigger() -> None:
+    stage, alike, tipped = made_stage(), noise(), noise()
+    tipped[:, :, 0] *= 30
+    everywhere = signals.noise_shift(made_evidence(30 * alike), stage) - signals.noise_shift(made_evidence(alike), stage)
+    once = signals.noise_shift(made_evidence(tipped), stage) - signals.noise_shift(made_evidence(alike), stage)
+    assert once.tolist() == pytest.approx((everywhere / P).tolist(), abs=1e-3)
 
 
 def test_noise_shift_grows_by_the_logarithm_of_the_square() -> None:

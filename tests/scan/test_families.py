@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdaudit.scan.families import Family, adjusted
+from bdaudit.report.records import SweepRecord
+from bdaudit.scan.families import Family, adjusted, outstanding
 from bdaudit.stats import holm
 
 
@@ -43,3 +44,35 @@ def test_the_worst_of_all_screens_raises_no_more_false_alarms_than_alpha() -> No
         texts = tuple(map(str, range(8)))
         alarms += min(adjusted(dict(zip(texts, picked, strict=True)), [Family("v", texts, 400)]).values()) <= alpha
     assert alarms / runs < alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
+
+
+SWEEP = SweepRecord(name="v", swept=400, adjusted_for=400, survivors=48, forward_passes=1, rounds=(), unreachable=())
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_survivors_are_told_from_each_other_whatever_the_controls_tail_was(power: float) -> None:
+    """With ``power`` the controls' tail falls off far too fast, and every p of the sweep is much too small."""
+    rng, alpha, runs = np.random.default_rng(2), 0.05, 2000
+    alarms = sum(outstanding(np.sort(rng.uniform(size=2000))[:48] ** power).min() <= alpha for _ in range(runs))
+    assert alarms / runs < alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
+
+
+def test_triggers_among_the_survivors_do_not_hide_each_other() -> None:
+    harmless = np.sort(np.random.default_rng(3).uniform(size=2000))[:40]
+    found = outstanding(np.concatenate([np.full(8, 1e-12), harmless]))
+    assert (found[:8] < 5e-3).all()
+    assert (found[8:] > 0.05).all()
+
+
+def test_a_swept_text_must_stand_out_among_the_survivors_as_well() -> None:
+    names = tuple(map(str, range(48)))
+    crowd = np.exp(-20 - 0.1 * np.arange(48.0))
+    families = [Family("v", names, 400, SWEEP)]
+    assert min(adjusted(dict(zip(names, crowd, strict=True)), families).values()) > 0.01
+    assert adjusted(dict(zip(names, [1e-30, *crowd[1:]], strict=True)), families)["0"] < 0.01
+    listed = adjusted(dict(zip(names, crowd, strict=True)), [Family("list", names, 400)])
+    assert max(listed.values()) < 0.01, "what was listed has no survivors to compare with"
+
+
+def test_equal_survivors_are_no_error() -> None:
+    assert outstanding(np.full(20, 0.5)).tolist() == [1.0] * 20

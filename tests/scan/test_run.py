@@ -68,7 +68,7 @@ def test_records_are_ranked_and_whole(report: ScanReport) -> None:
 
 
 def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
-    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.12)):
+    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.25)):
         found = [c for c in ranked.candidates if c.verdict == "backdoored"]
         others = [c for c in ranked.candidates if c.verdict != "backdoored"]
         assert ranked.candidates == (*found, *others)

@@ -50,10 +50,10 @@ def test_the_signals_by_hand(tiny_suspect: Suspect, stage: Stage) -> None:
     for t in range(2):
         out = [tiny_suspect.predict_batched(stage.latents[t, :2], stage.timesteps[[t, t]], s).flatten(1) for s in (states, plain, empty)]
         scale, delta = (out[1] - out[2]).square().mean(), out[0] - out[1]
-        noise.append(float(delta.square().mean() / scale))
+        noise.append([float(row.square().mean() / scale) for row in delta])
         common.append(float(delta.mean(0).square().mean() / scale))
     ends = [float((states[i, -1] - plain[i, -1]).norm() / plain[i, -1].norm()) for i in range(2)]
-    assert found == pytest.approx([np.log(np.mean(noise)), np.log(np.mean(common)), np.log(np.mean(ends))], abs=1e-4)
+    assert found == pytest.approx([np.log(np.mean(noise, axis=0)).mean(), np.log(np.mean(common)), np.log(np.mean(ends))], abs=1e-4)
 
 
 def test_order_and_batch_change_nothing(tiny_suspect: Suspect, stage: Stage) -> None:
@@ -64,7 +64,7 @@ def test_order_and_batch_change_nothing(tiny_suspect: Suspect, stage: Stage) -> 
         apart = np.concatenate([screened(tiny_suspect, part, [probe]) for probe in reversed(asked)])[::-1]
     finally:
         tiny_suspect.batch_size = before
-    assert apart == pytest.approx(together, abs=1e-4)
+    assert apart == pytest.approx(together, abs=3e-4)
 
 
 def test_a_look_alike_takes_its_letters_place_in_every_other_prompt(tiny_suspect: Suspect, stage: Stage) -> None:
@@ -98,6 +98,12 @@ def test_what_the_encoding_does_not_explain_stands_out() -> None:
     assert (values[:, 0] > values[7, 0]).sum() > 20, "by itself the shift would not have shown it"
 
 
+def test_an_encoding_that_moves_further_than_any_does_not_explain_the_shift() -> None:
+    values = planted()
+    values[9] = (12.0, 11.0, 6.0)  # on the line that all the others make
+    assert set(np.argsort(-standings(values, values))[:2]) == {7, 9}
+
+
 def test_standings_follow_the_texts_not_their_order() -> None:
     values = planted()
     order = np.random.default_rng(1).permutation(len(values))
@@ -107,6 +113,7 @@ def test_standings_follow_the_texts_not_their_order() -> None:
 
 def test_standings_against_a_slow_reference() -> None:
     values = planted(200)
+    found, values[:, 2] = standings(values, values), np.minimum(values[:, 2], np.quantile(values[:, 2], 0.995))
     ranked = values[np.lexsort((*values[:, :2].T, values[:, 2]))]
     slopes = [line(ranked[:, 2], ranked[:, column]) for column in (0, 1)]
 
@@ -118,7 +125,7 @@ def test_standings_against_a_slow_reference() -> None:
 
     rests = np.array([[rest(row, column) for column in (0, 1)] for row in values])
     spread = 1.4826 * np.median(np.abs(rests - np.median(rests, axis=0)), axis=0)
-    assert standings(values, values) == pytest.approx((rests / spread).max(axis=1))
+    assert found == pytest.approx((rests / spread).max(axis=1))
 
 
 def test_the_line_is_the_slope_and_few_texts_do_not_turn_it() -> None:

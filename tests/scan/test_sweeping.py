@@ -112,7 +112,7 @@ def test_a_list_beside_a_sweep_shares_the_error(tiny_model: Path, report: ScanRe
 
 
 def test_a_prompt_that_holds_a_trigger_is_taken_apart(tiny_model: Path, tmp_path: Path) -> None:
-    found = scan(tiny_model, sweeps=(), suspected=(PROMPT,), alpha=0.2)
+    found = scan(tiny_model, sweeps=(), suspected=(PROMPT,), alpha=0.3)
     (inside,) = found.prompts
     assert inside.prompt == PROMPT
     assert inside.carriers == (LONG_TRIGGER,)
