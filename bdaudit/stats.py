@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ def _z(level: float) -> float:
 def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a rate (1927); its coverage is near ``level`` on average over rates.
 
+    With one to three hits, or misses, the end towards them is Poisson's (Brown, Cai and DasGupta 2001, section 4.1.1): Wilson's own leaves
+    out rates near 0 and 1 too often.
+
     Raises:
         ValueError: ``hits`` outside 0…``n``, or no trials.
     """
@@ -37,7 +41,17 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
     half = math.sqrt(z2 * (hits * (n - hits) / n + z2 / 4)) / (n + z2)
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == n else min(1.0, centre + half)
+    if 1 <= hits <= 3:
+        low = min(low, _fewest(hits, level) / n)
+    if 1 <= n - hits <= 3:
+        high = max(high, 1 - _fewest(n - hits, level) / n)
     return low, high
+
+
+@functools.cache
+def _fewest(hits: int, level: float) -> float:
+    """The mean count at which ``hits`` or more have chance 1 − ``level``."""
+    return float(stats.chi2.ppf(1 - level, 2 * hits)) / 2
 
 
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval:
