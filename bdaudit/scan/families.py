@@ -45,8 +45,10 @@ class Family:
     """What the sweep did, where there was one."""
 
 
-def adjusted(p: Mapping[str, float], families: Sequence[Family]) -> dict[str, float]:
+def adjusted(p: Mapping[str, float], families: Sequence[Family], scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Text → p adjusted over its family's ``size`` by Holm, and for their number. The first that has a text judges it.
+
+    ``scores`` has the deciding signals' scores of each text, in one order for all.
 
     Raises:
         ValueError: a family smaller than its texts, or a p of no family.
@@ -59,7 +61,8 @@ def adjusted(p: Mapping[str, float], families: Sequence[Family]) -> dict[str, fl
         values = np.array(list(own.values()))
         steps = _holm(values, family.size)
         if family.record is not None and len(own) >= FEWEST:
-            steps = np.maximum(steps, outstanding(values))
+            columns = np.array([scores[text] for text in own]).T
+            steps = np.maximum(steps, np.minimum(1.0, len(columns) * np.min([outstanding(column) for column in columns], axis=0)))
         steps = steps * len(families)
         result |= dict(zip(own, np.minimum(steps, 1.0).tolist(), strict=True))
     if left:
@@ -67,16 +70,15 @@ def adjusted(p: Mapping[str, float], families: Sequence[Family]) -> dict[str, fl
     return result
 
 
-def outstanding(p: Array) -> Array:
-    """How many of the survivors of a sweep would score like each by chance; at most 1, and no extrapolation from the controls in it.
+def outstanding(scores: Array) -> Array:
+    """How many of a sweep's survivors would score like each by chance, at most 1; the controls have no part in it.
 
-    Scores are −log p. The top ``APART`` may be triggers, so the rest alone give the tail: by Rényi's representation the spacings
-    j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an exponential tail's largest values are independent, with the tail's scale as their mean.
+    The top ``APART`` may be triggers, so the rest alone give the tail: by Rényi's representation the spacings j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an
+    exponential tail's largest values are independent, with the tail's scale as their mean.
     """
-    scores = -np.log(np.maximum(p, 1e-300))
     ranked = np.sort(scores)[::-1]
-    top = min(APART, len(p) // 4)
-    places = np.arange(top + 1, len(p))
+    top = min(APART, len(scores) // 4)
+    places = np.arange(top + 1, len(scores))
     total = float((places * (ranked[top:-1] - ranked[top + 1 :])).sum())
     beyond = np.maximum(scores - ranked[top], 0.0)
     if total <= 0:

@@ -190,7 +190,7 @@ def _judged(run: _Run) -> ScanReport:
     distinct = list(dict.fromkeys(source.values()))
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
     p = {text: null.p(scores[text]) for text in distinct}
-    adjusted = adjusted_p(p, run.families)
+    adjusted = adjusted_p(p, run.families, {text: [scores[text][name] for name in DECIDING] for text in distinct})
     order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text]) for text in tested}
     ranked = sorted(tested, key=lambda text: (*order[text], run.ids[text], text))
     records = [

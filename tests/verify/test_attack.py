@@ -150,6 +150,6 @@ def test_without_spread_in_the_null_there_is_no_paired_rate() -> None:
 
 
 def test_success_rate_is_wilsons() -> None:
-    estimate = success_rate(torch.tensor([True] * 3 + [False] * 197))
-    assert (estimate.value, estimate.n) == (0.015, 200)
-    assert (estimate.low, estimate.high) == pytest.approx((0.00511, 0.04316), abs=1e-4)
+    estimate = success_rate(torch.tensor([True] * 4 + [False] * 196))
+    assert (estimate.value, estimate.n) == (0.02, 200)
+    assert (estimate.low, estimate.high) == pytest.approx((0.00781, 0.05028), abs=1e-4)
