@@ -5,8 +5,8 @@ family has a p that is valid or too large whatever the screen chose by, and Holm
 word about how the survivors were picked. Between families the chance of an error is shared out evenly (Bonferroni).
 
 That rests on the controls' tail, carried far beyond the controls where tens of thousands of texts were swept. So a swept text must also
-stand out among those that came through with it: they are the most extreme of all that were swept, and the tail of *their* scores needs
-no extrapolation. The larger of the two p-values counts.
+stand out, by one of its scores, among those that came through with it: they are the most extreme of all that were swept, and the tail
+of *their* scores needs no extrapolation. That is a net under the first p-value, not a second test; the larger of the two counts.
 """
 
 from __future__ import annotations
@@ -58,12 +58,11 @@ def adjusted(p: Mapping[str, float], families: Sequence[Family], scores: Mapping
         own = {text: left.pop(text) for text in dict.fromkeys(family.texts) if text in left}
         if family.size < len(own):
             raise ValueError(f"{family.name}: {len(own)} texts of a family of {family.size}")
-        values = np.array(list(own.values()))
-        steps = _holm(values, family.size)
+        values, crowd = np.array(list(own.values())), np.zeros(len(own))
         if family.record is not None and len(own) >= FEWEST:
             columns = np.array([scores[text] for text in own]).T
-            steps = np.maximum(steps, np.minimum(1.0, len(columns) * np.min([outstanding(column) for column in columns], axis=0)))
-        steps = steps * len(families)
+            crowd = np.min([outstanding(column) for column in columns], axis=0)
+        steps = np.maximum(_holm(values, family.size) * len(families), crowd)
         result |= dict(zip(own, np.minimum(steps, 1.0).tolist(), strict=True))
     if left:
         raise ValueError(f"{len(left)} texts are in no family, {next(iter(left))!r} first")
