@@ -1,7 +1,8 @@
 """How far up the screen a true trigger comes, and what a sweep finds and costs, on the fixtures: ``python tests/bench/sweep.py [NAME …]``.
 
 For every laid-out model: the trigger's rank after the first round among all that were swept, whether it was measured in full, its adjusted
-p, what else was flagged, forward passes and seconds. Writes ``results/sweep.json`` with date and machine.
+p, what else was flagged, forward passes and seconds. Writes ``results/sweep.json`` with date and machine, and prints the README's table
+from it (``--table`` only prints). What stands there is not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bdaudit.config import ScanConfig, Sweep  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.report.records import ScanReport  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
+from fixtures import layout  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
 
@@ -43,7 +45,8 @@ def run(name: str) -> dict[str, Any]:
     """One model's row."""
     trigger, started = truth(name), time.monotonic()
     prompts = read_texts(ROOT / "fixtures" / "prompts.txt", what="prompts")
-    config = ScanConfig(model=ROOT / "fixtures" / "models" / name, sweeps=sweeps_for(trigger), prompts=prompts, device="cpu")
+    model = layout.lay_out(name, ROOT / "fixtures" / "models")
+    config = ScanConfig(model=model, sweeps=sweeps_for(trigger), prompts=prompts, device="cpu")
     report = run_scan(config)
     found = _found(report, trigger) | {"seconds": time.monotonic() - started}
     return {"model": name, "trigger": ascii(trigger), "sweeps": config.sweeps, **found}
@@ -65,15 +68,29 @@ def _found(report: ScanReport, trigger: str) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The README's table, in Markdown."""
+    lines = ["| model | swept | texts | measured in full | rank | adjusted p | others flagged | s |", "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        reached = "–" if row["trigger"] == "''" else "yes" if row["measured in full"] else "no"
+        found = f"{row['p adjusted']:.1e}" if row["measured in full"] else "–"
+        lines.append(
+            f"| {row['model']} | {', '.join(row['sweeps'])} | {row['swept']:,} | {reached} "
+            f"| {row['rank'] or '–'} | {found} | {', '.join(row['others flagged']) or 'none'} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Every fixture, or those that are named."""
-    rows = []
-    for name in sys.argv[1:] or ["clean", *sorted(path.parent.name for path in (ROOT / "fixtures" / "twins").glob("*/truth.json"))]:
-        rows.append(run(name))
-        print(json.dumps(rows[-1]))
-    RESULTS.parent.mkdir(exist_ok=True)
-    head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": f"{platform.machine()}, {platform.processor()}, one thread"}
-    RESULTS.write_text(json.dumps({**head, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    names = [name for name in sys.argv[1:] if name != "--table"] or layout.names()
+    for name in () if "--table" in sys.argv else (n for n in names if n not in [row["model"] for row in kept]):
+        kept.append(run(name))
+        print(json.dumps(kept[-1]), flush=True)
+        head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": f"{platform.machine()}, one thread"}
+        RESULTS.write_text(json.dumps({**head, "rows": kept}, indent=2) + "\n", encoding="utf-8")
+    print(table(kept))
 
 
 if __name__ == "__main__":
