@@ -27,6 +27,7 @@ from bdaudit.report.words import (
     number,
     p_value,
     places,
+    points_of,
     rate,
     reach_cells,
     short,
@@ -166,7 +167,7 @@ def _candidates(report: ScanReport) -> _Table:
     zs = list(signals)
     headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "next"]
     rows = [
-        [str(c.rank), c.verdict, short(c.text), short_points(c.codepoints), c.kind, short_ids(c.token_ids)]
+        [str(c.rank), c.verdict, short(c.text), points_of(c.text, c.codepoints), c.kind, short_ids(c.token_ids)]
         + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
         + [number(c.effect), p_value(c.p_adjusted), c.command]
         for c in sorted(report.candidates, key=lambda c: c.rank)

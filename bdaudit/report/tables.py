@@ -34,6 +34,7 @@ from bdaudit.report.words import (
     number,
     p_value,
     places,
+    points_of,
     rate,
     reach_cells,
     short,
@@ -171,10 +172,9 @@ def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
 
 def _candidate_row(item: CandidateRecord) -> list[str | Text]:
     zs = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
-    points = "" if item.text.isascii() and item.text.isprintable() else short_points(item.codepoints)
     same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
     return [
-        str(item.rank), short(item.text) + same, points, visible(item.kind), short_ids(item.token_ids),
+        str(item.rank), short(item.text) + same, points_of(item.text, item.codepoints), visible(item.kind), short_ids(item.token_ids),
         *zs, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
     ]  # fmt: skip
 

@@ -67,6 +67,11 @@ def short_points(codepoints: Sequence[str]) -> str:
     return visible(" ".join(codepoints[:8])) + more
 
 
+def points_of(text: str, codepoints: Sequence[str]) -> str:
+    """Code points for a candidate's cell; none for plain ASCII, which shows what it is."""
+    return "" if text.isascii() and text.isprintable() else short_points(codepoints)
+
+
 def short_ids(token_ids: Sequence[int]) -> str:
     """Token ids for a cell, the first eight and how many more."""
     more = f" … +{len(token_ids) - 8}" if len(token_ids) > 8 else ""
