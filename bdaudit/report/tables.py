@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -48,6 +49,8 @@ STYLES = {
 }  # fmt: skip
 STRONGEST = 3
 """Forms of a trigger that the table lists."""
+FULL = 100
+"""Columns of a console from which the candidates' table has all of its own."""
 CLEAN_SHOWN = 20
 """Clean candidates that the table lists; every other verdict is always listed."""
 
@@ -101,9 +104,10 @@ def _table(
     title: str, headers: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Sequence[str] = (), whole: Sequence[str] = ()
 ) -> Table:
     """``right`` names columns set to the right, ``whole`` those that are never broken."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, expand=False)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
     for header in headers:
-        table.add_column(Text(header), overflow="fold", justify="right" if header in right else "left", no_wrap=header in whole)
+        name = header.replace(" ", "\n") if header in whole and len(header) > 8 else header
+        table.add_column(Text(name), overflow="fold", justify="right" if header in right else "left", no_wrap=header in whole)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return table
@@ -161,21 +165,37 @@ def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRec
     return [item for item in ranked if item.verdict != "clean" or item.rank in clean]
 
 
-def candidate_table(candidates: Sequence[CandidateRecord]) -> Table:
+@dataclass(frozen=True)
+class ByWidth:
+    """A table, and the same with fewer columns for a console narrower than ``FULL``."""
+
+    full: Table
+    narrow: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.full if options.max_width >= FULL else self.narrow
+
+
+def candidate_table(candidates: Sequence[CandidateRecord]) -> ByWidth:
     """One row a candidate, one column a signal that decides; the others are in the JSON and the page."""
-    zs = list(DECIDING)
-    headers = ["#", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "verdict"]
+    numbers = [*DECIDING, "effect ×", "p adjusted"]
+    headers = ["#", "candidate", "code points", "kind", "token ids", *numbers, "verdict"]
     rows = [_candidate_row(item) for item in candidates]
-    numbers = [*zs, "effect ×", "p adjusted"]
-    return _table("Candidates", headers, rows, right=["#", *numbers], whole=[*numbers, "kind", "verdict"])
+    few = [at for at, header in enumerate(headers) if header not in ("kind", "token ids", *DECIDING)]
+    right, whole = ["#", *numbers], [*numbers, "kind", "verdict"]
+
+    def of(kept: Sequence[int]) -> Table:
+        return _table("Candidates", [headers[at] for at in kept], [[row[at] for at in kept] for row in rows], right, whole)
+
+    return ByWidth(of(range(len(headers))), of(few))
 
 
 def _candidate_row(item: CandidateRecord) -> list[str | Text]:
-    zs = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
+    scores = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
     same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
     return [
         str(item.rank), short(item.text) + same, points_of(item.text, item.codepoints), visible(item.kind), short_ids(item.token_ids),
-        *zs, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
+        *scores, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bdaudit.report.deliver import console_for
 from bdaudit.report.records import (
@@ -21,7 +22,7 @@ from bdaudit.report.records import (
     UnlearnReport,
     VerifyReport,
 )
-from bdaudit.report.tables import bar, renderables, shown_candidates
+from bdaudit.report.tables import FULL, bar, candidate_table, renderables, shown_candidates
 
 
 def rendered(report: Any) -> str:
@@ -50,6 +51,15 @@ def test_a_piped_row_holds_its_candidate_in_full_on_one_line(scan_report: ScanRe
     for cell in ("11", "character", "49406 11", "-1.5", "12.5", "0.0005", "backdoored"):
         assert cell in row
     assert "…" not in row
+
+
+@pytest.mark.parametrize(("width", "kind"), [(80, False), (FULL, True)])
+def test_a_narrow_terminal_gets_fewer_columns_rather_than_broken_ones(scan_report: ScanReport, width: int, kind: bool) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(candidate_table(scan_report.candidates[:3]))
+    (row,) = [line for line in console.export_text().splitlines() if scan_report.candidates[0].codepoints[0] in line]
+    assert "backdoored" in row
+    assert ("character" in row) == kind
 
 
 def test_every_finding_is_listed_and_the_rest_is_counted(scan_report: ScanReport) -> None:
