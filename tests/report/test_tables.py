@@ -53,7 +53,7 @@ def test_a_piped_row_holds_its_candidate_in_full_on_one_line(scan_report: ScanRe
     assert "…" not in row
 
 
-@pytest.mark.parametrize(("width", "kind"), [(80, False), (FULL, True)])
+@pytest.mark.parametrize(("width", "kind"), [(80, False), (FULL - 1, False), (120, True)])
 def test_a_narrow_terminal_gets_fewer_columns_rather_than_broken_ones(scan_report: ScanReport, width: int, kind: bool) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(candidate_table(scan_report.candidates[:3]))
