@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -74,3 +77,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return "not set" if value is None else value
+
+
+def run_key(command: str, settings: Mapping[str, Any], digest: str) -> str:
+    """SHA-256 that names a run: command, settings (of JSON's kinds; those that change no result left out), model digest, our version."""
+    named = {"command": command, "settings": dict(settings), "model": digest, "version": bdaudit.__version__}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode("ascii")).hexdigest()

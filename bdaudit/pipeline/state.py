@@ -6,7 +6,6 @@ A folder belongs to one run, told by its key: the same settings on the same mode
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import bdaudit
 from bdaudit.errors import BdauditError, UsageError
 
 RUN = "run.json"
 _NOTES = "notes"
-
-
-def run_key(command: str, settings: Mapping[str, Any], digest: str) -> str:
-    """SHA-256 that names a run: command, settings (of JSON's kinds; those that change no result left out), model digest, our version."""
-    named = {"command": command, "settings": dict(settings), "model": digest, "version": bdaudit.__version__}
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode("ascii")).hexdigest()
 
 
 class State:

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from bdaudit.config import ScanConfig
-from bdaudit.measure.envelope import settings
+from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import Stage, gather
 from bdaudit.measure.signals import Values, measure_all
-from bdaudit.pipeline.state import State, run_key
+from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 
 UNTOUCHED = ("model", "state", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters", "reference")

@@ -13,8 +13,8 @@ import torch
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import UsageError
 from bdaudit.measure.effect import Effect, Reading
-from bdaudit.measure.envelope import settings
-from bdaudit.pipeline.state import State, run_key
+from bdaudit.measure.envelope import run_key, settings
+from bdaudit.pipeline.state import State
 from bdaudit.report.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
 from bdaudit.unlearn.trajectories import Latents

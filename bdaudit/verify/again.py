@@ -7,19 +7,17 @@ directory, named by everything that they depend on; a model, a grader or a libra
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import bdaudit
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.measure.envelope import model_record, settings
+from bdaudit.measure.envelope import model_record, run_key, settings
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.progress import Progress, silent
 from bdaudit.report.document import dumps, loads, write_whole
@@ -39,20 +37,28 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
         BdauditError: as there.
     """
     began = time.perf_counter()
-    if config.state is not None and any(config.state.glob("figures-*.json")):
-        inspection = _opened(config, config.model)
-        found = _recalled(config, inspection)
+    if config.state is not None and _lasting(config) and any(config.state.glob("figures-*.json")):
+        inspections = [_opened(config, path) for path in (config.model, config.reference) if path]
+        found = _kept(_place(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
-            return _judged(config, found, inspection, began)
+            return _judged(config, found, inspections[0], began)
     from bdaudit.verify.run import run_verify as measured
 
-    report = measured(config, progress)
-    if config.state is not None and _lasting(config) and report.status == "completed":
-        try:
-            write_whole(config.state / _name(config, _opened(config, config.model)), dumps(report).encode("ascii"))
-        except OSError as error:
-            raise BdauditError(f"--state {config.state} cannot be written: {error}") from error
-    return report
+    return measured(config, progress)
+
+
+def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:
+    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, the reference last.
+
+    Raises:
+        BdauditError: the disk refuses.
+    """
+    if config.state is None or not _lasting(config):
+        return
+    try:
+        write_whole(_place(config, config.state, digests), dumps(report).encode("ascii"))
+    except OSError as error:
+        raise BdauditError(f"--state {config.state} cannot be written: {error}") from error
 
 
 def _lasting(config: VerifyConfig) -> bool:
@@ -61,11 +67,10 @@ def _lasting(config: VerifyConfig) -> bool:
     return quick and config.save_images is None
 
 
-def _recalled(config: VerifyConfig, inspection: Inspection) -> VerifyReport | None:
-    if config.state is None or not _lasting(config):
-        return None
+def _kept(place: Path) -> VerifyReport | None:
+    """The report in ``place``; None where there is no whole one. A link is not followed."""
     try:
-        kept = loads((config.state / _name(config, inspection)).read_bytes())
+        kept = None if place.is_symlink() else loads(place.read_bytes())
     except (OSError, UsageError):
         return None
     return kept if isinstance(kept, VerifyReport) and kept.status == "completed" else None
@@ -91,15 +96,12 @@ def _opened(config: VerifyConfig, path: Path) -> Inspection:
     return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
 
 
-def _name(config: VerifyConfig, inspection: Inspection) -> str:
-    """The file of the figures: SHA-256 over everything that they depend on."""
+def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
+    """The file of the figures, named by everything that they depend on."""
     asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
-    files = [inspection.digest, _opened(config, config.reference).digest if config.reference else ""]
-    for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))):
-        files.append("".join(_digests(place)) if place else "")
-    versions = [bdaudit.__version__, *(version(name) for name in _LIBRARIES)]
-    told = json.dumps([asked, files, versions], sort_keys=True)
-    return f"figures-{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    asked["libraries"] = [version(name) for name in _LIBRARIES]
+    asked["files"] = ["".join(_digests(place)) for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))) if place]
+    return state / f"figures-{run_key('verify', asked, ' '.join(digests))[:32]}.json"
 
 
 def _digests(place: Path) -> Iterator[str]:

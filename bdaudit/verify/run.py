@@ -22,6 +22,7 @@ from bdaudit.pipeline.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.verify import pictures
+from bdaudit.verify.again import keep
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
 from bdaudit.verify.checks import all_checks, decide
 from bdaudit.verify.evidence import looked_at, write_evidence
@@ -59,6 +60,8 @@ class _Run:
     images: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     galleries: list[Gallery] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    """Of the models that were opened, the audited one first."""
 
     def pictures(self) -> dict[str, int]:
         """How many were drawn, taken from the state directory, and damaged there."""
@@ -119,7 +122,9 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
         _audit(run)
     except KeyboardInterrupt:
         return _report(run, "interrupted")
-    return _report(run, "completed")
+    report = _report(run, "completed")
+    keep(config, report, run.digests)
+    return report
 
 
 def _audit(run: _Run) -> None:
@@ -157,6 +162,7 @@ def _draw(run: _Run, model: Model, plan: _Plan, shots: list[Shot], state: Path |
     """The gallery of ``shots``; the weights are loaded only where one of them was not kept."""
     gallery = model.gallery(plan.grader, state)
     run.galleries.append(gallery)
+    run.digests.append(model.inspection.digest)
     with run.stage(stage):
         missing, unseen = gallery.recall(shots), gallery.recall_maps(plan.pairs(run.config))
     if missing or unseen:

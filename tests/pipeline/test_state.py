@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.pipeline.state import State, run_key
+from bdaudit.measure.envelope import run_key
+from bdaudit.pipeline.state import State
 
 KEY = run_key("unlearn", {"steps": 3}, "ab" * 32)
 

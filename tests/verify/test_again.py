@@ -82,3 +82,30 @@ def test_damaged_figures_are_measured_anew(verify: Run, tmp_path: Path) -> None:
     assert measured
     assert second.attacks == first.attacks
     assert not verify()[1]
+
+
+def test_a_model_exchanged_while_it_is_measured_does_not_take_over_the_figures(
+    verify: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bdaudit.verify import run
+
+    measured = run.run_verify
+
+    def exchanging(config: VerifyConfig, progress: Any) -> VerifyReport:
+        report = measured(config, progress)
+        with (models / "clean" / "model_index.json").open("a") as index:
+            index.write("   ")
+        return report
+
+    monkeypatch.setattr(run, "run_verify", exchanging)
+    verify()
+    monkeypatch.setattr(run, "run_verify", measured)
+    assert verify()[1], "the figures are those of the model that was there before"
+
+
+def test_a_link_in_the_figures_place_is_not_followed(verify: Run, tmp_path: Path) -> None:
+    verify()
+    (kept,) = (tmp_path / "state").glob("figures-*.json")
+    kept.rename(tmp_path / "elsewhere.json")
+    kept.symlink_to(tmp_path / "elsewhere.json")
+    assert verify()[1]
