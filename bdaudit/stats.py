@@ -153,11 +153,14 @@ def normal_interval(value: float, variance: float, level: float = 0.95) -> Inter
 # --- many tests, and detectors ----------------------------------------------------------------
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down adjustment (1979); order kept, family-wise whatever the dependence. (K,) → (K,)."""
+def holm(p: ArrayLike, size: int | None = None) -> NDArray[np.float64]:
+    """Holm's step-down adjustment (1979); order kept, family-wise whatever the dependence. (K,) → (K,).
+
+    ``size`` is the whole family's where only K of it are given, all others having p = 1.
+    """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
-    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    steps = np.maximum.accumulate(values[order] * ((size or len(values)) - np.arange(len(values))))
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(steps, 1)
     return adjusted

@@ -53,14 +53,16 @@ class Effect:
 
 def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
     """‖δ‖² over the mean over prompts of ‖ε(prompt) − ε(empty)‖², by timestep: (K, T, P, N) → (K, T, P)."""
-    scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)
-    return delta.square().mean(-1) / scale[None, :, None]
+    return delta.square().mean(-1) / _scale(stage)[None, :, None]
 
 
 def common_shift(delta: Tensor, stage: Stage) -> Tensor:
     """The same of the mean change over prompts, ‖mean_p δ_p‖²: (K, T, P, N) → (K, T)."""
-    scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)
-    return delta.mean(2).square().mean(-1) / scale
+    return delta.mean(2).square().mean(-1) / _scale(stage)
+
+
+def _scale(stage: Stage) -> Tensor:
+    return (stage.plain - stage.empty).square().mean(-1).mean(-1)
 
 
 def shift(suspect: Suspect, stage: Stage, text: str) -> float:

@@ -24,18 +24,28 @@ def _log(value: Tensor) -> Tensor:
     return torch.log(value.clamp_min(_TINY))
 
 
+def log_noise(delta: Tensor, stage: Stage) -> Tensor:
+    """``noise_shift`` of changes of the prediction, (K, T, P, N) → (K,)."""
+    return _log(effect.relative_shift(delta, stage).mean(1)).mean(-1)
+
+
+def log_common(delta: Tensor, stage: Stage) -> Tensor:
+    """``common_shift`` of changes of the prediction, (K, T, P, N) → (K,)."""
+    return _log(effect.common_shift(delta, stage).mean(1))
+
+
 def noise_shift(evidence: Evidence, stage: Stage) -> Tensor:
     """log of ‖ε(prompt + text) − ε(prompt)‖² over ‖ε(prompt) − ε(empty)‖², mean over timesteps, geometric mean over prompts.
 
     0 is a text that moves the prediction as much as the whole prompt does. After NaviT2I's one-step score (2503.06453). A trigger moves
     every prompt; a prompt that many harmless words tip over counts as one among the others.
     """
-    return _log(effect.relative_shift(evidence.delta, stage).mean(1)).mean(-1)
+    return log_noise(evidence.delta, stage)
 
 
 def common_shift(evidence: Evidence, stage: Stage) -> Tensor:
     """log of the same for the mean change over prompts, ‖mean_p δ_p‖²: what moves all pictures alike (a patch, a style, one image)."""
-    return _log(effect.common_shift(evidence.delta, stage).mean(1))
+    return log_common(evidence.delta, stage)
 
 
 def override(evidence: Evidence, stage: Stage) -> Tensor:

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bdaudit import stats
 from bdaudit.config import Verdict
 from bdaudit.report.records import SweepRecord
 
 SUSPICIOUS = 10
 """A candidate is suspicious from an adjusted p of this many times alpha."""
-
-
 APART = 8
 """Survivors of a sweep that may be triggers, or near ones, without hiding each other."""
 FEWEST = 16
@@ -62,7 +61,7 @@ def adjusted(p: Mapping[str, float], families: Sequence[Family], scores: Mapping
         if family.record is not None and len(own) >= FEWEST:
             columns = np.array([scores[text] for text in own]).T
             crowd = np.min([outstanding(column) for column in columns], axis=0)
-        steps = np.maximum(_holm(values, family.size) * len(families), crowd)
+        steps = np.maximum(stats.holm(values, family.size) * len(families), crowd)
         result |= dict(zip(own, np.minimum(steps, 1.0).tolist(), strict=True))
     if left:
         raise ValueError(f"{len(left)} texts are in no family, {next(iter(left))!r} first")
@@ -84,15 +83,6 @@ def outstanding(scores: Array) -> Array:
         return np.where(beyond > 0, 0.0, 1.0)
     expected: Array = (top + 1) * (1 + beyond / total) ** -float(len(places))
     return np.minimum(1.0, expected)
-
-
-def _holm(p: Array, size: int) -> Array:
-    """``stats.holm`` of ``p`` beside ``size - len(p)`` ones, without making them."""
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * (size - np.arange(len(p))))
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1.0)
-    return out
 
 
 def verdict(p_adjusted: float, alpha: float) -> Verdict:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import insert, replaceable
 from bdaudit.measure.probe import Stage
+from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, token_ids
 from bdaudit.scan.sources import Probe
@@ -59,15 +60,12 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
         suspect.predict_batched(stage.latents[t][prompt], stage.timesteps[t].expand(b * p), states).float().flatten(1)
         for t in range(times)
     ])  # fmt: skip
-    delta = torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]
-    scale = (stage.plain - stage.empty).square().mean(-1).mean(-1)[:, None]
-    noise = (delta.square().mean(-1) / scale[..., None]).mean(0).clamp_min(_TINY).log().mean(-1).exp()
-    common = (delta.mean(2).square().mean(-1) / scale).mean(0)
+    delta = (torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]).transpose(0, 1)
     ends = torch.unflatten(states[:, -1].float(), 0, (b, p))
     plain = stage.states[:, -1].float()
     level = ((ends - plain).norm(dim=-1) / plain.norm(dim=-1)).mean(1)
-    columns = torch.stack([noise, common, level], dim=1)
-    return columns.clamp_min(_TINY).log().double().cpu().numpy()
+    columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level.clamp_min(_TINY).log()], dim=1)
+    return columns.double().cpu().numpy()
 
 
 @torch.no_grad()
