@@ -191,12 +191,18 @@ def _judged(run: _Run) -> ScanReport:
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
     p = {text: null.p(scores[text]) for text in distinct}
     adjusted = adjusted_p(p, run.families, {text: [scores[text][name] for name in DECIDING] for text in distinct})
-    order = {text: _order(run, adjusted[source[text]], p[source[text]], source[text]) for text in tested}
-    ranked = sorted(tested, key=lambda text: (*order[text], run.ids[text], text))
-    records = [
-        _record(run, null, text, source[text], kinds[text], rank, scores[source[text]], p[source[text]], adjusted[source[text]])
-        for rank, text in enumerate(ranked, start=1)
-    ]
+    effects = _effects(run, distinct)
+
+    def order(text: str) -> tuple[float, float]:
+        """Findings first, the largest effect first among them (their p are all but nought); the others by p."""
+        found = adjusted[source[text]] <= run.config.alpha
+        return (0.0, -effects[source[text]]) if found else (1.0, p[source[text]])
+
+    ranked = sorted(tested, key=lambda text: (*order(text), run.ids[text], text))
+    records = []
+    for rank, text in enumerate(ranked, start=1):
+        of = source[text]
+        records.append(_record(run, null, text, of, kinds[text], rank, scores[of], effects[of], p[of], adjusted[of]))
     report = _report(run, "completed", _ended(run.config.fail_on, records), tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
@@ -206,7 +212,7 @@ def _representative(run: _Run, text: str) -> str:
 
 
 def _record(
-    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, scores: dict[str, float], p: float, adjusted: float
+    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, scores: dict[str, float], effect: float, p: float, adjusted: float
 ) -> CandidateRecord:
     places = run.values[source]
     found = verdict(adjusted, run.config.alpha)
@@ -222,7 +228,7 @@ def _record(
         kind=kind,
         signals=signals,
         score=-math.log10(p),
-        effect=_effect(run, places),
+        effect=effect,
         p=p,
         p_adjusted=adjusted,
         verdict=found,
@@ -233,18 +239,14 @@ def _record(
     )
 
 
-def _order(run: _Run, adjusted: float, p: float, text: str) -> tuple[float, float]:
-    """What to rank by: findings first, the largest effect first among them (their p are all but nought); the others by p."""
-    if adjusted <= run.config.alpha:
-        return 0.0, -_effect(run, run.values[text])
-    return 1.0, p
+def _effects(run: _Run, texts: Sequence[str]) -> dict[str, float]:
+    """How many times as far as the median control of all kinds each text moves the prediction, at its strongest position."""
 
+    def furthest(text: str) -> float:
+        return max(values["noise shift"] for values in run.values[text].values())
 
-def _effect(run: _Run, places: Values) -> float:
-    """How many times as far as the median control of all kinds the text moves the prediction, at its strongest position."""
-    controls = (text for texts in run.controls.values() for text in texts)
-    usual = median(max(values["noise shift"] for values in run.values[text].values()) for text in controls)
-    return math.exp((max(values["noise shift"] for values in places.values()) - usual) / 2)
+    usual = median(furthest(text) for texts in run.controls.values() for text in texts)
+    return {text: math.exp((furthest(text) - usual) / 2) for text in texts}
 
 
 def _component(null: Null, scores: dict[str, float]) -> str:
