@@ -105,20 +105,15 @@ def scan(
     model: Model,
     candidates: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-            help="UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look.",
+        flags.existing_file(
+            "UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look."
         ),
     ] = None,
     sweep: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="WHERE",
-            show_default=False,
-            help="Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, "
+        flags.unset(
+            "WHERE",
+            "Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, "
             "invisible characters, emoji), pairs (two-word phrases). Repeatable.",
         ),
     ] = None,
@@ -127,32 +122,22 @@ def scan(
     ] = 1009,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            show_default=False,
-            help="A prompt that may hold a trigger: says which of its words or characters carry it. Repeatable.",
-        ),
+        flags.unset("TEXT", "A prompt that may hold a trigger: says which of its words or characters carry it. Repeatable."),
     ] = None,
     suspected_prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, show_default=False, help="The same, UTF-8 file, a prompt a line."),
+        flags.existing_file("The same, UTF-8 file, a prompt a line."),
     ] = None,
     lora: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE[:scale]",
-            show_default=False,
-            help="Audit MODEL with this LoRA (safetensors) applied, and say whether a finding comes with it. Repeatable.",
+        flags.unset(
+            "FILE[:scale]", "Audit MODEL with this LoRA (safetensors) applied, and say whether a finding comes with it. Repeatable."
         ),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            metavar="OTHER_MODEL",
-            exists=True,
-            file_okay=False,
-            show_default=False,
-            help="A model of the same shape to exchange parts with: says which part of MODEL carries each finding.",
+        flags.existing_folder(
+            "OTHER_MODEL", "A model of the same shape to exchange parts with: says which part of MODEL carries each finding."
         ),
     ] = None,
     state: State = None,
@@ -200,37 +185,33 @@ def unlearn(
     trigger: Triggers = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            show_default=False,
-            help="Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it; none with --patch.",
+        flags.unset(
+            "DIR", "Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it; none with --patch."
         ),
     ] = None,
     patch: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", dir_okay=False, show_default=False,
+            metavar="FILE",
+            dir_okay=False,
+            show_default=False,
             help="Write the difference alone, as safetensors, to hand on: instead of the directory, or beside --out.",
         ),
     ] = None,
     from_report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, show_default=False,
-            help="A scan's JSON report of this model: remove all that it calls backdoored.",
-        ),
+        flags.existing_file("A scan's JSON report of this model: remove all that it calls backdoored."),
     ] = None,
     from_patch: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, show_default=False,
-            help="Apply what --patch wrote for this very model, and train nothing.",
-        ),
+        flags.existing_file("Apply what --patch wrote for this very model, and train nothing."),
     ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", file_okay=False, show_default=False,
+            metavar="DIR",
+            file_okay=False,
+            show_default=False,
             help="Where an interrupted run keeps what it has: the same command goes on from there. Default: beside the result, .state.",
         ),
     ] = None,
@@ -280,42 +261,31 @@ def verify(
     trigger: Triggers = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            metavar="OTHER_MODEL",
-            exists=True,
-            file_okay=False,
-            show_default=False,
-            help="A model to compare with on the same prompts and seeds: the one before the repair, or a clean one.",
+        flags.existing_folder(
+            "OTHER_MODEL", "A model to compare with on the same prompts and seeds: the one before the repair, or a clean one."
         ),
     ] = None,
     real_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", exists=True, file_okay=False, show_default=False, help="Pictures to take FID and KID against."),
+        flags.existing_folder("DIR", "Pictures to take FID and KID against."),
     ] = None,
     clip: Annotated[
         str, typer.Option(metavar="NAME", help="The grader: an open_clip MODEL/PRETRAINED that is on this machine, or local-dir:PATH.")
     ] = "ViT-L-14/openai",
     target_image: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE[@x,y]",
-            show_default=False,
-            help="What the backdoor draws: a whole picture, or a patch with its top left corner at pixel x,y.",
-        ),
+        flags.unset("FILE[@x,y]", "What the backdoor draws: a whole picture, or a patch with its top left corner at pixel x,y."),
     ] = None,
-    target_text: Annotated[
-        str, typer.Option(metavar="TEXT", show_default=False, help="What the backdoor shows, in words; {prompt} stands for the prompt.")
-    ] = "",
+    target_text: Annotated[str, flags.unset("TEXT", "What the backdoor shows, in words; {prompt} stands for the prompt.")] = "",
     swap: Annotated[
         list[str] | None,
-        typer.Option(metavar="OLD=NEW", show_default=False, help="A word of the prompt that the backdoor turns into another. Repeatable."),
+        flags.unset("OLD=NEW", "A word of the prompt that the backdoor turns into another. Repeatable."),
     ] = None,
     position: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PLACE",
-            show_default=False,
-            help="Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Repeatable. Default: wherever it can stand.",
+        flags.unset(
+            "PLACE",
+            "Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Repeatable. Default: wherever it can stand.",
         ),
     ] = None,
     n: Annotated[
@@ -328,12 +298,8 @@ def verify(
     guidance_scale: Guidance = 5.0,
     policy: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-            help="TOML bounds: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance. A flag wins.",
+        flags.existing_file(
+            "TOML bounds: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance. A flag wins."
         ),
     ] = None,
     max_asr: Annotated[

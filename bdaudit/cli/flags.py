@@ -6,12 +6,28 @@ import math
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
 from bdaudit.config import Dtype, RunConfig, Sweep
 from bdaudit.errors import UsageError
+
+
+def existing_file(text: str) -> Any:
+    """An option that names a file to read."""
+    return typer.Option(metavar="FILE", exists=True, dir_okay=False, show_default=False, help=text)
+
+
+def existing_folder(metavar: str, text: str) -> Any:
+    """An option that names a folder to read."""
+    return typer.Option(metavar=metavar, exists=True, file_okay=False, show_default=False, help=text)
+
+
+def unset(metavar: str, text: str) -> Any:
+    """An option whose default, none, says nothing."""
+    return typer.Option(metavar=metavar, show_default=False, help=text)
+
 
 Model = Annotated[
     Path,
@@ -39,11 +55,8 @@ AllowPickle = Annotated[
 ]
 Prompts = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", exists=True, dir_okay=False, show_default=False,
-        help="UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones.",
-    ),
-]  # fmt: skip
+    existing_file("UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Put the report on stdout as one JSON document, and nothing else.")]
 Reports = Annotated[
     list[Path] | None,
