@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from bdaudit.errors import InconclusiveError  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.report.records import Estimate, VerifyReport  # noqa: E402
 from fixtures import layout  # noqa: E402
+from tests.bench.recording import stamp  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
@@ -238,8 +237,7 @@ def main() -> None:
         for name in () if arguments.scan_only else arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
             if arguments.again or name not in results["models"]:
                 results["models"][name] = run(name, arguments.work)
-                machine = f"{platform.processor() or platform.machine()}, 2 cores"
-                results |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
+                results |= stamp()
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 

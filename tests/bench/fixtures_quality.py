@@ -1,8 +1,7 @@
-"""How good the clean pipeline and its grader are: ``python tests/bench/fixtures_quality.py``. Prints JSON."""
+"""How good the clean pipeline and its grader are: ``python tests/bench/fixtures_quality.py [PATH]``."""
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from bdaudit.pipeline.sample import sample  # noqa: E402
 from bdaudit.verify.grader import load_grader  # noqa: E402
 from fixtures import layout  # noqa: E402
 from fixtures.build import clip, vae, world  # noqa: E402
+from tests.bench.recording import record  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 
@@ -37,5 +37,12 @@ def retrieval(n: int, guidance_scale: float, steps: int) -> dict[str, object]:
     return {name: {"rate": h / n, "wilson95": stats.wilson(h, n), "n": n} for name, h in hits.items()}
 
 
+def autoencoder_error(n: int) -> float:
+    """Mean absolute error on ``n`` unseen pictures, of a 0–1 range."""
+    model = load(inspect(layout.lay_out("clean", FIXTURES / "models"))).vae
+    _, pictures = clip.scenes_and_pictures(n, 9001)
+    return float((vae.decode(model, vae.encode(model, pictures)) - pictures.float() / 255).abs().mean())
+
+
 if __name__ == "__main__":
-    print(json.dumps(retrieval(512, 5.0, 20), indent=1))
+    record({"autoencoder error": autoencoder_error(256), "retrieval": retrieval(512, 5.0, 20)}, 1)

@@ -28,6 +28,7 @@ from bdaudit.pipeline.safetensors_header import read_header
 from bdaudit.pipeline.torch_file import read_torch
 from bdaudit.report.document import loads
 from tests import small
+from tests.bench.recording import record
 from tests.pipeline.edits import UNET
 from tests.pipeline.hostile import rebuilt, torch_archive
 from tests.pipeline.tiny import write_model
@@ -225,10 +226,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - started, 1),
         "targets": results,
     }
-    text = json.dumps(report, indent=1)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(text + "\n")
-    print(text)
+    record(report, 2)
 
 
 if __name__ == "__main__":

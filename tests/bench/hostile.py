@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bdaudit.errors import BdauditError
 from bdaudit.measure.texts import read_texts
 from bdaudit.pipeline.inspect import inspect
+from tests.bench.recording import record
 from tests.pipeline.hostile import CASES, TEXTS, Case
 from tests.pipeline.tiny import write_model
 
@@ -173,10 +174,7 @@ def main() -> None:
         "kinds": by_kind(results, opened),
         "cases": {f"{case.kind}: {case.name}": {"bdaudit": results[case], "plain": opened[case]} for case in CASES},
     }
-    text = json.dumps(report, indent=1)
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text + "\n")
-    print(text)
+    record(report, 1)
 
 
 if __name__ == "__main__":

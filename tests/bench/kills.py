@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bdaudit.errors import ExitCode
 from tests import small
+from tests.bench.recording import record
 
 VERBS = ("scan", "unlearn", "verify")
 SIGNALS = (signal.SIGKILL, signal.SIGINT)
@@ -267,10 +268,7 @@ def main() -> None:
         "seconds of computing, undisturbed": {verb: round(seconds, 2) for verb, seconds in scene.seconds.items()},
         "rounds": done,
     }
-    text = json.dumps(report, indent=1)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(text + "\n")
-    print(text)
+    record(report, 2)
 
 
 if __name__ == "__main__":

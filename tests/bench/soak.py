@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import tempfile
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bdaudit.config import ScanConfig
 from tests import small
+from tests.bench.recording import record
 
 WARM = 10
 """Scans after which memory must stay where it is."""
@@ -68,10 +68,7 @@ def main() -> None:
         model = small.write(Path(folder) / "model")
         texts = (small.LONG_TRIGGER, "cf", "zero\u200bwidth")
         config = ScanConfig(model=model, candidates=texts, prompts=small.PROMPTS, n_prompts=2, timesteps=(1.0,), device="cpu")
-        text = json.dumps(soak(config, scans), indent=1)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(text + "\n")
-    print(text)
+        record(soak(config, scans), 2)
 
 
 if __name__ == "__main__":

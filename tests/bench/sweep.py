@@ -8,10 +8,8 @@ from it (``--table`` only prints). What stands there is not run again.
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.report.records import ScanReport  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
 from fixtures import layout  # noqa: E402
+from tests.bench.recording import stamp  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
 
@@ -88,8 +87,7 @@ def main() -> None:
     for name in () if "--table" in sys.argv else (n for n in names if n not in [row["model"] for row in kept]):
         kept.append(run(name))
         print(json.dumps(kept[-1]), flush=True)
-        head = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": f"{platform.machine()}, one thread"}
-        RESULTS.write_text(json.dumps({**head, "rows": kept}, indent=2) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps({**stamp(), "rows": kept}, indent=2) + "\n", encoding="utf-8")
     print(table(kept))
 
 

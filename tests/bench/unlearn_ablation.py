@@ -90,7 +90,7 @@ def main() -> None:
     if not asked.table:
         for method in asked.methods or [*SETTINGS, *CONSTANTS]:
             for fixture in asked.fixtures or FIXTURES:
-                for seed in SEEDS[: 1 if asked.quick else None]:
+                for seed in SEEDS[: asked.seeds]:
                     kept.get(__file__, method, Job(fixture=fixture, seed=seed, quick=asked.quick))
     print(common.table(kept.cells, "variant / fixture / – / seed"))
 

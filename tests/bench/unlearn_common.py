@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -13,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tests.bench.recording import stamp
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -182,8 +181,7 @@ class Kept:
         return found
 
     def _write(self) -> None:
-        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-        document: Mapping[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "cells": self.cells}
+        document: Mapping[str, Any] = {**stamp(), "cells": self.cells}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -196,10 +194,12 @@ def arguments(description: str | None, out: str) -> argparse.Namespace:
     parser.add_argument("fixtures", nargs="*", help="fixtures to repair (default: see above)")
     parser.add_argument("--out", type=Path, help=f"the JSON document (default: results/{out}.json, with --quick {out}_quick.json)")
     parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds a method")
     parser.add_argument("--quick", action="store_true", help="few steps and pictures: a smoke test, its figures mean nothing")
     parser.add_argument("--again", action="store_true", help="run also what stands in the document")
     parser.add_argument("--table", action="store_true", help="only print the table")
     found = parser.parse_args()
+    found.seeds = 1 if found.quick else found.seeds
     found.out = found.out or ROOT / "tests" / "bench" / "results" / f"{out}{'_quick' if found.quick else ''}.json"
     return found
 

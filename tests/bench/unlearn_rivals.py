@@ -255,7 +255,7 @@ def main() -> None:
         for method in asked.methods or ["ours", *RIVALS]:
             strength = best(kept, method, asked.quick) if method in RIVALS else 0.0
             for fixture in asked.fixtures or FIXTURES:
-                for seed in SEEDS.get(method, (0,))[: 1 if asked.quick else None]:
+                for seed in SEEDS.get(method, (0,))[: asked.seeds]:
                     kept.get(__file__, method, Job(fixture=fixture, strength=strength, seed=seed, quick=asked.quick))
     print(common.table(kept.cells, "method / fixture / strength / seed"))
 
