@@ -1,15 +1,17 @@
-"""Two-word phrases by group testing: one prompt holds many words, and one that fires is cut in halves.
+"""Two-word phrases by group testing: one prompt holds many words, and a pair of words is in many prompts.
 
 The words run in an order in which each stands beside each other, both ways round, exactly once; a prompt holds a stretch of it. So
-every ordered pair of neighbours is in some prompt, and words further apart come together on top. What the words do by themselves is
-taken off by least squares over all prompts: what is left is what they do together, which is what a composite trigger is.
+every ordered pair of neighbours is in some prompt, and every two words come together in several, further apart. What the words do by
+themselves is taken off by least squares over all prompts: what is left is what they do together, which is what a composite trigger
+is. A pair is looked at by itself where the prompts that hold both words stand out on the whole, or where it stands in one that
+stands out far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import chain, combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,15 +28,16 @@ from bdaudit.scan.sources import Probe
 
 LONGEST = 20
 """Words in one prompt at most: with more, each word's own part gets lost."""
-CHOSEN = 64
-"""Stretches that are cut in halves, and halves that are kept."""
+TOGETHER = 256
+"""Pairs of words, in either order, that are looked at by themselves because the prompts that hold both stand out."""
+STRONGEST = 128
+"""Prompts whose neighbours are looked at by themselves."""
 KEPT = 48
 """Pairs that are measured in full."""
-REFERENCES = 48
-"""Stretches of each shorter length that say what is usual there."""
 SIDE = 16
 """A prediction is averaged down to at most so many pixels a side: a pair that fires moves more than single pixels."""
 
+_TINY = 1e-12
 PART = 4096
 """Prompts whose word counts are in memory at a time."""
 
@@ -90,21 +93,12 @@ def sweep_pairs(screen: Screen, words: Sequence[str]) -> tuple[Halved, int]:
     pool = _pool(screen, words)
     packs = stretches(circuit(len(words)), _length(screen, pool))
     seen = _predictions(screen, f"pairs of {len(words)} words", pool, packs)
-    effects = _effects(packs, seen, len(words))
-    left = _best(packs, _together(packs, seen, effects), CHOSEN)
-    done = [RoundDone(len(packs), 1, len(left))]
-    while len(left[0]) > 4:
-        shorter = _shorter(left)
-        usual = sorted({pack[: len(shorter[0])] for pack in packs[:: max(1, len(packs) // REFERENCES)]})
-        seen = _predictions(screen, f"stretches of {len(shorter[0])} words", pool, [*shorter, *usual])
-        length_alone = (seen[len(shorter) :] - _counts(usual, len(words)) @ effects).mean(axis=0)
-        left = _best(shorter, _together(shorter, seen[: len(shorter)], effects, length_alone), CHOSEN)
-        done.append(RoundDone(len(shorter), 1, len(left)))
-    couples = list(dict.fromkeys(pair for pack in left for pair in combinations(pack, 2) if pair[0] != pair[1]))
+    rest = _together(packs, seen, len(words))
+    couples = list(dict.fromkeys([*_often(packs, rest, len(words)), *_neighbours(packs, rest)]))
     left = _best(couples, _beyond(screen, pool, couples), KEPT)
-    done.append(RoundDone(len(couples), 1, len(left)))
+    done = (RoundDone(len(packs), 1, len(couples)), RoundDone(len(couples), 1, len(left)))
     pairs = tuple(Probe(" ".join(words[i] for i in pair), tuple(entry for i in pair for entry in pool.ids[i])) for pair in left)
-    return Halved(pairs, tuple(done), pairs), len(words) * (len(words) - 1)
+    return Halved(pairs, done, pairs), len(words) * (len(words) - 1)
 
 
 def _pool(screen: Screen, words: Sequence[str]) -> _Pool:
@@ -125,10 +119,23 @@ def _length(screen: Screen, pool: _Pool) -> int:
     return max(2, min(LONGEST, room))
 
 
-def _shorter(packs: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Each stretch in two halves that share a word or two."""
-    half = len(packs[0]) // 2 + 1
-    return list(dict.fromkeys(part for pack in packs for part in (pack[:half], pack[-half:])))
+def _often(packs: Sequence[tuple[int, ...]], rest: Array, n: int) -> list[tuple[int, ...]]:
+    """The pairs, both ways round, whose prompts together stand out most: the sum of ``rest`` over the root of their number."""
+    table = np.asarray(packs)
+    total, count = np.zeros(n * n), np.zeros(n * n)
+    for i, j in combinations(range(table.shape[1]), 2):
+        low, high = np.minimum(table[:, i], table[:, j]), np.maximum(table[:, i], table[:, j])
+        total += np.bincount(low * n + high, rest, n * n)
+        count += np.bincount(low * n + high, minlength=n * n)
+    total[:: n + 1] = 0.0  # a word with itself
+    strongest = np.argsort(-total / np.sqrt(np.maximum(count, 1)), kind="stable")[: min(TOGETHER, n * (n - 1) // 2)]
+    found = [(int(i) // n, int(i) % n) for i in strongest if i // n != i % n]
+    return [pair for low, high in found for pair in ((low, high), (high, low))]
+
+
+def _neighbours(packs: Sequence[tuple[int, ...]], rest: Array) -> list[tuple[int, ...]]:
+    """The neighbours in the prompts that stand out most."""
+    return [pair for pack in _best(packs, rest, STRONGEST) for pair in pairwise(pack) if pair[0] != pair[1]]
 
 
 def _beyond(screen: Screen, pool: _Pool, couples: Sequence[tuple[int, ...]]) -> Array:
@@ -191,14 +198,20 @@ def _counts(packs: Sequence[tuple[int, ...]], n: int) -> Array:
     return counts
 
 
-def _together(packs: Sequence[tuple[int, ...]], seen: Array, effects: Array, usual: Array | float = 0.0) -> Array:
-    """(N,): mean square of what neither the words' own effects nor ``usual`` explains."""
-    strength = np.empty(len(packs))
+def _together(packs: Sequence[tuple[int, ...]], seen: Array, n: int) -> Array:
+    """(N,): log mean square of what the words' own effects do not explain, less what is usual in prompts that hold these words."""
+    strength = np.log(np.square(_unexplained(packs, seen, n)).mean(axis=1, keepdims=True) + _TINY)
+    rest: Array = _unexplained(packs, strength, n)[:, 0]
+    return rest
+
+
+def _unexplained(packs: Sequence[tuple[int, ...]], seen: Array, n: int) -> Array:
+    """``seen`` (N, D) less what each prompt's words add by themselves."""
+    effects, left = _effects(packs, seen, n), np.empty(seen.shape)
     for at in range(0, len(packs), PART):
         part = slice(at, at + PART)
-        rest = seen[part] - _counts(packs[part], len(effects) - 1) @ effects - usual
-        strength[part] = np.square(rest).mean(axis=1)
-    return strength
+        left[part] = seen[part] - _counts(packs[part], n) @ effects
+    return left
 
 
 def _best(packs: Sequence[tuple[int, ...]], strength: Array, n: int) -> list[tuple[int, ...]]:

@@ -6,7 +6,6 @@ A pixel, a style and an encoder fixture, two seeds each. Resumable: what stands 
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 
 def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
     """One variant's repair, its cost, and its grades."""
-    began, out = time.monotonic(), folder / "out"
+    began, out = common.clock(), folder / "out"
     constants = dict(CONSTANTS.get(method, {}))
     if not constants.pop("neighbours", True):
         with patch.object(train_unet, "prepare", _clean_alone), patch.object(train_text_encoder, "train", _train_clean_alone):

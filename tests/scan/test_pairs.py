@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bdaudit.pipeline.state import State
 from bdaudit.progress import silent
 from bdaudit.scan.halving import Screen
-from bdaudit.scan.pairs import _shorter, circuit, prime_at_most, stretches, sweep_pairs
+from bdaudit.scan.pairs import _often, circuit, prime_at_most, stretches, sweep_pairs
 from tests.scan.toy import WordSuspect
 
 WORDS = tuple(f"word{i}" for i in range(100))
@@ -32,19 +33,16 @@ def test_stretches_part_no_neighbours(length: int) -> None:
     assert set(pairwise(walk)) <= {pair for piece in cut for pair in pairwise(piece)}
 
 
-@pytest.mark.parametrize("length", range(5, 21))
-def test_halves_part_no_neighbours_and_get_shorter(length: int) -> None:
-    pack = tuple(range(length))
-    halves = _shorter([pack])
-    assert {pair for half in halves for pair in pairwise(half)} == set(pairwise(pack))
-    assert {len(half) for half in halves} == {length // 2 + 1}
-    assert length // 2 + 1 < length
-
-
 def test_primes() -> None:
     assert [prime_at_most(n) for n in (2, 3, 4, 10, 503, 1000)] == [2, 3, 3, 7, 503, 997]
     with pytest.raises(ValueError, match="at least 2"):
         prime_at_most(1)
+
+
+def test_a_pair_is_told_by_all_prompts_that_hold_it() -> None:
+    packs = stretches(circuit(31), 8)
+    rest = np.random.default_rng(0).normal(size=len(packs)) + np.array([1.5 * ({5, 17} <= set(pack)) for pack in packs])
+    assert set(_often(packs, rest, 31)[:2]) == {(5, 17), (17, 5)}
 
 
 def swept(suspect: WordSuspect, folder: Path | None = None) -> tuple[str, ...]:
