@@ -199,7 +199,7 @@ class SweepRecord:
 
     name: str
     swept: int
-    """Texts, no two that encode alike, or prompts of several words."""
+    """Texts, no two that encode alike."""
     adjusted_for: int
     """Texts that could have come through: what the p-values of those that did are adjusted for."""
     survivors: int

@@ -61,7 +61,7 @@ def _swept(screen: Screen, source: Source) -> tuple[Family, Halved]:
 def _pairs(screen: Screen, words: Sequence[str]) -> Family:
     before = screen.suspect.forward_passes
     found, size = pairs.sweep_pairs(screen, words)
-    record = _record("pairs", found.rounds[0].texts, size, found, screen.suspect.forward_passes - before)
+    record = _record("pairs", size, size, found, screen.suspect.forward_passes - before)
     return Family("pairs", _texts(found), size, record)
 
 

@@ -34,9 +34,9 @@ def truth(name: str) -> str:
 
 
 def sweeps_for(trigger: str) -> tuple[Sweep, ...]:
-    """The sweep that has to find this trigger; all but pairs for a control."""
+    """The sweep that has to find this trigger; all of them for a control."""
     if not trigger:
-        return ("vocabulary", "unicode")
+        return ("vocabulary", "unicode", "pairs")
     return ("pairs",) if " " in trigger else ("vocabulary",) if trigger.isascii() else ("vocabulary", "unicode")
 
 
