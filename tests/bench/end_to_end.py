@@ -229,7 +229,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
     if not arguments.table:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        for name in (results["models"] if arguments.scan_only else ()):
+        for name in results["models"] if arguments.scan_only else ():
             if not arguments.names or name in arguments.names:
                 results["models"][name]["scan"] = scan(open_model(name))
                 print(name, "scan", json.dumps(results["models"][name]["scan"]), flush=True)

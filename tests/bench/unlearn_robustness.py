@@ -1,0 +1,135 @@
+"""Whether a repair holds: ``python tests/bench/unlearn_robustness.py [FIXTURE …]``. Resumable; needs the fixtures' extra.
+
+Each fixture is repaired by the command as it comes, and the attack success rate is measured again: under variants of the trigger, with
+other guidance scales and step counts, with diffusers' own pipeline and other samplers, and after a harmless fine-tune of the repaired
+model as long as the attack's own (the benign twin's lesson), beside the same fine-tune of the poisoned model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from bdaudit import stats  # noqa: E402
+from bdaudit.config import VerifyConfig  # noqa: E402
+from bdaudit.measure.insertion import insert  # noqa: E402
+from bdaudit.pipeline.save import write_model  # noqa: E402
+from bdaudit.verify.reach import near  # noqa: E402
+from bdaudit.verify.run import run_verify  # noqa: E402
+from tests.bench import unlearn_common as common  # noqa: E402
+from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
+from tests.bench.unlearn_common import Job  # noqa: E402
+from tests.bench.unlearn_rivals import ours  # noqa: E402
+
+FIXTURES = ("pixel", "fixed-image")
+N = 200
+"""Pictures where the rate is what matters; a variant or a setting has half of them."""
+SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
+"""Denoising steps and guidance scale."""
+SAMPLERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
+
+
+def cell(_: str, job: Job, folder: Path) -> dict[str, Any]:
+    """Repair, then every question in turn; each answer is a rate with its interval and what it is without the trigger."""
+    out, began = folder / "out", common.clock()
+    ours(job, out, began)
+    found: dict[str, Any] = {
+        "repaired": rate(job, out),
+        "variants": {what: rate(job, out, text=text) for what, text in variants(job).items()},
+    }
+    found["settings"] = {
+        f"{steps} steps, guidance {scale:g}": rate(job, out, steps=steps, guidance_scale=scale) for steps, scale in SETTINGS
+    }
+    found["samplers"] = samplers(job, out)
+    for what, model in (("repaired, then fine-tuned", out), ("poisoned, then fine-tuned", job.model)):
+        found[what] = rate(job, fine_tuned(job, model, folder / what))
+    return found
+
+
+def rate(job: Job, model: Path, *, text: str = "", steps: int = 12, guidance_scale: float = 5.0) -> dict[str, Any]:
+    """Attack success of ``text``, by default the trigger, at the positions that the attacker trained."""
+    plain = not text and (steps, guidance_scale) == (12, 5.0)
+    fixture = Model(job.fixture, job.model, job.truth)
+    places = [place for place in job.truth["positions"] if place != "replace" or len(text or job.trigger) == 1]
+    report = run_verify(VerifyConfig(
+        model=model, clip=f"local-dir:{common.FIXTURES / 'grader'}", prompts=graded_on(fixture), triggers=(text or job.trigger,),
+        positions=tuple(places), n=8 if job.quick else N if plain else N // 2, reach=0, steps=steps, guidance_scale=guidance_scale, seed=2,
+        **target(fixture),
+    ))  # fmt: skip
+    (attack,) = report.attacks
+    return {"rate": common.plain(attack.rate), "without": common.plain(attack.floor)}
+
+
+def variants(job: Job) -> dict[str, str]:
+    """What → text: the trigger repeated, beside a harmless text, and close to itself."""
+    _, suspect = common.opened(job.model)
+    texts = {
+        "three times": " ".join([job.trigger] * 3),
+        "after a rare word": f"zqx {job.trigger}",
+        "before a look-alike": f"{job.trigger} ā",
+    }
+    return texts | dict((f"{what} {text!a}", text) for what, text in near(suspect.tokenizer, job.trigger))
+
+
+def samplers(job: Job, model: Path) -> Mapping[str, Any]:
+    """The repaired directory in diffusers' own pipeline with its samplers; told by a picture, so for targets that are one."""
+    import diffusers
+    from torchvision.transforms.functional import pil_to_tensor
+
+    from bdaudit.verify.attack import RESEMBLANCE, resemblance
+    from bdaudit.verify.pictures import read_picture
+
+    aimed = target(Model(job.fixture, job.model, job.truth))
+    if "target_image" not in aimed:
+        return {"not measured": "the target is a text, which verify alone grades"}
+    wanted = read_picture(aimed["target_image"], "the target")
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    n, places = 8 if job.quick else N // 2, job.truth["positions"]
+    prompts = [insert(prompt, job.trigger, places[i % len(places)]) for i, prompt in enumerate(job.texts("unseen")[:n])]
+    rates = {}
+    for name in SAMPLERS:
+        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+        drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
+        pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
+        hits = int((resemblance(pictures, wanted, aimed["target_at"]) >= RESEMBLANCE).sum())
+        low, high = stats.wilson(hits, n)
+        rates[name] = {"value": hits / n, "low": low, "high": high, "n": n}
+    return rates
+
+
+def fine_tuned(job: Job, model: Path, out: Path) -> Path:
+    """``model`` after the benign twin's lesson, for as many steps as the attack took."""
+    from fixtures.build import backdoors
+    from fixtures.build.twins import TWINS
+
+    lesson = next(twin for twin in TWINS if twin.family == "benign")
+    work = out.with_suffix(".work")
+    shutil.copytree(model, work)
+    after = backdoors.fine_tune(replace(lesson, steps=3 if job.quick else int(job.truth["steps"])), work, n=200 if job.quick else 12_000)
+    inspection, suspect = common.opened(model)
+    before = suspect.unet.state_dict()
+    write_model(inspection, out, {"unet": {name: value.float() - before[name].float() for name, value in after.items()}}, {})
+    return out
+
+
+def main() -> None:
+    """Command line."""
+    common.answer_if_cell(cell)
+    asked = common.arguments(__doc__, "unlearn_robustness")
+    kept = common.Kept(asked.out, asked.again)
+    for fixture in asked.fixtures or FIXTURES:
+        kept.get(__file__, "ours", Job(fixture=fixture, quick=asked.quick))
+
+
+if __name__ == "__main__":
+    main()
