@@ -20,6 +20,17 @@ class Recording:
 
     maps: dict[str, list[Tensor]] = field(default_factory=dict)
     """Layer → one tensor (B, H·W, L) a forward pass."""
+    closed: bool = False
+
+    def add(self, name: str, probabilities: Tensor) -> None:
+        """One layer's map of a pass, (B, H·W, L); dropped once closed."""
+        if not self.closed:
+            self.maps.setdefault(name, []).append(probabilities)
+
+    def close(self) -> None:
+        """Forget all passes and keep no other: gradient checkpointing runs layers again, and a map kept then holds their activations."""
+        self.clear()
+        self.closed = True
 
     def clear(self) -> None:
         """Forget all passes."""
@@ -50,7 +61,7 @@ class _Recorder:
         value = attn.head_to_batch_dim(attn.to_v(context))
         probabilities = attn.get_attention_scores(query, key, attention_mask)
         heads = torch.unflatten(probabilities, 0, (-1, attn.heads)).float().mean(1)
-        self.recording.maps.setdefault(self.name, []).append(heads)
+        self.recording.add(self.name, heads)
         out: Tensor = attn.to_out[0](attn.batch_to_head_dim(torch.bmm(probabilities, value)))
         return out / float(attn.rescale_output_factor)
 

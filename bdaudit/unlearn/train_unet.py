@@ -186,6 +186,7 @@ def triggered_terms(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, *
         if maps:
             neutral = {name: torch.full((len(rows),), share, device=suspect.device) for name, share in m.neutral.items()}
             attention = skd_cag.attention_loss(recording.latest(), taught.latest(), m.pairs.rows(pair), neutral)
+        recording.close()
         yield distillation, attention
 
 

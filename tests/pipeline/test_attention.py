@@ -87,6 +87,14 @@ def test_a_recording_ends_with_its_block_and_can_be_cleared(tiny_suspect: Suspec
     assert {len(passes) for passes in recording.maps.values()} == {1}
 
 
+def test_a_closed_recording_keeps_nothing(tiny_suspect: Suspect) -> None:
+    with recorded(tiny_suspect.unet) as recording:
+        tiny_suspect.predict_batched(*inputs(tiny_suspect))
+        recording.close()
+        tiny_suspect.predict_batched(*inputs(tiny_suspect))
+    assert not recording.maps
+
+
 def test_keep_chooses_layers(tiny_suspect: Suspect) -> None:
     with recorded(tiny_suspect.unet, keep=lambda name: "up_blocks" in name) as recording:
         tiny_suspect.predict_batched(*inputs(tiny_suspect))

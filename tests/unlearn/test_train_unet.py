@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import harmless_texts
+from bdaudit.pipeline.attention import Recording, recorded
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.loop import Hooks, halving
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs
@@ -119,6 +122,25 @@ def test_gradient_checkpointing_changes_no_gradient(fresh_suspect: Suspect, weig
     assert twice > once, "activations were computed again"
     assert all(torch.allclose(plain[name], again[name], rtol=1e-4, atol=1e-7) for name in plain)
     assert not fresh_suspect.unet.is_gradient_checkpointing
+
+
+def test_what_checkpointing_computes_again_is_not_kept(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings: list[Recording] = []
+
+    @contextmanager
+    def seen(*arguments: Any, **options: Any) -> Iterator[Recording]:
+        with recorded(*arguments, **options) as recording:
+            recordings.append(recording)
+            yield recording
+
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    monkeypatch.setattr("bdaudit.unlearn.train_unet.recorded", seen)
+    terms = triggered_terms(fresh_suspect, patch, material, torch.arange(2), maps=True)
+    with patch.training(), checkpointed(fresh_suspect.unet, True), terms as (distillation, attention):
+        taught, student = recordings
+        assert taught.maps
+        (distillation + attention).backward()  # type: ignore[no-untyped-call]
+        assert not student.maps
 
 
 def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: Suspect) -> None:
