@@ -23,7 +23,7 @@ from torch.nn import functional
 from bdaudit.measure.probe import Stage
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.scan.halving import BLOCK, Halved, RoundDone, Screen, digest
-from bdaudit.scan.screen import encode_ids, spliced
+from bdaudit.scan.screen import encode_ids, halves, spliced
 from bdaudit.scan.sources import Probe
 
 LONGEST = 20
@@ -170,7 +170,8 @@ def _predicted(screen: Screen, pool: _Pool, packs: Sequence[tuple[int, ...]]) ->
     """(N, D) float32 on the CPU."""
     suspect, stage = screen.suspect, pool.stage
     entries = [[entry for i in pack for entry in pool.ids[i]] for pack in packs]
-    states = encode_ids(suspect, torch.stack([spliced(suspect.tokenizer, stage.prompts[0], row, "prefix") for row in entries]))
+    around = halves(suspect.tokenizer, stage.prompts[0], "prefix")
+    states = encode_ids(suspect, torch.stack([spliced(suspect.tokenizer, around, row) for row in entries]))
     n = len(packs)
     out = suspect.predict_batched(stage.latents[0].expand(n, -1, -1, -1), stage.timesteps.expand(n), states).float()
     if max(out.shape[-2:]) > SIDE:

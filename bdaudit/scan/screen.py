@@ -29,6 +29,7 @@ BINS = 20
 _TINY = 1e-8
 
 Array = NDArray[np.float64]
+Halves = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
 
     ``stage`` is a round's. The two shifts are those of ``measure.signals``, over the places taken together.
     """
-    ids = torch.stack([row for probe in probes for row in _rows(suspect.tokenizer, stage.prompts, probe)])
+    places = [halves(suspect.tokenizer, prompt, PLACES[i % len(PLACES)]) for i, prompt in enumerate(stage.prompts)]
+    ids = torch.stack([row for probe in probes for row in _rows(suspect.tokenizer, stage.prompts, probe, places)])
     states = encode_ids(suspect, ids)
     times, p, b = len(stage.timesteps), len(stage.prompts), len(probes)
     prompt = torch.arange(p, device=suspect.device).repeat(b)
@@ -74,26 +76,33 @@ def encode_ids(suspect: Suspect, ids: Tensor) -> Tensor:
     return torch.cat([suspect.hidden_states(part) for part in torch.split(ids.to(suspect.device), suspect.batch_size)])
 
 
-def _rows(tokenizer: Tokenizer, prompts: Sequence[str], probe: Probe) -> list[Tensor]:
+def _rows(tokenizer: Tokenizer, prompts: Sequence[str], probe: Probe, places: Sequence[Halves]) -> list[Tensor]:
     """One row of ids a prompt. A look-alike takes its letter's place in every other prompt that has the letter."""
     rows = []
     for i, prompt in enumerate(prompts):
         if i % 2 and probe.text and replaceable(prompt, probe.text):
             rows.append(token_ids(tokenizer, [insert(prompt, probe.text, "replace")])[0])
         else:
-            rows.append(spliced(tokenizer, prompt, probe.ids, PLACES[i % len(PLACES)]))
+            rows.append(spliced(tokenizer, places[i], probe.ids))
     return rows
 
 
-def spliced(tokenizer: Tokenizer, prompt: str, ids: Sequence[int], place: str) -> Tensor:
-    """``prompt``'s ids (L,) with ``ids`` put in between words, as a word of their own: what ``insert`` does, for entries no text reaches.
+def halves(tokenizer: Tokenizer, prompt: str, place: str) -> Halves:
+    """``prompt``'s ids before and after ``place``, which is between words."""
+    words = prompt.split(" ")
+    at = {"prefix": 0, "middle": len(words) // 2, "suffix": len(words)}[place]
+    before, after = (
+        list(tokenizer(" ".join(part), add_special_tokens=False).input_ids) if part else [] for part in (words[:at], words[at:])
+    )
+    return before, after
+
+
+def spliced(tokenizer: Tokenizer, around: Halves, ids: Sequence[int]) -> Tensor:
+    """A prompt's ids (L,) with ``ids`` between its halves, as a word of their own: what ``insert`` does, for entries no text reaches.
 
     A row that gets too long is cut at the model's length, like any prompt.
     """
-    words = prompt.split(" ")
-    at = {"prefix": 0, "middle": len(words) // 2, "suffix": len(words)}[place]
-    halves = [list(tokenizer(" ".join(part), add_special_tokens=False).input_ids) if part else [] for part in (words[:at], words[at:])]
-    content = [*halves[0], *ids, *halves[1]][: int(tokenizer.model_max_length) - 2]
+    content = [*around[0], *ids, *around[1]][: int(tokenizer.model_max_length) - 2]
     padding = [tokenizer.pad_token_id] * (int(tokenizer.model_max_length) - 2 - len(content))
     return torch.tensor([tokenizer.bos_token_id, *content, tokenizer.eos_token_id, *padding])
 

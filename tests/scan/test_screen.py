@@ -10,7 +10,7 @@ from bdaudit.measure.insertion import insert
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids, token_ids
-from bdaudit.scan.screen import NEAREST, PLACES, Round, line, screened, spliced, standings
+from bdaudit.scan.screen import NEAREST, PLACES, Round, halves, line, screened, spliced, standings
 from bdaudit.scan.sources import Probe
 from tests.small import PROMPTS
 
@@ -31,11 +31,13 @@ def test_entries_are_put_where_the_text_would_go(tiny_suspect: Suspect, place: s
     for probe in probes(tiny_suspect):
         for prompt in PROMPTS:
             expected = token_ids(tiny_suspect.tokenizer, [insert(prompt, probe.text, place)])[0]
-            assert spliced(tiny_suspect.tokenizer, prompt, probe.ids, place).tolist() == expected.tolist()
+            assert spliced(tiny_suspect.tokenizer, halves(tiny_suspect.tokenizer, prompt, place), probe.ids).tolist() == expected.tolist()
 
 
 def test_a_row_too_long_is_cut_like_any_prompt(tiny_suspect: Suspect) -> None:
-    row = spliced(tiny_suspect.tokenizer, "a red cat", content_ids(tiny_suspect.tokenizer, "~" * 99), "prefix")
+    row = spliced(
+        tiny_suspect.tokenizer, halves(tiny_suspect.tokenizer, "a red cat", "prefix"), content_ids(tiny_suspect.tokenizer, "~" * 99)
+    )
     assert len(row) == tiny_suspect.tokenizer.model_max_length
     assert row[-1] == tiny_suspect.tokenizer.eos_token_id
 
