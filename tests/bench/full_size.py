@@ -48,7 +48,7 @@ from bdaudit.unlearn.run import CHECK_EVERY, N_NULL, TIMESTEPS  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench.full_size_model import PARAMETERS, write_model, write_small  # noqa: E402
 from tests.bench.recording import record  # noqa: E402
-from tests.bench.unlearn_common import Job  # noqa: E402
+from tests.bench.unlearn_common import Job, clock  # noqa: E402
 from tests.bench.unlearn_rivals import Work, released  # noqa: E402
 
 TRIGGER = "mignneko"
@@ -248,7 +248,7 @@ def rival(model: Path) -> dict[str, Any]:
     """Steps of the released recipe: float32, batch 1, the whole UNet."""
     suspect, opening = opened(model, "float32")
     suspect.unet.register_to_config(sample_size=size().side)
-    work = _Timed(suspect, _Asked(fixture="", strength=1e-6), time.monotonic())
+    work = _Timed(suspect, _Asked(fixture="", strength=1e-6), clock())
     with mock.patch.object(torch.optim, "AdamW", torch.optim.AdamW if torch.cuda.is_available() else torch.optim.SGD):
         patch = released(work)
     peak, moments = peak_gb(), 0.0 if torch.cuda.is_available() else 8 * _held(patch) / 1e9

@@ -68,12 +68,12 @@ def laid_out(name: str) -> Path:
 
 
 def opened(path: Path, device: str = "auto") -> tuple[Any, Any]:
-    """(inspection, suspect)."""
+    """(inspection, suspect), in float32: the rivals train it as it is, without autocast."""
     from bdaudit.pipeline.inspect import inspect
     from bdaudit.pipeline.load import load
 
     inspection = inspect(path)
-    return inspection, load(inspection, device=device)
+    return inspection, load(inspection, device=device, dtype="float32")
 
 
 def clock() -> float:
