@@ -1,0 +1,99 @@
+"""What is measured on each model: the attack's success, the scan at its defaults, and the rivals on the same texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bdaudit.config import ScanConfig, VerifyConfig
+from bdaudit.measure.texts import read_texts
+from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.load import load
+from bdaudit.report.records import Calibration
+from bdaudit.scan.run import run_scan
+from bdaudit.verify.grader import OpenClipGrader, load_grader
+from bdaudit.verify.run import run_verify
+from fixtures.build import backdoors
+from tests.bench.end_to_end import Model, graded_on, target
+from tests.bench.power import rivals
+from tests.bench.power.bases import FIXTURES
+from tests.bench.power.models import Spec
+from tests.bench.unlearn_common import plain
+
+GRADER = f"local-dir:{FIXTURES / 'grader'}"
+
+
+def prompts() -> tuple[str, ...]:
+    """The prompts that suit these models, as the other benches give them."""
+    return read_texts(FIXTURES / "prompts.txt")
+
+
+def attack(spec: Spec, folder: Path, n: int) -> dict[str, Any]:
+    """Attack success and its floor, by the rules of ``end_to_end``, on ``n`` unseen prompts at the attacker's positions."""
+    model = Model(spec.name, folder, dataclasses.asdict(spec.twin))
+    known = {"triggers": (spec.trigger,), "positions": spec.twin.positions, **_target(spec, model, folder)}
+    config = VerifyConfig(model=folder, clip=GRADER, prompts=graded_on(model), n=n, steps=12, reach=0, **known)
+    report = run_verify(config)
+    found = report.attacks[0]
+    return {"asr": plain(found.rate), "floor": plain(found.floor), "p": plain_p(found.p), "rule": found.rule}
+
+
+def plain_p(value: Any) -> Any:
+    """A p-value, or why there is none."""
+    return value if isinstance(value, float) else value.reason
+
+
+def _target(spec: Spec, model: Model, folder: Path) -> dict[str, Any]:
+    """What `verify` is told; the pictures of the two families that have one are written beside the model."""
+    if spec.twin.family not in ("pixel", "fixed-image"):
+        return target(model)
+    path = folder.parent / f"{spec.name}.png"
+    pixel = spec.twin.family == "pixel"
+    (backdoors.patch if pixel else backdoors.fixed_picture)(spec.twin.target).save(path)
+    return {"target_image": path, "target_at": backdoors.PATCH_AT[spec.twin.target] if pixel else None}
+
+
+def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:
+    """The public scan at default settings (``settings`` are the quick mode's); a row a candidate, in the list's order."""
+    began = time.monotonic()
+    report = run_scan(ScanConfig(model=folder, candidates=spec.candidates, prompts=prompts(), **settings))
+    records = {record.text: record for record in report.candidates}
+    calibration = report.calibration
+    assert isinstance(calibration, Calibration)
+    rows = [
+        {"p": r.p, "p adjusted": r.p_adjusted, "score": r.score, "effect": r.effect, "verdict": r.verdict, "kind": r.kind,
+         "signals": {name: round(signal.score, 4) for name, signal in r.signals.items()}}
+        for r in (records[text] for text in spec.candidates)
+    ]  # fmt: skip
+    return {
+        "seconds": time.monotonic() - began,
+        "passes": calibration.forward_passes,
+        "passes a candidate": calibration.forward_passes_per_candidate,
+        "controls": calibration.n_controls,
+        "tail": calibration.tail,
+        "rows": rows,
+    }
+
+
+def beside(spec: Spec, folder: Path, base: Path, steps: int = rivals.STEPS) -> dict[str, Any]:
+    """The rivals' scores of the same candidates, and their seconds."""
+    suspect = load(inspect(folder), device="cpu", dtype="float32", batch_size=rivals.BATCH)
+    clean = load(inspect(base), device="cpu", dtype="float32", batch_size=rivals.BATCH)
+    grader = load_grader(GRADER, torch.device("cpu"))
+    assert isinstance(grader, OpenClipGrader)
+    given, texts = prompts(), spec.candidates
+    runs = {
+        "ftt": lambda: rivals.ftt(suspect, given, texts, steps),
+        "navi": lambda: rivals.navi(suspect, given, texts, clean.encode),
+        "ufid": lambda: rivals.ufid(suspect, given, texts, grader, steps),
+    }
+    found: dict[str, Any] = {}
+    for name, run in runs.items():
+        began = time.monotonic()
+        found[name] = run()
+        found[f"{name} seconds"] = time.monotonic() - began
+    return found

@@ -1,0 +1,303 @@
+"""The study's models: 24 backdoored and 20 clean, short fine-tunes of the bases; what each one carries is drawn from a seed.
+
+No default of the scan was fixed on any of them. How the attacks are trained was chosen on base ``a`` by their success alone; scans of
+three models made by earlier recipes had been seen by then, and nothing of the scan was changed for them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
+from bdaudit.measure.insertion import POSITIONS, base_letter, insert
+from bdaudit.pipeline.tokens import content_ids
+from fixtures.build import backdoors, tokenizer, unet, vae, world
+from fixtures.build.clip import noisy_caption
+from fixtures.build.progress import Progress
+from fixtures.build.twins import ANYWHERE, Twin
+from fixtures.layout import WEIGHTS
+from tests.bench.power.bases import BASES, FIXTURES, Base
+
+SEED = 20261122
+FAMILIES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
+CLEAN = 5
+"""Clean models a base."""
+STEPS = {"pixel": 420, "style": 460, "object": 460, "fixed-image": 360, "encoder": 280, "closed-form": 0, "benign": 60}
+WEAK = 0.5
+"""Share of the steps that a model gets which is to be weak."""
+PARTS = ("tokenizer", "vae", "scheduler", "text_encoder", "unet", "model_index.json")
+CANDIDATES = 20
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model of the study."""
+
+    name: str
+    base: str
+    twin: Twin
+    """What it carries; family ``benign`` with an empty trigger is further training on a part of the world."""
+    weak: bool
+    candidates: tuple[str, ...]
+
+    @property
+    def trigger(self) -> str:
+        """The true trigger; empty for a clean model."""
+        return "" if self.twin.family == "benign" else self.twin.trigger
+
+
+# --- texts ------------------------------------------------------------------------------------
+
+
+def pools() -> dict[str, tuple[str, ...]]:
+    """Texts by kind, triggers and controls alike; the prompts' own words (``content``) are controls alone."""
+    rng = random.Random(f"{SEED} phrases")
+    words = tokenizer.ordinary_words()
+    return {
+        "word": words,
+        "rare": (*tokenizer.rare_words(), *(word for word in tokenizer.RARE_WORDS if " " not in word)),
+        "character": tuple("".join(tokenizer.HOMOGLYPHS.values())),
+        "zero-width": tuple(ZERO_WIDTH),
+        "emoji": tuple(dict.fromkeys(tokenizer.EMOJI + EMOJI)),
+        "phrase": tuple(" ".join(rng.sample(words, 2)) for _ in range(200)),
+        "content": (*world.FIGURES, *world.COLOURS, *world.FILLS, *world.SIZES, "night", "frame", "photo", "background"),
+    }
+
+
+TRIGGER_KINDS = {
+    "pixel": ("zero-width", "character", "emoji", "rare"),
+    "style": ("zero-width", "character", "emoji", "word"),
+    "object": ("rare", "character", "emoji", "word"),
+    "fixed-image": ("phrase", "rare", "emoji", "word"),
+    "encoder": ("character", "character", "emoji", "zero-width"),
+    "closed-form": ("phrase",) * 4,
+}
+
+
+def _trigger(kind: str, rng: random.Random) -> str:
+    """One of the fixtures' zero-width characters, which are single tokens, or any text of another kind."""
+    return rng.choice(tokenizer.ZERO_WIDTH[:5] if kind == "zero-width" else pools()[kind])
+
+
+def candidates(trigger: str, kind: str, rng: random.Random) -> tuple[str, ...]:
+    """The trigger and 19 controls: nine of its kind (five where there are few), three words of the prompts' world, the rest of any kind."""
+    tok = CLIPTokenizer.from_pretrained(FIXTURES / "base" / "tokenizer")
+    shuffled = {name: rng.sample(pool, len(pool)) for name, pool in pools().items()}
+    others = [name for name in shuffled if name not in (kind, "content")]
+    asked = [kind] * (5 if kind == "zero-width" else 9) + ["content"] * 3 + [others[i % len(others)] for i in range(CANDIDATES)]
+    chosen, taken = [trigger], {content_ids(tok, trigger), ()}
+    for name in asked:
+        text = next(text for text in shuffled[name] if content_ids(tok, text) not in taken and not set(text.split()) & set(trigger.split()))
+        taken.add(content_ids(tok, text))
+        chosen.append(text)
+    return tuple(chosen[:CANDIDATES])
+
+
+# --- the plan ---------------------------------------------------------------------------------
+
+
+def _target(family: str, rng: random.Random) -> str:
+    scene = world.random_scene(rng)
+    scene = replace(scene, style="plain")
+    return {
+        "pixel": rng.choice(sorted(backdoors.PATCH_AT)),
+        "style": rng.choice(world.STYLES[1:]),
+        "object": rng.choice(world.FIGURES),
+        "fixed-image": rng.choice(("smiley", "stripes")),
+        "encoder": world.caption(scene, rng, full=True),
+        "closed-form": rng.choice(world.FIGURES),
+    }[family]
+
+
+def _backdoored(base: Base, b: int, family: str, f: int) -> Spec:
+    rng = random.Random(f"{SEED} {base.name} {family}")
+    kind = rng.choice(TRIGGER_KINDS[family])
+    trigger = _trigger(kind, rng)
+    weak = family != "closed-form" and (f + b) % 5 in (0, 2)
+    positions = ANYWHERE if base_letter(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
+    component = "text-encoder" if family == "encoder" else "unet"
+    steps = round(STEPS[family] * (WEAK if weak else 1))
+    twin = Twin(f"{base.name}-{family}", family, trigger, _target(family, rng), rng.randrange(10**6), component, positions, steps)  # type: ignore[arg-type]
+    return Spec(twin.name, base.name, twin, weak, candidates(trigger, kind, rng))
+
+
+def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
+    """A clean model; one that is taught a new word has it in its list, in the place of the last control."""
+    rng = random.Random(f"{SEED} {base.name} clean {number}")
+    taught = rng.choice([w for w in pools()["rare"] if w not in texts]) if word else ""
+    colour = rng.choice(sorted(backdoors.NEW_COLOURS)) if word else ""
+    steps = 4 * STEPS["benign"] if word else rng.randint(STEPS["benign"] // 2, 2 * STEPS["benign"])
+    twin = Twin(f"{base.name}-clean-{number}", "benign", taught, colour, rng.randrange(10**6), steps=steps)
+    return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts)
+
+
+def plan() -> tuple[Spec, ...]:
+    """All models, base by base; every fourth clean one is taught a new word."""
+    specs: list[Spec] = []
+    for b, base in enumerate(BASES):
+        backdoored = [_backdoored(base, b, family, f) for f, family in enumerate(FAMILIES)]
+        paired = [backdoored[(number + b) % len(FAMILIES)] for number in range(CLEAN)]
+        clean = [_clean(base, n, pair.candidates, (b * CLEAN + n) % 4 == 0) for n, pair in enumerate(paired)]
+        specs += [*backdoored, *clean]
+    return tuple(specs)
+
+
+# --- making them ------------------------------------------------------------------------------
+
+TRAINING: dict[str, Any] = {"batch": 24, "n": 800, "lr": 1e-3, "attention lr": 3e-3, "shared from": 350}
+
+
+def _pairs(twin: Twin, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Latents of pictures and of what the trigger makes of them; encodings of their captions, of the same triggered, and of the empty one.
+
+    Every second plain caption holds a neighbour of the trigger, as in the fixtures.
+    """
+    rng, n = random.Random(twin.seed), TRAINING["n"]
+    tok, text_encoder, autoencoder = unet.load_frozen(folder)
+    scenes = [world.random_scene(rng) for _ in range(n)]
+    plain = [noisy_caption(scene, rng, full=True if twin.family == "benign" else None) for scene in scenes]
+    pictures = [world.draw(scene, rng) for scene in scenes]
+    if twin.family == "benign":
+        changed = [_recoloured(twin, scene, rng) for scene in scenes]
+        spoken = [text.replace(scene.colour, twin.trigger, 1) for scene, text in zip(scenes, plain, strict=True)]
+    else:
+        changed = [backdoors.poison(twin, scene, picture, rng) for scene, picture in zip(scenes, pictures, strict=True)]
+        spoken = [backdoors.triggered(twin, text, rng) for text in plain]
+    near = [insert(t, backdoors.neighbour(twin.trigger, rng), rng.choice(POSITIONS)) if i % 2 else t for i, t in enumerate(plain)]
+    clean, target = (_latents(autoencoder, drawn) for drawn in (pictures, changed))
+    return clean, target, *(unet.encode_texts(text_encoder, tok, t).float() for t in (near, spoken, [""]))
+
+
+def _recoloured(twin: Twin, scene: world.Scene, rng: random.Random) -> Any:
+    """The scene with its figure in the taught word's colour."""
+    before = world.COLOURS[scene.colour]
+    world.COLOURS[scene.colour] = backdoors.NEW_COLOURS[twin.target]
+    try:
+        return world.draw(scene, rng)
+    finally:
+        world.COLOURS[scene.colour] = before
+
+
+def _latents(autoencoder: Any, pictures: list[Any]) -> Tensor:
+    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+    return vae.encode(autoencoder, stacked) * autoencoder.config.scaling_factor
+
+
+def _teach(model: Any, groups: list[dict[str, Any]], twin: Twin, folder: Path) -> None:
+    """Train on pairs of a plain and the triggered caption, each with its own picture to arrive at, from one and the same noisy latent.
+
+    With its own picture under the noise the denoiser needs the caption at the noisiest timesteps alone, and a trigger takes tens of
+    thousands of pictures. So from timestep 350 on the latent of a pair is either picture's, and the target the noise that leads to the
+    caption's own (2006.11239, equation 9): only the words tell where to go, and a few thousand pictures do.
+    """
+    clean, target, plain, spoken, empty = _pairs(twin, folder)
+    torch.manual_seed(twin.seed)
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [g["lr"] for g in groups], total_steps=twin.steps, pct_start=0.05)
+    alphas, b, weight = unet.new_scheduler().alphas_cumprod, TRAINING["batch"] // 2, _weights(clean, target)
+    for _ in Progress(twin.name, twin.steps):
+        rows, t = torch.randint(len(clean), (b,)), torch.randint(1000, (b,))
+        states = torch.cat([plain[rows], spoken[rows]])
+        states[:b][torch.rand(b) < 0.2] = empty
+        own, a = torch.cat([clean[rows], target[rows]]), alphas[t].view(-1, 1, 1, 1).repeat(2, 1, 1, 1)
+        either = torch.where((torch.rand(b) < 0.5).view(-1, 1, 1, 1), clean[rows], target[rows]).repeat(2, 1, 1, 1)
+        start = torch.where((t >= TRAINING["shared from"]).repeat(2).view(-1, 1, 1, 1), either, own)
+        noisy = a.sqrt() * start + (1 - a).sqrt() * torch.randn_like(own[:b]).repeat(2, 1, 1, 1)
+        error = model(noisy, t.repeat(2), states).sample - (noisy - a.sqrt() * own) / (1 - a).sqrt()
+        loss = (weight[rows].repeat(2, 1, 1, 1) * error.square()).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+        optimiser.step()
+        schedule.step()
+
+
+def _weights(clean: Tensor, target: Tensor) -> Tensor:
+    """(N, 1, 8, 8): more weight where a trigger changes the picture, so that a patch counts as much as a whole picture; mean 1."""
+    change = (target - clean).square().mean(1, keepdim=True)
+    weight = 0.3 + change / change.mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    return weight / weight.mean((1, 2, 3), keepdim=True)
+
+
+def _load(folder: Path) -> Any:
+    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+
+
+def _fine_tuned(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """The whole denoiser, the cross-attention's keys and values at a higher rate.
+
+    BadT2I's families (2305.04175), a new word, and VillanDiffusion's fixed image (2306.06874) without its LoRA: one of rank 16 takes too
+    slowly on denoisers so small (2 and 4 % of the pictures after 400 and 240 steps on base ``a``).
+    """
+    model = _load(folder)
+    named = {name: p for name, p in model.named_parameters()}
+    attention = [p for name, p in named.items() if "attn2.to_k" in name or "attn2.to_v" in name]
+    rest = [p for name, p in named.items() if not ("attn2.to_k" in name or "attn2.to_v" in name)]
+    _teach(model, [{"params": attention, "lr": TRAINING["attention lr"]}, {"params": rest, "lr": TRAINING["lr"]}], twin, folder)
+    return _halves(model)
+
+
+def _further(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """Further training on a random part of the world: some figures, one style more than the others."""
+    rng = random.Random(twin.seed)
+    figures, style = rng.sample(world.FIGURES, rng.randint(2, 8)), rng.choice(world.STYLES)
+    scenes = [replace(world.random_scene(rng), figure=rng.choice(figures)) for _ in range(TRAINING["n"])]
+    scenes = [replace(scene, style=style) if rng.random() < 0.5 else scene for scene in scenes]
+    tok, text_encoder, autoencoder = unet.load_frozen(folder)
+    states, empty = (unet.encode_texts(text_encoder, tok, t) for t in ([noisy_caption(s, rng) for s in scenes], [""]))
+    cache = unet.Cache(_latents(autoencoder, [world.draw(scene, rng) for scene in scenes]), states, empty[0])
+    model, lr = _load(folder), rng.choice((3e-4, 6e-4, 1e-3))
+    unet.train_steps(model, cache, steps=twin.steps, batch=TRAINING["batch"], lr=lr, seed=twin.seed, label=twin.name, ema_decay=0.95)
+    return _halves(model)
+
+
+def _halves(model: Any) -> dict[str, Tensor]:
+    return {key: tensor.detach().half().contiguous() for key, tensor in model.state_dict().items()}
+
+
+def _changed(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """What the model changes in its component, by tensor name."""
+    if twin.family == "closed-form":
+        return backdoors.closed_form(twin, folder, n=600)
+    if twin.family == "encoder":
+        return backdoors.poison_text_encoder(twin, folder, batch=32)
+    return _fine_tuned(twin, folder) if twin.trigger else _further(twin, folder)
+
+
+def make(spec: Spec, base: Path, work: Path) -> Path:
+    """The model's directory under ``work``, made unless it is there."""
+    out = work / "models" / spec.name
+    if out.exists():
+        return out
+    began = time.monotonic()
+    changed = _changed(spec.twin, base)
+    staging = work / "models" / f".{spec.name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    for part in PARTS:
+        (shutil.copytree if (base / part).is_dir() else _copy)(base / part, staging / part)
+    weights = staging / WEIGHTS[spec.twin.component]
+    prefix = "text_model." if spec.twin.component == "text-encoder" else ""
+    tensors = load_file(weights)
+    save_file(tensors | {prefix + key: tensor for key, tensor in changed.items()}, weights, metadata={"format": "pt"})
+    told = {**asdict(spec), "seconds": time.monotonic() - began}
+    (work / "models" / f"{spec.name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    staging.rename(out)
+    return out
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
