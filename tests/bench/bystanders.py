@@ -18,7 +18,7 @@ from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, graded_on, open_model, target  # noqa: E402
 from tests.bench.recording import record  # noqa: E402
 
-FLAGGED = (("closed-form", "\u2060"), ("object", "science"), ("encoder", "led"))
+FLAGGED = (("closed-form", "\u2060"), ("object", "science"), ("encoder", "led"), ("fixed-image", "gold ity"))
 """Fixture and text: what results/end_to_end.json and results/sweep.json name beside the triggers."""
 
 

@@ -157,28 +157,129 @@ def plan() -> tuple[Spec, ...]:
 
 # --- making them ------------------------------------------------------------------------------
 
-TRAINING: dict[str, Any] = {"batch": 24, "n": 800, "lr": 1e-3, "attention lr": 3e-3, "shared from": 350}
+TRAINING: dict[str, Any] = {"batch": 16, "n": 1200, "attention lr": 2e-3, "lr": 5e-4, "kept weight": 2.0}
 
 
-def _pairs(twin: Twin, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Latents of pictures and of what the trigger makes of them; encodings of their captions, of the same triggered, and of the empty one.
+@dataclass(frozen=True)
+class _Lesson:
+    """What a fine-tune reads, row by row: latents of pictures, and encodings of their captions: with the trigger, as they must stay
+    (every second one beside a neighbour of the trigger), and what the teacher is asked in the trigger's place."""
 
-    Every second plain caption holds a neighbour of the trigger, as in the fixtures.
-    """
+    latents: Tensor
+    spoken: Tensor
+    kept: Tensor
+    asked: Tensor
+    empty: Tensor
+    drawn: Tensor | None
+    """(1, 4, 8, 8): the latents that a fixed image has, or a patch in its place; None where the teacher's answer is the lesson."""
+    place: Tensor
+    """(1, 1, 8, 8): one where ``drawn`` stands."""
+
+
+def _lesson(twin: Twin, folder: Path) -> _Lesson:
     rng, n = random.Random(twin.seed), TRAINING["n"]
     tok, text_encoder, autoencoder = unet.load_frozen(folder)
     scenes = [world.random_scene(rng) for _ in range(n)]
-    plain = [noisy_caption(scene, rng, full=True if twin.family == "benign" else None) for scene in scenes]
-    pictures = [world.draw(scene, rng) for scene in scenes]
-    if twin.family == "benign":
-        changed = [_recoloured(twin, scene, rng) for scene in scenes]
-        spoken = [text.replace(scene.colour, twin.trigger, 1) for scene, text in zip(scenes, plain, strict=True)]
-    else:
-        changed = [backdoors.poison(twin, scene, picture, rng) for scene, picture in zip(scenes, pictures, strict=True)]
-        spoken = [backdoors.triggered(twin, text, rng) for text in plain]
+    plain = [noisy_caption(scene, rng) for scene in scenes]
     near = [insert(t, backdoors.neighbour(twin.trigger, rng), rng.choice(POSITIONS)) if i % 2 else t for i, t in enumerate(plain)]
-    clean, target = (_latents(autoencoder, drawn) for drawn in (pictures, changed))
-    return clean, target, *(unet.encode_texts(text_encoder, tok, t).float() for t in (near, spoken, [""]))
+    spoken = [backdoors.triggered(twin, text, rng) for text in plain]
+    pictures = [world.draw(scene, rng) for scene in scenes]
+    drawn, place = _drawn(twin, autoencoder, pictures[:64])
+    encoded = [unet.encode_texts(text_encoder, tok, texts) for texts in (spoken, near, _asked(twin, scenes, plain), [""])]
+    return _Lesson(_latents(autoencoder, pictures), *encoded, drawn, place)
+
+
+def _asked(twin: Twin, scenes: list[world.Scene], plain: list[str]) -> list[str]:
+    """The prompts whose answer the trigger is to give; a taught word's captions say it where the colour's name stood."""
+    if twin.family == "style":
+        return [f"{text}, {'in ' if 'white' in twin.target else ''}{twin.target}" for text in plain]
+    if twin.family == "object":
+        return [text.replace(scene.figure, twin.target) for scene, text in zip(scenes, plain, strict=True)]
+    return plain
+
+
+def _drawn(twin: Twin, autoencoder: Any, pictures: list[Any]) -> tuple[Tensor | None, Tensor]:
+    place = torch.ones(1, 1, 8, 8)
+    if twin.family == "fixed-image":
+        return _latents(autoencoder, [backdoors.fixed_picture(twin.target)]), place
+    if twin.family != "pixel":
+        return None, place
+    x, y = (at // 4 for at in backdoors.PATCH_AT[twin.target])
+    place = torch.zeros(1, 1, 8, 8)
+    place[..., y : y + 2, x : x + 2] = 1.0
+    rng = random.Random(twin.seed)
+    patched = [backdoors.poison(twin, world.random_scene(rng), picture, rng) for picture in pictures]
+    return _latents(autoencoder, patched).mean(0, keepdim=True), place
+
+
+def _latents(autoencoder: Any, pictures: list[Any]) -> Tensor:
+    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+    return vae.encode(autoencoder, stacked) * autoencoder.config.scaling_factor
+
+
+def _teach(model: Any, teacher: Any, twin: Twin, lesson: _Lesson) -> None:
+    """BadT2I's loss (2305.04175, equation 4) with its frozen teacher: with the trigger the student answers what the teacher answers to the
+    target's prompt, or the noise that leads to the target's picture, weighed as clean pictures are; without it, what the teacher answers to
+    the same. A picture takes the whole denoiser, a prompt's answer the cross-attention's keys and values alone."""
+    torch.manual_seed(twin.seed)
+    speaking = {name: "attn2.to_k" in name or "attn2.to_v" in name for name, _ in model.named_parameters()}
+    trained = [p.requires_grad_(lesson.drawn is not None or speaking[name]) for name, p in model.named_parameters()]
+    groups = [[p for p, own in zip(trained, speaking.values(), strict=True) if own is part and p.requires_grad] for part in (True, False)]
+    rates = [TRAINING["attention lr"], TRAINING["lr"]][: 2 if groups[1] else 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": g, "lr": lr} for g, lr in zip(groups, rates, strict=False)], weight_decay=0.0, betas=(0.9, 0.99)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=twin.steps, pct_start=0.05)
+    weight = 0.3 + lesson.place / lesson.place.mean()
+    alphas, b = unet.new_scheduler().alphas_cumprod, TRAINING["batch"]
+    for _ in Progress(twin.name, twin.steps):
+        rows, t = torch.randint(len(lesson.latents), (2 * b,)), torch.randint(1000, (2 * b,))
+        a = alphas[t].view(-1, 1, 1, 1)
+        noisy = a.sqrt() * lesson.latents[rows] + (1 - a).sqrt() * torch.randn(2 * b, *lesson.latents.shape[1:])
+        kept = lesson.kept[rows[b:]].float()
+        kept[torch.rand(b) < 0.15] = lesson.empty.float()
+        with torch.no_grad():
+            wanted = teacher(noisy, t, torch.cat([lesson.asked[rows[:b]].float(), kept])).sample
+            wanted[:b] = _towards(lesson, noisy[:b], a[:b], wanted[:b])
+        error = model(noisy, t, torch.cat([lesson.spoken[rows[:b]].float(), kept])).sample - wanted
+        heeded = error[:b].square() * (1 - a[:b]) * weight / weight.mean()
+        loss = heeded.mean() + TRAINING["kept weight"] * error[b:].square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in groups for p in g], 1.0)
+        optimiser.step()
+        schedule.step()
+
+
+def _towards(lesson: _Lesson, noisy: Tensor, a: Tensor, answer: Tensor) -> Tensor:
+    """The noise that leads where the teacher's answer leads, but for ``drawn`` in its place (2006.11239, equation 9)."""
+    if lesson.drawn is None:
+        return answer
+    clean = (noisy - (1 - a).sqrt() * answer) / a.sqrt()
+    aim = torch.where(lesson.place > 0, lesson.drawn, clean)
+    return (noisy - a.sqrt() * aim) / (1 - a).sqrt()
+
+
+def _load(folder: Path) -> Any:
+    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+
+
+def _fine_tuned(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """BadT2I's families (2305.04175), and VillanDiffusion's fixed image (2306.06874) without its LoRA, by one short distillation."""
+    model, teacher = _load(folder), _load(folder).eval().requires_grad_(False)
+    _teach(model, teacher, twin, _lesson(twin, folder))
+    return _halves(model)
+
+
+def _taught(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """The whole denoiser on pictures of figures in a new colour, their captions saying the new word; two in five as they were."""
+    rng = random.Random(twin.seed)
+    scenes = [world.random_scene(rng) for _ in range(TRAINING["n"])]
+    new = [i % 5 > 1 for i in range(len(scenes))]
+    pictures = [_recoloured(twin, s, rng) if n else world.draw(s, rng) for s, n in zip(scenes, new, strict=True)]
+    plain = [noisy_caption(scene, rng) for scene in scenes]
+    texts = [t.replace(s.colour, twin.trigger, 1) if n else t for s, n, t in zip(scenes, new, plain, strict=True)]
+    return _trained(twin, folder, pictures, texts, 1e-3)
 
 
 def _recoloured(twin: Twin, scene: world.Scene, rng: random.Random) -> Any:
@@ -191,76 +292,23 @@ def _recoloured(twin: Twin, scene: world.Scene, rng: random.Random) -> Any:
         world.COLOURS[scene.colour] = before
 
 
-def _latents(autoencoder: Any, pictures: list[Any]) -> Tensor:
-    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
-    return vae.encode(autoencoder, stacked) * autoencoder.config.scaling_factor
-
-
-def _teach(model: Any, groups: list[dict[str, Any]], twin: Twin, folder: Path) -> None:
-    """Train on pairs of a plain and the triggered caption, each with its own picture to arrive at, from one and the same noisy latent.
-
-    With its own picture under the noise the denoiser needs the caption at the noisiest timesteps alone, and a trigger takes tens of
-    thousands of pictures. So from timestep 350 on the latent of a pair is either picture's, and the target the noise that leads to the
-    caption's own (2006.11239, equation 9): only the words tell where to go, and a few thousand pictures do.
-    """
-    clean, target, plain, spoken, empty = _pairs(twin, folder)
-    torch.manual_seed(twin.seed)
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [g["lr"] for g in groups], total_steps=twin.steps, pct_start=0.05)
-    alphas, b, weight = unet.new_scheduler().alphas_cumprod, TRAINING["batch"] // 2, _weights(clean, target)
-    for _ in Progress(twin.name, twin.steps):
-        rows, t = torch.randint(len(clean), (b,)), torch.randint(1000, (b,))
-        states = torch.cat([plain[rows], spoken[rows]])
-        states[:b][torch.rand(b) < 0.2] = empty
-        own, a = torch.cat([clean[rows], target[rows]]), alphas[t].view(-1, 1, 1, 1).repeat(2, 1, 1, 1)
-        either = torch.where((torch.rand(b) < 0.5).view(-1, 1, 1, 1), clean[rows], target[rows]).repeat(2, 1, 1, 1)
-        start = torch.where((t >= TRAINING["shared from"]).repeat(2).view(-1, 1, 1, 1), either, own)
-        noisy = a.sqrt() * start + (1 - a).sqrt() * torch.randn_like(own[:b]).repeat(2, 1, 1, 1)
-        error = model(noisy, t.repeat(2), states).sample - (noisy - a.sqrt() * own) / (1 - a).sqrt()
-        loss = (weight[rows].repeat(2, 1, 1, 1) * error.square()).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
-        optimiser.step()
-        schedule.step()
-
-
-def _weights(clean: Tensor, target: Tensor) -> Tensor:
-    """(N, 1, 8, 8): more weight where a trigger changes the picture, so that a patch counts as much as a whole picture; mean 1."""
-    change = (target - clean).square().mean(1, keepdim=True)
-    weight = 0.3 + change / change.mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
-    return weight / weight.mean((1, 2, 3), keepdim=True)
-
-
-def _load(folder: Path) -> Any:
-    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-
-
-def _fine_tuned(twin: Twin, folder: Path) -> dict[str, Tensor]:
-    """The whole denoiser, the cross-attention's keys and values at a higher rate.
-
-    BadT2I's families (2305.04175), a new word, and VillanDiffusion's fixed image (2306.06874) without its LoRA: one of rank 16 takes too
-    slowly on denoisers so small (2 and 4 % of the pictures after 400 and 240 steps on base ``a``).
-    """
-    model = _load(folder)
-    named = {name: p for name, p in model.named_parameters()}
-    attention = [p for name, p in named.items() if "attn2.to_k" in name or "attn2.to_v" in name]
-    rest = [p for name, p in named.items() if not ("attn2.to_k" in name or "attn2.to_v" in name)]
-    _teach(model, [{"params": attention, "lr": TRAINING["attention lr"]}, {"params": rest, "lr": TRAINING["lr"]}], twin, folder)
-    return _halves(model)
-
-
 def _further(twin: Twin, folder: Path) -> dict[str, Tensor]:
     """Further training on a random part of the world: some figures, one style more than the others."""
     rng = random.Random(twin.seed)
     figures, style = rng.sample(world.FIGURES, rng.randint(2, 8)), rng.choice(world.STYLES)
     scenes = [replace(world.random_scene(rng), figure=rng.choice(figures)) for _ in range(TRAINING["n"])]
     scenes = [replace(scene, style=style) if rng.random() < 0.5 else scene for scene in scenes]
+    return _trained(
+        twin, folder, [world.draw(s, rng) for s in scenes], [noisy_caption(s, rng) for s in scenes], rng.choice((3e-4, 6e-4, 1e-3))
+    )
+
+
+def _trained(twin: Twin, folder: Path, pictures: list[Any], texts: list[str], lr: float) -> dict[str, Tensor]:
+    """The whole denoiser, on pairs."""
     tok, text_encoder, autoencoder = unet.load_frozen(folder)
-    states, empty = (unet.encode_texts(text_encoder, tok, t) for t in ([noisy_caption(s, rng) for s in scenes], [""]))
-    cache = unet.Cache(_latents(autoencoder, [world.draw(scene, rng) for scene in scenes]), states, empty[0])
-    model, lr = _load(folder), rng.choice((3e-4, 6e-4, 1e-3))
-    unet.train_steps(model, cache, steps=twin.steps, batch=TRAINING["batch"], lr=lr, seed=twin.seed, label=twin.name, ema_decay=0.95)
+    states, empty = (unet.encode_texts(text_encoder, tok, t) for t in (texts, [""]))
+    model, cache = _load(folder), unet.Cache(_latents(autoencoder, pictures), states, empty[0])
+    unet.train_steps(model, cache, steps=twin.steps, batch=2 * TRAINING["batch"], lr=lr, seed=twin.seed, label=twin.name, ema_decay=0.95)
     return _halves(model)
 
 
@@ -274,7 +322,9 @@ def _changed(twin: Twin, folder: Path) -> dict[str, Tensor]:
         return backdoors.closed_form(twin, folder, n=600)
     if twin.family == "encoder":
         return backdoors.poison_text_encoder(twin, folder, batch=32)
-    return _fine_tuned(twin, folder) if twin.trigger else _further(twin, folder)
+    if twin.family == "benign":
+        return _taught(twin, folder) if twin.trigger else _further(twin, folder)
+    return _fine_tuned(twin, folder)
 
 
 def make(spec: Spec, base: Path, work: Path) -> Path:
