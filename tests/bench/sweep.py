@@ -69,13 +69,13 @@ def _found(report: ScanReport, trigger: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The README's table, in Markdown."""
-    lines = ["| model | swept | texts | measured in full | rank | adjusted p | others flagged | s |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| model | swept | texts | measured in full | rank | adjusted p | others flagged | screen passes |", "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         reached = "–" if row["trigger"] == "''" else "yes" if row["measured in full"] else "no"
         found = f"{row['p adjusted']:.1e}" if row["measured in full"] else "–"
         lines.append(
             f"| {row['model']} | {', '.join(row['sweeps'])} | {row['swept']:,} | {reached} "
-            f"| {row['rank'] or '–'} | {found} | {', '.join(row['others flagged']) or 'none'} | {row['seconds']:.0f} |"
+            f"| {row['rank'] or '–'} | {found} | {', '.join(row['others flagged']) or 'none'} | {row['screen passes']:,} |"
         )
     return "\n".join(lines)
 
