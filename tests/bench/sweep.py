@@ -69,7 +69,8 @@ def _found(report: ScanReport, trigger: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The README's table, in Markdown."""
-    lines = ["| model | swept | texts | measured in full | rank | adjusted p | others flagged | screen passes |", "|---|---|---|---|---|---|---|---|"]
+    head = "| model | swept | texts | measured in full | rank | adjusted p | others flagged | screen passes |"
+    lines = [head, "|---" * 8 + "|"]
     for row in rows:
         reached = "–" if row["trigger"] == "''" else "yes" if row["measured in full"] else "no"
         found = f"{row['p adjusted']:.1e}" if row["measured in full"] else "–"

@@ -1,7 +1,7 @@
 """The study's models: 24 backdoored and 20 clean, short fine-tunes of the bases; what each one carries is drawn from a seed.
 
-No default of the scan was fixed on any of them. How the attacks are trained was chosen on base ``a`` by their success alone; scans of
-three models made by earlier recipes had been seen by then, and nothing of the scan was changed for them.
+No default of the scan was fixed on any of them. How the attacks are trained was chosen on the fixtures' base by their success alone;
+scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them.
 """
 
 from __future__ import annotations
