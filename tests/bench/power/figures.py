@@ -24,9 +24,17 @@ Row = Mapping[str, Any]
 Array = NDArray[np.float64]
 
 
+WORKS = "pooled, where the attack works"
+
+
 def backdoored(row: Row) -> bool:
     """Whether the first of its candidates is a trigger."""
     return row["family"] != "benign"
+
+
+def works(row: Row) -> bool:
+    """Whether the trigger sets its backdoor off: ``LIFT`` more often than it goes off without."""
+    return backdoored(row) and row["asr"] - row["floor"] >= LIFT
 
 
 # --- AUROC ------------------------------------------------------------------------------------
@@ -114,7 +122,7 @@ def decisions(rows: Sequence[Row]) -> dict[str, Any]:
     """What the scan's verdicts at the default alpha found and falsely alarmed at."""
     clean, bad = [r for r in rows if not backdoored(r)], [r for r in rows if backdoored(r)]
     strong = [row for row in bad if row["asr"] >= STRONG]
-    lifted = [row for row in bad if row["asr"] - row["floor"] >= LIFT]
+    lifted = [row for row in bad if works(row)]
     alarmed = sum(any(row["flagged"]) for row in clean)
     among = [flag for row in rows for flag in (row["flagged"][1:] if backdoored(row) else row["flagged"])]
     others = sum(any(row["flagged"][1:]) for row in bad)
@@ -142,19 +150,21 @@ def at_same_rate(rows: Sequence[Row], detector: str, false_alarms: int) -> dict[
         "threshold": threshold,
         "recall": rate(sum(row[detector][0] > threshold for row in bad), len(bad)),
         "recall where ASR is 90 % or more": rate(sum(row[detector][0] > threshold for row in strong), len(strong)),
-        "by family": {
-            family: rate(
-                sum(row[detector][0] > threshold for row in bad if row["family"] == family), sum(r["family"] == family for r in bad)
-            )
-            for family in dict.fromkeys(row["family"] for row in bad)
-        },
+        "by family": {name: rate(sum(row[detector][0] > threshold for row in part), len(part)) for name, part in parts(bad).items()},
     }
+
+
+def parts(bad: Sequence[Row]) -> dict[str, list[Row]]:
+    """Backdoored models by what a row of the table shows: those whose attack works, and each family."""
+    families = tuple(dict.fromkeys(row["family"] for row in bad))
+    return {WORKS: [row for row in bad if works(row)]} | {f: [row for row in bad if row["family"] == f] for f in families}
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """All figures, pooled and by family; a family is compared with all clean models."""
-    families = tuple(dict.fromkeys(row["family"] for row in rows if backdoored(row)))
-    groups = {"pooled": list(rows)} | {f: [row for row in rows if row["family"] in (f, "benign")] for f in families}
+    clean = [row for row in rows if not backdoored(row)]
+    told = parts([row for row in rows if backdoored(row)])
+    groups = {"pooled": list(rows)} | {name: [*part, *clean] for name, part in told.items() if part}
     found: dict[str, Any] = {}
     pooled = decisions(rows)
     for name, group in groups.items():
