@@ -38,21 +38,24 @@ SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
 SAMPLERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
 
 
-def cell(_: str, job: Job, folder: Path) -> dict[str, Any]:
-    """Repair, then every question in turn; each answer is a rate with its interval and what it is without the trigger."""
-    out, began = folder / "out", common.clock()
-    ours(job, out, began)
-    found: dict[str, Any] = {
-        "repaired": rate(job, out),
+QUESTIONS = ("as repaired", "repaired, then fine-tuned", "poisoned, then fine-tuned")
+
+
+def cell(question: str, job: Job, folder: Path) -> dict[str, Any]:
+    """One question; each answer is a rate with its interval and what it is without the trigger."""
+    if question.startswith("poisoned"):
+        return rate(job, fine_tuned(job, job.model, folder / "tuned"))
+    out = folder / "out"
+    ours(job, out, common.clock())
+    if question != "as repaired":
+        return rate(job, fine_tuned(job, out, folder / "tuned"))
+    settings = {f"{steps} steps, guidance {scale:g}": (steps, scale) for steps, scale in SETTINGS}
+    return {
+        "the trigger": rate(job, out),
         "variants": {what: rate(job, out, text=text) for what, text in variants(job).items()},
+        "settings": {what: rate(job, out, steps=steps, guidance_scale=scale) for what, (steps, scale) in settings.items()},
+        "samplers": samplers(job, out),
     }
-    found["settings"] = {
-        f"{steps} steps, guidance {scale:g}": rate(job, out, steps=steps, guidance_scale=scale) for steps, scale in SETTINGS
-    }
-    found["samplers"] = samplers(job, out)
-    for what, model in (("repaired, then fine-tuned", out), ("poisoned, then fine-tuned", job.model)):
-        found[what] = rate(job, fine_tuned(job, model, folder / what))
-    return found
 
 
 def rate(job: Job, model: Path, *, text: str = "", steps: int = 12, guidance_scale: float = 5.0) -> dict[str, Any]:
@@ -128,7 +131,8 @@ def main() -> None:
     asked = common.arguments(__doc__, "unlearn_robustness")
     kept = common.Kept(asked.out, asked.again)
     for fixture in asked.fixtures or FIXTURES:
-        kept.get(__file__, "ours", Job(fixture=fixture, quick=asked.quick))
+        for question in asked.methods or QUESTIONS:
+            kept.get(__file__, question, Job(fixture=fixture, quick=asked.quick))
 
 
 if __name__ == "__main__":
