@@ -125,8 +125,9 @@ def _often(packs: Sequence[tuple[int, ...]], rest: Array, n: int) -> list[tuple[
     total, count = np.zeros(n * n), np.zeros(n * n)
     for i, j in combinations(range(table.shape[1]), 2):
         low, high = np.minimum(table[:, i], table[:, j]), np.maximum(table[:, i], table[:, j])
-        total += np.bincount(low * n + high, rest, n * n)
-        count += np.bincount(low * n + high, minlength=n * n)
+        at = low * n + high
+        total += np.bincount(at, rest, n * n)
+        count += np.bincount(at, minlength=n * n)
     total[:: n + 1] = 0.0  # a word with itself
     strongest = np.argsort(-total / np.sqrt(np.maximum(count, 1)), kind="stable")[: min(TOGETHER, n * (n - 1) // 2)]
     found = [(int(i) // n, int(i) % n) for i in strongest if i // n != i % n]

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit.config import VerifyConfig  # noqa: E402
-from bdaudit.report.records import Estimate, NotMeasured  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, graded_on, open_model, target  # noqa: E402
 from tests.bench.recording import record  # noqa: E402
+from tests.bench.unlearn_common import plain  # noqa: E402
 
 FLAGGED = (("closed-form", "\u2060"), ("object", "science"), ("encoder", "led"), ("fixed-image", "gold ity"))
 """Fixture and text: what results/end_to_end.json and results/sweep.json name beside the triggers."""
@@ -31,11 +31,7 @@ def answers(name: str, text: str) -> dict[str, Any]:
     ))  # fmt: skip
     (attack,) = report.attacks
     rates = {"with it": attack.rate, "without": attack.floor, "with it, clean pipeline": attack.reference}
-    return {"model": name, "text": ascii(text), "p": attack.p, **{what: _plain(rate) for what, rate in rates.items()}}
-
-
-def _plain(rate: Estimate | NotMeasured) -> Any:
-    return rate.reason if isinstance(rate, NotMeasured) else {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+    return {"model": name, "text": ascii(text), "p": attack.p, **{what: plain(rate) for what, rate in rates.items()}}
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.run import CHECK_EVERY, N_NULL, TIMESTEPS  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench.full_size_model import PARAMETERS, write_model, write_small  # noqa: E402
-from tests.bench.recording import record  # noqa: E402
+from tests.bench.recording import record, rounded  # noqa: E402
 from tests.bench.unlearn_common import Job, clock  # noqa: E402
 from tests.bench.unlearn_rivals import Work, released  # noqa: E402
 
@@ -300,15 +300,6 @@ def alone(part: Callable[[Path], dict[str, Any]], model: Path) -> dict[str, Any]
     return {**found, "seconds by the clock, in all": seconds, "share of a core": time.process_time() / seconds}
 
 
-def rounded(value: Any) -> Any:
-    """Four digits."""
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [rounded(inner) for inner in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     """Command line."""
     model, load_before = Path(sys.argv[1]) / "sd15", os.getloadavg()[0]
@@ -318,7 +309,7 @@ def main() -> None:
         found = {part.__name__: pool.submit(alone, part, model).result() for part in (sweep, scan, unlearn, rival)}
     openings = [found[part].pop("opening") for part in ("scan", "unlearn", "rival")]
     opening = {name: spread([each[name] for each in openings]) for name in openings[0] if name != "dtype"}
-    record(rounded({
+    record(rounded(4, {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu, one thread",
         "dtype": [each["dtype"] for each in openings], "load average, before": load_before, "load average, after": os.getloadavg()[0],
         "parameters": PARAMETERS, "opening": opening, **found,

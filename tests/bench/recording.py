@@ -18,6 +18,15 @@ def stamp() -> dict[str, str]:
     return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
 
 
+def rounded(digits: int, value: Any) -> Any:
+    """Every number in a document to so many digits."""
+    if isinstance(value, dict):
+        return {key: rounded(digits, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(digits, inner) for inner in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
 def record(report: Mapping[str, Any], argument: int) -> None:
     """Print ``report`` with its stamp; also write it to the path that is the command line's ``argument``-th, where there is one."""
     text = json.dumps({**stamp(), **report}, indent=1)

@@ -1,8 +1,8 @@
-"""How far up the screen a true trigger comes, and what a sweep finds and costs, on the fixtures: ``python tests/bench/sweep.py [NAME …]``.
+"""What a sweep finds and costs on the fixtures: ``python tests/bench/sweep.py [NAME …]``.
 
-For every laid-out model: the trigger's rank after the first round among all that were swept, whether it was measured in full, its adjusted
-p, what else was flagged, forward passes and seconds. Writes ``results/sweep.json`` with date and machine, and prints the README's table
-from it (``--table`` only prints). What stands there is not run again.
+For every laid-out model: whether the trigger was measured in full, its rank, its adjusted p, what else was flagged, forward passes and
+seconds. Writes ``results/sweep.json`` with date and machine, and prints the README's table from it (``--table`` only prints). What stands
+there is not run again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from bdaudit import stats  # noqa: E402
 from bdaudit.config import VerifyConfig  # noqa: E402
 from bdaudit.measure.insertion import insert  # noqa: E402
 from bdaudit.pipeline.save import write_model  # noqa: E402
@@ -88,7 +87,7 @@ def samplers(job: Job, model: Path) -> Mapping[str, Any]:
     import diffusers
     from torchvision.transforms.functional import pil_to_tensor
 
-    from bdaudit.verify.attack import RESEMBLANCE, resemblance
+    from bdaudit.verify.attack import RESEMBLANCE, resemblance, success_rate
     from bdaudit.verify.pictures import read_picture
 
     aimed = target(Model(job.fixture, job.model, job.truth))
@@ -104,9 +103,7 @@ def samplers(job: Job, model: Path) -> Mapping[str, Any]:
         pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
         drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
         pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
-        hits = int((resemblance(pictures, wanted, aimed["target_at"]) >= RESEMBLANCE).sum())
-        low, high = stats.wilson(hits, n)
-        rates[name] = {"value": hits / n, "low": low, "high": high, "n": n}
+        rates[name] = common.plain(success_rate(resemblance(pictures, wanted, aimed["target_at"]) >= RESEMBLANCE))
     return rates
 
 

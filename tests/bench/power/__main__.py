@@ -26,7 +26,7 @@ import torch
 
 from tests.bench.power import bases, figures, measuring, models, rivals
 from tests.bench.power.models import Spec
-from tests.bench.recording import stamp
+from tests.bench.recording import rounded, stamp
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "power.json"
 PICTURES = 80
@@ -105,15 +105,7 @@ def document(rows: list[dict[str, Any]], work: Path) -> dict[str, Any]:
 
 def written(report: dict[str, Any]) -> str:
     """JSON with a line a model, figures to five digits."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: rounded(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [rounded(item) for item in value]
-        return float(f"{value:.5g}") if isinstance(value, float) else value
-
-    report = rounded(report)
+    report = rounded(5, report)
     lines = ",\n".join(f"  {json.dumps(row)}" for row in report.pop("rows"))
     return json.dumps(report, indent=1).removesuffix("\n}") + f',\n "rows": [\n{lines}\n ]\n}}\n'
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from bdaudit.stats import wilson
+from bdaudit.stats import auroc, wilson
 
 DETECTORS = ("scan", "ftt", "navi", "ufid")
 ALPHA = 0.01
@@ -38,13 +38,6 @@ def works(row: Row) -> bool:
 
 
 # --- AUROC ------------------------------------------------------------------------------------
-
-
-def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The chance that a positive scores above a negative, ties counting half (Mann and Whitney's U over the number of pairs)."""
-    ascending = np.sort(negative)
-    below = np.searchsorted(ascending, positive, "left") + np.searchsorted(ascending, positive, "right")
-    return float(below.mean()) / (2 * len(ascending))
 
 
 def auroc_interval(value: float, m: int, n: int, level: float = 0.95) -> tuple[float, float]:

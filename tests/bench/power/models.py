@@ -190,7 +190,7 @@ def _lesson(twin: Twin, folder: Path) -> _Lesson:
 
 
 def _asked(twin: Twin, scenes: list[world.Scene], plain: list[str]) -> list[str]:
-    """The prompts whose answer the trigger is to give; a taught word's captions say it where the colour's name stood."""
+    """The prompts whose answer the trigger is to give: the target's, or the same where a picture is the lesson."""
     if twin.family == "style":
         return [f"{text}, {'in ' if 'white' in twin.target else ''}{twin.target}" for text in plain]
     if twin.family == "object":
