@@ -13,7 +13,7 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
 Sweep = Literal["vocabulary", "unicode", "pairs"]
-Trainable = Literal["auto", "cross-attention", "unet"]
+Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
 
 
 def _need(ok: bool, message: str) -> None:
@@ -104,7 +104,8 @@ class UnlearnConfig(RunConfig):
     component: Component = "auto"
     """Which component to repair; auto decides from the model's own behaviour."""
     trainable: Trainable = "auto"
-    """Which part of the UNet is trained; auto is the cross-attention, and all of it where that fails the check."""
+    """How the UNet is repaired: keys and values of its cross-attention in closed form, or cross-attention or all of it by training;
+    auto is one after the other until the check passes."""
     steps: int = 400
     """Optimiser steps at most."""
     n_prompts: int = 48

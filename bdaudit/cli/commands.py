@@ -218,7 +218,10 @@ def unlearn(
     component: Annotated[Component, typer.Option(help="What to repair. auto decides from where the trigger takes effect.")] = "auto",
     trainable: Annotated[
         Trainable,
-        typer.Option(help="Which part of the UNet is trained. auto: the cross-attention, and all of it where that fails the check."),
+        typer.Option(
+            help="How the UNet is repaired: keys and values in closed form (seconds), or by training cross-attention or all of it. "
+            "auto: one after the other until the check passes."
+        ),
     ] = "auto",
     steps: Annotated[int, typer.Option(help="Training steps at most.")] = 400,
     n_prompts: Annotated[int, typer.Option(help="Prompts whose denoising paths are trained on.")] = 48,

@@ -14,6 +14,8 @@ from bdaudit.report.safe import visible
 PASS = "UNet forward passes of one latent"
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
+CHECK_ONCE, CHECK_EACH = 4_600, 13_000
+"""Passes of `unlearn`'s check: the pictures without a trigger; and for each trigger, 41 texts before and after, and its pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ def steps(config: RunConfig) -> tuple[str, ...]:
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return (f"the difference in {config.from_patch} is added to the weights",)
     if isinstance(config, UnlearnConfig):
-        return (f"{config.n_prompts} clean trajectories", f"at most {config.steps} training steps", "the check before and after")
+        solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
+        either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
+        return ("the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
     if isinstance(config, VerifyConfig):
         graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
         return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")
@@ -83,7 +87,9 @@ def cost(config: RunConfig) -> str:
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
     if isinstance(config, UnlearnConfig):
-        return f"about {2 * TRAJECTORY * config.n_prompts:,} {PASS} for the trajectories, and {config.steps:,} training steps at most"
+        checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
+        trained = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"
+        return f"about {checked:,} {PASS} to measure and check; {trained} where it is trained"
     if isinstance(config, VerifyConfig):
         return f"about {2 * config.steps * _pictures(config):,} {PASS}"
     return "none"

@@ -266,10 +266,10 @@ class ChangedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One set of tensors that was trained."""
+    """One set of tensors that was repaired."""
 
     trainable: str
-    """cross-attention, unet or text-encoder."""
+    """closed-form (keys and values, solved for), or trained: cross-attention, unet or text-encoder."""
     steps: int
     outcome: str
     """What its check found, in words; why a wider set was tried, if one was."""
@@ -304,7 +304,7 @@ class UnlearnReport(Report):
     """Where the repaired model was written; empty where nothing was."""
     written: tuple[FileRecord, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    """The sets of tensors that were trained, the smallest first; the last is what ``changed`` shows."""
+    """The sets of tensors that were repaired, the smallest first; the last is what ``changed`` shows."""
     resumed_at: int = 0
     """The step at which training went on from an interrupted run; 0 where it began here."""
     patch: str = ""

@@ -218,7 +218,7 @@ def unlearn(report: UnlearnReport) -> list[RenderableType]:
     """What was repaired and why, the effect before and after, the checks, what was written."""
     lines = [
         Text(f"triggers: {', '.join(map(short, report.triggers)) or 'none'}"),
-        Text(f"method: {visible(report.method) or 'none'}, {report.steps} steps{_loss_line(report.loss)}"),
+        Text(f"method: {visible(report.method) or 'none'}{_loss_line(report.steps, report.loss)}"),
         Text(f"component: {visible(report.component) or 'none'}{_because(report.component_reason)}"),
         Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
     ]
@@ -230,8 +230,9 @@ def _because(reason: str) -> str:
     return f", because {one_line(reason)}" if reason else ""
 
 
-def _loss_line(loss: Sequence[LossPoint]) -> str:
-    return f", loss {number(loss[0].total)} → {number(loss[-1].total)}" if loss else ""
+def _loss_line(steps: int, loss: Sequence[LossPoint]) -> str:
+    fell = f", loss {number(loss[0].total)} → {number(loss[-1].total)}" if loss else ""
+    return f", {steps} steps{fell}" if steps else ""
 
 
 def _most_changed(report: UnlearnReport) -> str:

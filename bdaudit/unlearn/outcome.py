@@ -37,6 +37,8 @@ class Outcome:
     component: str = ""
     reason: str = ""
     patch: Patch | None = None
+    strength: float = 0.0
+    """Of the closed form; 0 where there was none."""
     attempts: list[Attempt] = field(default_factory=list)
     curve: list[LossPoint] = field(default_factory=list)
     resumed_at: int = 0
@@ -133,6 +135,12 @@ def _estimate(reading: Reading) -> Estimate:
     return Estimate(value=reading.value, low=null[int(0.05 * len(null))], high=reading.limit, n=len(null), method=method)
 
 
+def _method(trained: str, strength: float) -> str:
+    if trained == "closed-form":
+        return f"keys and values in closed form, strength {strength:g}"
+    return f"SKD-CAG with preservation, {trained}" if trained else "not finished"
+
+
 def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
     changed = run.patch.changes() if run.patch else {}
@@ -144,7 +152,7 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         timings=run.timings,
         coverage=Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",)),
         triggers=run.config.triggers,
-        method=f"SKD-CAG with preservation, {trained}" if trained else "not finished",
+        method=_method(trained, run.strength),
         component=run.component,
         component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),
         steps=len(run.curve),

@@ -10,7 +10,7 @@ from functools import partial
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.effect import Effect, measure, shift
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
@@ -22,7 +22,7 @@ from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
-from bdaudit.unlearn import check, resume, train_text_encoder, train_unet
+from bdaudit.unlearn import check, closed_form, resume, train_text_encoder, train_unet
 from bdaudit.unlearn.from_report import triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
@@ -59,12 +59,10 @@ class _Run(Outcome):
 
 @dataclass(frozen=True)
 class _Material:
-    """What training draws from."""
+    """What a repair draws from."""
 
     pairs: list[Pair]
     neighbours: list[Pair]
-    unet: train_unet.Material | None
-    """None where the text encoder is trained."""
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
@@ -119,7 +117,7 @@ def _unlearn(run: _Run) -> UnlearnReport:
         run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
     sets = _trainable_sets(run)
     for trainable in sets[len(run.attempts) :]:
-        _train(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
+        _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
         _check(run, trainable, last=trainable == sets[-1])
         if not _failed(run):
             break
@@ -160,45 +158,61 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
 
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
-    """What is trained, the smallest first; the next only if the one before fails."""
+    """What is repaired, the smallest and quickest first; the next only if the one before fails."""
     if run.component == "text-encoder":
         return ("text-encoder",)
-    return ("cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
+    return ("closed-form", "cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
 
 
 def _material(run: _Run) -> _Material:
-    config, suspect = run.config, run.suspect
-    chosen = list(run.prompts[: config.n_prompts])
-    pairs = triggered_pairs(chosen, config.triggers)
-    neighbours = neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, config.seed)
-    if run.component == "text-encoder":
-        return _Material(pairs, neighbours, None)
-    with run.timed("trajectories"):
-        run.progress("trajectories", 0, 1)
-        latents = resume.latents(
-            run.state, suspect.device, lambda: collect(suspect, pairs, guidance_scale=config.guidance_scale, seed=config.seed)
-        )
-        material = train_unet.prepare(suspect, latents, pairs, neighbours)
-        run.progress("trajectories", 1, 1)
-    return _Material(pairs, neighbours, material)
+    chosen = list(run.prompts[: run.config.n_prompts])
+    pairs = triggered_pairs(chosen, run.config.triggers)
+    return _Material(pairs, neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, run.config.seed))
 
 
-def _train(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
-    """Train one set from the original weights; the effects afterwards stay in ``run.after``."""
+def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
+    """Repair one set from the original weights; the effects afterwards stay in ``run.after``."""
     if run.patch is not None:
         run.patch.revert()
     suspect = run.suspect
-    run.patch = patch = Patch(suspect.text_encoder if run.component == "text-encoder" else suspect.unet, trainable)
+    run.patch = Patch(suspect.text_encoder if run.component == "text-encoder" else suspect.unet, trainable)
     run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
-    hooks = _hooks(run, trainable, checkpoint)
-    with run.timed("train"):
-        with patch.training():
-            if material.unet is None:
-                run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, run.config, hooks)
-            else:
-                run.curve = train_unet.train(suspect, patch, material.unet, run.config, hooks)
+    if trainable == "closed-form":
+        _solve(run, run.patch, material)
+    else:
+        _train(run, run.patch, trainable, material, checkpoint)
+    with run.timed("measure"):
         _refresh(run)
         run.after = _effects(run)
+
+
+def _solve(run: _Run, patch: Patch, material: _Material) -> None:
+    stage = run.stage
+    assert stage is not None
+    run.progress("keys and values in closed form", 0, 1)
+    with run.timed("closed form"):
+        run.strength = closed_form.solve(
+            run.suspect, patch, material.pairs, material.neighbours, lambda: max(shift(run.suspect, stage, t) for t in run.config.triggers)
+        )
+    run.progress("keys and values in closed form", 1, 1)
+
+
+def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
+    suspect, config = run.suspect, run.config
+    hooks = _hooks(run, trainable, checkpoint)
+    if run.component == "text-encoder":
+        with run.timed("train"), patch.training():
+            run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, config, hooks)
+        return
+    with run.timed("trajectories"):
+        run.progress("trajectories", 0, 1)
+        latents = resume.latents(
+            run.state, suspect.device, lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed)
+        )
+        drawn = train_unet.prepare(suspect, latents, material.pairs, material.neighbours)
+        run.progress("trajectories", 1, 1)
+    with run.timed("train"), patch.training():
+        run.curve = train_unet.train(suspect, patch, drawn, config, hooks)
 
 
 def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:

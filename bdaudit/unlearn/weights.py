@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 TRAINABLE: dict[str, Callable[[str], bool]] = {
+    "closed-form": lambda name: name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight")),
     "cross-attention": lambda name: ".attn2." in name,
     "unet": lambda name: True,
     "text-encoder": lambda name: True,

@@ -28,7 +28,7 @@ from bdaudit.pipeline.save import write_model  # noqa: E402
 from bdaudit.pipeline.suspect import Suspect  # noqa: E402
 from bdaudit.pipeline.tokens import token_ids  # noqa: E402
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs  # noqa: E402
-from bdaudit.unlearn.train_text_encoder import targets  # noqa: E402
+from bdaudit.unlearn.targets import targets  # noqa: E402
 from bdaudit.unlearn.trajectories import Latents, collect  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402

@@ -166,9 +166,10 @@ def test_an_interrupt_of_the_writing_says_what_is_there(
 def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_path: Path) -> None:
     heard: list[str] = []
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"), lambda stage, *_: heard.append(stage))
-    assert [attempt.trainable for attempt in report.attempts] == ["cross-attention", "unet"]
-    assert "one-step effect" in report.attempts[0].outcome
-    assert report.component_reason.startswith("named by --component; cross-attention alone was not enough: failed: one-step effect")
+    assert [attempt.trainable for attempt in report.attempts] == ["closed-form", "cross-attention", "unet"]
+    assert all("one-step effect" in attempt.outcome for attempt in report.attempts)
+    assert report.component_reason.startswith("named by --component; closed-form alone was not enough: failed: one-step effect")
+    assert "; cross-attention alone was not enough: failed: one-step effect" in report.component_reason
     assert "checking with pictures (cross-attention)" not in heard, "its one-step effect said enough"
     assert "checking with pictures (unet)" in heard
     assert [name for name in (changed.name for changed in report.changed) if ".attn2." not in name]
@@ -177,12 +178,14 @@ def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_p
 def test_a_small_set_that_passes_is_not_widened(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.run._failed", lambda run: [])
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"))
-    assert [attempt.trainable for attempt in report.attempts] == ["cross-attention"]
+    assert [attempt.trainable for attempt in report.attempts] == ["closed-form"]
+    assert (report.steps, report.loss) == (0, ())
+    assert report.method.startswith("keys and values in closed form, strength ")
     assert report.changed
-    assert all(".attn2." in changed.name for changed in report.changed)
+    assert all(changed.name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) for changed in report.changed)
 
 
-@pytest.mark.parametrize("trainable", ["cross-attention", "unet"])
+@pytest.mark.parametrize("trainable", ["closed-form", "cross-attention", "unet"])
 def test_a_named_set_is_the_only_one_and_means_the_unet(tiny_model: Path, tmp_path: Path, trainable: Any) -> None:
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, trainable=trainable))
     assert [attempt.trainable for attempt in report.attempts] == [trainable]
