@@ -1,14 +1,16 @@
-"""What Stable Diffusion 1.5 costs at its real size, with random weights: ``python tests/bench/full_size.py WORK [PATH]``.
+"""What Stable Diffusion 1.5 costs at its real size, with random weights: ``python tests/bench/full_size.py WORK [PATH [PART …]]``.
 
-Writes the pipeline into WORK, unless it is there, and loads it as every command does. A CUDA device runs what a default run does, on a
-sample. The CPU scans at 64×64 latents, on a shortened trajectory and few texts, and trains at 16×16 on a quarter of a step's latents:
-a smoke test and a basis to project from. A real scan of the whole vocabulary, on tiny weights with the same tokenizer, counts the
-passes that a sweep takes. Each part has a process of its own, so that its peak memory is its own. A projection is a number of passes
-times the median of a measured second a pass. On the CPU seconds are the process's own on one thread, as a free core would take them.
+With parts named, only these are measured anew, and the others stand as they are in PATH. Writes the pipeline into WORK, unless it is
+there, and loads it as every command does. A CUDA device runs what a default run does, on a sample. The CPU scans at 64×64 latents, on a
+shortened trajectory and few texts, and trains at 16×16 on a quarter of a step's latents: a smoke test and a basis to project from. A
+real scan of the whole vocabulary, on tiny weights with the same tokenizer, counts the passes that a sweep takes. Each part has a
+process of its own, so that its peak memory is its own. A projection is a number of passes times the median of a measured second a pass.
+On the CPU seconds are the process's own on one thread, as a free core would take them.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -41,7 +43,7 @@ from bdaudit.scan.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
 from bdaudit.scan.screen import Round, screened  # noqa: E402
 from bdaudit.scan.sources import vocabulary  # noqa: E402
-from bdaudit.unlearn import check, train_unet, trajectories  # noqa: E402
+from bdaudit.unlearn import check, closed_form, train_unet, trajectories  # noqa: E402
 from bdaudit.unlearn.loop import Hooks  # noqa: E402
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.run import CHECK_EVERY, N_NULL, TIMESTEPS  # noqa: E402
@@ -213,6 +215,20 @@ def unlearn(model: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def solving(model: Path) -> dict[str, Any]:
+    """The closed form of the default run on all its texts; the trigger's effect is left out, which is 72 passes a strength."""
+    suspect, opening = opened(model)
+    prompts = default_prompts()[: UnlearnConfig(model=model, triggers=(TRIGGER,), out=Path()).n_prompts]
+    pairs = triggered_pairs(prompts, [TRIGGER])
+    near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, N_NULL, 0)}, 0)
+    patch, began = Patch(suspect.unet, "closed-form"), now()
+    strength = closed_form.solve(suspect, patch, pairs, near, lambda: 1.0)
+    return {
+        "opening": opening, "seconds": now() - began, "strength": strength, "texts": 2 * len(pairs) + len(near) + 1,
+        "parameters": _held(patch), "tensors": len(patch.parameters), "peak GB": peak_gb(),
+    }  # fmt: skip
+
+
 def _steps(times: Sequence[float]) -> dict[str, float]:
     return spread([after - before for before, after in pairwise(times)])
 
@@ -260,7 +276,7 @@ def rival(model: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any], solved: Mapping[str, Any]) -> dict[str, Any]:
     """The default runs at 64×64: steps by their latents and by how much more one pass costs there, all else by passes."""
 
     def at_full_size(step: float, plain: Mapping[str, Any]) -> float:
@@ -278,7 +294,9 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
     }
     told = {name: {"passes": n, "seconds": n * rate} for name, n in passes.items()} | {"steps": {"seconds": config.steps * step}}
     whole = {"seconds": sum(part["seconds"] for part in told.values())}
+    quick = passes["effects before"] + effects + passes["pictures of its own check"] + len(closed_form.STRENGTHS) * effects // (1 + N_NULL)
     return {
+        "default run, closed form": {"passes": quick, "seconds": quick * rate + solved["seconds"]},
         "seconds a step": step, "default run, cross-attention, no early stop": {**told, "whole": whole},
         "seconds a released step": released_step, "released recipe": {"steps": 10_000, "seconds": 10_000 * released_step},
     }  # fmt: skip
@@ -302,19 +320,26 @@ def alone(part: Callable[[Path], dict[str, Any]], model: Path) -> dict[str, Any]
 
 def main() -> None:
     """Command line."""
-    model, load_before = Path(sys.argv[1]) / "sd15", os.getloadavg()[0]
+    model, load_before, asked = Path(sys.argv[1]) / "sd15", os.getloadavg()[0], sys.argv[3:] or list(PARTS)
+    kept = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")) if sys.argv[3:] else {}
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         if not model.exists():
             pool.submit(write_model, model).result()
-        found = {part.__name__: pool.submit(alone, part, model).result() for part in (sweep, scan, unlearn, rival)}
-    openings = [found[part].pop("opening") for part in ("scan", "unlearn", "rival")]
-    opening = {name: spread([each[name] for each in openings]) for name in openings[0] if name != "dtype"}
+        found = {part: kept[part] for part in PARTS if part in kept and part not in asked}
+        found |= {part: pool.submit(alone, PARTS[part], model).result() for part in asked}
+    openings = [found[part].pop("opening") for part in asked if part != "sweep"]
+    fresh = {name: spread([each[name] for each in openings]) for name in openings[0] if name != "dtype"} if openings else {}
     record(rounded(4, {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu, one thread",
-        "dtype": [each["dtype"] for each in openings], "load average, before": load_before, "load average, after": os.getloadavg()[0],
-        "parameters": PARAMETERS, "opening": opening, **found,
-        "projected": scans(found["sweep"], found["scan"]) | repairs(*(found[part] for part in ("scan", "unlearn", "rival"))),
+        "load average, before": load_before, "load average, after": os.getloadavg()[0],
+        "parameters": PARAMETERS, "opening": kept.get("opening", fresh), **found,
+        "projected": scans(found["sweep"], found["scan"]) | repairs(*(found[part] for part in ("scan", "unlearn", "rival", "solving"))),
     }), 2)  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "sweep": sweep, "scan": scan, "unlearn": unlearn, "solving": solving, "rival": rival,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

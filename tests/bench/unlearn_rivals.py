@@ -1,8 +1,8 @@
 """Unlearning beside the published recipes, each in our own words: ``python tests/bench/unlearn_rivals.py [--quick]``.
 
-Each rival is tuned on one fixture over four strengths, and then repairs every fixture with its best; ours runs with its defaults.
-Three seeds for ours and for the released recipe, one for the others; ``trained`` is ours without its closed form. Resumable: what stands in the document is not run again.
-The rivals see the same trigger, prompts and seeds; the oracle alone sees the clean model.
+Each rival is tuned on one fixture over four strengths, and then repairs every fixture with its best; ours runs with its defaults. Three
+seeds for ours and for the released recipe, one for the others; ``trained`` is ours without its closed form. Resumable: what stands in
+the document is not run again. The rivals see the same trigger, prompts and seeds; the oracle alone sees the clean model.
 """
 
 from __future__ import annotations
