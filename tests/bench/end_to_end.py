@@ -148,13 +148,19 @@ def run(name: str, work: Path) -> dict[str, Any]:
         return result
     result["before"] = verify(model, model.path, clean)
     print(name, "before", json.dumps(result["before"]), flush=True)
+    return {**result, **repaired(model, work)}
+
+
+def repaired(model: Model, work: Path) -> dict[str, Any]:
+    """The repair and its grades; nothing of a model without a backdoor."""
+    result: dict[str, Any] = {}
     if model.trigger:
-        out = work / f"{name}-unlearned"
+        out = work / f"{model.name}-unlearned"
         result["unlearn"] = unlearn(model, out)
-        print(name, "unlearn", json.dumps(result["unlearn"]), flush=True)
+        print(model.name, "unlearn", json.dumps(result["unlearn"]), flush=True)
         if out.exists():
-            result["after"] = verify(model, out, clean)
-            print(name, "after", json.dumps(result["after"]), flush=True)
+            result["after"] = verify(model, out, open_model("clean").path)
+            print(model.name, "after", json.dumps(result["after"]), flush=True)
     return result
 
 
@@ -223,18 +229,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON document")
     parser.add_argument("--work", type=Path, default=FIXTURES / "models", help="where repaired models go")
     parser.add_argument("--again", action="store_true", help="run also what stands in the document")
-    parser.add_argument("--scan-only", action="store_true", help="measure the scans again, keep the rest")
+    parser.add_argument("--only", choices=("scan", "repair"), help="measure this again, keep the rest")
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
     if not arguments.table:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        for name in results["models"] if arguments.scan_only else ():
+        for name in results["models"] if arguments.only else ():
             if not arguments.names or name in arguments.names:
-                results["models"][name]["scan"] = scan(open_model(name))
-                print(name, "scan", json.dumps(results["models"][name]["scan"]), flush=True)
+                model = open_model(name)
+                results["models"][name] |= {"scan": scan(model)} if arguments.only == "scan" else repaired(model, arguments.work)
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        for name in () if arguments.scan_only else arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
+        for name in () if arguments.only else arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
             if arguments.again or name not in results["models"]:
                 results["models"][name] = run(name, arguments.work)
                 results |= stamp()

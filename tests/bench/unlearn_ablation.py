@@ -1,6 +1,7 @@
-"""What each part of unlearning is worth, one factor at a time: ``python tests/bench/unlearn_ablation.py [--quick]``.
+"""What each part of unlearning's training is worth, one factor at a time: ``python tests/bench/unlearn_ablation.py [--quick]``.
 
-A pixel, a style and an encoder fixture, two seeds each. Resumable: what stands in the document is not run again.
+The default trains the cross-attention, or the text encoder; the closed form that the command tries before is a variant. A pixel, a
+style and an encoder fixture, two seeds each. Resumable: what stands in the document is not run again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "attention off": {"attention_weight": 0.0},
     "distillation off": {"attention_weight": 0.999},
-    "cross-attention alone": {"trainable": "cross-attention"},
+    "closed form": {"trainable": "closed-form"},
     "whole UNet at once": {"trainable": "unet"},
     "text encoder": {"component": "text-encoder"},
     "12 prompts": {"n_prompts": 12},
@@ -51,13 +52,13 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
     constants = dict(CONSTANTS.get(method, {}))
     if not constants.pop("neighbours", True):
         with patch.object(train_unet, "prepare", _clean_alone), patch.object(train_text_encoder, "train", _train_clean_alone):
-            spent = ours(job, out, began)
+            spent = ours(job, out, began, **_settings(method, job))
     elif "KEEP_WEIGHT" in constants:
         with patch.object(train_unet, "KEEP_WEIGHT", 0.0), patch.dict(train_text_encoder.WEIGHTS, keep=0.0):
-            spent = ours(job, out, began)
+            spent = ours(job, out, began, **_settings(method, job))
     elif constants:
         with patch.multiple(train_unet, **constants):
-            spent = ours(job, out, began)
+            spent = ours(job, out, began, **_settings(method, job))
     else:
         spent = ours(job, out, began, **_settings(method, job))
     return {**spent, **common.graded(job, out)}
@@ -77,7 +78,8 @@ def _train_clean_alone(suspect: Any, patch: Any, pairs: Any, neighbours: Any, co
 
 
 def _settings(method: str, job: Job) -> dict[str, Any]:
-    settings = SETTINGS.get(method, {})
+    unet = job.truth["component"] == "unet" and method != "text encoder"
+    settings = ({"trainable": "cross-attention"} if unet else {}) | SETTINGS.get(method, {})
     return {name: value for name, value in settings.items() if not (job.quick and name in ("steps", "n_prompts"))}
 
 
