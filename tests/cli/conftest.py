@@ -29,7 +29,7 @@ class Ended:
 @pytest.fixture
 def bdaudit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs ``bdaudit ARGUMENTS`` in this process."""
-    for name in cli.QUIET_AND_OFFLINE:
+    for name in (*cli.QUIET_AND_OFFLINE, "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.delenv("BDAUDIT_DEBUG", raising=False)
 

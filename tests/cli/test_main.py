@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bdaudit import cli
 from bdaudit.cli import commands
 from bdaudit.report.records import Exit, ScanReport
 
@@ -41,6 +42,22 @@ def test_a_hostile_argument_is_inert_in_its_own_error(bdaudit: Any, model: Path)
 def test_an_argument_that_is_not_utf8_is_exit_2(bdaudit: Any, model: Path) -> None:
     ended = bdaudit("unlearn", model, "--trigger", "\udcff")
     assert (ended.code, ended.out) == (2, "")
+
+
+@pytest.mark.parametrize("own", ["", "7"])
+def test_threads_do_not_wait_in_a_loop_unless_the_user_says_so(
+    bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    if own:
+        monkeypatch.setenv("GOMP_SPINCOUNT", own)
+
+    def look(config: Any, progress: Any) -> ScanReport:
+        assert os.environ["GOMP_SPINCOUNT"] == (own or cli.SPIN)
+        return replace(scan_report, exit=Exit(code=0, name="pass", reason="as asked"))
+
+    verb("scan", look)
+    assert bdaudit("scan", model).code == 0
 
 
 def test_a_run_is_offline(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:
