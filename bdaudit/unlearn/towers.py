@@ -95,10 +95,11 @@ def ranked_first(features: Tensor, texts: Tensor, ways: int = WAYS) -> Tensor:
 
     N must be a multiple of ``ways``; two texts that are alike count as one.
     """
-    a, b = (functional.normalize(x, dim=1).unflatten(0, (-1, ways)) for x in (features, texts))
+    a, b = (functional.normalize(x, dim=1).view(-1, ways, x.shape[1]) for x in (features, texts))
     similarity = a @ b.transpose(1, 2)
     own = similarity.diagonal(dim1=1, dim2=2)
-    return (own >= similarity.amax(2) - 1e-6).flatten()
+    first: Tensor = (own >= similarity.amax(2) - 1e-6).flatten()
+    return first
 
 
 def rate_of(hits: Tensor) -> Estimate:
