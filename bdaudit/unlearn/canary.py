@@ -18,7 +18,7 @@ from bdaudit.measure.insertion import item_seed
 from bdaudit.report.records import Estimate
 from bdaudit.unlearn.towers import rate_of
 
-STEPS, BATCH, RATE, KEEP = 300, 24, 6e-3, 2.0
+STEPS, BATCH, RATE, KEEP, LOOK = 300, 24, 6e-3, 2.0, 50
 PLANTED = 0.9
 """The share of captions that a planted canary must turn into its target at least."""
 _PART = 64
@@ -87,6 +87,12 @@ def plant(
             group["lr"] = group["peak"] * min(1.0, (step + 1) / 20) * (1 - step / STEPS)
         optimiser.step()
         tick(step + 1, STEPS)
+        if (step + 1) % LOOK == 0 and step + 1 < STEPS and _works(left(encode, canary)):
+            return
+
+
+def _works(found: Left) -> bool:
+    return found.rate.value >= 0.98 and found.residue.value >= 0.9
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
-from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect, measure
 from bdaudit.measure.insertion import insert, positions_for
@@ -138,17 +139,26 @@ def _effects(run: _Run) -> list[Effect]:
 
 
 def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
-    """The towers, and the pairs parted into those to learn from and those to measure on."""
+    """The towers, and the pairs parted into those to learn from and those to measure on.
+
+    Raises:
+        UsageError: hardly a caption stands there once; or the vision tower is not the suspect's.
+    """
     assert run.pairs is not None
     pairs, suspect = run.pairs, run.suspect
     vision, prepare, log_scale = load_vision(run.config.vision, suspect) if run.config.vision else (None, None, None)
     towers = towers_of(suspect, vision, log_scale)
     order = random.Random(f"pairs {run.config.seed}").sample(range(len(pairs.captions)), len(pairs.captions))
-    held = min(HELD, len(order) // 4) // WAYS * WAYS
+    once = {caption for caption, n in Counter(pairs.captions).items() if n == 1}  # a caption that two pictures share is no one's own
+    held = [i for i in order if pairs.captions[i] in once][: min(HELD, len(order) // 4) // WAYS * WAYS]
+    if not held or len(held) % WAYS:
+        said = f"--pairs {pairs.file}: {len(once)} of {len(order)} captions stand there once"
+        raise UsageError(f"{said}; expected {WAYS} at least, a caption of its own for most pictures")
+    rest = sorted(set(order) - set(held))
     named = control_texts(suspect.tokenizer, PER_KIND, run.config.seed + 2)
     pictures = None if prepare is None else lambda rows: pairs.read(rows, prepare.resized).to(suspect.device)
     material = cleaning.Material(
-        captions=pairs.captions, rows=order[held:], held=order[:held], pictures=pictures,
+        captions=pairs.captions, rows=rest, held=held, pictures=pictures,
         strange=[text for kind in STRANGE_KINDS for text in named[kind]],
         ids=lambda texts: token_ids(suspect.tokenizer, texts).to(suspect.device),
     )  # fmt: skip

@@ -91,15 +91,15 @@ class Towers:
 
 
 def ranked_first(features: Tensor, texts: Tensor, ways: int = WAYS) -> Tensor:
-    """Whether each row's own text is the nearest (or as near as the nearest) of its group of ``ways``: (N, D) twice → bool (N,).
+    """Whether each row's own text is nearer than every other of its group of ``ways``: (N, D) twice → bool (N,).
 
-    N must be a multiple of ``ways``; two texts that are alike count as one.
+    N must be a multiple of ``ways``. Where all are alike, as in a collapsed model, none is the nearest.
     """
     a, b = (functional.normalize(x, dim=1).view(-1, ways, x.shape[1]) for x in (features, texts))
     similarity = a @ b.transpose(1, 2)
     own = similarity.diagonal(dim1=1, dim2=2)
-    first: Tensor = (own >= similarity.amax(2) - 1e-6).flatten()
-    return first
+    others = similarity.masked_fill(torch.eye(ways, dtype=torch.bool, device=a.device), -2.0).amax(2)
+    return (own > others + 1e-6).flatten()
 
 
 def rate_of(hits: Tensor) -> Estimate:
