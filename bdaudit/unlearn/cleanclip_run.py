@@ -6,7 +6,7 @@ import dataclasses
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -167,10 +167,11 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
     return towers, material
 
 
-def text_canary(captions: list[str], strange: list[str], ids: Any, seed: int) -> canaries.Canary:
+def text_canary(captions: Sequence[str], strange: Sequence[str], ids: Any, seed: int) -> canaries.Canary:
     """A strange text as trigger, one caption as target; other strange texts in captions are its neighbours, and stay what they were."""
     rng = random.Random(f"canary {seed}")
-    trigger, target, *chosen = rng.choice(strange), *rng.sample(captions, min(len(captions), CANARY_CAPTIONS + 1))
+    words = [text for text in strange if text.isascii() and text.isalpha()]
+    trigger, target, *chosen = rng.choice(words or list(strange)), *rng.sample(captions, min(len(captions), CANARY_CAPTIONS + 1))
     others = canaries.strange_texts(strange, trigger)
 
     def placed(caption: str, text: str) -> str:
@@ -187,8 +188,7 @@ def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:
     """Plant the canary, clean the copy at every rate, choose; what is done is kept after each rate."""
     config = run.config
     rates = (config.learning_rate,) if config.learning_rate else cleaning.RATES
-    rare = [text for text in control_texts(run.suspect.tokenizer, PER_KIND, config.seed + 2)["rare"] if text.isascii()]
-    canary = text_canary([material.captions[i] for i in material.rows], rare, material.ids, config.seed)
+    canary = text_canary([material.captions[i] for i in material.rows], material.strange, material.ids, config.seed)
     material = replace(material, strange=canaries.strange_texts(material.strange, canary.name))
     with towers.training(), run.suspect.mixed_precision():
         text = {name: p for name, p in towers.parameters().items() if name.startswith("text.")}
