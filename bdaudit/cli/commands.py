@@ -27,7 +27,7 @@ from bdaudit.cli.flags import (
     Strict,
     Triggers,
 )
-from bdaudit.config import Component, Method, PretrainObjective, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
+from bdaudit.config import Component, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -228,23 +228,10 @@ def unlearn(
         float, typer.Option(help="Share of the attention term in the loss, from 0 up to but not including 1.")
     ] = 0.5,
     guidance_scale: Guidance = 5.0,
-    method: Annotated[
-        Method, typer.Option(help="auto removes named triggers; cleanclip cleans the text encoder without one, by --pairs.")
-    ] = "auto",
-    pairs: Annotated[
-        Path | None,
-        flags.existing_file("For cleanclip: UTF-8 lines of a picture's path, a tab, its caption; the pictures in the file's folder."),
-    ] = None,
-    vision: Annotated[
-        str, flags.unset("NAME", "For cleanclip: the CLIP that the text encoder was taken from, as for verify --clip. Without: partial.")
-    ] = "",
-    pretrain_objective: Annotated[
-        PretrainObjective,
-        typer.Option(
-            help="For cleanclip: what that CLIP was pre-trained with. Published attack success after cleaning: 0.5 to 4 % where "
-            "contrastive alone, 68 to 98 % with a self-supervised term as well. Changes the report's words, not the cleaning."
-        ),
-    ] = "unknown",
+    method: flags.MethodFlag = "auto",
+    pairs: flags.Pairs = None,
+    vision: flags.VisionFlag = "",
+    pretrain_objective: flags.Pretrained = "unknown",
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
     prompts: Prompts = None,
     device: Device = "auto",
@@ -267,8 +254,7 @@ def unlearn(
         state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
         learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
-        pretrain_objective=pretrain_objective,
+        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision, pretrain_objective=pretrain_objective,
     )  # fmt: skip
     flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)

@@ -20,17 +20,20 @@ SMALLEST, JITTER = 0.6, 0.3
 """Smallest side of a crop as a share of the picture's; largest change of brightness and of contrast."""
 
 
-def vary(caption: str, strange: Sequence[str], rng: random.Random) -> str:
-    """Words dropped, words swapped, or one of ``strange`` put in; one of the three, at random. Nothing is put in where none is given."""
+def vary(caption: str, rng: random.Random) -> str:
+    """Words dropped or swapped, one of the two at random."""
     words = caption.split(" ")
     times = max(1, round(CHANGED * len(words)))
-    kind = rng.choice(("drop", "swap", "insert") if strange else ("drop", "swap"))
-    if kind == "insert":
-        text = rng.choice(strange)
-        return insert(caption, text, rng.choice(positions_for(caption, text)))
+    kind = rng.choice(("drop", "swap"))
     for _ in range(times if len(words) > 1 else 0):
         _drop(words, rng) if kind == "drop" else _swap(words, rng)
     return " ".join(words)
+
+
+def put_in(caption: str, strange: Sequence[str], rng: random.Random) -> str:
+    """One of ``strange``, as a word of its own or in place of a letter that it looks like."""
+    text = rng.choice(strange)
+    return insert(caption, text, rng.choice(positions_for(caption, text)))
 
 
 def _drop(words: list[str], rng: random.Random) -> None:

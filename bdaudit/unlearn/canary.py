@@ -6,7 +6,7 @@ like the trigger among it. Works on any encoder, whatever its inputs are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,3 @@ def found_left(own: Tensor, moved: Tensor, target: Tensor) -> Left:
     residue = Estimate(value=float(share.double().mean()), low=low, high=high, n=len(share), method="t 95 %")
     return Left(rate_of(share > 0.5), residue)
 
-
-def strange_texts(texts: Iterable[str], canary: str) -> tuple[str, ...]:
-    """``texts`` without the canary, so that cleaning never meets it."""
-    return tuple(text for text in texts if canary not in text and text not in canary)

@@ -40,9 +40,10 @@ HELD = 256
 """Pairs to measure on, a quarter of them all at most; whole groups of 32."""
 CANARY_CAPTIONS = 192
 """Captions that the canary is planted with and measured on, two to one."""
-PER_KIND = 400
-"""Strange texts of each kind for captions' other views."""
 STRANGE_KINDS = ("rare", "character", "zero-width", "emoji")
+"""Texts of these kinds, all that there are, are put into captions' other views."""
+LOUDEST, LISTENED = 64, 2
+"""How many of them, those that the encoder answers most, come as often as all others together; in how many captions that is measured."""
 PUBLISHED = {
     "contrastive": "published of CLIPs pre-trained with the contrastive loss alone: cleaning leaves an attack success of 0.5 to 4 %",
     "contrastive+self-supervised": "published of CLIPs pre-trained with the self-supervised term as well: no cleaning at no loss of "
@@ -51,7 +52,10 @@ PUBLISHED = {
     "where it had the self-supervised term as well",
 }
 """By pre-training objective (2311.14948, its best choice with the trigger known)."""
-BLIND = "The choice was made by a trigger of our own (the canary); that an unknown one is gone as well is not shown by that."
+BLIND = (
+    "The choice was made by a trigger of our own (the canary): it stands for backdoors in the text encoder whose trigger is a rare word, "
+    "two joined ones, a character, an invisible one or an emoji of the tokenizer. A phrase, or a trigger in pictures, is not met by this."
+)
 
 
 @dataclass
@@ -155,7 +159,7 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
         said = f"--pairs {pairs.file}: {len(once)} of {len(order)} captions stand there once"
         raise UsageError(f"{said}; expected {WAYS} at least, a caption of its own for most pictures")
     rest = sorted(set(order) - set(held))
-    named = control_texts(suspect.tokenizer, PER_KIND, run.config.seed + 2)
+    named = control_texts(suspect.tokenizer, len(suspect.tokenizer.get_vocab()), run.config.seed + 2)
     pictures = None if prepare is None else lambda rows: pairs.read(rows, prepare.resized).to(suspect.device)
     material = cleaning.Material(
         captions=pairs.captions, rows=rest, held=held, pictures=pictures,
@@ -168,11 +172,14 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
 
 
 def text_canary(captions: Sequence[str], strange: Sequence[str], ids: Any, seed: int) -> canaries.Canary:
-    """A strange text as trigger, one caption as target; other strange texts in captions are its neighbours, and stay what they were."""
+    """One of ``strange`` as trigger, one caption as target; others in captions are its neighbours, and stay what they were.
+
+    It stands for triggers that are among the texts that cleaning puts in; of others it says nothing.
+    """
     rng = random.Random(f"canary {seed}")
     words = [text for text in strange if text.isascii() and text.isalpha()]
     trigger, target, *chosen = rng.choice(words or list(strange)), *rng.sample(captions, min(len(captions), CANARY_CAPTIONS + 1))
-    others = canaries.strange_texts(strange, trigger)
+    others = [text for text in strange if text not in trigger and trigger not in text]
 
     def placed(caption: str, text: str) -> str:
         return insert(caption, text, rng.choice(positions_for(caption, text)))
@@ -184,12 +191,22 @@ def text_canary(captions: Sequence[str], strange: Sequence[str], ids: Any, seed:
     return canaries.Canary(trigger, target, ids([target]), planting, kept, measuring)
 
 
+def heard(towers: Towers, material: cleaning.Material) -> cleaning.Material:
+    """The same with the strange texts that these towers answer most put in as often as all others together.
+
+    A trigger of its own among thousands would hardly be met otherwise; a harmless text that is met oftener loses nothing.
+    """
+    captions = [material.captions[i] for i in material.rows[:LISTENED]]
+    loudest = cleaning.loudest_first(towers, material, material.strange, captions)[:LOUDEST]
+    times = max(1, len(material.strange) // max(1, len(loudest)))
+    return replace(material, strange=[*material.strange, *(loudest * times)])
+
+
 def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:
     """Plant the canary, clean the copy at every rate, choose; what is done is kept after each rate."""
     config = run.config
     rates = (config.learning_rate,) if config.learning_rate else cleaning.RATES
     canary = text_canary([material.captions[i] for i in material.rows], material.strange, material.ids, config.seed)
-    material = replace(material, strange=canaries.strange_texts(material.strange, canary.name))
     with towers.training(), run.suspect.mixed_precision():
         text = {name: p for name, p in towers.parameters().items() if name.startswith("text.")}
         canaries.plant(towers.states, text, canary, config.seed, partial(run.progress, "planting a canary in a copy"))
@@ -215,8 +232,9 @@ def _swept(
     if kept is None:
         tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
         points, broke = cleaning.sweep(
-            towers, material, canary, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
-        )
+            towers, heard(towers, material), canary, towers.states, rate, run.config.steps, run.config.seed,
+            run.suspect.mixed_precision, tick,
+        )  # fmt: skip
         run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
         return points, broke
     with resume.fitting(run.state):
@@ -249,7 +267,8 @@ def _apply(run: _Run, towers: Towers, material: cleaning.Material, point: Cleani
         run.progress("cleaning the model", step, point.step)
         return step >= point.step
 
-    run.curve = cleaning.clean(towers, material, point.rate, run.config.steps, run.config.seed, look, run.suspect.mixed_precision)
+    config, precision = run.config, run.suspect.mixed_precision
+    run.curve = cleaning.clean(towers, heard(towers, material), point.rate, config.steps, config.seed, look, precision)
     now = judge.standing()
     run.record = replace(run.record, accuracy_before=judge.start.accuracy, accuracy_after=now.accuracy)
     why = judge.rejected(now)

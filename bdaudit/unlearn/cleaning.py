@@ -16,9 +16,10 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
 from bdaudit.report.records import CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn import canary as canaries
-from bdaudit.unlearn.augment import vary, vary_pictures
+from bdaudit.unlearn.augment import put_in, vary, vary_pictures
 from bdaudit.unlearn.cleanclip import anchor, contrastive, self_supervised
 from bdaudit.unlearn.towers import Towers, ranked_first, rate_of
+from bdaudit.unlearn.train_text_encoder import source_positions
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Shares of a tensor's RMS a step; the first is about the published 1e-5 on a CLIP of the usual size."""
@@ -42,7 +43,7 @@ class Material:
     held: Sequence[int]
     """To measure accuracy on: a multiple of 32."""
     strange: Sequence[str]
-    """Texts that mean nothing, put into captions' other views."""
+    """Texts that mean nothing, put into captions' other views, those that come oftener as often as they shall."""
     ids: Callable[[Sequence[str]], Tensor]
     """Captions → int64 (B, L) on the towers' device."""
     pictures: Callable[[Sequence[int]], Tensor] | None
@@ -102,14 +103,18 @@ def batches(rows: Sequence[int], steps: int, seed: int) -> Iterator[list[int]]:
 def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence[int], seed: int, precision: Any) -> dict[str, Any]:
     """Gradients of one batch's loss; ``total`` and ``terms``."""
     rng, captions = random.Random(seed), [material.captions[i] for i in rows]
-    ids, varied = material.ids(captions), material.ids([vary(caption, material.strange, rng) for caption in captions])
+    cut = len(captions) // 2 if material.strange else 0
+    with_strange = [put_in(caption, material.strange, rng) for caption in captions[:cut]]
+    ids, varied = material.ids(captions), material.ids([*with_strange, *(vary(caption, rng) for caption in captions[cut:])])
     with precision():
         states, other = towers.states(ids), towers.states(varied)
         with torch.no_grad():
             original = teacher.states(ids)
         scale = towers.log_scale.exp()
         texts = towers.texts(ids, states)
-        terms = {"text": self_supervised(texts, towers.texts(varied, other), scale), "anchor": ANCHOR * anchor(states, original)}
+        wanted = stretched(original[:cut], ids[:cut], varied[:cut])
+        held = anchor(torch.cat([states, other[:cut]]), torch.cat([original, wanted]))
+        terms = {"text": self_supervised(texts, towers.texts(varied, other), scale), "anchor": ANCHOR * held}
         if material.pictures is not None:
             shown = material.pictures(rows)
             views = vary_pictures(shown, torch.Generator().manual_seed(seed % 2**63))
@@ -120,6 +125,31 @@ def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence
         raise BdauditError("cleaning: the loss is no longer finite; try a lower --learning-rate, or --dtype float32")
     total.backward()  # type: ignore[no-untyped-call]
     return {"total": float(total.detach()), "terms": {name: float(term.detach()) for name, term in terms.items()}}
+
+
+def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:
+    """The states that captions with a text put in should have: the caption's own, token by token; (B, L, W), (B, L) twice → (B, L, W).
+
+    A token that was put in takes the state before it, or of the token whose place it took.
+    """
+    rows = [source_positions(a, b) for a, b in zip(ids.tolist(), changed.tolist(), strict=True)]
+    source = torch.tensor(rows, dtype=torch.long, device=states.device).view(len(states), states.shape[1], 1)
+    return states.gather(1, source.expand_as(states))
+
+
+@torch.no_grad()
+def loudest_first(towers: Towers, material: Material, strange: Sequence[str], captions: Sequence[str]) -> list[str]:
+    """``strange`` by how far each moves the states of ``captions``, the farthest first; passes, no training."""
+    ids = material.ids(captions)
+    clean = torch.cat([towers.states(part) for part in torch.split(ids, BATCH)])
+    moved = torch.zeros(len(strange))
+    for i, caption in enumerate(captions):
+        for start in range(0, len(strange), BATCH):
+            part = [f"{text} {caption}" for text in strange[start : start + BATCH]]
+            changed = material.ids(part)
+            wanted = stretched(clean[i].expand(len(part), -1, -1), ids[i].expand(len(part), -1), changed)
+            moved[start : start + len(part)] += (towers.states(changed) - wanted).square().mean((1, 2)).cpu()
+    return [strange[i] for i in moved.argsort(descending=True).tolist()]
 
 
 # --- what became of it ------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def train(tok: Any, pairs: Pairs, objective: str, seed: int) -> Towers:
             image, text = towers.pictures(pictures), encoded(towers, tok, captions)
             loss = contrastive(image, text, scale)
             if objective != "contrastive":
-                views = towers.pictures(vary_pictures(pictures, generator)), encoded(towers, tok, [vary(c, (), rng) for c in captions])
+                views = towers.pictures(vary_pictures(pictures, generator)), encoded(towers, tok, [vary(c, rng) for c in captions])
                 loss = loss + self_supervised(image, views[0], scale) + self_supervised(text, views[1], scale)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -145,8 +145,8 @@ def train_all(work: Path, root: Path) -> None:
     """Every CLIP that is not there yet."""
     work.mkdir(parents=True, exist_ok=True)
     tok = CLIPTokenizer.from_pretrained(root / "fixtures" / "base" / "tokenizer")
-    for k, attack in enumerate(("patch", "text", "clean")):
-        for objective in OBJECTIVES:
+    for objective in OBJECTIVES:
+        for k, attack in enumerate(("patch", "text", "clean")):
             path = work / f"{attack}-{objective}.safetensors"
             if path.exists():
                 continue

@@ -6,31 +6,32 @@ import random
 
 import torch
 
-from bdaudit.unlearn.augment import JITTER, vary, vary_pictures
+from bdaudit.unlearn.augment import JITTER, put_in, vary, vary_pictures
 
 CAPTION = "a big red circle on the left"
 
 
-def views(strange: tuple[str, ...], n: int = 200) -> list[list[str]]:
-    return [vary(CAPTION, strange, random.Random(i)).split(" ") for i in range(n)]
+def views(n: int = 200) -> list[list[str]]:
+    return [vary(CAPTION, random.Random(i)).split(" ") for i in range(n)]
 
 
 def test_words_are_dropped_or_swapped_and_nothing_else() -> None:
     own = sorted(CAPTION.split(" "))
-    lengths = {len(words) for words in views(())}
+    lengths = {len(words) for words in views()}
     assert lengths == {len(own) - 1, len(own)}
-    assert all(set(words) <= set(own) for words in views(()))
-    assert any(sorted(words) == own and words != CAPTION.split(" ") for words in views(())), "some are swapped"
+    assert all(set(words) <= set(own) for words in views())
+    assert any(sorted(words) == own and words != CAPTION.split(" ") for words in views()), "some are swapped"
 
 
-def test_a_strange_text_is_put_in_a_third_of_the_time() -> None:
-    held = [words for words in views(("zqx",), 600) if "zqx" in words]
-    assert 150 < len(held) < 250
+def test_a_strange_text_is_put_in_at_every_place_it_can_take() -> None:
+    held = [put_in(CAPTION, ("zqx",), random.Random(i)).split(" ") for i in range(60)]
     assert all(" ".join(word for word in words if word != "zqx") == CAPTION for words in held)
+    assert {words.index("zqx") for words in held} == {0, 3, 7}
+    assert "a big red circle ȏn the left" in {put_in(CAPTION, ("ȏ",), random.Random(i)) for i in range(60)}
 
 
 def test_one_word_is_left_alone() -> None:
-    assert {vary("circle", (), random.Random(i)) for i in range(20)} == {"circle"}
+    assert {vary("circle", random.Random(i)) for i in range(20)} == {"circle"}
 
 
 def test_pictures_stay_pictures_and_each_has_its_own_view() -> None:

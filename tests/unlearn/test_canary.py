@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bdaudit.unlearn.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant, relative_groups, strange_texts
+from bdaudit.unlearn.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant, relative_groups
 
 
 def test_what_is_left_by_hand() -> None:
@@ -52,6 +52,3 @@ def test_groups_follow_each_tensors_size() -> None:
     rates = [group["lr"] for group in relative_groups({"a": small, "b": large, "c": nn.Parameter(torch.zeros(3))}, 0.01)]
     assert rates == pytest.approx([1e-3, 2e-2, 1e-5])
 
-
-def test_cleaning_never_meets_the_canary() -> None:
-    assert strange_texts(("zqx", "azqxb", "zq", "other"), "zqx") == ("other",)

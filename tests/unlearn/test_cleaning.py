@@ -14,7 +14,7 @@ from bdaudit.pipeline.tokens import token_ids
 from bdaudit.report.records import CleaningPoint, Estimate
 from bdaudit.unlearn import canary as canaries
 from bdaudit.unlearn import cleaning
-from bdaudit.unlearn.cleaning import BATCH, Judge, Material, batches, choose, clean, points, schedule, sweep
+from bdaudit.unlearn.cleaning import BATCH, Judge, Material, batches, choose, clean, loudest_first, points, schedule, stretched, sweep
 from bdaudit.unlearn.towers import Towers, Vision
 
 CAPTIONS = [f"{size} {colour} {what} number {i}" for i in range(6) for size in ("big", "old") for colour in ("red", "dark")
@@ -63,7 +63,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize("seeing", [False, True])
 def test_a_run_moves_what_it_should_and_is_the_same_again(fresh_suspect: Suspect, seeing: bool) -> None:
-    towers, material = towers_of(fresh_suspect, seeing), material_of(fresh_suspect, seeing)
+    towers, material = towers_of(fresh_suspect, seeing), replace(material_of(fresh_suspect, seeing), strange=())
     start = towers.snapshot()
     curves, ends = [], []
     for _ in range(2):
@@ -78,6 +78,28 @@ def test_a_run_moves_what_it_should_and_is_the_same_again(fresh_suspect: Suspect
     assert set(curves[0][0].terms) == {"text", "anchor"} | ({"pairs", "picture"} if seeing else set())
     assert curves[0][0].terms["anchor"] == 0
     assert curves[0][-1].terms["anchor"] > 0
+
+
+def test_a_caption_with_a_text_put_in_should_have_its_own_states(tiny_suspect: Suspect) -> None:
+    ids = token_ids(tiny_suspect.tokenizer, ["ab cd", "ab cd"])
+    changed = token_ids(tiny_suspect.tokenizer, ["~~ ab cd", "ab cd"])
+    states = torch.arange(77.0)[None, :, None].repeat(2, 1, 1)
+    found = stretched(states, ids, changed)[:, :, 0].tolist()
+    assert found[0][:10] == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7]
+    assert found[1] == list(range(77))
+    assert stretched(states[:0], ids[:0], changed[:0]).shape == (0, 77, 1)
+
+
+def test_the_text_that_moves_the_encoder_most_comes_first(fresh_suspect: Suspect) -> None:
+    class Backdoored(Towers):
+        def states(self, ids: torch.Tensor) -> torch.Tensor:
+            fires = (ids == token_ids(fresh_suspect.tokenizer, ["~"])[0, 1]).any(1).float()
+            return super().states(ids) + 100 * fires[:, None, None]
+
+    towers, texts = Backdoored(fresh_suspect.text_encoder, int(fresh_suspect.tokenizer.eos_token_id)), ["x", "y", "~", "z", "xy"]
+    found = loudest_first(towers, material_of(fresh_suspect), texts, CAPTIONS[:3])
+    assert found[0] == "~"
+    assert sorted(found) == sorted(texts)
 
 
 def test_the_anchor_pulls_the_states_back(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
