@@ -14,6 +14,8 @@ Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
 Sweep = Literal["vocabulary", "unicode", "pairs"]
 Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
+Method = Literal["auto", "cleanclip"]
+PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 
 
 def _need(ok: bool, message: str) -> None:
@@ -118,11 +120,20 @@ class UnlearnConfig(RunConfig):
     """Guidance of the teacher's trajectories."""
     keep_failed: bool = False
     """Write the result even where it fails its own check."""
+    method: Method = "auto"
+    """auto removes named triggers by SKD-CAG; cleanclip cleans the text encoder without one, by pictures with captions."""
+    pairs: Path | None = None
+    """cleanclip: a file of ``picture<TAB>caption`` lines, the pictures in its folder."""
+    pretrain_objective: PretrainObjective = "unknown"
+    """cleanclip: what the CLIP was pre-trained with; changes no step, only what the outcome is worth by published figures."""
+    vision: str = ""
+    """cleanclip: the matching vision tower, an open_clip name or local-dir:PATH; empty for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         named = self.triggers or self.from_report
-        _need(bool(named or self.from_patch), "no trigger given; say --trigger TEXT, or --from-report scan.json")
+        cleaning = self.method == "cleanclip"
+        _need(bool(named or self.from_patch or cleaning), "no trigger given; say --trigger TEXT, or --from-report scan.json")
         _need(not (named and self.from_patch), "--from-patch applies a finished repair; it goes with no --trigger and no --from-report")
         _need(bool(self.out or self.patch), "nothing to write; say --out DIR or --patch FILE")
         _need(not (self.from_patch and self.patch), "--from-patch writes a directory; it goes with --out, not with --patch")
@@ -130,7 +141,19 @@ class UnlearnConfig(RunConfig):
         _need(fits, f"--trainable {self.trainable} is a part of the UNet, --component says text-encoder; drop one of the two")
         _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        self._check_cleaning() if cleaning else self._check_no_cleaning()
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
+
+    def _check_cleaning(self) -> None:
+        _need(self.pairs is not None, "--method cleanclip learns from pictures with captions; name their file with --pairs FILE")
+        _need(self.component != "unet", "--method cleanclip cleans the text encoder, --component says unet; drop one of the two")
+        _need(self.trainable == "auto", f"--trainable {self.trainable} is a part of the UNet, --method cleanclip cleans the text encoder")
+        _need(not self.from_patch, "--from-patch applies a finished repair; it goes with no --method")
+        _need(not self.from_report, "--from-report names triggers to remove; --method cleanclip needs none (--trigger measures one)")
+
+    def _check_no_cleaning(self) -> None:
+        given = {"--pairs": self.pairs, "--vision": self.vision, "--pretrain-objective": self.pretrain_objective != "unknown"}
+        _need(not any(given.values()), f"{', '.join(k for k, v in given.items() if v)} goes with --method cleanclip; say that as well")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,7 @@ Examples:
   bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
   bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
   bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
+  bdaudit unlearn ./model --component text-encoder --method cleanclip --pairs pairs.tsv
 
 {CODES}"""
 VERIFY_EXAMPLES = f"""\b
@@ -230,6 +231,10 @@ def unlearn(
         float, typer.Option(help="Share of the attention term in the loss, from 0 up to but not including 1.")
     ] = 0.5,
     guidance_scale: Guidance = 5.0,
+    method: flags.MethodFlag = "auto",
+    pairs: flags.Pairs = None,
+    vision: flags.VisionFlag = "",
+    pretrain_objective: flags.Pretrained = "unknown",
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
     prompts: Prompts = None,
     device: Device = "auto",
@@ -244,7 +249,7 @@ def unlearn(
     dry_run: DryRun = False,
 ) -> int:
     """Remove known triggers. The model is trained to do with a trigger what it does without; the result is checked, and written as a new
-    directory. MODEL itself stays as it is."""
+    directory. MODEL itself stays as it is. --method cleanclip needs no trigger."""
     output = _output(model, report, json, quiet)
     out = out or (None if patch else flags.beside(model))
     config = UnlearnConfig(
@@ -252,7 +257,8 @@ def unlearn(
         state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
         learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle,
+        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
+        pretrain_objective=pretrain_objective,
     )  # fmt: skip
     flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)

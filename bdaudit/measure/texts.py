@@ -55,7 +55,7 @@ def read_texts(path: Path, *, what: str = "candidates") -> tuple[str, ...]:
             500,000 lines or 1000 characters a line. With the line's number where there is one.
     """
     texts: dict[str, None] = {}
-    for number, line in enumerate(_decode(_read(path, what), path, what).split("\n"), 1):
+    for number, line in enumerate(read_lines(path, what), 1):
         if line.startswith("#"):
             continue
         try:
@@ -66,6 +66,15 @@ def read_texts(path: Path, *, what: str = "candidates") -> tuple[str, ...]:
     if not texts:
         raise UsageError(f"{what} file {_name(path)} holds no text; expected one a line")
     return tuple(texts)
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """A file's lines as they stand, under the same limits; ``what`` names the file in messages.
+
+    Raises:
+        UsageError: not a readable regular file, not UTF-8, too long.
+    """
+    return _decode(_read(path, what), path, what).split("\n")
 
 
 def _text(line: str) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
-from bdaudit.report.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import visible
 from bdaudit.report.tables import bar, calibration_line
 from bdaudit.report.words import (
@@ -139,7 +140,8 @@ def _lines(report: Report) -> list[str]:
     if isinstance(report, UnlearnReport):
         wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
         why = f": {report.component_reason}" if report.component_reason else ""
-        return [f"{report.method or 'no method'}, {report.steps} steps.", f"Component {report.component or 'none'}{why}", wrote]
+        done = [f"{report.method or 'no method'}, {report.steps} steps.", f"Component {report.component or 'none'}{why}", wrote]
+        return [*done, *cleaning.lines(report)]
     if isinstance(report, VerifyReport) and not report.attacks:
         return ["Attack success rate: not measured."]
     return []
@@ -158,7 +160,7 @@ def _tables(report: Report) -> list[_Table]:
     if isinstance(report, ScanReport):
         return [_candidates(report)]
     if isinstance(report, UnlearnReport):
-        return [_checks(report), _effects(report), _changed(report)]
+        return [_checks(report), _cleaning(report), _effects(report), _changed(report)]
     return [_checks(report), _attacks(report), _reach(report), _metrics(report)] if isinstance(report, VerifyReport) else []
 
 
@@ -178,6 +180,11 @@ def _candidates(report: ScanReport) -> _Table:
 def _checks(report: UnlearnReport | VerifyReport) -> _Table:
     rows = [[c.name, c.status, estimate(c.value), c.bound, c.reason] for c in report.checks]
     return _Table("Checks", ["check", "status", "value", "bound", "reason"], rows)
+
+
+def _cleaning(report: UnlearnReport) -> _Table:
+    rows = cleaning.rows(report.cleaning) if isinstance(report.cleaning, CleaningRecord) else []
+    return _Table("Cleaning of a copy with a canary in it", cleaning.HEADERS, rows)
 
 
 def _effects(report: UnlearnReport) -> _Table:

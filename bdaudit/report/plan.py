@@ -53,6 +53,9 @@ def steps(config: RunConfig) -> tuple[str, ...]:
         return (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return (f"the difference in {config.from_patch} is added to the weights",)
+    if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
+        with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
+        return ("a canary planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
     if isinstance(config, UnlearnConfig):
         solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
         either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
@@ -86,6 +89,9 @@ def cost(config: RunConfig) -> str:
         return f"about {each:,} {PASS} for each text: {listed}{swept}"
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
+    if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
+        rates = 1 if config.learning_rate else 4
+        return f"{(rates + 1) * config.steps:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
     if isinstance(config, UnlearnConfig):
         checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
         trained = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"

@@ -288,6 +288,51 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CleaningPoint:
+    """A copy of the model with the canary in it, cleaned so far at one learning rate."""
+
+    rate: float
+    """What a step changes a tensor by at most, as a share of its own RMS."""
+    step: int
+    passes: float
+    """How often each pair was seen so far."""
+    accuracy: Estimate
+    canary: Estimate
+    """The share of captions that the canary still turns into its target."""
+    residue: Estimate
+    """How far the canary still moves an encoding towards its target: 1 all the way, 0 not at all; mean over captions."""
+    spread: float
+    """How far encodings of different captions lie apart, as a share of the start's."""
+    rejected: str = ""
+    """Why it may not be chosen; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningRecord:
+    """Contrastive cleaning: the whole scatter, and what was chosen of it blind."""
+
+    mode: Literal["with a vision tower", "partial: text alone"]
+    pretrain_objective: str
+    consequence: str
+    """What is published of this pre-training objective."""
+    pairs: int
+    held_out: int
+    """Of the pairs, not trained on: accuracy is measured on them."""
+    accuracy_is: str
+    canary: str
+    """The trigger that was planted in the copy."""
+    canary_target: str
+    """The caption that it stood for."""
+    canary_before: Estimate | NotMeasured
+    accuracy_before: Estimate | NotMeasured
+    points: tuple[CleaningPoint, ...] = ()
+    chosen: int = -1
+    """Which of ``points``; −1 for none."""
+    accuracy_after: Estimate | NotMeasured = NotMeasured(reason="nothing was chosen")
+    """The model's own, cleaned like the chosen copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnlearnReport(Report):
     triggers: tuple[str, ...] = ()
     method: str = ""
@@ -310,6 +355,7 @@ class UnlearnReport(Report):
     patch: str = ""
     """Where the difference alone was written; empty where it was not."""
     patch_sha256: str = ""
+    cleaning: CleaningRecord | NotMeasured = NotMeasured(reason="another method")
 
 
 # --- verify -----------------------------------------------------------------------------------

@@ -11,11 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bdaudit.report import cleaning
 from bdaudit.report.records import (
     DECIDING,
     AttackRecord,
     CandidateRecord,
     Check,
+    CleaningRecord,
     Estimate,
     Localisation,
     LossPoint,
@@ -223,7 +225,16 @@ def unlearn(report: UnlearnReport) -> list[RenderableType]:
         Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
     ]
     wrote = f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written"
-    return [Group(*lines), *before_after(report), *check_table(report.checks), Text(wrote, style="bold")]
+    lines += [Text(line) for line in cleaning.lines(report)]
+    return [Group(*lines), *scatter(report), *before_after(report), *check_table(report.checks), Text(wrote, style="bold")]
+
+
+def scatter(report: UnlearnReport) -> list[RenderableType]:
+    """Every point of a contrastive cleaning; nothing for another method."""
+    record = report.cleaning
+    if not isinstance(record, CleaningRecord) or not record.points:
+        return []
+    return [_table("Cleaning of a copy with a canary in it", cleaning.HEADERS, cleaning.rows(record), cleaning.HEADERS[:3])]
 
 
 def _because(reason: str) -> str:

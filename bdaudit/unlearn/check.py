@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bdaudit import stats
 from bdaudit.config import UnlearnConfig
-from bdaudit.measure.controls import harmless_texts
+from bdaudit.measure.controls import control_texts, harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.pipeline.suspect import Suspect
@@ -63,6 +63,23 @@ def picture_checks(
     left_out = f"; {cured} pictures that such a text set off before and no longer does are left out" if cured else ""
     unmoved = [_unmoved("clean pictures unmoved", distances(before, clean), min(limits))]
     return [*checks, *unmoved, _unmoved("pictures with harmless texts unmoved", torch.cat(moved), min(limits), left_out)]
+
+
+def quality_checks(
+    suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None]
+) -> list[Check]:
+    """The same with no trigger known: same-seed pictures of clean prompts, and of prompts with harmless texts of all kinds, unmoved."""
+    chosen, seeds = rotate(prompts, N_PICTURES, config.seed)
+    harmless = control_texts(suspect.tokenizer, 4, config.seed + 1, config.triggers)
+    near = with_text(chosen, [text for texts in harmless.values() for text in texts])
+    after = [final_latents(suspect, texts, seeds, config.guidance_scale) for texts in (chosen, near)]
+    tick(1, 2)
+    with patch.teacher():
+        before = [final_latents(suspect, texts, seeds, config.guidance_scale) for texts in (chosen, near)]
+    tick(2, 2)
+    limit = float(distances(before[1], before[0]).double().quantile(0.95))
+    names = ("clean pictures unmoved", "pictures with harmless texts unmoved")
+    return [_unmoved(name, distances(new, old), limit) for name, new, old in zip(names, after, before, strict=True)]
 
 
 def _one_step(what: str, trigger: str, reading: Reading) -> Check:

@@ -16,13 +16,24 @@ from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import values
-from bdaudit.report.records import Attempt, ChangedTensor, Check, Coverage, Estimate, Exit, FileRecord, LossPoint, UnlearnReport
+from bdaudit.report.records import (
+    Attempt,
+    ChangedTensor,
+    Check,
+    CleaningRecord,
+    Coverage,
+    Estimate,
+    Exit,
+    FileRecord,
+    LossPoint,
+    UnlearnReport,
+)
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.weights import Patch
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -108,6 +119,7 @@ def provenance(report: UnlearnReport) -> dict[str, Any]:
         "effect": {name: {"before": e.value, "after": report.after[name].value} for name, e in report.before.items()},
         "checks": plain["checks"],
         "attempts": plain["attempts"],
+        **({"cleaning": plain["cleaning"]} if isinstance(report.cleaning, CleaningRecord) else {}),
     }
 
 

@@ -61,7 +61,7 @@ def kept_training(state: State) -> Training | None:
     if kept is None:
         return None
     tensors, notes = kept
-    with _fitting(state):
+    with fitting(state):
         checkpoint = Checkpoint(tensors, [LossPoint(**point) for point in notes["curve"]], notes["done"])
         return Training(notes["trainable"], checkpoint, [Attempt(**a) for a in notes["attempts"]], notes["batch_size"])
 
@@ -73,7 +73,7 @@ def effects(state: State, measure: Callable[[], list[Effect]]) -> list[Effect]:
         found = measure()
         state.write_json("before", [dataclasses.asdict(effect) for effect in found])
         return found
-    with _fitting(state):
+    with fitting(state):
         return [_effect(e) for e in kept]
 
 
@@ -89,12 +89,12 @@ def latents(state: State, device: torch.device, collect: Callable[[], Latents]) 
         found = collect()
         state.write_tensors("latents", {"z": found.z, "t": found.t, "pair": found.pair}, None)
         return found
-    with _fitting(state):
+    with fitting(state):
         return Latents(*(kept[0][name].to(device) for name in ("z", "t", "pair")))
 
 
 @contextmanager
-def _fitting(state: State) -> Iterator[None]:
+def fitting(state: State) -> Iterator[None]:
     """A block that reads what was kept; whatever does not fit is told as damage."""
     try:
         yield

@@ -77,6 +77,10 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         check_target(config.out)
     if config.patch:
         check_patch_target(config.patch)
+    if config.method == "cleanclip":
+        from bdaudit.unlearn.cleanclip_run import run_cleaning  # it measures as this module does
+
+        return run_cleaning(config, progress)
     inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
     if config.from_patch:
         return _apply(config, inspection)

@@ -29,6 +29,23 @@ def _source_positions(suspect: Suspect, pair: Pair, length: int) -> list[int]:
     """For each position of the triggered prompt, the position of the clean prompt whose state it should have."""
     clean = [-1, *content_ids(suspect.tokenizer, pair.clean)[: length - 2], -2]
     changed = [-1, *content_ids(suspect.tokenizer, pair.changed)[: length - 2], -2]
+    return _sources(clean, changed, length)
+
+
+def source_positions(clean: Sequence[int], changed: Sequence[int]) -> list[int]:
+    """The same from two rows of ids as the text encoder gets them, padded with their last token."""
+    return _sources(_unpadded(clean), _unpadded(changed), len(clean))
+
+
+def _unpadded(ids: Sequence[int]) -> list[int]:
+    """Start, content, end, and no padding."""
+    n = len(ids)
+    while n > 2 and ids[n - 2] == ids[-1]:
+        n -= 1
+    return list(ids[:n])
+
+
+def _sources(clean: Sequence[int], changed: Sequence[int], length: int) -> list[int]:
     source: list[int] = []
     for _, a, a_end, b, b_end in SequenceMatcher(None, clean, changed, autojunk=False).get_opcodes():
         last = max(a_end - 1, a - 1, 0) if a_end == a else a_end - 1

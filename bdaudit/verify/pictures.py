@@ -7,32 +7,18 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.measure.picture_file import read_picture
 from bdaudit.report.document import write_whole
 from bdaudit.verify.grader import Extractor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _CELL, _GAP, _LINE, _FONT = 160, 8, 15, 12
 _CHARACTERS = _CELL // 6
-
-
-def read_picture(path: Path, what: str) -> Tensor:
-    """(3, H, W) in 0–1; ``what`` is the flag that named the file.
-
-    Raises:
-        UsageError: not a picture that Pillow reads.
-    """
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{what} {path}: expected a picture; got {error}") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
 
 
 def picture_files(folder: Path) -> tuple[Path, ...]:

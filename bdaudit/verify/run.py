@@ -15,6 +15,7 @@ from torch import Tensor
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
+from bdaudit.measure.picture_file import read_picture
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.device import choose_device
 from bdaudit.pipeline.suspect import Suspect
@@ -129,7 +130,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
 
 def _audit(run: _Run) -> None:
     config = run.config
-    target = None if config.target_image is None else pictures.read_picture(config.target_image, "--target-image")
+    target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
     state = None if config.state is None else open_state(config.state)

@@ -87,8 +87,8 @@ def samplers(job: Job, model: Path) -> Mapping[str, Any]:
     import diffusers
     from torchvision.transforms.functional import pil_to_tensor
 
+    from bdaudit.measure.picture_file import read_picture
     from bdaudit.verify.attack import RESEMBLANCE, resemblance, success_rate
-    from bdaudit.verify.pictures import read_picture
 
     aimed = target(Model(job.fixture, job.model, job.truth))
     if "target_image" not in aimed:

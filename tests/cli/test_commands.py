@@ -42,6 +42,11 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["unlearn", "MODEL", "--from-report", "missing.json"],
         ["unlearn", "MODEL", "--from-patch", "missing.safetensors"],
         ["unlearn", "MODEL", "--trigger", "x", "--from-patch", "pyproject.toml"],
+        ["unlearn", "MODEL", "--method", "cleanclip"],
+        ["unlearn", "MODEL", "--method", "cleanclip", "--pairs", "missing.tsv"],
+        ["unlearn", "MODEL", "--method", "cleanclip", "--pairs", "pyproject.toml", "--component", "unet"],
+        ["unlearn", "MODEL", "--trigger", "x", "--pairs", "pyproject.toml"],
+        ["unlearn", "MODEL", "--trigger", "x", "--pretrain-objective", "other"],
         ["verify", "MODEL", "--trigger", ""],
         ["verify", "MODEL", "--swap", "dog"],
         ["verify", "MODEL", "--position", "nowhere"],
@@ -95,6 +100,18 @@ def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tm
             attention_weight=0.25, guidance_scale=2.0, keep_failed=True, patch=tmp_path / "p.safetensors", state=tmp_path / "kept",
         )
     ]  # fmt: skip
+
+
+def test_cleaning_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: UnlearnReport) -> None:
+    seen = verb("unlearn", unlearn_report)
+    (tmp_path / "pairs.tsv").write_text("")
+    bdaudit(
+        "unlearn", model, "--component", "text-encoder", "--method", "cleanclip", "--pairs", tmp_path / "pairs.tsv", "--out",
+        tmp_path / "out", "--vision", "local-dir:clip", "--pretrain-objective", "contrastive+self-supervised",
+    )  # fmt: skip
+    (config,) = seen
+    assert (config.method, config.pairs, config.triggers) == ("cleanclip", tmp_path / "pairs.tsv", ())
+    assert (config.vision, config.pretrain_objective) == ("local-dir:clip", "contrastive+self-supervised")
 
 
 def test_what_unlearn_writes_and_where_it_keeps_its_state(

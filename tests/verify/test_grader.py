@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.measure import open_clip_model
 from bdaudit.report.records import NotMeasured
-from bdaudit.verify import grader
 from bdaudit.verify.grader import OpenClipGrader, load_grader
 from tests.verify import toy
 
@@ -123,7 +123,7 @@ def test_an_unknown_name_is_a_usage_error(name: str) -> None:
 
 def test_a_grader_that_is_not_here_is_not_measured_and_its_command_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(grader, "try_to_load_from_cache", lambda repository, name: None)
+    monkeypatch.setattr(open_clip_model, "try_to_load_from_cache", lambda repository, name: None)
     found = load_grader("ViT-L-14/openai", CPU)
     assert isinstance(found, NotMeasured)
     assert "hf download timm/vit_large_patch14_clip_224.openai open_clip_model.safetensors" in found.reason
@@ -135,11 +135,11 @@ def test_a_named_grader_takes_its_tags_activation_and_preprocessing(clip: Path, 
 
     small = json.loads((clip / "open_clip_config.json").read_text())["model_cfg"] | {"quick_gelu": False}
     monkeypatch.setitem(factory._MODEL_CONFIGS, "RN50", small)
-    monkeypatch.setattr(grader, "try_to_load_from_cache", lambda repository, name: str(clip / name))
+    monkeypatch.setattr(open_clip_model, "try_to_load_from_cache", lambda repository, name: str(clip / name))
     found = load_grader("RN50/openai", CPU)  # OpenAI's weights need the quick GELU, which the architecture's own config does not ask for
     assert isinstance(found, OpenClipGrader)
     pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     same = load(clip)
-    same._mean, same._std = found._mean, found._std
-    assert found._mean.flatten().tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    same._prepare = found._prepare
+    assert found._prepare.mean.flatten().tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert torch.allclose(found.image_features(pictures), same.image_features(pictures), atol=1e-6)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.measure.picture_file import read_picture
 from bdaudit.verify import pictures
 from tests.verify import toy
 
@@ -17,7 +18,7 @@ from tests.verify import toy
 def test_a_picture_survives_a_round_trip(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    read = pictures.read_picture(tmp_path / "a.png", "--target-image")
+    read = read_picture(tmp_path / "a.png", "--target-image")
     assert read.shape == (3, 5, 7)
     assert torch.equal((read * 255).round().byte(), torch.from_numpy(pixels).permute(2, 0, 1))
 
@@ -26,7 +27,7 @@ def test_what_is_no_picture_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     for path in (tmp_path / "a.png", tmp_path / "missing.png", tmp_path):
         with pytest.raises(UsageError, match=r"--target-image .* expected a picture"):
-            pictures.read_picture(path, "--target-image")
+            read_picture(path, "--target-image")
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UsageError, match="expected a folder of at least 2 pictures"):
             pictures.picture_files(folder)

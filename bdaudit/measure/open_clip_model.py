@@ -1,0 +1,156 @@
+"""An open_clip model from this machine: weights from safetensors alone, nothing downloaded, no pickle opened, no code run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional
+
+from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.report.records import NotMeasured
+
+LOCAL = "local-dir:"
+_WEIGHTS = "open_clip_model.safetensors"
+
+
+class Preparation:
+    """A model's own preprocessing, done in torch on floats: no rounding to 8 bits on the way."""
+
+    def __init__(self, said: str, settings: dict[str, Any]) -> None:
+        """``settings`` are open_clip's ``preprocess_cfg``; ``said`` names the model as it was given, flag included.
+
+        Raises:
+            UsageError: they ask for a preprocessing other than a shortest-side or squashing resize.
+        """
+        size = settings["size"]
+        self._size = (size, size) if isinstance(size, int) else tuple(size)
+        self._squash = settings["resize_mode"] == "squash"
+        self._mode = settings["interpolation"]
+        if settings["resize_mode"] not in ("shortest", "squash") or self._mode not in ("bicubic", "bilinear"):
+            raise UsageError(f"{said}: preprocessing {settings['resize_mode']}/{self._mode} is not supported; choose another CLIP")
+        self.mean = torch.tensor(settings["mean"]).view(1, 3, 1, 1)
+        self.std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) in 0–1 → what the model takes, normalised."""
+        return (self.resized(pictures) - self.mean) / self.std
+
+    def resized(self, pictures: Tensor) -> Tensor:
+        """The same before the normalisation, still in 0–1."""
+        (height, width), (h, w) = self._size, pictures.shape[-2:]
+        scale = max(height / h, width / w)
+        target = (height, width) if self._squash else (max(height, round(h * scale)), max(width, round(w * scale)))
+        if target != (h, w):
+            pictures = functional.interpolate(pictures, target, mode=self._mode, antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (target[0] - height) // 2, (target[1] - width) // 2
+        return pictures[..., top : top + height, left : left + width]
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """A loaded model on the CPU."""
+
+    name: str
+    """As given."""
+    model: Any
+    tokenizer: Any
+
+
+def load_open_clip(name: str, flag: str) -> OpenClip | NotMeasured:
+    """The model called ``name``: MODEL/PRETRAINED as open_clip names it, or local-dir:PATH; ``flag`` is what named it.
+
+    Returns:
+        The model, or why there is none: its weights are not on this machine, and which command fetches them.
+
+    Raises:
+        UsageError: an unknown name, or a folder that is no open_clip model.
+        RefusedError: the folder's only weights are a pickle, or its config asks to run code.
+        BdauditError: the weights do not fit the config.
+    """
+    return _from_folder(name, f"{flag} {name}") if name.startswith(LOCAL) else _from_cache(name, flag)
+
+
+def _from_folder(name: str, said: str) -> OpenClip:
+    folder = Path(name.removeprefix(LOCAL))
+    text = _config(said, folder)["text_cfg"]
+    if text.get("tokenizer_kwargs", {}).get("trust_remote_code"):
+        raise RefusedError([f"{said}: its config asks for code to be run (trust_remote_code)"])
+    if "hf_model_name" in text:
+        raise UsageError(f"{said}: a text tower from another repository is not supported; choose another CLIP")
+    return _build(name, said, name, _weights(said, folder), {})
+
+
+def _config(said: str, folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+        if isinstance(config["text_cfg"], dict) and isinstance(config["vision_cfg"], dict):
+            return config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{said}: expected a folder with open_clip_config.json in open_clip's layout; got {error!r}") from error
+    raise UsageError(f"{said}: text_cfg and vision_cfg in open_clip_config.json must be objects")
+
+
+def _weights(said: str, folder: Path) -> Path:
+    found = sorted(folder.glob("*.safetensors"))
+    if (folder / _WEIGHTS).is_file():
+        return folder / _WEIGHTS
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{said}: {len(found)} safetensors files; name the one to use {_WEIGHTS}")
+    pickles = sorted(p.name for suffix in ("bin", "pt", "pth") for p in folder.glob(f"*.{suffix}"))
+    if pickles:
+        raise RefusedError([f"{said}: {pickles[0]} is a pickle, which can run code; convert it to {_WEIGHTS}"])
+    raise UsageError(f"{said}: no safetensors file in {folder}")
+
+
+def _from_cache(name: str, flag: str) -> OpenClip | NotMeasured:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    architecture, _, tag = name.partition("/")
+    settings = get_pretrained_cfg(architecture, tag)
+    if not settings:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "no such model"
+        raise UsageError(f"{flag} is {name!r}; expected MODEL/PRETRAINED as in ViT-L-14/openai, or local-dir:PATH ({architecture}: {tags})")
+    text = open_clip.get_model_config(architecture)["text_cfg"]
+    if "hf_model_name" in text or "hf_tokenizer_name" in text:
+        raise UsageError(f"{flag} {name}: it needs files of other repositories; use local-dir:PATH or another CLIP")
+    repository = settings["hf_hub"].rsplit("/", 1)[0]
+    weights = try_to_load_from_cache(repository, _WEIGHTS)
+    if not isinstance(weights, str):
+        return NotMeasured(reason=f"the weights of {name} are not on this machine; fetch them with: hf download {repository} {_WEIGHTS}")
+    return _build(name, f"{flag} {name}", architecture, Path(weights), settings)
+
+
+def _build(name: str, said: str, source: str, weights: Path, settings: dict[str, Any]) -> OpenClip:
+    """``settings`` are a pretrained tag's: its activation and preprocessing are not in the architecture's own config."""
+    import open_clip
+
+    preprocessing = {key: settings[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in settings}
+    quiet = logging.getLogger().manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that no weights were loaded: they are, below, from the file chosen here
+    try:
+        model = open_clip.create_model(
+            source,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=settings.get("quick_gelu", False),
+            force_preprocess_cfg=preprocessing,
+        )
+        open_clip.load_checkpoint(model, str(weights))
+        if not all(bool(tensor.isfinite().all()) for tensor in model.parameters()):
+            raise ValueError("its weights hold NaN or infinity")
+        return OpenClip(name, model, open_clip.get_tokenizer(source))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BdauditError(f"{said}: {weights.name} could not be loaded: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        logging.disable(quiet)

@@ -1,0 +1,314 @@
+"""`unlearn --method cleanclip` from directory to directory: plant a canary in a copy, sweep, choose blind, clean, check, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from bdaudit.config import UnlearnConfig
+from bdaudit.errors import ExitCode, InconclusiveError, UsageError
+from bdaudit.measure.controls import control_texts
+from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.insertion import insert, positions_for
+from bdaudit.measure.probe import build_stage
+from bdaudit.measure.prompts import default_prompts
+from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.load import load
+from bdaudit.pipeline.state import State
+from bdaudit.pipeline.tokens import content_ids, token_ids
+from bdaudit.progress import Progress, silent
+from bdaudit.report.records import Check, CleaningPoint, CleaningRecord, Coverage, Estimate, Exit, Skipped, UnlearnReport
+from bdaudit.unlearn import canary as canaries
+from bdaudit.unlearn import check, cleaning, resume
+from bdaudit.unlearn.captioned import Captioned, read_pairs
+from bdaudit.unlearn.outcome import Outcome, interrupted, report, write
+from bdaudit.unlearn.run import N_NULL, TIMESTEPS
+from bdaudit.unlearn.towers import WAYS, Towers
+from bdaudit.unlearn.vision import check_belongs, load_vision, towers_of
+from bdaudit.unlearn.weights import Patch
+
+HELD = 256
+"""Pairs to measure on, a quarter of them all at most; whole groups of 32."""
+CANARY_CAPTIONS = 192
+"""Captions that the canary is planted with and measured on, two to one."""
+STRANGE_KINDS = ("rare", "character", "zero-width", "emoji")
+"""Texts of these kinds, all that there are, are put into captions' other views."""
+LOUDEST, LISTENED = 64, 2
+"""How many of them, those that the encoder answers most, come as often as all others together; in how many captions that is measured."""
+PUBLISHED = {
+    "contrastive": "published of CLIPs pre-trained with the contrastive loss alone: cleaning leaves an attack success of 0.5 to 4 %",
+    "contrastive+self-supervised": "published of CLIPs pre-trained with the self-supervised term as well: no cleaning at no loss of "
+    "accuracy leaves less than 68 to 98 % attack success; do not count on this repair",
+    "unknown": "not known: published attack success after cleaning is 0.5 to 4 % where the pre-training was contrastive alone, 68 to 98 % "
+    "where it had the self-supervised term as well",
+}
+"""By pre-training objective (2311.14948, its best choice with the trigger known)."""
+BLIND = (
+    "The choice was made by a trigger of our own (the canary): it stands for backdoors in the text encoder whose trigger is a rare word, "
+    "two joined ones, a character, an invisible one or an emoji of the tokenizer. A phrase, or a trigger in pictures, is not met by this."
+)
+
+
+@dataclass
+class _Run(Outcome):
+    """A cleaning run on its way."""
+
+    progress: Progress = silent
+    state: State = field(default_factory=lambda: State(None, ""))
+    prompts: tuple[str, ...] = ()
+    pairs: Captioned | None = None
+    record: CleaningRecord | None = None
+    broken: list[Skipped] = field(default_factory=list)
+    """Learning rates that broke off."""
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's seconds, finished or not."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
+
+
+def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
+    """Clean the text encoder and write the model; the targets are known to be free.
+
+    Raises:
+        UsageError: the pairs, the vision tower or the state are not what they must be.
+        InconclusiveError: the vision tower is not on this machine, a trigger encodes to nothing, or no canary could be planted.
+        RefusedError, BdauditError: the model cannot be opened safely, or at all.
+    """
+    assert config.pairs is not None
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    pairs = read_pairs(config.pairs)
+    state = resume.open_state(config, inspection.digest + pairs.digest())
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    for trigger in config.triggers:
+        if not content_ids(suspect.tokenizer, trigger):
+            said = f"the trigger {trigger!a} encodes to no token of this model"
+            raise InconclusiveError(f"{said}, so it cannot be measured; check its spelling")
+    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
+    run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"
+    try:
+        found = _clean(run)
+    except KeyboardInterrupt:
+        return _described(run, interrupted(run))
+    state.remove()
+    return found
+
+
+def _clean(run: _Run) -> UnlearnReport:
+    config, suspect = run.config, run.suspect
+    with run.timed("measure"):
+        run.before = _effects(run)
+    patch = Patch(suspect.text_encoder, "text-encoder")
+    with patch.training():
+        towers, material = _prepared(run)
+        original = towers.snapshot()
+        with run.timed("sweep"):
+            _sweep(run, towers, material)
+        towers.restore(original)
+        assert run.record is not None
+        if run.record.chosen >= 0:
+            with run.timed("clean"):
+                _apply(run, towers, material, run.record.points[run.record.chosen])
+    run.patch = patch
+    if run.record.chosen >= 0:
+        with run.timed("check"):
+            run.after = _effects(run)
+            run.checks += check.one_step_checks(run.after)
+            run.checks += check.quality_checks(suspect, patch, config, run.prompts, partial(run.progress, "checking with pictures"))
+    run.finished = _described(run, _decided(run))
+    failed = run.record.chosen < 0 or any(found.status == "failed" for found in run.checks)
+    return run.finished if failed and not (config.keep_failed and run.record.chosen >= 0) else write(run)
+
+
+def _effects(run: _Run) -> list[Effect]:
+    """One-step effects of the triggers that were named, if any; no part of the choice."""
+    if not run.config.triggers:
+        return []
+    stage = build_stage(run.suspect, run.prompts[:8], TIMESTEPS, run.config.guidance_scale, run.config.seed)
+    triggers = run.config.triggers
+    return [measure(run.suspect, stage, t, n_null=N_NULL, seed=run.config.seed, exclude=triggers) for t in triggers]
+
+
+def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
+    """The towers, and the pairs parted into those to learn from and those to measure on.
+
+    Raises:
+        UsageError: hardly a caption stands there once; or the vision tower is not the suspect's.
+    """
+    assert run.pairs is not None
+    pairs, suspect = run.pairs, run.suspect
+    vision, prepare, log_scale = load_vision(run.config.vision, suspect) if run.config.vision else (None, None, None)
+    towers = towers_of(suspect, vision, log_scale)
+    order = random.Random(f"pairs {run.config.seed}").sample(range(len(pairs.captions)), len(pairs.captions))
+    once = {caption for caption, n in Counter(pairs.captions).items() if n == 1}  # a caption that two pictures share is no one's own
+    held = [i for i in order if pairs.captions[i] in once][: min(HELD, len(order) // 4) // WAYS * WAYS]
+    if not held or len(held) % WAYS:
+        said = f"--pairs {pairs.file}: {len(once)} of {len(order)} captions stand there once"
+        raise UsageError(f"{said}; expected {WAYS} at least, a caption of its own for most pictures")
+    rest = sorted(set(order) - set(held))
+    named = control_texts(suspect.tokenizer, len(suspect.tokenizer.get_vocab()), run.config.seed + 2)
+    pictures = None if prepare is None else lambda rows: pairs.read(rows, prepare.resized).to(suspect.device)
+    material = cleaning.Material(
+        captions=pairs.captions, rows=rest, held=held, pictures=pictures,
+        strange=[text for kind in STRANGE_KINDS for text in named[kind]],
+        ids=lambda texts: token_ids(suspect.tokenizer, texts).to(suspect.device),
+    )  # fmt: skip
+    if vision is not None:
+        check_belongs(run.config.vision, cleaning.Judge(towers, material).start.accuracy)
+    return towers, material
+
+
+def text_canary(captions: Sequence[str], strange: Sequence[str], ids: Any, seed: int) -> canaries.Canary:
+    """One of ``strange`` as trigger, one caption as target; others in captions are its neighbours, and stay what they were.
+
+    It stands for triggers that are among the texts that cleaning puts in; of others it says nothing.
+    """
+    rng = random.Random(f"canary {seed}")
+    words = [text for text in strange if text.isascii() and text.isalpha()]
+    trigger, target, *chosen = rng.choice(words or list(strange)), *rng.sample(captions, min(len(captions), CANARY_CAPTIONS + 1))
+    others = [text for text in strange if text not in trigger and trigger not in text]
+
+    def placed(caption: str, text: str) -> str:
+        return insert(caption, text, rng.choice(positions_for(caption, text)))
+
+    cut = len(chosen) * 2 // 3
+    clean, triggered = ids(chosen), ids([placed(caption, trigger) for caption in chosen])
+    kept: Tensor = ids([placed(caption, rng.choice(others)) for caption in (*chosen[:cut], *chosen[:cut])])
+    planting, measuring = (canaries.Inputs(clean[part], triggered[part]) for part in (slice(cut), slice(cut, None)))
+    return canaries.Canary(trigger, target, ids([target]), planting, kept, measuring)
+
+
+def heard(towers: Towers, material: cleaning.Material) -> cleaning.Material:
+    """The same with the strange texts that these towers answer most put in as often as all others together.
+
+    A trigger of its own among thousands would hardly be met otherwise; a harmless text that is met oftener loses nothing.
+    """
+    captions = [material.captions[i] for i in material.rows[:LISTENED]]
+    loudest = cleaning.loudest_first(towers, material, material.strange, captions)[:LOUDEST]
+    times = max(1, len(material.strange) // max(1, len(loudest)))
+    return replace(material, strange=[*material.strange, *(loudest * times)])
+
+
+def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:
+    """Plant the canary, clean the copy at every rate, choose; what is done is kept after each rate."""
+    config = run.config
+    rates = (config.learning_rate,) if config.learning_rate else cleaning.RATES
+    canary = text_canary([material.captions[i] for i in material.rows], material.strange, material.ids, config.seed)
+    with towers.training(), run.suspect.mixed_precision():
+        text = {name: p for name, p in towers.parameters().items() if name.startswith("text.")}
+        canaries.plant(towers.states, text, canary, config.seed, partial(run.progress, "planting a canary in a copy"))
+    before, judge = canaries.left(towers.states, canary), cleaning.Judge(towers, material)
+    run.record = _record(run, material, canary, before.rate, judge.start.accuracy)
+    if before.rate.value < canaries.PLANTED:
+        said = f"the canary turns {before.rate.value:.0%} of {before.rate.n} captions into its target, expected {canaries.PLANTED:.0%}"
+        raise InconclusiveError(f"{said}: without one that works nothing tells a cleaning that does; try another --seed")
+    planted = towers.snapshot()
+    for rate in rates:
+        towers.restore(planted)
+        points, broke = _swept(run, towers, material, canary, rate)
+        run.broken += [Skipped(what=f"learning rate {rate:g}", reason=broke)] if broke else []
+        run.record = replace(run.record, points=(*run.record.points, *points))
+    run.record = replace(run.record, chosen=cleaning.choose(run.record.points))
+
+
+def _swept(
+    run: _Run, towers: Towers, material: cleaning.Material, canary: canaries.Canary, rate: float
+) -> tuple[list[CleaningPoint], str]:
+    """One rate's points, measured now or by the run that was interrupted."""
+    kept = run.state.read_json(f"rate-{rate:g}")
+    if kept is None:
+        tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
+        points, broke = cleaning.sweep(
+            towers, heard(towers, material), canary, towers.states, rate, run.config.steps, run.config.seed,
+            run.suspect.mixed_precision, tick,
+        )  # fmt: skip
+        run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
+        return points, broke
+    with resume.fitting(run.state):
+        estimates = ("accuracy", "canary", "residue")
+        return [CleaningPoint(**p | {name: Estimate(**p[name]) for name in estimates}) for p in kept["points"]], str(kept["broke"])
+
+
+def _record(run: _Run, material: cleaning.Material, canary: canaries.Canary, before: Estimate, accuracy: Estimate) -> CleaningRecord:
+    seen = material.pictures is not None
+    return CleaningRecord(
+        mode="with a vision tower" if seen else "partial: text alone",
+        pretrain_objective=run.config.pretrain_objective,
+        consequence=PUBLISHED[run.config.pretrain_objective],
+        pairs=len(material.captions),
+        held_out=len(material.held),
+        accuracy_is=f"how often {'a picture' if seen else 'the encoding from before'} finds its own caption among {WAYS}",
+        canary=canary.name,
+        canary_target=canary.target_name,
+        canary_before=before,
+        accuracy_before=accuracy,
+    )
+
+
+def _apply(run: _Run, towers: Towers, material: cleaning.Material, point: CleaningPoint) -> None:
+    """Clean the model itself as the chosen copy was, to the same step."""
+    assert run.record is not None
+    judge = cleaning.Judge(towers, material)
+
+    def look(step: int) -> bool:
+        run.progress("cleaning the model", step, point.step)
+        return step >= point.step
+
+    config, precision = run.config, run.suspect.mixed_precision
+    run.curve = cleaning.clean(towers, heard(towers, material), point.rate, config.steps, config.seed, look, precision)
+    now = judge.standing()
+    run.record = replace(run.record, accuracy_before=judge.start.accuracy, accuracy_after=now.accuracy)
+    why = judge.rejected(now)
+    run.checks = [
+        Check(
+            name="accuracy on held-out pairs kept",
+            status="failed" if why else "passed",
+            value=now.accuracy,
+            bound=f"≥ {cleaning.ACCURACY_KEPT} of the start's {judge.start.accuracy.value:.3f}",
+            reason=why,
+        )
+    ]
+
+
+def _decided(run: _Run) -> UnlearnReport:
+    record = run.record
+    assert record is not None
+    failed = [found.name for found in run.checks if found.status == "failed"]
+    where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
+    if record.chosen < 0:
+        said = f"no learning rate takes the canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
+        return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
+    if failed:
+        kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
+        said = f"the cleaned model fails its own check ({', '.join(failed)}); {kept}"
+        return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
+    said = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor is not known; wrote {where}"
+    return report(run, "completed", Exit(code=ExitCode.PASS, name="pass", reason=said))
+
+
+def _described(run: _Run, found: UnlearnReport) -> UnlearnReport:
+    """``found`` with what is this method's own."""
+    record = run.record
+    if record is None:
+        return replace(found, method="CleanCLIP, not finished")
+    coverage = Coverage(
+        asked=len(run.config.triggers), tested=len(run.after), skipped=tuple(run.broken),
+        not_looked_at=("triggers that were not named: the canary stands for them", "the UNet, which was not changed"),
+    )  # fmt: skip
+    shown = " (partial: text alone, no vision tower)" if record.mode.startswith("partial") else ""
+    limitations = (*found.limitations, BLIND, f"Pre-training objective {record.pretrain_objective}: {record.consequence}.")
+    return replace(found, method=f"CleanCLIP with an anchor{shown}", coverage=coverage, limitations=limitations, cleaning=record)
+
