@@ -64,7 +64,8 @@ def radius(suspect: Suspect) -> float:
 
 def project(rows: Tensor, bound: float) -> Tensor:
     """Rows (…, D) drawn back to the ball of radius ``bound`` where they have left it."""
-    return rows * (bound / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows * (bound / norms.clamp_min(1e-12)).clamp_max(1.0)
 
 
 def hidden_states(suspect: Suspect, places: Slots, rows: Tensor) -> Tensor:
