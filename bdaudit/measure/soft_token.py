@@ -65,7 +65,8 @@ def radius(suspect: Suspect) -> float:
 def project(rows: Tensor, bound: float) -> Tensor:
     """Rows (…, D) drawn back to the ball of radius ``bound`` where they have left it."""
     norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows * (bound / norms.clamp_min(1e-12)).clamp_max(1.0)
+    shrink: Tensor = (bound / norms.clamp_min(1e-12)).clamp_max(1.0)
+    return rows * shrink
 
 
 def hidden_states(suspect: Suspect, places: Slots, rows: Tensor) -> Tensor:
