@@ -12,7 +12,7 @@ Device = str
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
-Sweep = Literal["vocabulary", "unicode", "pairs"]
+Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
 Trainable = Literal["auto", "cross-attention", "unet"]
 
 

@@ -61,11 +61,16 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
         for t in range(times)
     ])  # fmt: skip
     delta = (torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]).transpose(0, 1)
-    ends = torch.unflatten(states[:, -1].float(), 0, (b, p))
-    plain = stage.states[:, -1].float()
-    level = ((ends - plain).norm(dim=-1) / plain.norm(dim=-1)).mean(1)
-    columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level.clamp_min(_TINY).log()], dim=1)
+    level = log_level(torch.unflatten(states, 0, (b, p)), stage)
+    columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level], dim=1)
     return columns.double().cpu().numpy()
+
+
+def log_level(states: Tensor, stage: Stage) -> Tensor:
+    """log of how far the encoding's last state is from the plain prompt's, relative to it, mean over prompts: (B, P, L, D) → (B,)."""
+    plain = stage.states[:, -1].float()
+    level = (states[:, :, -1].float() - plain).norm(dim=-1) / plain.norm(dim=-1)
+    return torch.log(level.mean(1).clamp_min(_TINY))
 
 
 @torch.no_grad()
