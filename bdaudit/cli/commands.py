@@ -115,7 +115,7 @@ def scan(
         flags.unset(
             "WHERE",
             "Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, "
-            "invisible characters, emoji), pairs (two-word phrases). Repeatable.",
+            "invisible characters, emoji), pairs (two-word phrases), recovery (by gradients, whatever moves the model most). Repeatable.",
         ),
     ] = None,
     pair_words: Annotated[

@@ -27,6 +27,12 @@ def content_ids(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text that encodes to just these ids, or an empty string where none is found: what they decode to, encoded again."""
+    text: str = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False).strip(" ")
+    return text if text and content_ids(tokenizer, text) == tuple(ids) else ""
+
+
 def is_truncated(tokenizer: Tokenizer, text: str) -> bool:
     """Whether the text encoder's length cuts something off ``text``."""
     return len(content_ids(tokenizer, text)) + 2 > int(tokenizer.model_max_length)

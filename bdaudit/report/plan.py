@@ -71,11 +71,15 @@ def _looked_at(config: ScanConfig) -> tuple[str, ...]:
     other = bool(config.sweeps or config.suspected)
     listed = [] if other else ["the built-in candidates"]
     listed = [f"{len(config.candidates)} candidates of the list"] if config.candidates else listed
-    swept = [f"sweep {name}: a cheap screen over all, what stands out in full" for name in config.sweeps]
+    swept = [f"sweep {name}: {_swept(name)}, what stands out in full" for name in config.sweeps]
     parts = [f"parts of {len(config.suspected)} suspicious prompts"] if config.suspected else []
     applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
     located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
     return (*listed, *swept, *parts, *applied, *located)
+
+
+def _swept(name: str) -> str:
+    return "texts named by gradients" if name == "recovery" else "a cheap screen over all"
 
 
 def cost(config: RunConfig) -> str:
@@ -86,6 +90,7 @@ def cost(config: RunConfig) -> str:
             f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
         )
         swept = "; a sweep takes 2 for each text and 8 for one in eight, pairs 1 for about 19 pairs" if config.sweeps else ""
+        swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
         return f"about {each:,} {PASS} for each text: {listed}{swept}"
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"

@@ -177,7 +177,8 @@ class CandidateRecord:
     command: str = ""
     """What to type next, for a finding."""
     source: str = "list"
-    """What brought it here: list, vocabulary, joined words, unicode, pairs, or a prompt. Its p is adjusted for all that went through."""
+    """What brought it here: list, vocabulary, joined words, unicode, pairs, recovered texts, or a prompt.
+    Its p is adjusted for all that went through."""
     localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
     adapter: str = ""
     """With adapters: whether the finding comes with them; else empty."""
@@ -213,6 +214,30 @@ class SweepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecoveryRecord:
+    """What no text was needed for: the strongest mixture of the vocabulary's entries. Information; no verdict is made of it.
+
+    Pulls are ratios: how many times as far as the median entry a thing moves the prediction, at equal movement of the text encoding, on
+    prompts and noise that the full measurement does not use.
+    """
+
+    choices: int
+    """Mixtures that were moved, from different starts."""
+    gradients: int
+    """Backward passes through the UNet, one latent each, beside the forward passes."""
+    soft_pull: float
+    """Of the strongest mixture."""
+    text_pull: float
+    """Of the strongest text that was named."""
+    text: str
+    """That text; empty where none was named."""
+    strongest_entry: float
+    """Of the strongest of the entries drawn at random that give the median."""
+    drawn: int
+    """How many those are."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptRecord:
     """A suspicious prompt, and what in it carries a trigger."""
 
@@ -245,6 +270,7 @@ class ScanReport(Report):
     prompts: tuple[PromptRecord, ...] = ()
     adapters: tuple[FileRecord, ...] = ()
     """The LoRA files that were applied, by their paths as given."""
+    recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
 
 
 # --- unlearn ----------------------------------------------------------------------------------

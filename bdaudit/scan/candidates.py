@@ -11,6 +11,7 @@ from bdaudit.scan import growing, inside, pairs, sources
 from bdaudit.scan.builtin import builtin_candidates
 from bdaudit.scan.families import Family
 from bdaudit.scan.halving import Halved, RoundDone, Screen, halve
+from bdaudit.scan.recovery import recovered
 from bdaudit.scan.sources import Probe, Source
 
 INSIDE = 32
@@ -35,6 +36,8 @@ def collect(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple
         families.append(_swept(screen, sources.characters(tokenizer, prompts))[0])
     if "pairs" in config.sweeps:
         families.append(_pairs(screen, sources.words(tokenizer, config.pair_words)))
+    if "recovery" in config.sweeps:
+        families += recovered(screen, config, prompts)
     return tuple(families)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bdaudit import stats
 from bdaudit.config import Verdict
-from bdaudit.report.records import SweepRecord
+from bdaudit.report.records import RecoveryRecord, SweepRecord
 
 SUSPICIOUS = 10
 """A candidate is suspicious from an adjusted p of this many times alpha."""
@@ -42,6 +42,8 @@ class Family:
     """How many could have been among them; at least as many as there are texts."""
     record: SweepRecord | None = None
     """What the sweep did, where there was one."""
+    recovery: RecoveryRecord | None = None
+    """What the search found beside texts, where there was one."""
 
 
 def adjusted(p: Mapping[str, float], families: Sequence[Family], scores: Mapping[str, Sequence[float]]) -> dict[str, float]:

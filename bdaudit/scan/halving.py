@@ -72,7 +72,7 @@ def halve(screen: Screen, name: str, probes: Sequence[Probe], kept: Sequence[int
     for number, (step, least) in enumerate(zip(ROUNDS, kept, strict=True), start=1):
         last = number == len(ROUNDS)
         null = left if number == 1 else sample
-        values = _measure(screen, f"{name}-{number}", step, [*left, *([] if number == 1 else null)])
+        values = measure(screen, f"{name}-{number}", step, [*left, *([] if number == 1 else null)])
         keep = min(len(left), least if last else max(least, len(left) // SHARE))
         ranks = standings(values[: len(left)], values[-len(null) :]) if left else np.zeros(0)
         ranking = np.argsort(-ranks, kind="stable")
@@ -88,8 +88,8 @@ def digest(what: str) -> str:
     return f"screen-{hashlib.sha256(what.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
-def _measure(screen: Screen, name: str, step: Round, probes: Sequence[Probe]) -> Array:
-    """(N, 3) as ``screened``; each block from the state where it is there."""
+def measure(screen: Screen, name: str, step: Round, probes: Sequence[Probe]) -> Array:
+    """(N, 3) as ``screened``; each block from the state where it is there. ``name`` tells the sweep in progress."""
     stage, parts = step.stage(screen.stage), []
     for at in range(0, len(probes), BLOCK):
         block = probes[at : at + BLOCK]

@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bdaudit.measure.probe import Stage
+from bdaudit.measure.splicing import halves, spliced
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.scan.halving import BLOCK, Halved, RoundDone, Screen, digest
-from bdaudit.scan.screen import encode_ids, halves, spliced
+from bdaudit.scan.screen import encode_ids
 from bdaudit.scan.sources import Probe
 
 LONGEST = 20

@@ -310,6 +310,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         candidates=records,
         sweeps=sweeps,
         adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
+        recovery=next((f.recovery for f in run.families if f.recovery), ScanReport.recovery),
     )
 
 

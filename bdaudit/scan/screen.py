@@ -17,19 +17,17 @@ from torch import Tensor
 from bdaudit.measure.insertion import insert, replaceable
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import log_common, log_noise
+from bdaudit.measure.splicing import PLACES, Halves, halves, spliced
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, token_ids
 from bdaudit.scan.sources import Probe
 
-PLACES = ("prefix", "suffix", "middle")
-"""The first prompt's, the second's, and so on in turn."""
 NEAREST = 64
 """Screened texts that a text is compared with: those that move the encoding about as far."""
 BINS = 20
 _TINY = 1e-8
 
 Array = NDArray[np.float64]
-Halves = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,16 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
         for t in range(times)
     ])  # fmt: skip
     delta = (torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]).transpose(0, 1)
-    ends = torch.unflatten(states[:, -1].float(), 0, (b, p))
-    plain = stage.states[:, -1].float()
-    level = ((ends - plain).norm(dim=-1) / plain.norm(dim=-1)).mean(1)
-    columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level.clamp_min(_TINY).log()], dim=1)
+    level = log_level(torch.unflatten(states, 0, (b, p)), stage)
+    columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level], dim=1)
     return columns.double().cpu().numpy()
+
+
+def log_level(states: Tensor, stage: Stage) -> Tensor:
+    """log of how far the encoding's last state is from the plain prompt's, relative to it, mean over prompts: (B, P, L, D) → (B,)."""
+    plain = stage.states[:, -1].float()
+    level = (states[:, :, -1].float() - plain).norm(dim=-1) / plain.norm(dim=-1)
+    return torch.log(level.mean(1).clamp_min(_TINY))
 
 
 @torch.no_grad()
@@ -85,26 +88,6 @@ def _rows(tokenizer: Tokenizer, prompts: Sequence[str], probe: Probe, places: Se
         else:
             rows.append(spliced(tokenizer, places[i], probe.ids))
     return rows
-
-
-def halves(tokenizer: Tokenizer, prompt: str, place: str) -> Halves:
-    """``prompt``'s ids before and after ``place``, which is between words."""
-    words = prompt.split(" ")
-    at = {"prefix": 0, "middle": len(words) // 2, "suffix": len(words)}[place]
-    before, after = (
-        list(tokenizer(" ".join(part), add_special_tokens=False).input_ids) if part else [] for part in (words[:at], words[at:])
-    )
-    return before, after
-
-
-def spliced(tokenizer: Tokenizer, around: Halves, ids: Sequence[int]) -> Tensor:
-    """A prompt's ids (L,) with ``ids`` between its halves, as a word of their own: what ``insert`` does, for entries no text reaches.
-
-    A row that gets too long is cut at the model's length, like any prompt.
-    """
-    content = [*around[0], *ids, *around[1]][: int(tokenizer.model_max_length) - 2]
-    padding = [tokenizer.pad_token_id] * (int(tokenizer.model_max_length) - 2 - len(content))
-    return torch.tensor([tokenizer.bos_token_id, *content, tokenizer.eos_token_id, *padding])
 
 
 def standings(values: Array, null: Array) -> Array:

@@ -1,0 +1,216 @@
+"""Texts named by gradients: what moves the model most for how little it moves the text encoding, with no list at all.
+
+1. Soft choices of one and of two entries (``measure.soft_choice``) are moved to where they pull most. A pull is the shift of the noise
+   prediction, one by one or in common, over the square of the text encoding's own (2503.06453 divides by it; beyond what the usual
+   entries move it, it explains no more).
+2. The entries that they lean to are measured, then what these make: characters of two entries, two entries each of which they lean to,
+   and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
+3. The strongest of each kind are candidates like any others.
+
+All this is on prompts and noise of its own. That makes the effects unbiased, but not the p-values: a null is about *texts*, and the
+texts were chosen, over all that could have been named. So each kind's p is adjusted for all of its kind: the entries that are texts,
+Unicode's characters, the ordered pairs of entries.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bdaudit.config import ScanConfig
+from bdaudit.measure.insertion import item_seed
+from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.measure.signals import log_common, log_noise
+from bdaudit.measure.soft_choice import STEPS, Choices, drawn, moved
+from bdaudit.measure.soft_token import Objective, slots
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.report.records import RecoveryRecord, RoundRecord, SweepRecord
+from bdaudit.scan import naming, sources
+from bdaudit.scan.families import Family
+from bdaudit.scan.halving import Screen, digest, measure
+from bdaudit.scan.screen import Array, Round, log_level
+from bdaudit.scan.sources import Probe
+
+CHOICES = 8
+"""Starts of one slot, and as many of two."""
+PROMPTS = 4
+ROUNDS = (Round(prompts=2, timesteps=1), Round(prompts=PROMPTS, timesteps=2))
+DRAWN = 64
+"""Entries drawn at random, for what is usual."""
+USUAL = 0.995
+"""Quantile of their movement of the text encoding beyond which it explains no more: a backdoor there moves it further."""
+LEANT = 96
+"""Entries that are measured because the choices lean to them."""
+PARTS = 12
+"""Parts of characters that are completed in every way."""
+STRONGEST = 6
+"""Entries that are grown."""
+BESIDE = 32
+"""Texts that each makes with others, before them and behind them."""
+CROSSED = 6
+"""Heaviest entries of each slot of a choice of two that are crossed."""
+MORE = 0.7
+"""What a pair must pull beyond its entries, as a logarithm: twice as much, since shifts are squares."""
+KEPT = (24, 12)
+"""Texts of each kind that get the dearer round, and that are measured in full."""
+
+Best = tuple[float, str]
+"""A text and its pull, the pull first; −inf and an empty text where a kind has none."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A stage of its own, and what is usual on it."""
+
+    screen: Screen
+    usual: tuple[Array, Array]
+    """(DRAWN, 3) a round: entries drawn at random, as ``screened`` gives them."""
+
+    def pulls(self, number: int, probes: Sequence[Probe], what: str) -> Array:
+        """(N,): pull of each probe in round ``number``."""
+        return pull(measure(self.screen, f"recovery: {what}", ROUNDS[number], probes), _cap(self.usual[number]))
+
+
+def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[Family, ...]:
+    """The three kinds: entries, characters of two entries, other pairs of entries. The first brings the search's own record."""
+    before = screen.suspect.forward_passes
+    search, texts = _prepared(screen, config, prompts)
+    found = [_chosen(search, rows) for rows in (1, 2)]
+    kinds = _named(search, found, texts)
+    spent = screen.suspect.forward_passes - before
+    families = [_judged(search, name, size, probes, spent if i == 0 else 0) for i, (name, (size, probes)) in enumerate(kinds.items())]
+    record = _record(search, found, [best for _, best in families])
+    return tuple(replace(family, recovery=record) if i == 0 else family for i, (family, _) in enumerate(families))
+
+
+def pull(values: Array, cap: float) -> Array:
+    """(N, 3) as ``screened`` → (N,): log of the larger shift over the square of the encoding's own, up to ``cap``."""
+    found: Array = values[:, :2].max(axis=1) - 2 * np.minimum(values[:, 2], cap)
+    return found
+
+
+def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
+    """The same of hidden states (R, P, L, D), with gradients."""
+
+    def value(states: Tensor) -> Tensor:
+        r, p = states.shape[:2]
+        out = [
+            suspect.predict(latents.repeat(r, 1, 1, 1), t.expand(r * p), states.flatten(0, 1).to(latents.dtype)).float().flatten(1)
+            for latents, t in zip(stage.latents, stage.timesteps, strict=True)
+        ]
+        delta = (torch.unflatten(torch.stack(out), 1, (r, p)) - stage.plain[:, None]).transpose(0, 1)
+        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - 2 * log_level(states, stage).clamp_max(cap)
+
+    return value
+
+
+def _prepared(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
+    """The search, on prompts that the full measurement does not use where there are enough, and other noise; the entries that are texts."""
+    others = prompts[config.n_prompts :]
+    chosen = (others if len(others) >= PROMPTS else prompts)[:PROMPTS]
+    seed = item_seed(config.seed, "recovery")
+    stage = build_stage(screen.suspect, chosen, config.timesteps[:2], config.guidance_scale, seed)
+    own = replace(screen, stage=stage, seed=seed)
+    texts = sources.vocabulary(screen.suspect.tokenizer).probes
+    sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
+    first, second = (measure(own, "recovery: what is usual", step, sample) for step in ROUNDS)
+    return _Search(own, (first, second)), texts
+
+
+def _cap(usual: Array) -> float:
+    return float(np.quantile(usual[:, 2], USUAL))
+
+
+def _chosen(search: _Search, rows: int) -> Choices:
+    """Soft choices of so many entries, from the state where they are there."""
+    screen, key = search.screen, digest(f"soft choices of {rows}: {search.screen.stage.prompts} {search.screen.seed}")
+    kept = screen.state.read_tensors(key)
+    if kept is not None:
+        return Choices(kept[0]["logs"], kept[0]["values"])
+    suspect, stage = screen.suspect, ROUNDS[1].stage(screen.stage)
+    start = drawn(suspect, CHOICES, rows, item_seed(screen.seed, "choices", rows))
+    places = slots(suspect.tokenizer, stage.prompts, rows)
+    found = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=screen.progress)
+    screen.state.write_tensors(key, {"logs": found.logs, "values": found.values}, rows)
+    return found
+
+
+def leaning(choices: Sequence[Choices]) -> list[int]:
+    """All entries, those first that a strong choice gives much weight to, in any slot."""
+    best = torch.stack([(part.logs + part.values[:, None, None]).amax((0, 1)) for part in choices]).amax(0)
+    order: list[int] = best.argsort(descending=True, stable=True).tolist()
+    return [entry for entry in order if best[entry] > -torch.inf]
+
+
+def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) -> dict[str, tuple[int, list[Probe]]]:
+    """Name → how many could have been named, and those that were, each kind by itself."""
+    tokenizer = search.screen.suspect.tokenizer
+    order, partial = leaning(choices), naming.broken(tokenizer)
+    whole = {probe.ids[0]: probe for probe in texts}
+    leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partial][: 2 * PARTS]])
+    entries = [whole.get(entry, Probe(f"entry {entry}", (entry,))) for entry in leant]
+    pulls = dict(zip(leant, search.pulls(0, entries, "entries").tolist(), strict=True))
+    strong = sorted(leant, key=lambda entry: -pulls[entry])
+    made = naming.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
+    heavy = [part.topk(CROSSED, dim=-1).indices.tolist() for part in choices[-1].logs]
+    pairs = [probe for rows in heavy for probe in naming.crossed(tokenizer, rows)]
+    pairs += [p for e in [e for e in strong if e not in partial][:STRONGEST] for p in naming.partners(tokenizer, e, order, BESIDE)]
+    return {
+        "recovered entries": (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
+        "recovered characters": (naming.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
+        "recovered pairs": (len(order) ** 2, _beyond(search, [p for p in dict.fromkeys(pairs) if len(p.text) > 1], whole)),
+    }
+
+
+def _beyond(search: _Search, pairs: Sequence[Probe], whole: dict[int, Probe]) -> list[Probe]:
+    """Those that pull more than any of their entries that is a text by itself."""
+    parts = list(dict.fromkeys(whole[entry] for probe in pairs for entry in probe.ids if entry in whole))
+    alone = dict(zip((probe.ids[0] for probe in parts), search.pulls(0, parts, "parts").tolist(), strict=True)) if parts else {}
+    together = search.pulls(0, pairs, "pairs").tolist() if pairs else []
+    return [
+        probe for probe, value in zip(pairs, together, strict=True)
+        if value > max((alone[entry] for entry in probe.ids if entry in alone), default=-np.inf) + MORE
+    ]  # fmt: skip
+
+
+def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spent: int) -> tuple[Family, Best]:
+    """The strongest of a kind, and the very strongest; ``spent`` passes went before it."""
+    before = search.screen.suspect.forward_passes
+    left, rounds = list(probes), []
+    best = (-np.inf, "")
+    for number, (step, keep) in enumerate(zip(ROUNDS, KEPT, strict=True)):
+        rounds.append(RoundRecord(texts=len(left), passes=step.prompts * step.timesteps, kept=min(keep, len(left))))
+        pulls = search.pulls(number, left, name) if left else np.zeros(0)
+        ranking = np.argsort(-pulls, kind="stable")[:keep]
+        left = [left[i] for i in ranking]
+        best = (float(pulls[ranking[0]]), left[0].text) if left else best
+    record = SweepRecord(
+        name=name, swept=len(probes), adjusted_for=max(size, len(probes)), survivors=len(left), rounds=tuple(rounds),
+        forward_passes=search.screen.suspect.forward_passes - before + spent,
+    )  # fmt: skip
+    return Family(name, tuple(probe.text for probe in left), record.adjusted_for, record), best
+
+
+def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> RecoveryRecord:
+    usual = pull(search.usual[1], _cap(search.usual[1]))
+    middle = float(np.median(usual))
+    strongest, text = max(best, key=lambda pair: pair[0])
+    stage = ROUNDS[1].stage(search.screen.stage)
+
+    def ratio(value: float) -> float:
+        return float(np.exp((value - middle) / 2))
+
+    return RecoveryRecord(
+        choices=sum(len(part.values) for part in found),
+        gradients=sum(len(part.values) for part in found) * (STEPS + 1) * stage.plain.shape[0] * stage.plain.shape[1],
+        soft_pull=ratio(max(float(part.values.max()) for part in found)),
+        text_pull=ratio(strongest) if text else 0.0,
+        text=text,
+        strongest_entry=ratio(float(usual.max())),
+        drawn=len(usual),
+    )
