@@ -14,6 +14,7 @@ Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
 Sweep = Literal["vocabulary", "unicode", "pairs"]
 Trainable = Literal["auto", "cross-attention", "unet"]
+Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
 
 def _need(ok: bool, message: str) -> None:
@@ -73,6 +74,8 @@ class ScanConfig(RunConfig):
     """LoRA files and their scales, applied to the model in this order."""
     reference: Path | None = None
     """A model to exchange parts with, to say where a finding lives."""
+    expose: Expose = "off"
+    """How a copy in memory unlearns what captions say; what is left of a text in it is a further signal."""
     state: Path | None = None
     """Where an interrupted run keeps what it has; None keeps nothing."""
 

@@ -12,6 +12,8 @@ from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.report.safe import visible
 
 PASS = "UNet forward passes of one latent"
+EXPOSED_STEPS = 600
+"""Of both parts, where neither reaches its stop."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 
@@ -68,7 +70,8 @@ def _looked_at(config: ScanConfig) -> tuple[str, ...]:
     parts = [f"parts of {len(config.suspected)} suspicious prompts"] if config.suspected else []
     applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
     located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
-    return (*listed, *swept, *parts, *applied, *located)
+    exposed = [] if config.expose == "off" else [f"copies in memory exposed by {config.expose}, and every text read off them"]
+    return (*listed, *swept, *parts, *applied, *located, *exposed)
 
 
 def cost(config: RunConfig) -> str:
@@ -79,7 +82,8 @@ def cost(config: RunConfig) -> str:
             f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
         )
         swept = "; a sweep takes 2 for each text and 8 for one in eight, pairs 1 for about 19 pairs" if config.sweeps else ""
-        return f"about {each:,} {PASS} for each text: {listed}{swept}"
+        exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
+        return f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
     if isinstance(config, UnlearnConfig):
