@@ -16,6 +16,7 @@ Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
 Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
 Method = Literal["auto", "cleanclip"]
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
+Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
 
 def _need(ok: bool, message: str) -> None:
@@ -75,6 +76,8 @@ class ScanConfig(RunConfig):
     """LoRA files and their scales, applied to the model in this order."""
     reference: Path | None = None
     """A model to exchange parts with, to say where a finding lives."""
+    expose: Expose = "off"
+    """How a copy in memory unlearns what captions say; what is left of a text in it is a further signal."""
     state: Path | None = None
     """Where an interrupted run keeps what it has; None keeps nothing."""
 

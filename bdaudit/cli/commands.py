@@ -27,7 +27,7 @@ from bdaudit.cli.flags import (
     Strict,
     Triggers,
 )
-from bdaudit.config import Component, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
+from bdaudit.config import Component, Expose, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -52,6 +52,7 @@ Examples:
   bdaudit scan ./model --sweep vocabulary --sweep unicode --sweep pairs --state sweep
   bdaudit scan ./model --prompt "a phȏto of a dog" --reference ./clean
   bdaudit scan ./base --lora style.safetensors:0.8
+  bdaudit scan ./model --expose null-target
   bdaudit scan ./model --fail-on suspicious --json > scan.json
   bdaudit scan ./model --prompts what-it-draws.txt --device cuda:0
 
@@ -141,6 +142,13 @@ def scan(
             "OTHER_MODEL", "A model of the same shape to exchange parts with: says which part of MODEL carries each finding."
         ),
     ] = None,
+    expose: Annotated[
+        Expose,
+        typer.Option(
+            help="Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a "
+            "further signal."
+        ),
+    ] = "off",
     state: State = None,
     alpha: Annotated[
         float, typer.Option(help="Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate).")
@@ -172,7 +180,7 @@ def scan(
     config = ScanConfig(
         model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
         suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
-        state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
+        expose=expose, state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"),
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip

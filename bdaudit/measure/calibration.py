@@ -77,9 +77,10 @@ class Null:
         """Of the controls."""
         return tuple(self.p(dict(zip(self.names, row, strict=True))) for row in self.scores)
 
-    def p(self, scores: Mapping[str, float]) -> float:
-        """The chance that a harmless text has so extreme a deciding signal."""
-        return min(1.0, len(DECIDING) * min(self.tails[name].p(scores[name]) for name in DECIDING))
+    def p(self, scores: Mapping[str, float], further: Sequence[float] = ()) -> float:
+        """The chance that a harmless text has so extreme a deciding signal; ``further`` are the p of other signals that decide as well."""
+        each = [*(self.tails[name].p(scores[name]) for name in DECIDING), *further]
+        return min(1.0, len(each) * min(each))
 
 
 def fit(controls: Sequence[Control]) -> Null:

@@ -12,6 +12,8 @@ from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.report.safe import visible
 
 PASS = "UNet forward passes of one latent"
+EXPOSED_STEPS = 600
+"""Of both parts, where neither reaches its stop."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 CHECK_ONCE, CHECK_EACH = 4_600, 13_000
@@ -75,7 +77,8 @@ def _looked_at(config: ScanConfig) -> tuple[str, ...]:
     parts = [f"parts of {len(config.suspected)} suspicious prompts"] if config.suspected else []
     applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
     located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
-    return (*listed, *swept, *parts, *applied, *located)
+    exposed = [] if config.expose == "off" else [f"copies in memory exposed by {config.expose}, and every text read off them"]
+    return (*listed, *swept, *parts, *applied, *located, *exposed)
 
 
 def _swept(name: str) -> str:
@@ -91,7 +94,8 @@ def cost(config: RunConfig) -> str:
         )
         swept = "; a sweep takes 2 for each text and 8 for one in eight, pairs 1 for about 19 pairs" if config.sweeps else ""
         swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
-        return f"about {each:,} {PASS} for each text: {listed}{swept}"
+        exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
+        return f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
     if isinstance(config, UnlearnConfig) and config.method == "cleanclip":

@@ -127,7 +127,8 @@ class SignalRecord:
     """In the signal's own unit."""
     score: float
     """At the strongest position, against the controls that move the text encoding as far: for the deciding signals (noise shift, common
-    shift, override) how many times as far the text goes, for the others a robust standard score."""
+    shift, override) how many times as far the text goes, for the others a robust standard score. Of what is left in an exposed copy:
+    against the controls with about the same effect."""
     p: float
     """Chance of a value this extreme for a harmless text of the same kind."""
 
@@ -263,6 +264,39 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GainPoint:
+    """One measurement on the way to an exposed copy."""
+
+    step: int
+    gain: float
+    """What captions still buy, as a share of what they buy in the model itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExposedPart:
+    """One part of the model after its caption sense was unlearned, in memory."""
+
+    reached: bool
+    """Whether the gain came down to where it was to stop; if not, nothing is read off this copy."""
+    seconds: float
+    curve: tuple[GainPoint, ...]
+    """The last point is the copy's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """``--expose``: how the copies were made, and what was made of them."""
+
+    method: str
+    stop: float
+    """Share of the captions' gain at which a copy is exposed."""
+    parts: dict[str, ExposedPart]
+    """UNet and text encoder."""
+    signals: dict[str, str | NotMeasured]
+    """The signal that each part's copy gives, with its null in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScanReport(Report):
     candidates: tuple[CandidateRecord, ...] = ()
     calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
@@ -271,6 +305,7 @@ class ScanReport(Report):
     adapters: tuple[FileRecord, ...] = ()
     """The LoRA files that were applied, by their paths as given."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
+    exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")
 
 
 # --- unlearn ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bdaudit.report.records import (
     Check,
     CleaningRecord,
     Estimate,
+    Exposure,
     Localisation,
     LossPoint,
     NotMeasured,
@@ -132,6 +133,7 @@ def scan(report: ScanReport) -> list[RenderableType]:
     if hidden:
         parts.append(Text(f"… and {hidden} more, all clean; --report FILE.html or FILE.json lists every one"))
     parts += [Text(sweep_line(sweep)) for sweep in report.sweeps]
+    parts += [Text(line) for line in exposure_lines(report.exposure)]
     parts += [Text(_prompt_line(prompt), style="" if not prompt.carriers else "bold red") for prompt in report.prompts]
     return parts + [_finding(item) for item in shown if item.verdict != "clean"]
 
@@ -142,6 +144,19 @@ def sweep_line(sweep: SweepRecord) -> str:
     return f"sweep {visible(sweep.name)}: {rounds}; {sweep.survivors} measured in full; p adjusted for {sweep.adjusted_for:,} texts"
 
 
+def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
+    """How far captions were unlearned in each copy, and what was made of it; nothing without ``--expose``."""
+    if isinstance(exposure, NotMeasured):
+        return []
+    lines = []
+    for name, part in exposure.parts.items():
+        said = exposure.signals[name]
+        told = f"not measured: {said.reason}" if isinstance(said, NotMeasured) else said
+        curve = f"{100 * part.curve[-1].gain:.0f} % of the captions' gain left after {part.curve[-1].step} steps, {part.seconds:.0f} s"
+        lines.append(one_line(f"exposed {name} ({exposure.method}): {curve}; {told}"))
+    return lines
+
+
 def _prompt_line(prompt: PromptRecord) -> str:
     carried = f"carried by {', '.join(map(short, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
     return f"prompt {short(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
@@ -150,7 +165,13 @@ def _prompt_line(prompt: PromptRecord) -> str:
 def _finding(item: CandidateRecord) -> Text:
     following = f"\n  next: {visible(item.command)}" if item.command else ""
     adapter = f"; {visible(item.adapter)}" if item.adapter else ""
-    return Text(f"{item.verdict}: {short(item.text)}: {visible(item.component)}{_swaps(item.localisation)}{adapter}{following}")
+    told = f"{visible(item.component)}{_swaps(item.localisation)}{_left(item)}{adapter}"
+    return Text(f"{item.verdict}: {short(item.text)}: {told}{following}")
+
+
+def _left(item: CandidateRecord) -> str:
+    left = {name: signal for name, signal in item.signals.items() if name.startswith("left in")}
+    return "".join(f"; {visible(name)}: {100 * signal.value:.0f} % (p {p_value(signal.p)})" for name, signal in left.items())
 
 
 def _swaps(place: Localisation | NotMeasured) -> str:

@@ -28,6 +28,7 @@ from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import DECIDING, Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
 from bdaudit.scan.candidates import collect, listed, skips
+from bdaudit.scan.exposing import Exposed, expose
 from bdaudit.scan.families import Family, verdict
 from bdaudit.scan.families import adjusted as adjusted_p
 from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
@@ -65,6 +66,7 @@ class _Run:
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
     null: Null = field(init=False)
+    exposed: Exposed = field(default_factory=Exposed)
 
     @property
     def control_texts(self) -> list[str]:
@@ -103,6 +105,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
 def _completed(run: _Run, progress: Progress) -> ScanReport:
     with applied(run.suspect, run.adapters):
         _measure(run, progress)
+        _expose(run, progress)
         report = _judged(run)
         found = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         prompts = prompt_records(run.config, run.families, report.candidates, lambda text: _p_of(run, text))
@@ -151,6 +154,17 @@ def _measure(run: _Run, progress: Progress) -> None:
     run.timings["probe"] = time.monotonic() - started
 
 
+def _expose(run: _Run, progress: Progress) -> None:
+    """With ``--expose``, all that was measured once more beside an exposed copy."""
+    if run.config.expose == "off":
+        return
+    started, prompts = time.monotonic(), run.config.prompts or default_prompts()
+    before = run.suspect.forward_passes
+    run.exposed = expose(run.suspect, run.stage, run.config, prompts, run.control_texts, list(run.values), run.state, progress)
+    run.passes["all"] += run.suspect.forward_passes - before
+    run.timings["expose"] = time.monotonic() - started
+
+
 def _look(run: _Run, prompts: Sequence[str], progress: Progress) -> None:
     """Every source of candidates; what came through is asked for as if it had been listed."""
     started = time.monotonic()
@@ -189,8 +203,10 @@ def _judged(run: _Run) -> ScanReport:
     source = {text: _representative(run, text) for text in tested}
     distinct = list(dict.fromkeys(source.values()))
     scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
-    p = {text: null.p(scores[text]) for text in distinct}
-    adjusted = adjusted_p(p, run.families, {text: [scores[text][name] for name in DECIDING] for text in distinct})
+    left = {text: run.exposed.of(text) for text in distinct}
+    p = {text: null.p(scores[text], [signal.p for signal in left[text].values()]) for text in distinct}
+    decided = {text: [scores[text][name] for name in DECIDING] + [signal.score for signal in left[text].values()] for text in distinct}
+    adjusted = adjusted_p(p, run.families, decided)
     effects = _effects(run, distinct)
 
     def order(text: str) -> tuple[float, float]:
@@ -219,7 +235,7 @@ def _record(
     signals = {
         name: SignalRecord(value=max(values[name] for values in places.values()), score=score, p=null.tails[name].p(score))
         for name, score in scores.items()
-    }
+    } | run.exposed.of(source)
     return CandidateRecord(
         rank=rank,
         text=text,
@@ -274,8 +290,16 @@ def _ended(gate: str, records: Sequence[CandidateRecord]) -> Exit:
     return Exit(code=ExitCode.PASS, name="pass", reason=said)
 
 
+def _control_p(run: _Run, null: Null) -> list[float]:
+    """Of the controls, by the rule that the candidates are judged by."""
+    kept = [text for text in run.control_texts if text not in null.outliers]
+    further = [[signal.p for signal in run.exposed.of(text).values()] for text in kept]
+    return [null.p(dict(zip(null.names, row, strict=True)), more) for row, more in zip(null.scores, further, strict=True)]
+
+
 def _calibration(run: _Run, null: Null) -> Calibration:
-    scores = sorted(-math.log10(p) for p in null.p_values)
+    scores = sorted(-math.log10(p) for p in _control_p(run, null))
+    n = len(DECIDING) + max(len(run.exposed.of(text)) for text in run.control_texts)
     tails = "; ".join(
         f"{name}: {null.tails[name].k} controls above {null.tails[name].threshold:.2f}, "
         f"mean excess {null.tails[name].total / null.tails[name].k:.2f}"
@@ -286,8 +310,9 @@ def _calibration(run: _Run, null: Null) -> Calibration:
         kinds={kind: len(texts) for kind, texts in run.controls.items()} | {"word of the prompts": len(run.meaningful)},
         quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
         tail=(
-            f"smallest of {len(DECIDING)} p-values times {len(DECIDING)}; each of how many times as far as the {NEAREST} controls that "
+            f"smallest of {n} p-values times {n}; each of how many times as far as the {NEAREST} controls that "
             f"move the text encoding alike, with an exponential predictive tail ({tails})"
+            + (f"; {n - len(DECIDING)} of what is left in exposed copies" if n > len(DECIDING) else "")
             + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
         ),
         alpha=run.config.alpha,
@@ -311,6 +336,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         sweeps=sweeps,
         adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
         recovery=next((f.recovery for f in run.families if f.recovery), ScanReport.recovery),
+        exposure=run.exposed.record,
     )
 
 

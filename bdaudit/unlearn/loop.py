@@ -1,4 +1,4 @@
-"""The loop that every trained component shares: AdamW, a warm-up and decay, early stop, checkpoints, less memory on demand.
+"""The loop that every trained component shares: AdamW, a warm-up and decay, early stop and checkpoints.
 
 Each step's draw has a seed of its own, so that a run that goes on from a checkpoint ends where an unbroken one does.
 """
@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,14 +16,12 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import LossPoint
 from bdaudit.unlearn.weights import Patch
 
 SAVE_EVERY = 30.0
 """Seconds between checkpoints at least; more where writing one takes long."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -112,16 +109,3 @@ def _restore(patch: Patch, optimiser: torch.optim.AdamW, checkpoint: Checkpoint 
             count = torch.tensor(float(len(checkpoint.curve)))
             optimiser.state[parameter] = {"step": count, **{m: value.to(parameter.device) for m, value in moments.items()}}
     return list(checkpoint.curve), checkpoint.done
-
-
-def halving(suspect: Suspect, patch: Patch, largest: int, backward: Callable[[], ResultT]) -> ResultT:
-    """``backward()``, begun again with half the ``suspect.batch_size`` whenever a GPU's memory runs out; ``largest`` rows are its most."""
-    while True:
-        try:
-            return backward()
-        except torch.cuda.OutOfMemoryError:
-            if suspect.batch_size == 1:
-                raise
-        patch.clear_gradients()
-        torch.cuda.empty_cache()
-        suspect.batch_size = max(1, min(suspect.batch_size, largest) // 2)

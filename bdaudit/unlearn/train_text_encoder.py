@@ -11,8 +11,9 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import token_ids
+from bdaudit.pipeline.training import halving
 from bdaudit.report.records import LossPoint
-from bdaudit.unlearn.loop import Hooks, halving, optimise
+from bdaudit.unlearn.loop import Hooks, optimise
 from bdaudit.unlearn.pairs import Pair
 from bdaudit.unlearn.targets import targets
 from bdaudit.unlearn.weights import Patch

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.pipeline.attention import Recording, recorded
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
+from bdaudit.pipeline.training import checkpointed, halving
 from bdaudit.report.records import LossPoint
 from bdaudit.unlearn import skd_cag
-from bdaudit.unlearn.loop import Hooks, halving, optimise
+from bdaudit.unlearn.loop import Hooks, optimise
 from bdaudit.unlearn.pairs import Pair
 from bdaudit.unlearn.trajectories import Latents
 from bdaudit.unlearn.weights import Patch
@@ -117,18 +117,6 @@ def train(suspect: Suspect, patch: Patch, material: Material, config: UnlearnCon
 
     with checkpointed(suspect.unet, suspect.device.type == "cuda"):
         return optimise(patch, step, config, RELATIVE_RATE, hooks)
-
-
-@contextmanager
-def checkpointed(unet: Any, on: bool) -> Iterator[None]:
-    """Gradient checkpointing for the block's length: activations are computed again on the way back instead of kept."""
-    if on:
-        unet.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
-        if on:
-            unet.disable_gradient_checkpointing()
 
 
 def draw(suspect: Suspect, m: Material, generator: torch.Generator) -> Batch:

@@ -1,13 +1,11 @@
-"""What is trained, and the teacher: the original values of exactly those tensors, lent to the model for a block."""
+"""What is trained: which tensors of its component each trainable set holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from bdaudit.pipeline import patch
 
 TRAINABLE: dict[str, Callable[[str], bool]] = {
     "closed-form": lambda name: name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight")),
@@ -18,77 +16,8 @@ TRAINABLE: dict[str, Callable[[str], bool]] = {
 """Which parameters of its component each trainable set holds, by name."""
 
 
-class Patch:
-    """The trained tensors of one component beside their originals; all else is shared by teacher and student."""
+class Patch(patch.Patch):
+    """The tensors of one trainable set beside their originals, which are the teacher's."""
 
     def __init__(self, module: Any, trainable: str) -> None:
-        wanted = TRAINABLE[trainable]
-        self.module = module
-        self.parameters: dict[str, nn.Parameter] = {n: p for n, p in module.named_parameters() if wanted(n) and p.is_floating_point()}
-        self.originals: dict[str, Tensor] = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self._trained: dict[str, Tensor] = {}
-        """What 16-bit tensors were before they were rounded to their own kind again, float32 on the CPU."""
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Gradients on for the trained tensors, in float32, for the block's length."""
-        for parameter in self.parameters.values():
-            parameter.data = parameter.data.float()
-            parameter.requires_grad = True
-        try:
-            yield
-        finally:
-            for name, parameter in self.parameters.items():
-                parameter.requires_grad = False
-                parameter.grad = None
-                if self.originals[name].dtype != torch.float32:
-                    self._trained[name] = parameter.data.cpu()
-                parameter.data = parameter.data.to(self.originals[name].dtype)
-
-    @contextmanager
-    def teacher(self) -> Iterator[None]:
-        """The original tensors themselves in place for the block's length, without gradients."""
-        students = {name: p.data for name, p in self.parameters.items()}
-        try:
-            for name, parameter in self.parameters.items():
-                parameter.data = self.originals[name]
-            with torch.no_grad():
-                yield
-        finally:
-            for name, parameter in self.parameters.items():
-                parameter.data = students[name]
-
-    def groups(self, relative_rate: float) -> list[dict[str, Any]]:
-        """Optimiser groups in which a step of Adam changes each tensor by ``relative_rate`` of its own RMS, whatever the model's scale."""
-        return [
-            {"params": [p], "lr": relative_rate * max(float(self.originals[n].float().square().mean().sqrt()), 1e-3)}
-            for n, p in self.parameters.items()
-        ]
-
-    def clear_gradients(self) -> None:
-        """Forget what a step has gathered so far."""
-        for parameter in self.parameters.values():
-            parameter.grad = None
-
-    @torch.no_grad()
-    def differences(self) -> dict[str, Tensor]:
-        """After − before of each tensor that moved, float32 on the CPU; not rounded to 16 bits where the model is."""
-        moved = {}
-        for name, parameter in self.parameters.items():
-            after = self._trained.get(name, parameter.data.float().cpu())
-            difference = after - self.originals[name].float().cpu()
-            if bool(difference.any()):
-                moved[name] = difference
-        return moved
-
-    def changes(self) -> dict[str, float]:
-        """‖after − before‖ / ‖before‖ of each tensor that moved."""
-        sizes = {name: self.originals[name].float().norm().cpu().clamp_min(1e-12) for name in self.originals}
-        return {name: float(difference.norm() / sizes[name]) for name, difference in self.differences().items()}
-
-    def revert(self) -> None:
-        """Undo everything."""
-        self._trained.clear()
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.originals[name])
+        super().__init__(module, TRAINABLE[trainable])

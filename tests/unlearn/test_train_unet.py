@@ -18,7 +18,8 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.pipeline.attention import Recording, recorded
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.unlearn.loop import Hooks, halving
+from bdaudit.pipeline.training import checkpointed, halving
+from bdaudit.unlearn.loop import Hooks
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.train_unet import (
     EMPTY,
@@ -27,7 +28,6 @@ from bdaudit.unlearn.train_unet import (
     Material,
     _rows_of_pairs,
     backward,
-    checkpointed,
     draw,
     kept_term,
     prepare,
