@@ -27,7 +27,7 @@ from bdaudit.cli.flags import (
     Strict,
     Triggers,
 )
-from bdaudit.config import Component, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
+from bdaudit.config import Component, Method, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -63,6 +63,7 @@ Examples:
   bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
   bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
   bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
+  bdaudit unlearn ./model --base ./base --merge-with ./other --merge-with style.safetensors:0.8
 
 {CODES}"""
 VERIFY_EXAMPLES = f"""\b
@@ -227,6 +228,23 @@ def unlearn(
         float, typer.Option(help="Share of the attention term in the loss, from 0 up to but not including 1.")
     ] = 0.5,
     guidance_scale: Guidance = 5.0,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="auto removes named triggers, or merges by dam where --merge-with is given. dam masks what soft tokens set off; the "
+            "others are plain merges to compare with."
+        ),
+    ] = "auto",
+    base: Annotated[
+        Path | None,
+        flags.existing_folder("BASE", "The model that MODEL and every --merge-with were fine-tuned from."),
+    ] = None,
+    merge_with: Annotated[
+        list[str] | None,
+        flags.unset(
+            "OTHER", "Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger. Repeatable."
+        ),
+    ] = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
     prompts: Prompts = None,
     device: Device = "auto",
@@ -249,9 +267,10 @@ def unlearn(
         state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
         learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle,
+        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, base=base, merge_with=flags.contributors(merge_with),
     )  # fmt: skip
-    flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
+    for directory in (model, *([base] if base else []), *(path for path, _ in config.merge_with)):
+        flags.check_outside(directory, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 

@@ -51,6 +51,9 @@ def steps(config: RunConfig) -> tuple[str, ...]:
         return (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return (f"the difference in {config.from_patch} is added to the weights",)
+    if isinstance(config, UnlearnConfig) and config.merge_with:
+        others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
+        return (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")
     if isinstance(config, UnlearnConfig):
         return (f"{config.n_prompts} clean trajectories", f"at most {config.steps} training steps", "the check before and after")
     if isinstance(config, VerifyConfig):
@@ -82,6 +85,9 @@ def cost(config: RunConfig) -> str:
         return f"about {each:,} {PASS} for each text: {listed}{swept}"
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
+    if isinstance(config, UnlearnConfig) and config.merge_with:
+        fine_tunes = 1 + len(config.merge_with)
+        return f"about {200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3):,} {PASS}; dam trains as many again"
     if isinstance(config, UnlearnConfig):
         return f"about {2 * TRAJECTORY * config.n_prompts:,} {PASS} for the trajectories, and {config.steps:,} training steps at most"
     if isinstance(config, VerifyConfig):

@@ -29,7 +29,9 @@ from bdaudit.report.records import (
 )
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import (
+    CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
+    contributor_cells,
     coverage_line,
     estimate,
     number,
@@ -223,7 +225,7 @@ def unlearn(report: UnlearnReport) -> list[RenderableType]:
         Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
     ]
     wrote = f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written"
-    return [Group(*lines), *before_after(report), *check_table(report.checks), Text(wrote, style="bold")]
+    return [Group(*lines), *before_after(report), *_contributors(report), *check_table(report.checks), Text(wrote, style="bold")]
 
 
 def _because(reason: str) -> str:
@@ -246,6 +248,12 @@ def before_after(report: UnlearnReport) -> list[RenderableType]:
     names = list(dict.fromkeys([*report.before, *report.after]))
     rows = [(visible(name), *(_held(side, name) for side in (report.before, report.after))) for name in names]
     return [_table("Effect of the triggers", ["measure", "before", "after"], rows)] if rows else []
+
+
+def _contributors(report: UnlearnReport) -> list[RenderableType]:
+    """One row a contributor of a merge; nothing where nothing was merged."""
+    rows = [tuple(map(visible, contributor_cells(record))) for record in report.merged]
+    return [_table("Contributors", CONTRIBUTOR_HEADERS, rows)] if rows else []
 
 
 def _held(side: dict[str, Estimate], name: str) -> str:

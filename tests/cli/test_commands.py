@@ -42,6 +42,15 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["unlearn", "MODEL", "--from-report", "missing.json"],
         ["unlearn", "MODEL", "--from-patch", "missing.safetensors"],
         ["unlearn", "MODEL", "--trigger", "x", "--from-patch", "pyproject.toml"],
+        ["unlearn", "MODEL", "--merge-with", "MODEL"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--trigger", "x"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "missing"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "pyproject.toml"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--method", "mean"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--dtype", "bfloat16"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--component", "unet"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--from-patch", "pyproject.toml"],
+        ["unlearn", "MODEL", "--trigger", "x", "--method", "ties"],
         ["verify", "MODEL", "--trigger", ""],
         ["verify", "MODEL", "--swap", "dog"],
         ["verify", "MODEL", "--position", "nowhere"],
@@ -95,6 +104,21 @@ def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tm
             attention_weight=0.25, guidance_scale=2.0, keep_failed=True, patch=tmp_path / "p.safetensors", state=tmp_path / "kept",
         )
     ]  # fmt: skip
+
+
+def test_what_is_merged_reaches_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any) -> None:
+    seen = verb("unlearn", unlearn_report)
+    for name in ("base", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "style.safetensors").write_bytes(b"")
+    others = ("--merge-with", tmp_path / "other", "--merge-with", f"{tmp_path}/style.safetensors:0.5")
+    bdaudit("unlearn", model, "--base", tmp_path / "base", *others, "--method", "ties")
+    assert (seen[0].base, seen[0].method) == (tmp_path / "base", "ties")
+    assert seen[0].merge_with == ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
+    for directory in ("base", "other"):
+        ended = bdaudit("unlearn", model, "--base", tmp_path / "base", *others, "--out", tmp_path / directory / "out")
+        assert "which is never written" in ended.last
+    assert len(seen) == 1
 
 
 def test_what_unlearn_writes_and_where_it_keeps_its_state(

@@ -1,0 +1,82 @@
+"""Soft tokens: a row that is an entry's is that entry; bounds hold; what is asked for is found; the model is left as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdaudit.measure.soft_token import PLACES, embeddings, hidden_states, maximise, project, radius, slots
+from bdaudit.measure.splicing import halves, spliced
+from bdaudit.pipeline.suspect import Suspect
+from tests.small import LENGTH, PROMPTS
+
+
+def entries(suspect: Suspect, *ids: int) -> Tensor:
+    return embeddings(suspect)[list(ids)].detach()
+
+
+@pytest.mark.parametrize("ids", [(300,), (40, 41, 42)])
+def test_rows_of_entries_are_those_entries_and_the_model_stays_as_it_was(tiny_suspect: Suspect, ids: tuple[int, ...]) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    places = slots(tokenizer, PROMPTS, len(ids))
+    rows = torch.stack([entries(tiny_suspect, *ids), entries(tiny_suspect, *ids[::-1])])
+    before = tiny_suspect.encode(PROMPTS)
+    states = hidden_states(tiny_suspect, places, rows)
+    assert states.shape == (2, len(PROMPTS), LENGTH, 8)
+    for token, order in zip(states, (ids, ids[::-1]), strict=True):
+        for i, prompt in enumerate(PROMPTS):
+            row = spliced(tokenizer, halves(tokenizer, prompt, PLACES[i % len(PLACES)]), order)
+            assert torch.allclose(token[i], tiny_suspect.hidden_states(row[None])[0], atol=1e-5)
+    assert torch.equal(tiny_suspect.encode(PROMPTS), before)
+
+
+def test_a_prompt_that_leaves_no_room_loses_its_end(tiny_suspect: Suspect) -> None:
+    places = slots(tiny_suspect.tokenizer, ["a red cat", "~" * 99], 2)
+    assert places.ids.shape == (2, LENGTH)
+    assert places.at[1].tolist() == [LENGTH - 3, LENGTH - 2]
+    assert hidden_states(tiny_suspect, places, torch.ones(1, 2, 8)).isfinite().all()
+
+
+def test_project_draws_back_only_what_has_left_the_ball() -> None:
+    rows = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    assert torch.allclose(project(rows, 1.0), torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 0.0]]))
+
+
+def test_the_bound_is_that_of_all_but_the_longest_entries(tiny_suspect: Suspect) -> None:
+    norms = embeddings(tiny_suspect).norm(dim=1)
+    assert 0.98 <= float((norms <= radius(tiny_suspect)).float().mean()) < 1.0
+
+
+def towards(suspect: Suspect, wanted: Tensor) -> Any:
+    """An objective whose largest value, 0, is where the states are those of the row ``wanted``."""
+    target = hidden_states(suspect, slots(suspect.tokenizer, PROMPTS), wanted[None, None]).detach()
+    return lambda states: -(states - target).square().mean((1, 2, 3))
+
+
+def test_what_is_asked_for_is_found_inside_the_bound_from_every_start(tiny_suspect: Suspect) -> None:
+    bound = radius(tiny_suspect)
+    wanted = project(torch.randn(8, generator=torch.Generator().manual_seed(1)) * 9, 0.9 * bound)
+    objective, places = towards(tiny_suspect, wanted), slots(tiny_suspect.tokenizer, PROMPTS)
+    start = entries(tiny_suspect, 100, 200, 300)[:, None]
+    told: list[tuple[int, int]] = []
+    found = maximise(tiny_suspect, places, objective, start, steps=40, progress=lambda stage, done, total: told.append((done, total)))
+    at_start = objective(hidden_states(tiny_suspect, places, project(start, bound)))
+    assert found.rows.shape == (3, 1, 8)
+    assert (found.values > at_start / 4).all()
+    assert (found.rows.norm(dim=-1) <= bound * (1 + 1e-5)).all()
+    assert torch.allclose(objective(hidden_states(tiny_suspect, places, found.rows)), found.values, atol=1e-6)
+    assert told[-1] == (120, 120)
+    assert all(p.grad is None for p in tiny_suspect.text_encoder.parameters())
+
+
+def test_tokens_moved_together_end_where_each_ends_alone(fresh_suspect: Suspect) -> None:
+    objective, places = towards(fresh_suspect, entries(fresh_suspect, 7)[0]), slots(fresh_suspect.tokenizer, PROMPTS)
+    start = entries(fresh_suspect, 100, 200, 300)[:, None]
+    together = maximise(fresh_suspect, places, objective, start, steps=5)
+    fresh_suspect.batch_size = 4
+    apart = maximise(fresh_suspect, places, objective, start, steps=5)
+    assert torch.allclose(together.rows, apart.rows, atol=1e-4)
+    assert torch.allclose(together.values, apart.values, atol=1e-5)
