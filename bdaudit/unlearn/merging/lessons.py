@@ -16,7 +16,7 @@ from bdaudit.unlearn.merging.blend import Blend
 
 STEPS = 10
 EMPTY_EVERY = 8
-"""Every so many rows one is under the empty prompt, the unconditional half of guidance."""
+"""One row in so many is under the empty prompt, the unconditional half of guidance."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
     states, total = base.encode(texts), 2 + len(blend.vectors)
     z, t, text = _trajectories(base, states, len(prompts), guidance_scale, seed)
     tick(1, total)
-    text[::EMPTY_EVERY] = len(prompts)
     plain = base.predict_batched(z, t, states[text])
     empty = base.predict_batched(z, t, states[-1:].expand(len(z), -1, -1))
     tick(2, total)
@@ -72,7 +71,7 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
 
 
 def _trajectories(base: Suspect, states: Tensor, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(R, C, H, W) latents, (R,) timesteps and (R,) prompts."""
+    """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the empty one at another step of each prompt."""
     z, t, text = [], [], []
     for kind, scale in enumerate((guidance_scale, 1.0)):
         for rows in torch.split(torch.arange(kind, n, 2, device=base.device), base.batch_size):
@@ -80,5 +79,7 @@ def _trajectories(base: Suspect, states: Tensor, n: int, guidance_scale: float, 
             run = denoise(base, states[rows], noise, steps=STEPS, guidance_scale=scale)
             z.append(run.latents.flatten(0, 1))
             t.append(run.timesteps.repeat_interleave(len(rows)))
-            text.append(rows.repeat(STEPS))
+            spoken = rows.repeat(STEPS, 1)
+            turn = torch.arange(STEPS, device=rows.device)[:, None] + rows
+            text.append(torch.where(turn % EMPTY_EVERY == 0, n, spoken).flatten())
     return torch.cat(z), torch.cat(t), torch.cat(text)

@@ -39,7 +39,9 @@ def lessons(blend: Blend, tiny_suspect: Suspect) -> Lessons:
 
 def test_lessons_are_what_each_contributor_predicts(blend: Blend, tiny_suspect: Suspect, lessons: Lessons) -> None:
     assert lessons.taught.shape == (2, *lessons.z.shape)
-    assert (lessons.text == len(PROMPTS)).sum() == len(lessons.z) / 8
+    rows = torch.bincount(lessons.text, minlength=len(PROMPTS) + 1).tolist()
+    assert min(rows[:-1]) >= 8, "no prompt gives all of its rows to the empty one"
+    assert rows[-1] >= len(PROMPTS)
     blend.put_difference(blend.vectors[1])
     rows = torch.tensor([0, 7, 13])
     assert torch.allclose(adversary.predicted(blend, lessons, rows), lessons.taught[1, rows], atol=1e-5)
