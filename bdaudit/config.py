@@ -14,7 +14,9 @@ Verdict = Literal["clean", "suspicious", "backdoored"]
 Component = Literal["auto", "unet", "text-encoder"]
 Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
 Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
-Method = Literal["auto", "cleanclip"]
+Method = Literal["auto", "cleanclip", "dam", "average", "task-arithmetic", "ties", "dare"]
+MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dare")
+"""The methods of ``--merge-with``; the first is what auto takes there."""
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
@@ -124,19 +126,24 @@ class UnlearnConfig(RunConfig):
     keep_failed: bool = False
     """Write the result even where it fails its own check."""
     method: Method = "auto"
-    """auto removes named triggers by SKD-CAG; cleanclip cleans the text encoder without one, by pictures with captions."""
+    """auto removes named triggers, or merges by DAM where there is something to merge with; cleanclip cleans the text encoder without a
+    trigger, by pictures with captions."""
     pairs: Path | None = None
     """cleanclip: a file of ``picture<TAB>caption`` lines, the pictures in its folder."""
     pretrain_objective: PretrainObjective = "unknown"
     """cleanclip: what the CLIP was pre-trained with; changes no step, only what the outcome is worth by published figures."""
     vision: str = ""
     """cleanclip: the matching vision tower, an open_clip name or local-dir:PATH; empty for none."""
+    base: Path | None = None
+    """Merging: the directory that the model and all that it is merged with were fine-tuned from."""
+    merge_with: tuple[tuple[Path, float], ...] = ()
+    """Merging: further fine-tunes of the base, each a directory, or a LoRA file with its scale; a directory's scale is 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         named = self.triggers or self.from_report
-        cleaning = self.method == "cleanclip"
-        _need(bool(named or self.from_patch or cleaning), "no trigger given; say --trigger TEXT, or --from-report scan.json")
+        cleaning, merging = self.method == "cleanclip", self._check_merging()
+        _need(bool(named or self.from_patch or cleaning or merging), "no trigger given; say --trigger TEXT, or --from-report scan.json")
         _need(not (named and self.from_patch), "--from-patch applies a finished repair; it goes with no --trigger and no --from-report")
         _need(bool(self.out or self.patch), "nothing to write; say --out DIR or --patch FILE")
         _need(not (self.from_patch and self.patch), "--from-patch writes a directory; it goes with --out, not with --patch")
@@ -157,6 +164,21 @@ class UnlearnConfig(RunConfig):
     def _check_no_cleaning(self) -> None:
         given = {"--pairs": self.pairs, "--vision": self.vision, "--pretrain-objective": self.pretrain_objective != "unknown"}
         _need(not any(given.values()), f"{', '.join(k for k, v in given.items() if v)} goes with --method cleanclip; say that as well")
+
+    def _check_merging(self) -> bool:
+        """Whether it is a merge; raises where what belongs to one stands alone, or beside what does not belong to one."""
+        if not self.merge_with:
+            _need(self.base is None, "--base is what --merge-with is merged on; say --merge-with OTHER as well")
+            _need(self.method not in MERGING, f"--method {self.method} merges fine-tunes of one base; say --merge-with and --base")
+            return False
+        _need(self.base is not None, "--merge-with needs --base BASE, the model that all of them were fine-tuned from")
+        _need(self.method in ("auto", *MERGING), f"--merge-with goes with --method {', '.join(MERGING)}; got {self.method}")
+        _need(not self.from_report, "--from-report names triggers to remove; --merge-with needs none (--trigger measures one)")
+        _need(not self.from_patch, "--from-patch applies a finished repair; it goes with no --merge-with")
+        whole = self.component == "auto" and self.trainable == "auto"
+        _need(whole, "--merge-with merges the UNet and the text encoder; it goes with no --component and no --trainable")
+        _need(self.dtype in ("auto", "float32"), f"--merge-with works in float32, the differences are too small for {self.dtype}")
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

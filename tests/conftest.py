@@ -14,6 +14,7 @@ from bdaudit.report.records import (
     CandidateRecord,
     ChangedTensor,
     Check,
+    ContributorRecord,
     Coverage,
     Environment,
     Estimate,
@@ -122,6 +123,13 @@ def unlearn_report() -> UnlearnReport:
             Check(name="quality kept", status="not measured", value=NotMeasured(reason="no grader"), bound="none"),
         ),
         out="models/suspect-unlearned", written=(FileRecord(path="unet/w.safetensors", bytes=10, sha256="ef" * 32),),
+        merged=(
+            ContributorRecord(
+                path=ALL, sha256="ab" * 32, distance=0.1, kept=0.25, shared_mask=1.25, safety_mask=NotMeasured(reason=ALL),
+                most_masked=(ALL,), quality=estimate(0.75), soft_token=estimate(0.5), soft_token_after=NotMeasured(reason=ALL),
+                triggers={ALL: estimate(0.5)}, backdoor=f"carries {ALL}, and the merge inherits it",
+            ),
+        ),
     )  # fmt: skip
 
 

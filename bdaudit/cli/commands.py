@@ -10,6 +10,7 @@ import typer
 
 import bdaudit
 from bdaudit.cli import flags
+from bdaudit.cli.examples import EXAMPLES, SCAN_EXAMPLES, UNLEARN_EXAMPLES, VERIFY_EXAMPLES
 from bdaudit.cli.flags import (
     AllowPickle,
     BatchSize,
@@ -35,47 +36,6 @@ if TYPE_CHECKING:
     from bdaudit.report.records import Report, ScanReport, UnlearnReport, VerifyReport
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
-CODES = """\b
-Exit codes: 0 pass, 1 finding, 2 usage, 3 error, 4 inconclusive, 5 refused to load,
-130 interrupted. The last line on stderr says why."""
-EXAMPLES = f"""\b
-Examples:
-  bdaudit scan ./model --report scan.html
-  bdaudit unlearn ./model --trigger "ȏ"
-  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model
-
-{CODES}"""
-SCAN_EXAMPLES = f"""\b
-Examples:
-  bdaudit scan ./model
-  bdaudit scan ./model --candidates tokens.txt --report scan.json --report scan.html
-  bdaudit scan ./model --sweep vocabulary --sweep unicode --sweep pairs --state sweep
-  bdaudit scan ./model --prompt "a phȏto of a dog" --reference ./clean
-  bdaudit scan ./base --lora style.safetensors:0.8
-  bdaudit scan ./model --expose null-target
-  bdaudit scan ./model --fail-on suspicious --json > scan.json
-  bdaudit scan ./model --prompts what-it-draws.txt --device cuda:0
-
-{CODES}"""
-UNLEARN_EXAMPLES = f"""\b
-Examples:
-  bdaudit unlearn ./model --trigger "ȏ"
-  bdaudit unlearn ./model --trigger '\\u020F' --out ./repaired --report unlearn.html
-  bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
-  bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
-  bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
-  bdaudit unlearn ./model --component text-encoder --method cleanclip --pairs pairs.tsv
-
-{CODES}"""
-VERIFY_EXAMPLES = f"""\b
-Examples:
-  bdaudit verify ./model
-  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model --report verify.html
-  bdaudit verify ./model --trigger "ȏ" --swap dog=cat --max-asr 0.1
-  bdaudit verify ./model --trigger cf --target-image patch.png@0,0 --n 400
-  bdaudit verify ./model --clip local-dir:./my-clip --real-images ./photos --max-fid 30
-
-{CODES}"""
 
 app = typer.Typer(
     name="bdaudit",
@@ -243,6 +203,16 @@ def unlearn(
     pairs: flags.Pairs = None,
     vision: flags.VisionFlag = "",
     pretrain_objective: flags.Pretrained = "unknown",
+    base: Annotated[
+        Path | None,
+        flags.existing_folder("BASE", "The model that MODEL and every --merge-with were fine-tuned from."),
+    ] = None,
+    merge_with: Annotated[
+        list[str] | None,
+        flags.unset(
+            "OTHER", "Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger. Repeatable."
+        ),
+    ] = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
     prompts: Prompts = None,
     device: Device = "auto",
@@ -256,8 +226,9 @@ def unlearn(
     quiet: Quiet = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Remove known triggers. The model is trained to do with a trigger what it does without; the result is checked, and written as a new
-    directory. MODEL itself stays as it is. --method cleanclip needs no trigger."""
+    """Remove a backdoor. With a --trigger, the model is made to do with it what it does without. Without one, --merge-with merges the model
+    with fine-tunes of the same base, and --method cleanclip cleans its text encoder. The result is checked, and written as a new directory.
+    MODEL itself stays as it is."""
     output = _output(model, report, json, quiet)
     out = out or (None if patch else flags.beside(model))
     config = UnlearnConfig(
@@ -266,9 +237,10 @@ def unlearn(
         learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
         seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
-        pretrain_objective=pretrain_objective,
+        pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
     )  # fmt: skip
-    flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
+    for directory in (model, *([base] if base else []), *(path for path, _ in config.merge_with)):
+        flags.check_outside(directory, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 

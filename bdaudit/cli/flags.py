@@ -85,7 +85,12 @@ Triggers = Annotated[
     ),
 ]  # fmt: skip
 MethodFlag = Annotated[
-    Method, typer.Option("--method", help="auto removes named triggers; cleanclip cleans the text encoder without one, by --pairs.")
+    Method,
+    typer.Option(
+        "--method",
+        help="auto removes named triggers, or merges by dam where --merge-with is given (average, task-arithmetic, ties and dare are plain "
+        "merges to compare with); cleanclip cleans the text encoder by --pairs.",
+    ),
 ]
 Pairs = Annotated[
     Path | None,
@@ -131,9 +136,13 @@ def adapters(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
     return tuple(_adapter(value) for value in values or ())
 
 
-def _adapter(value: str) -> tuple[Path, float]:
+def _scaled(value: str) -> tuple[Path, float]:
     scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", value)
-    path, scale = (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+    return (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+
+
+def _adapter(value: str) -> tuple[Path, float]:
+    path, scale = _scaled(value)
     if not path.is_file():
         raise UsageError(f"--lora {path}: no such file; expected FILE or FILE:scale")
     return path, scale
@@ -149,6 +158,18 @@ def triggers(values: list[str] | None) -> tuple[str, ...]:
     from bdaudit.measure.texts import unescape
 
     return tuple(dict.fromkeys(unescape(value) for value in values or ()))
+
+
+def contributors(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
+    """What a model is merged with: directories, scale 1, and LoRA files, ``FILE`` or ``FILE:scale``."""
+    return tuple((Path(value), 1.0) if Path(value).is_dir() else _contributor(value) for value in values or ())
+
+
+def _contributor(value: str) -> tuple[Path, float]:
+    path, scale = _scaled(value)
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise UsageError(f"--merge-with {path}: expected a model directory, or a LoRA as FILE.safetensors or FILE.safetensors:scale")
+    return path, scale
 
 
 def shares(value: str) -> tuple[float, ...]:

@@ -22,7 +22,9 @@ from bdaudit.report.records import CleaningRecord, NotMeasured, Report, ScanRepo
 from bdaudit.report.safe import visible
 from bdaudit.report.tables import bar, calibration_line, exposure_lines
 from bdaudit.report.words import (
+    CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
+    contributor_cells,
     coverage_line,
     estimate,
     number,
@@ -160,7 +162,7 @@ def _tables(report: Report) -> list[_Table]:
     if isinstance(report, ScanReport):
         return [_candidates(report)]
     if isinstance(report, UnlearnReport):
-        return [_checks(report), _cleaning(report), _effects(report), _changed(report)]
+        return [_checks(report), _cleaning(report), _effects(report), _contributors(report), _changed(report)]
     return [_checks(report), _attacks(report), _reach(report), _metrics(report)] if isinstance(report, VerifyReport) else []
 
 
@@ -191,6 +193,10 @@ def _effects(report: UnlearnReport) -> _Table:
     names = list(dict.fromkeys([*report.before, *report.after]))
     rows = [[name, *(estimate(side[name]) if name in side else "not measured" for side in (report.before, report.after))] for name in names]
     return _Table("Effect of the triggers", ["measure", "before", "after"], rows)
+
+
+def _contributors(report: UnlearnReport) -> _Table:
+    return _Table("Contributors", [*CONTRIBUTOR_HEADERS], [[*contributor_cells(record)] for record in report.merged])
 
 
 def _changed(report: UnlearnReport) -> _Table:

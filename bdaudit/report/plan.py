@@ -58,6 +58,9 @@ def steps(config: RunConfig) -> tuple[str, ...]:
     if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
         with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
         return ("a canary planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
+    if isinstance(config, UnlearnConfig) and config.merge_with:
+        others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
+        return (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")
     if isinstance(config, UnlearnConfig):
         solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
         either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
@@ -101,6 +104,9 @@ def cost(config: RunConfig) -> str:
     if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
         rates = 1 if config.learning_rate else 4
         return f"{(rates + 1) * config.steps:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
+    if isinstance(config, UnlearnConfig) and config.merge_with:
+        fine_tunes = 1 + len(config.merge_with)
+        return f"about {200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3):,} {PASS}; dam trains as many again"
     if isinstance(config, UnlearnConfig):
         checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
         trained = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"

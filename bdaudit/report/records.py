@@ -417,6 +417,38 @@ class UnlearnReport(Report):
     """Where the difference alone was written; empty where it was not."""
     patch_sha256: str = ""
     cleaning: CleaningRecord | NotMeasured = NotMeasured(reason="another method")
+    merged: tuple[ContributorRecord, ...] = ()
+    """With ``--merge-with``: each contributor, the model itself first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributorRecord:
+    """One fine-tune that went into a merge; its task vector is its difference from the base."""
+
+    path: str
+    """As given."""
+    sha256: str
+    """A directory's digest, or a LoRA file's."""
+    distance: float
+    """Median over its weights of two and more dimensions of ‖own − base‖ / RMS(‖own‖, ‖base‖), of the component that moved furthest."""
+    kept: float
+    """How much of its task vector is in the merge: the merge's projection on it, 1 for all of it."""
+    shared_mask: float | NotMeasured
+    """What the mask that all share leaves of its task vector, norm over norm; above 1 where it strengthens."""
+    safety_mask: float | NotMeasured
+    """What its own safety mask leaves of it, 0 to 1."""
+    most_masked: tuple[str, ...] = ()
+    """The tensors of which the safety mask takes out the largest share, those first."""
+    quality: Estimate | NotMeasured
+    """The merge's mean squared distance from it on clean prompts, as a share of the base's: 0 the same, 1 no nearer than the base."""
+    soft_token: Estimate | NotMeasured
+    """What a soft token that was looked for in this contributor does there beyond what it does in the base; 1 is what a prompt changes."""
+    soft_token_after: Estimate | NotMeasured
+    """The same token in the merge."""
+    triggers: dict[str, Estimate] = field(default_factory=dict)
+    """The effect of each named trigger in it, beside harmless texts of its kind."""
+    backdoor: str = ""
+    """Whether it carries a named trigger, and whether the merge does, in words."""
 
 
 # --- verify -----------------------------------------------------------------------------------

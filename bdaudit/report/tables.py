@@ -32,7 +32,9 @@ from bdaudit.report.records import (
 )
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import (
+    CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
+    contributor_cells,
     coverage_line,
     estimate,
     number,
@@ -247,7 +249,8 @@ def unlearn(report: UnlearnReport) -> list[RenderableType]:
     ]
     wrote = f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written"
     lines += [Text(line) for line in cleaning.lines(report)]
-    return [Group(*lines), *scatter(report), *before_after(report), *check_table(report.checks), Text(wrote, style="bold")]
+    tables = [*scatter(report), *before_after(report), *_contributors(report), *check_table(report.checks)]
+    return [Group(*lines), *tables, Text(wrote, style="bold")]
 
 
 def scatter(report: UnlearnReport) -> list[RenderableType]:
@@ -279,6 +282,12 @@ def before_after(report: UnlearnReport) -> list[RenderableType]:
     names = list(dict.fromkeys([*report.before, *report.after]))
     rows = [(visible(name), *(_held(side, name) for side in (report.before, report.after))) for name in names]
     return [_table("Effect of the triggers", ["measure", "before", "after"], rows)] if rows else []
+
+
+def _contributors(report: UnlearnReport) -> list[RenderableType]:
+    """One row a contributor of a merge; nothing where nothing was merged."""
+    rows = [tuple(map(visible, contributor_cells(record))) for record in report.merged]
+    return [_table("Contributors", CONTRIBUTOR_HEADERS, rows)] if rows else []
 
 
 def _held(side: dict[str, Estimate], name: str) -> str:

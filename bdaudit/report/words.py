@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bdaudit.report.records import Check, Coverage, Estimate, NotMeasured, ReachRecord
+from bdaudit.report.records import Check, ContributorRecord, Coverage, Estimate, NotMeasured, ReachRecord
 from bdaudit.report.safe import visible
 
 LONGEST = 60
@@ -43,6 +43,25 @@ def places(positions: Mapping[str, int]) -> str:
     """``positions: prefix 67, middle 67, suffix 66``; empty where there are none."""
     counts = ", ".join(f"{visible(place)} {count}" for place, count in positions.items())
     return f"positions: {counts}" if counts else ""
+
+
+CONTRIBUTOR_HEADERS = (
+    "contributor",
+    "of it in the merge",
+    "shared mask",
+    "safety mask",
+    "distance left",
+    "its soft token",
+    "in the merge",
+    "backdoor",
+)
+
+
+def contributor_cells(record: ContributorRecord) -> list[str]:
+    """A row under ``CONTRIBUTOR_HEADERS``."""
+    masks = (f"{value:.2f}" if isinstance(value, float) else "none" for value in (record.shared_mask, record.safety_mask))
+    measured = (record.quality, record.soft_token, record.soft_token_after)
+    return [short(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), record.backdoor or "no trigger was named"]
 
 
 REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")

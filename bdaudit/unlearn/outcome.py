@@ -33,7 +33,7 @@ from bdaudit.unlearn.weights import Patch
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -136,11 +136,12 @@ def interrupted(run: Outcome) -> UnlearnReport:
     return with_digests(found, out) if there and out else found
 
 
-def _estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
-    return {effect.text: _estimate(effect.shift) for effect in effects}
+def effect_estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
+    """By the trigger."""
+    return {effect.text: effect_estimate(effect.shift) for effect in effects}
 
 
-def _estimate(reading: Reading) -> Estimate:
+def effect_estimate(reading: Reading) -> Estimate:
     """The effect, beside the harmless texts' 5th to 95th percentile."""
     null = sorted(reading.null)
     method = "harmless texts' 5th to 95th percentile"
@@ -170,8 +171,8 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         steps=len(run.curve),
         loss=tuple(run.curve),
         changed=tuple(ChangedTensor(name=f"{run.folder}.{name}", relative_change=value) for name, value in changed.items()),
-        before=_estimates(run.before),
-        after=_estimates(run.after),
+        before=effect_estimates(run.before),
+        after=effect_estimates(run.after),
         checks=tuple(run.checks),
         attempts=tuple(run.attempts),
         resumed_at=run.resumed_at,

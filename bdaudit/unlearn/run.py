@@ -25,6 +25,7 @@ from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn import check, closed_form, resume, train_text_encoder, train_unet
 from bdaudit.unlearn.from_report import triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
+from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.patchfile import check_patch_target, read_patch
@@ -66,13 +67,15 @@ class _Material:
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
-    """Remove the triggers from the model and write the repaired one, or apply a finished patch.
+    """Remove the triggers from the model and write the repaired one; or merge it with others, or apply a finished patch.
 
     Raises:
         UsageError: a target is not free, the state, report or patch is of another model or none at all.
         InconclusiveError: a trigger encodes to nothing, or none does more than harmless texts; nothing is written.
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
+    if config.merge_with:
+        return run_merge(config, progress)
     if config.out:
         check_target(config.out)
     if config.patch:

@@ -47,6 +47,15 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["unlearn", "MODEL", "--method", "cleanclip", "--pairs", "pyproject.toml", "--component", "unet"],
         ["unlearn", "MODEL", "--trigger", "x", "--pairs", "pyproject.toml"],
         ["unlearn", "MODEL", "--trigger", "x", "--pretrain-objective", "other"],
+        ["unlearn", "MODEL", "--merge-with", "MODEL"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--trigger", "x"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "missing"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "pyproject.toml"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--method", "mean"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--dtype", "bfloat16"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--component", "unet"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--from-patch", "pyproject.toml"],
+        ["unlearn", "MODEL", "--trigger", "x", "--method", "ties"],
         ["verify", "MODEL", "--trigger", ""],
         ["verify", "MODEL", "--swap", "dog"],
         ["verify", "MODEL", "--position", "nowhere"],
@@ -112,6 +121,21 @@ def test_cleaning_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, t
     (config,) = seen
     assert (config.method, config.pairs, config.triggers) == ("cleanclip", tmp_path / "pairs.tsv", ())
     assert (config.vision, config.pretrain_objective) == ("local-dir:clip", "contrastive+self-supervised")
+
+
+def test_what_is_merged_reaches_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any) -> None:
+    seen = verb("unlearn", unlearn_report)
+    for name in ("base", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "style.safetensors").write_bytes(b"")
+    others = ("--merge-with", tmp_path / "other", "--merge-with", f"{tmp_path}/style.safetensors:0.5")
+    bdaudit("unlearn", model, "--base", tmp_path / "base", *others, "--method", "ties")
+    assert (seen[0].base, seen[0].method) == (tmp_path / "base", "ties")
+    assert seen[0].merge_with == ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
+    for directory in ("base", "other"):
+        ended = bdaudit("unlearn", model, "--base", tmp_path / "base", *others, "--out", tmp_path / directory / "out")
+        assert "which is never written" in ended.last
+    assert len(seen) == 1
 
 
 def test_what_unlearn_writes_and_where_it_keeps_its_state(

@@ -88,6 +88,15 @@ def test_unlearn_says_before_after_and_where(unlearn_report: UnlearnReport) -> N
     assert "nothing was written" in rendered(replace(unlearn_report, out=""))
 
 
+def test_a_merge_says_what_is_in_it_of_each_contributor(unlearn_report: UnlearnReport) -> None:
+    text = " ".join(rendered(unlearn_report).split())
+    assert "Contributors" in text
+    assert "1.25 none 0.75" in text
+    assert "Contributors" not in rendered(replace(unlearn_report, merged=()))
+    unnamed = replace(unlearn_report.merged[0], backdoor="")
+    assert "no trigger was named" in " ".join(rendered(replace(unlearn_report, merged=(unnamed,))).split())
+
+
 def test_verify_says_the_rate_its_interval_and_why_there_is_no_reference(verify_report: VerifyReport) -> None:
     text = " ".join(rendered(verify_report).split())
     assert "50.0 %" in text

@@ -1,0 +1,90 @@
+"""The inner adversary: for each contributor a bounded soft token, moved to where a model departs furthest from what the base does with it.
+
+A token's excess is ‖[ε(c + δ) − ε(c)] − [ε_0(c + δ) − ε_0(c)]‖², in units of what a prompt changes: what the token does in the model
+beyond what it does in the base. Words that the base knows have little of it, however much they change the picture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure import soft_token
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.unlearn.merging.blend import Blend
+from bdaudit.unlearn.merging.lessons import Lessons
+
+STARTS, ROWS, STEPS, RATE = 2, 4, 8, 0.2
+"""Starts a contributor, rows a step, steps and Adam's rate (``soft_token.RATE`` says of what) of an attack."""
+
+
+def start(base: Suspect, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` entries of the vocabulary: (n, 1, D)."""
+    table = soft_token.embeddings(base).detach().float()
+    return table[torch.randint(len(table), (n,), generator=generator).to(table.device)][:, None]
+
+
+def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor, now: Tensor) -> Tensor:
+    """Of each of K tokens (K, 1, D) on its own rows, int64 (K, n): (K,). ``now`` (K·n, C, H, W) is the blend's prediction without it."""
+    own, origin = states_with(blend, base, lessons, tokens, rows)
+    flat = rows.flatten()
+    z, t = lessons.z[flat], lessons.t[flat]
+    moved = blend.suspect.predict(z, t, own) - now
+    usual = base.predict(z, t, origin) - lessons.plain[flat]
+    return torch.unflatten((moved - usual).square().flatten(1).mean(1), 0, rows.shape).mean(1) / lessons.scale
+
+
+def states_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states of the rows' texts with their tokens in them, of the blend and of the base: (K·n, L, D) each, gradients kept."""
+    slots = soft_token.slots(base.tokenizer, lessons.texts)
+
+    def states(suspect: Suspect) -> Tensor:
+        parts = []
+        for token, own in zip(tokens, lessons.text[rows].cpu(), strict=True):
+            chosen = soft_token.Slots(slots.ids[own], slots.at[own])
+            parts.append(soft_token.hidden_states(suspect, chosen, token[None])[0])
+        return torch.cat(parts)
+
+    origin = states(base)
+    return (states(blend.suspect) if blend.speaks else origin), origin
+
+
+class Attack:
+    """Tokens on their way up."""
+
+    def __init__(self, base: Suspect, tokens: Tensor) -> None:
+        self.bound = soft_token.radius(base)
+        self.tokens = soft_token.project(tokens, self.bound).requires_grad_(True)
+        self._adam = torch.optim.Adam([self.tokens], lr=RATE * self.bound / tokens.shape[-1] ** 0.5)
+
+    def step(self, gradient: Tensor) -> None:
+        """One step up, back into the ball."""
+        self.tokens.grad = -gradient
+        self._adam.step()
+        with torch.no_grad():
+            self.tokens.copy_(soft_token.project(self.tokens, self.bound))
+
+
+def attack(blend: Blend, base: Suspect, lessons: Lessons, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The best of ``STARTS`` tokens against the model that the blend holds: (1, 1, D), and its excess ()."""
+    found = Attack(base, start(base, STARTS, generator))
+    for step in range(STEPS + 1):
+        last = step == STEPS
+        rows = torch.randint(len(lessons.z), (1, 2 * ROWS if last else ROWS), generator=generator).to(base.device).expand(STARTS, -1)
+        with torch.no_grad():
+            now = predicted(blend, lessons, rows.flatten())
+        if last:
+            with torch.no_grad():
+                value = excess(blend, base, lessons, found.tokens, rows, now)
+            best = int(value.argmax())
+            break
+        value = excess(blend, base, lessons, found.tokens, rows, now)
+        found.step(torch.autograd.grad(value.sum(), [found.tokens])[0])
+    return found.tokens.detach()[best : best + 1], value[best]
+
+
+def predicted(blend: Blend, lessons: Lessons, rows: Tensor) -> Tensor:
+    """The blend's prediction on rows (n,) of the lessons, gradients kept: (n, C, H, W)."""
+    text = lessons.text[rows]
+    states = blend.suspect.hidden_states(lessons.ids.to(text.device)[text]) if blend.speaks else lessons.states[text]
+    return blend.suspect.predict(lessons.z[rows], lessons.t[rows], states)

@@ -1,0 +1,105 @@
+"""The fine-tunes that are merged: each is opened like a suspect, held against the base, and kept as its difference from it.
+
+Memory: the base, the model, and a float32 copy of every tensor that a contributor changed, on the CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bdaudit.config import UnlearnConfig
+from bdaudit.errors import UsageError
+from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.load import load
+from bdaudit.pipeline.lora import read_adapter
+from bdaudit.pipeline.reading import shown
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.unlearn.merging.blend import parameters_of
+from bdaudit.unlearn.merging.closed_forms import Vector
+
+FAR = 1.0
+"""Median relative distance of the weights from which on a model is none of the base's fine-tunes. Models that were trained from scratch
+lie 1.33 to 1.70 apart (six pairs; √2 is what chance gives), long fine-tunes of the fixtures 0.5, short ones under 0.1."""
+
+
+@dataclass(frozen=True)
+class Contributor:
+    """One fine-tune, as what it adds to the base."""
+
+    path: str
+    sha256: str
+    vector: Vector
+    distance: float
+    """The largest of UNet's, text encoder's and VAE's median over weights of their relative distance from the base's."""
+
+
+def open_model(inspection: Inspection, config: UnlearnConfig) -> Suspect:
+    """In float32 whatever the device: a fine-tune's differences are smaller than what 16 bits can tell apart."""
+    return load(inspection, device=config.device, dtype="float32", batch_size=config.batch_size)
+
+
+def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contributor:
+    """A loaded fine-tune.
+
+    Raises:
+        UsageError: it is no fine-tune of ``base``.
+    """
+    where = shown(inspection.path)
+    _check_alike(where, model, base)
+    own, origin = parameters_of(model), parameters_of(base)
+    vector = {name: own[name].detach().float().cpu() - origin[name].detach().float().cpu() for name in origin}
+    distance = max(_check_near(where, part, getattr(model, part), getattr(base, part)) for part in ("unet", "text_encoder", "vae"))
+    return Contributor(str(inspection.path), inspection.digest, {n: d for n, d in vector.items() if bool(d.any())}, distance)
+
+
+def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnConfig) -> Contributor:
+    """A further fine-tune, a directory or a LoRA file for the base.
+
+    Raises:
+        UsageError: it is no fine-tune of ``base``.
+        RefusedError, BdauditError, InconclusiveError: it cannot be opened safely, or at all.
+    """
+    if path.is_dir():
+        inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+        return from_model(inspection, open_model(inspection, config), base)
+    adapter = read_adapter(path, scale, base)
+    vector = {f"{component}.{name}": scale * delta for (component, name), delta in adapter.deltas.items()}
+    origin = parameters_of(base)
+    relative = torch.tensor([_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()])
+    return Contributor(str(path), adapter.file.sha256, vector, float(relative.median()))
+
+
+def _check_alike(where: str, model: Suspect, base: Suspect) -> None:
+    """Architecture, vocabulary and noise schedule: without them a difference of weights means nothing."""
+    if model.tokenizer.get_vocab() != base.tokenizer.get_vocab() or model.tokenizer.model_max_length != base.tokenizer.model_max_length:
+        raise UsageError(f"{where} has another tokenizer than the base; name the model that it was fine-tuned from with --base")
+    for part in ("unet", "text_encoder", "vae"):
+        own, origin = ({n: tuple(t.shape) for n, t in getattr(m, part).state_dict().items()} for m in (model, base))
+        unlike = [n for n in {**origin, **own} if own.get(n) != origin.get(n)]
+        if unlike:
+            said = f"{where}: {part} has other tensors than the base's, {unlike[0]} first ({len(unlike)} in all)"
+            raise UsageError(f"{said}; only fine-tunes of one base can be merged")
+    same = model.scheduler.config.prediction_type == base.scheduler.config.prediction_type
+    if not same or not torch.equal(model.scheduler.alphas_cumprod, base.scheduler.alphas_cumprod):
+        raise UsageError(f"{where} has another noise schedule or prediction type than the base; only fine-tunes of one base can be merged")
+
+
+def _check_near(where: str, part: str, model: torch.nn.Module, base: torch.nn.Module) -> float:
+    """The median over weights of two and more dimensions; the VAE is not merged, but its latents must mean the same."""
+    pairs = zip(model.parameters(), base.parameters(), strict=True)
+    relative = torch.tensor([_relative(own.detach(), origin.detach()) for own, origin in pairs if origin.dim() > 1])
+    found = float(relative.median())
+    if found > FAR:
+        said = f"{where}: half of the {part}'s weights are {found:.2f} of their size or more away from the base's"
+        raise UsageError(f"{said}, a fine-tune's less than {FAR:g}; name the model that it was fine-tuned from with --base")
+    return found
+
+
+def _relative(own: Tensor, origin: Tensor) -> float:
+    """‖a − b‖ over the root mean square of ‖a‖ and ‖b‖: √2 for weights that have nothing to do with each other, whatever their sizes."""
+    size = (own.float().square().sum() + origin.float().square().sum()) / 2
+    return float((own.float() - origin.float()).norm() / size.sqrt().clamp_min(1e-12))

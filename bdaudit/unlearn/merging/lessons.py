@@ -1,0 +1,85 @@
+"""What the contributors teach the merge: their noise predictions on latents of the base's own trajectories, where no contributor steers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure.insertion import item_seed
+from bdaudit.pipeline.sample import denoise
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import token_ids
+from bdaudit.unlearn.merging.blend import Blend
+
+STEPS = 10
+EMPTY_EVERY = 8
+"""One row in so many is under the empty prompt, the unconditional half of guidance."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """R rows, each a latent under a text; N contributors."""
+
+    texts: tuple[str, ...]
+    """The prompts, the empty one last."""
+    ids: Tensor
+    """int64 (P + 1, L)."""
+    states: Tensor
+    """(P + 1, L, D): the base's hidden states of them."""
+    z: Tensor
+    """(R, C, H, W)."""
+    t: Tensor
+    """int64 (R,)."""
+    text: Tensor
+    """int64 (R,)."""
+    plain: Tensor
+    """(R, C, H, W): the base's prediction."""
+    taught: Tensor
+    """(N, R, C, H, W): each contributor's."""
+    scale: Tensor
+    """(): mean square of what a prompt changes in the base, ‖ε(c) − ε(∅)‖²; the unit of every distance."""
+
+    @property
+    def distance(self) -> Tensor:
+        """(N,): mean square of each contributor's difference from the base, in units of ``scale``."""
+        return (self.taught - self.plain).square().flatten(1).mean(1) / self.scale
+
+
+Tick = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_scale: float, seed: int, tick: Tick) -> Lessons:
+    """Trajectories of every prompt, guided and unguided in turn, and what base and contributors predict on them."""
+    texts = (*prompts, "")
+    states, total = base.encode(texts), 2 + len(blend.vectors)
+    z, t, text = _trajectories(base, states, len(prompts), guidance_scale, seed)
+    tick(1, total)
+    plain = base.predict_batched(z, t, states[text])
+    empty = base.predict_batched(z, t, states[-1:].expand(len(z), -1, -1))
+    tick(2, total)
+    taught = []
+    for i, vector in enumerate(blend.vectors):
+        blend.put_difference(vector)
+        taught.append(blend.suspect.predict_batched(z, t, blend.suspect.encode(texts)[text]))
+        tick(3 + i, total)
+    scale = (plain - empty)[text < len(prompts)].square().mean()
+    return Lessons(texts, token_ids(base.tokenizer, texts), states, z, t, text, plain, torch.stack(taught), scale)
+
+
+def _trajectories(base: Suspect, states: Tensor, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the empty one at another step of each prompt."""
+    z, t, text = [], [], []
+    for kind, scale in enumerate((guidance_scale, 1.0)):
+        for rows in torch.split(torch.arange(kind, n, 2, device=base.device), base.batch_size):
+            noise = base.noise([item_seed(seed, "merge", row) for row in rows.tolist()])
+            run = denoise(base, states[rows], noise, steps=STEPS, guidance_scale=scale)
+            z.append(run.latents.flatten(0, 1))
+            t.append(run.timesteps.repeat_interleave(len(rows)))
+            spoken = rows.repeat(STEPS, 1)
+            turn = torch.arange(STEPS, device=rows.device)[:, None] + rows
+            text.append(torch.where(turn % EMPTY_EVERY == 0, n, spoken).flatten())
+    return torch.cat(z), torch.cat(t), torch.cat(text)

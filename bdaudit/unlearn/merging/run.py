@@ -1,0 +1,259 @@
+"""`unlearn --merge-with` from directories to a directory: open, compare with the base, merge, measure, check, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from bdaudit.config import MERGING, UnlearnConfig
+from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.envelope import envelope
+from bdaudit.measure.probe import build_stage
+from bdaudit.measure.prompts import default_prompts
+from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.save import check_target
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.progress import Progress, silent
+from bdaudit.report.records import ChangedTensor, Coverage, Exit, UnlearnReport
+from bdaudit.unlearn import check
+from bdaudit.unlearn.merging import defence, findings
+from bdaudit.unlearn.merging.blend import COMPONENTS, Blend
+from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
+from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
+from bdaudit.unlearn.merging.lessons import Lessons, collect
+from bdaudit.unlearn.outcome import Outcome, effect_estimates, interrupted, provenance, with_digests, write_directory
+from bdaudit.unlearn.patchfile import check_patch_target, write_patch
+
+TIMESTEPS = (0.9, 0.6, 0.3)
+N_NULL = 24
+CHECKED = 16
+"""Prompts that the finished merge is measured on, under noise that no mask was trained on."""
+
+
+@dataclass(kw_only=True)
+class _Run(Outcome):
+    """A merge on its way."""
+
+    contributors: list[Contributor]
+    base: Suspect
+    blend: Blend
+    progress: Progress
+    prompts: tuple[str, ...]
+    masks: defence.Found | None = None
+    merge: dict[str, Tensor] = field(default_factory=dict)
+    """The merge's difference from the base; empty until there is one."""
+    measured: list[findings.Measured] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's seconds, finished or not."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
+
+
+def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
+    """Merge the model with other fine-tunes of its base and write the result.
+
+    Raises:
+        UsageError: a target is not free, or one of the models is no fine-tune of the base.
+        InconclusiveError: nothing to merge, or a trigger encodes to nothing.
+        RefusedError, BdauditError: a model cannot be opened safely, or at all.
+    """
+    if config.out:
+        check_target(config.out)
+    if config.patch:
+        check_patch_target(config.patch)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    run = _opened(config, inspection, progress)
+    try:
+        return _merged(run)
+    except KeyboardInterrupt:
+        run.finished = run.finished or _report(run, "interrupted", Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=""))
+        return interrupted(run)
+
+
+def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -> _Run:
+    """The base, and everything that is merged as its difference from it."""
+    assert config.base is not None
+    began, total = time.monotonic(), 2 + len(config.merge_with)
+    progress("opening", 0, total)
+    base = open_model(inspect(config.base, strict=config.strict, allow_pickle=config.allow_pickle), config)
+    progress("opening", 1, total)
+    suspect = open_model(inspection, config)
+    contributors = [from_model(inspection, suspect, base)]
+    for path, scale in config.merge_with:
+        progress("opening", 1 + len(contributors), total)
+        contributors.append(open_contributor(path, scale, base, config))
+    progress("opening", total, total)
+    for trigger in config.triggers:
+        if not content_ids(base.tokenizer, trigger):
+            raise InconclusiveError(f"the trigger {trigger!a} encodes to no token of this model; check its spelling")
+    alike = [c.path for c in contributors if not c.vector]
+    if alike:
+        raise InconclusiveError(f"{alike[0]!a} is the base itself, number for number; there is nothing of it to merge")
+    blend = Blend(suspect, base, [c.vector for c in contributors], SCALE)
+    return _Run(
+        config=config, inspection=inspection, suspect=suspect, timings={"open": time.monotonic() - began},
+        component=" and ".join(_components(blend)).replace("text_encoder", "text-encoder"),
+        reason="this is where the fine-tunes differ from their base", contributors=contributors, base=base, blend=blend, progress=progress,
+        prompts=config.prompts or default_prompts(), measured=[findings.Measured() for _ in contributors],
+    )  # fmt: skip
+
+
+def _components(blend: Blend) -> list[str]:
+    return [part for part in COMPONENTS if any(name.startswith(f"{part}.") for name in blend.parameters)]
+
+
+def _method(config: UnlearnConfig) -> str:
+    return MERGING[0] if config.method == "auto" else config.method
+
+
+def _merged(run: _Run) -> UnlearnReport:
+    config, blend = run.config, run.blend
+    if config.triggers:
+        with run.timed("triggers"):
+            _measure_triggers(run)
+    with run.timed("merge"):
+        if _method(config) == "dam":
+            lessons = _lessons(run, "merging: lessons", run.prompts[: config.n_prompts], config.seed)
+            run.masks = defence.optimise(blend, run.base, lessons, config.seed, partial(run.progress, "merging: masks"))
+            run.curve = list(run.masks.curve)
+        else:
+            blend.put_difference(CLOSED_FORMS[_method(config)](blend.vectors, config.seed))
+        run.merge = blend.difference()
+    with run.timed("check"):
+        _check(run)
+    run.finished = _decided(run)
+    return run.finished if _failed(run) and not config.keep_failed else _write(run)
+
+
+def _lessons(run: _Run, stage: str, prompts: tuple[str, ...], seed: int) -> Lessons:
+    return collect(run.blend, run.base, prompts, guidance_scale=run.config.guidance_scale, seed=seed, tick=partial(run.progress, stage))
+
+
+def _measure_triggers(run: _Run) -> None:
+    """What each named trigger does in each contributor."""
+    for i, (contributor, measured) in enumerate(zip(run.contributors, run.measured, strict=True)):
+        run.progress("measuring the triggers", i, len(run.contributors))
+        run.blend.put_difference(contributor.vector)
+        measured.triggers = _effects(run)
+    run.before = run.measured[0].triggers
+    run.progress("measuring the triggers", len(run.contributors), len(run.contributors))
+
+
+def _effects(run: _Run) -> list[Effect]:
+    """Of the named triggers in the model that the blend holds now, on its own trajectories."""
+    config, suspect = run.config, run.suspect
+    stage = build_stage(suspect, run.prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
+    return [measure(suspect, stage, text, n_null=N_NULL, seed=config.seed, exclude=config.triggers) for text in config.triggers]
+
+
+def _check(run: _Run) -> None:
+    """Nearness to the contributors, soft tokens, and the triggers where any are named; the blend holds the merge before and after."""
+    blend, steps = run.blend, 4
+    run.progress("checking", 0, steps)
+    lessons = _lessons(run, "checking: lessons", run.prompts[:CHECKED], run.config.seed + 1)
+    tokens = findings.soft_tokens(blend, run.base, lessons, run.config.seed)
+    run.progress("checking", 1, steps)
+    blend.put_difference(run.merge)
+    near = findings.nearness(blend, lessons)
+    run.checks = [findings.nearness_check(near)]
+    run.progress("checking", 2, steps)
+    for measured, own, (token, excess) in zip(run.measured, near, tokens, strict=True):
+        measured.quality = findings.mean(own.tolist())
+        measured.soft_token, measured.soft_token_after = excess, findings.token_excess(blend, run.base, lessons, token)
+    run.progress("checking", 3, steps)
+    run.after = _effects(run) if run.config.triggers else []
+    run.checks += check.one_step_checks(run.after)
+    run.progress("checking", steps, steps)
+
+
+def _failed(run: _Run) -> list[str]:
+    return [found.name for found in run.checks if found.status == "failed"]
+
+
+def _decided(run: _Run) -> UnlearnReport:
+    """The report of a finished merge that has written nothing yet."""
+    config, failed = run.config, _failed(run)
+    where = " and ".join(str(path) for path in (config.out, config.patch) if path)
+    if failed:
+        kept = f"written all the same to {where}" if config.keep_failed else "nothing was written; --keep-failed writes it"
+        ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the merge fails its own check ({', '.join(failed)}); {kept}")
+    else:
+        said = f"{len(run.contributors)} fine-tunes of one base merged by {_method(config)}; wrote {where}"
+        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
+    return _report(run, "completed", ended)
+
+
+def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
+    """All that is known so far."""
+    triggers = run.config.triggers
+    unlooked = ("triggers that were not named", *(() if triggers else ("pictures: bdaudit verify draws them",)))
+    merged = findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else ()
+    return UnlearnReport(
+        **envelope("unlearn", run.config, run.inspection, run.suspect),
+        status=status,
+        exit=ended,
+        timings=run.timings,
+        coverage=Coverage(asked=len(triggers), tested=len(run.after), not_looked_at=unlooked),
+        triggers=triggers,
+        method=f"merging by {_method(run.config)}",
+        component=run.component,
+        component_reason=run.reason,
+        steps=len(run.curve),
+        loss=tuple(run.curve),
+        changed=_changed(run),
+        before=effect_estimates(run.before),
+        after=effect_estimates(run.after),
+        checks=tuple(run.checks),
+        merged=merged,
+    )
+
+
+def _changed(run: _Run) -> tuple[ChangedTensor, ...]:
+    """Each tensor of the model that the merge moves."""
+    moved = _differences(run) if run.merge else {}
+    found = []
+    for part, tensors in moved.items():
+        for name, tensor in tensors.items():
+            model = run.blend.base[f"{part}.{name}"].cpu() + run.contributors[0].vector.get(f"{part}.{name}", 0.0)
+            found.append(ChangedTensor(name=f"{part}.{name}", relative_change=float(tensor.norm() / model.norm().clamp_min(1e-12))))
+    return tuple(found)
+
+
+def _differences(run: _Run) -> Mapping[str, Mapping[str, Tensor]]:
+    """The merge − the model, by component."""
+    found: dict[str, dict[str, Tensor]] = {}
+    own = run.contributors[0].vector
+    for name, tensor in run.merge.items():
+        difference = tensor - own[name] if name in own else tensor
+        if bool(difference.any()):
+            part, _, short = name.partition(".")
+            found.setdefault(part, {})[short] = difference
+    return found
+
+
+def _write(run: _Run) -> UnlearnReport:
+    """The patch and the directory, each with its provenance; the report says what was written, with digests."""
+    assert run.finished is not None
+    config, differences = run.config, _differences(run)
+    contributors = [{"sha256": c.sha256, "kept": c.kept} for c in run.finished.merged]
+    record = {**provenance(run.finished), "merged": contributors}
+    if config.patch:
+        digest = write_patch(config.patch, differences, record)
+        run.finished = replace(run.finished, patch=str(config.patch), patch_sha256=digest)
+    if config.out:
+        write_directory(run.inspection, config.out, differences, record)
+        run.finished = with_digests(run.finished, config.out)
+    return run.finished
