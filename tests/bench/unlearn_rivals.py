@@ -8,7 +8,7 @@ the document is not run again. The rivals see the same trigger, prompts and seed
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,33 @@ def best(kept: common.Kept, method: str, quick: bool) -> float:
     return min(tried, key=rank)
 
 
+BESIDE = ("ours", "trained", "UCE")
+"""Methods of the README's table."""
+
+
+def beside(cells: Mapping[str, Any]) -> str:
+    """The README's table: a row a fixture, seed 0, and for each figure a column a method."""
+    heads = ("ASR %", "CLIP ratio", "shift: clean / near", "s")
+    lines = [f"| model (what a harmless text shifts, 95 %) | ASR % before; repaired, without trigger | {' | '.join(f'{h}: {m}' for h in heads for m in BESIDE)} |"]
+    lines.append("|---" * (2 + len(heads) * len(BESIDE)) + "|")
+    for fixture in FIXTURES:
+        found = {method: _of(cells, method, fixture) for method in BESIDE}
+        whole = next(cell for cell in found.values() if cell)
+        first = f"{common.shown(whole['asr']['before'], 100)}; {common.shown(whole['asr']['floor'], 100)}"
+        columns = [common.columns(cell) if cell else ["–"] * len(common.HEAD) for cell in found.values()]
+        shifts = [f"{c['shift']['clean']:.3f} / {c['shift']['near']:.3f}" if c else "–" for c in found.values()]
+        rows = [*(c[0] for c in columns), *(c[4] for c in columns), *shifts, *(c[7] for c in columns)]
+        lines.append(f"| {fixture} ({whole['shift']['null95']:.3f}) | {first} | {' | '.join(rows)} |")
+    return "\n".join(lines)
+
+
+def _of(cells: Mapping[str, Any], method: str, fixture: str) -> Any:
+    """The cell of seed 0, at the strength that was chosen for all fixtures; a text encoder is trained in any case."""
+    names = [name for name in cells if name.startswith(f"{method}/") and name.endswith("/0")]
+    strengths = {name.split("/")[2] for name in names if f"/{TUNED_ON}/" not in name}
+    return next((cells[name] for name in names if name.split("/")[1] == fixture and name.split("/")[2] in strengths), None)
+
+
 def main() -> None:
     """Command line."""
     common.answer_if_cell(cell)
@@ -258,7 +285,7 @@ def main() -> None:
             for fixture in asked.fixtures or FIXTURES:
                 for seed in SEEDS.get(method, (0,))[: asked.seeds]:
                     kept.get(__file__, method, Job(fixture=fixture, strength=strength, seed=seed, quick=asked.quick))
-    print(common.table(kept.cells, "method / fixture / strength / seed"))
+    print(common.table(kept.cells, "method / fixture / strength / seed"), beside(kept.cells), sep="\n\n")
 
 
 if __name__ == "__main__":
