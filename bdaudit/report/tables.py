@@ -21,6 +21,7 @@ from bdaudit.report.records import (
     LossPoint,
     NotMeasured,
     PromptRecord,
+    RecoveryRecord,
     Report,
     ScanReport,
     SweepRecord,
@@ -130,6 +131,7 @@ def scan(report: ScanReport) -> list[RenderableType]:
     if hidden:
         parts.append(Text(f"… and {hidden} more, all clean; --report FILE.html or FILE.json lists every one"))
     parts += [Text(sweep_line(sweep)) for sweep in report.sweeps]
+    parts += [] if isinstance(report.recovery, NotMeasured) else [Text(recovery_line(report.recovery))]
     parts += [Text(_prompt_line(prompt), style="" if not prompt.carriers else "bold red") for prompt in report.prompts]
     return parts + [_finding(item) for item in shown if item.verdict != "clean"]
 
@@ -138,6 +140,16 @@ def sweep_line(sweep: SweepRecord) -> str:
     """What a sweep went through, round by round."""
     rounds = ", then ".join(f"{item.texts:,} at {item.passes} passes each" for item in sweep.rounds)
     return f"sweep {visible(sweep.name)}: {rounds}; {sweep.survivors} measured in full; p adjusted for {sweep.adjusted_for:,} texts"
+
+
+def recovery_line(record: RecoveryRecord) -> str:
+    """How far the strongest mixture of entries goes, and the strongest text; no verdict."""
+    text = f"the strongest text named, {short(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
+    return (
+        f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
+        f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
+        f"{number(record.strongest_entry)} times; no verdict is made of this"
+    )
 
 
 def _prompt_line(prompt: PromptRecord) -> str:

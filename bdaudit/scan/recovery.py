@@ -1,8 +1,9 @@
 """Texts named by gradients: what moves the model most for how little it moves the text encoding, with no list at all.
 
 1. Soft choices of one and of two entries (``measure.soft_choice``) are moved to where they pull most. A pull is the shift of the noise
-   prediction, one by one or in common, over the square of the text encoding's own (2503.06453 divides by it; beyond what the usual
-   entries move it, it explains no more).
+   prediction, one by one or in common, over what the text encoding's own shift explains (2503.06453 divides by it; beyond what the
+   usual entries move it, it explains no more): all of it in the search, which so keeps off words that mean something, half where texts
+   are ranked, since few texts' effects grow so fast.
 2. The entries that they lean to are measured, then what these make: characters of two entries, two entries each of which they lean to,
    and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
 3. The strongest of each kind are candidates like any others.
@@ -54,6 +55,8 @@ BESIDE = 32
 """Texts that each makes with others, before them and behind them."""
 CROSSED = 6
 """Heaviest entries of each slot of a choice of two that are crossed."""
+SEARCHED, RANKED = 2.0, 1.0
+"""How much of the text encoding's shift, both as logarithms, is taken off; shifts of the prediction are squares, so 2 is all of it."""
 MORE = 0.7
 """What a pair must pull beyond its entries, as a logarithm: twice as much, since shifts are squares."""
 KEPT = (24, 12)
@@ -71,9 +74,9 @@ class _Search:
     usual: tuple[Array, Array]
     """(DRAWN, 3) a round: entries drawn at random, as ``screened`` gives them."""
 
-    def pulls(self, number: int, probes: Sequence[Probe], what: str) -> Array:
+    def pulls(self, number: int, probes: Sequence[Probe], what: str, share: float = RANKED) -> Array:
         """(N,): pull of each probe in round ``number``."""
-        return pull(measure(self.screen, f"recovery: {what}", ROUNDS[number], probes), _cap(self.usual[number]))
+        return pull(measure(self.screen, f"recovery: {what}", ROUNDS[number], probes), _cap(self.usual[number]), share)
 
 
 def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[Family, ...]:
@@ -88,14 +91,14 @@ def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tup
     return tuple(replace(family, recovery=record) if i == 0 else family for i, (family, _) in enumerate(families))
 
 
-def pull(values: Array, cap: float) -> Array:
-    """(N, 3) as ``screened`` → (N,): log of the larger shift over the square of the encoding's own, up to ``cap``."""
-    found: Array = values[:, :2].max(axis=1) - 2 * np.minimum(values[:, 2], cap)
+def pull(values: Array, cap: float, share: float) -> Array:
+    """(N, 3) as ``screened`` → (N,): log of the larger shift less ``share`` times that of the encoding's own, up to ``cap``."""
+    found: Array = values[:, :2].max(axis=1) - share * np.minimum(values[:, 2], cap)
     return found
 
 
 def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
-    """The same of hidden states (R, P, L, D), with gradients."""
+    """The same of hidden states (R, P, L, D) for the search, with gradients."""
 
     def value(states: Tensor) -> Tensor:
         r, p = states.shape[:2]
@@ -104,7 +107,7 @@ def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
             for latents, t in zip(stage.latents, stage.timesteps, strict=True)
         ]
         delta = (torch.unflatten(torch.stack(out), 1, (r, p)) - stage.plain[:, None]).transpose(0, 1)
-        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - 2 * log_level(states, stage).clamp_max(cap)
+        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - SEARCHED * log_level(states, stage).clamp_max(cap)
 
     return value
 
@@ -188,7 +191,9 @@ def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spen
         pulls = search.pulls(number, left, name) if left else np.zeros(0)
         ranking = np.argsort(-pulls, kind="stable")[:keep]
         left = [left[i] for i in ranking]
-        best = (float(pulls[ranking[0]]), left[0].text) if left else best
+    if left:
+        pulls = search.pulls(1, left, name, SEARCHED)
+        best = (float(pulls.max()), left[int(pulls.argmax())].text)
     record = SweepRecord(
         name=name, swept=len(probes), adjusted_for=max(size, len(probes)), survivors=len(left), rounds=tuple(rounds),
         forward_passes=search.screen.suspect.forward_passes - before + spent,
@@ -197,7 +202,7 @@ def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spen
 
 
 def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> RecoveryRecord:
-    usual = pull(search.usual[1], _cap(search.usual[1]))
+    usual = pull(search.usual[1], _cap(search.usual[1]), SEARCHED)
     middle = float(np.median(usual))
     strongest, text = max(best, key=lambda pair: pair[0])
     stage = ROUNDS[1].stage(search.screen.stage)
