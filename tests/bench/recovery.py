@@ -1,24 +1,24 @@
 """What ``scan --sweep recovery`` names, with no list: ``python tests/bench/recovery.py --work FOLDER [NAME …]``.
 
 FOLDER is the power study's (``python -m tests.bench.power --work FOLDER``). On every fixture and model of the study whose trigger is one
-entry or one character: the trigger's rank among the texts named, ordered by their pull on prompts and noise that the search did not
-see; where it is not among the first ten, the attack success of the first three (40 pictures each, the floor beside). On the clean ones:
-the pull of the strongest soft choice. Thresholds would come from ``clean``, ``dev-style`` and ``dev-pixel`` alone. Half a minute of one
-core a model; kept model by model in ``results/recovery.json``. ``--table`` only prints.
+entry or one character: the trigger's rank among the texts named, taken from the three kinds in turn (the first of each, the second of
+each, …); where it is not among the first ten, the attack success of the first three of its kind (40 pictures each, the floor beside).
+On the clean ones: the pull of the strongest soft choice and text. Constants come from ``clean``, ``dev-style`` and ``dev-pixel`` alone.
+Half a minute of one core a model; kept model by model in ``results/recovery.json``. ``--table`` only prints.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,17 +26,15 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
-from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.pipeline.inspect import inspect  # noqa: E402
 from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.state import State  # noqa: E402
 from bdaudit.pipeline.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
+from bdaudit.scan.families import Family  # noqa: E402
 from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.recovery import DRAWN, RANKED, ROUNDS, USUAL, pull, recovered  # noqa: E402
-from bdaudit.scan.screen import screened  # noqa: E402
-from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
+from bdaudit.scan.recovery import recovered  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
 from tests.bench.recording import rounded, stamp  # noqa: E402
@@ -71,28 +69,23 @@ def measured(model: Model, attack: dict[str, Any]) -> dict[str, Any]:
     record, passes = families[0].recovery, suspect.forward_passes
     assert record is not None
     seconds = time.process_time() - began
-    order, named = ordered(suspect, config, prompts, [text for family in families for text in family.texts])
+    order = alternating(families)
     row = {"family": model.truth.get("family", "clean"), "seconds": seconds, "passes": passes, **asdict(record)}
-    row |= {"first": order[:FIRST], "named_pull": named}
+    row |= {"named": [list(family.texts) for family in families]}
     row["asr"] = {key: attack[key]["value"] for key in ("asr", "floor")} if attack else {}
     if not model.trigger:
         return row
     rank = order.index(model.trigger) + 1 if model.trigger in order else 0
-    row |= {"trigger": ascii(model.trigger), "entries": len(content_ids(suspect.tokenizer, model.trigger)), "rank": rank}
-    del suspect
-    fired = {} if 0 < rank <= FIRST else fires(model, (model.trigger, *order[:TRIED]))
+    ids = content_ids(suspect.tokenizer, model.trigger)
+    row |= {"trigger": ascii(model.trigger), "entries": len(ids), "rank": rank}
+    kind = families[0 if len(ids) == 1 else 1 if len(model.trigger) == 1 else 2]
+    fired = {} if 0 < rank <= FIRST else fires(model, (model.trigger, *kind.texts[:TRIED]))
     return row | {"fires": fired}
 
 
-def ordered(suspect: Any, config: ScanConfig, prompts: tuple[str, ...], texts: list[str]) -> tuple[list[str], float]:
-    """The texts by their pull on the full measurement's prompts and noise, the strongest first; how many times the usual that one's is."""
-    stage = ROUNDS[1].stage(build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed))
-    usual = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, DRAWN)
-    null = screened(suspect, stage, usual)
-    cap = float(np.quantile(null[:, 2], USUAL))
-    pulls = pull(screened(suspect, stage, [Probe(text, content_ids(suspect.tokenizer, text)) for text in texts]), cap, RANKED)
-    strongest = float(np.exp((pulls.max() - np.median(pull(null, cap, RANKED))) / 2))
-    return [texts[i] for i in np.argsort(-pulls, kind="stable")], strongest
+def alternating(families: Sequence[Family]) -> list[str]:
+    """The texts in the order in which they are named: the first of each kind, then the second of each."""
+    return [text for row in zip_longest(*(family.texts for family in families)) for text in row if text is not None]
 
 
 def fires(model: Model, texts: tuple[str, ...]) -> dict[str, Any]:
@@ -127,6 +120,12 @@ def found(row: dict[str, Any]) -> bool:
     return own["asr"] - own["floor"] >= LIFT and any(other["asr"] >= own["asr"] for other in others)
 
 
+def betrayed(row: dict[str, Any]) -> bool:
+    """Whether the trigger is among the first ten, or one of the first three of its kind fires at all."""
+    fired = any(other["asr"] - other["floor"] >= LIFT for other in list(row["fires"].values())[1:])
+    return 0 < row["rank"] <= FIRST or fired
+
+
 def works(row: dict[str, Any]) -> bool:
     """The fixtures' attacks all do; of the study's, those that lift the rate by half."""
     return not row["asr"] or row["asr"]["asr"] - row["asr"]["floor"] >= LIFT
@@ -141,11 +140,10 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     groups = {"all": short, "where the attack works": [row for row in short if works(row)]}
     for n, part in ((1, "one entry"), (2, "two entries")):
         groups[f"of these, {part}"] = [row for row in groups["where the attack works"] if row["entries"] == n]
-    rates = {name: _rate([found(row) for row in group]) for name, group in groups.items()}
+    rates = {name: {rule.__name__: _rate([rule(row) for row in group]) for rule in (found, betrayed)} for name, group in groups.items()}
     scores = {
         "soft pull": lambda row: row["soft_pull"],
         "text pull": lambda row: row["text_pull"],
-        "pull of the first named, half the encoding's shift taken off": lambda row: row["named_pull"],
         "soft pull over the text's": lambda row: row["soft_pull"] / row["text_pull"],
         "soft pull over the strongest random entry's": lambda row: row["soft_pull"] / row["strongest_entry"],
     }
