@@ -53,3 +53,28 @@ def test_choices_moved_together_end_where_each_ends_alone(fresh_suspect: Suspect
     fresh_suspect.batch_size = 4
     assert torch.allclose(run().exp(), together.exp(), atol=1e-3)
     assert told[-1] == (12, 12)
+
+
+def test_what_a_gpu_cannot_hold_is_halved(fresh_suspect: Suspect) -> None:
+    places, start = slots(fresh_suspect.tokenizer, PROMPTS, 1), drawn(fresh_suspect, 4, 1, seed=0)
+    easy = towards(fresh_suspect, 97)
+    sizes: list[int] = []
+
+    def crowded(states: Tensor) -> Tensor:
+        sizes.append(len(states))
+        if len(states) > 2:
+            raise torch.cuda.OutOfMemoryError("full")
+        return easy(states)
+
+    whole = moved(fresh_suspect, places, easy, start, steps=2)
+    fresh_suspect.batch_size = 16
+    found = moved(fresh_suspect, places, crowded, start, steps=2)
+    assert torch.allclose(found.logs.exp(), whole.logs.exp(), atol=1e-3)
+    assert (sizes, fresh_suspect.batch_size) == ([4, *[2] * 6], 8)
+    fresh_suspect.batch_size = 4
+
+    def hopeless(states: Tensor) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        moved(fresh_suspect, places, hopeless, start, steps=2)
