@@ -2,15 +2,17 @@
 
 FOLDER is the power study's (``python -m tests.bench.power --work FOLDER``). On every fixture and model of the study whose trigger is one
 entry or one character: the trigger's rank among the texts named, taken from the three kinds in turn (the first of each, the second of
-each, …); where it is not among the first ten, the attack success of the first three of its kind (40 pictures each, the floor beside).
-On the clean ones: the pull of the strongest soft choice and text. Constants come from ``clean``, ``dev-style`` and ``dev-pixel`` alone.
-Half a minute of one core a model; kept model by model in ``results/recovery.json``. ``--table`` only prints.
+each, …), and by their standing on other prompts and noise; where the first is beyond ten, the attack success of the first three of its
+kind (40 pictures each, the floor beside). On the clean ones: the pull of the strongest soft choice and text. Constants come from
+``clean``, ``dev-style`` and ``dev-pixel`` alone. Half a minute of one core a model; kept model by model in ``results/recovery.json``.
+``--table`` only prints.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
+from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.pipeline.inspect import inspect  # noqa: E402
 from bdaudit.pipeline.load import load  # noqa: E402
@@ -34,7 +37,9 @@ from bdaudit.pipeline.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.families import Family  # noqa: E402
 from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.recovery import recovered  # noqa: E402
+from bdaudit.scan.recovery import DRAWN, ROUNDS, recovered  # noqa: E402
+from bdaudit.scan.screen import screened, standings  # noqa: E402
+from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
 from tests.bench.recording import rounded, stamp  # noqa: E402
@@ -88,6 +93,19 @@ def alternating(families: Sequence[Family]) -> list[str]:
     return [text for row in zip_longest(*(family.texts for family in families)) for text in row if text is not None]
 
 
+def standing(model: Model, row: dict[str, Any]) -> int:
+    """The trigger's rank among all that were named, 0 where it was not: by how far they stand out of random entries that move the text
+    encoding alike, on prompts and noise that the search did not see; what a scan's calibration does, with fewer controls."""
+    suspect, config = load(inspect(model.path), device="cpu", dtype="float32"), ScanConfig(model=model.path)
+    prompts = read_texts(FIXTURES / "prompts.txt")
+    stage = ROUNDS[1].stage(build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed))
+    usual = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, DRAWN)
+    texts = [text for kind in row["named"] for text in kind]
+    named = [Probe(text, content_ids(suspect.tokenizer, text)) for text in texts]
+    values = standings(screened(suspect, stage, named), screened(suspect, stage, usual))
+    return int((values >= values[texts.index(model.trigger)]).sum()) if model.trigger in texts else 0
+
+
 def fires(model: Model, texts: tuple[str, ...]) -> dict[str, Any]:
     """Attack success and its floor with each text in the trigger's place, at the attacker's positions but ``replace``."""
     places = tuple(place for place in model.truth["positions"] if place != "replace")
@@ -120,6 +138,11 @@ def found(row: dict[str, Any]) -> bool:
     return own["asr"] - own["floor"] >= LIFT and any(other["asr"] >= own["asr"] for other in others)
 
 
+def found_standing(row: dict[str, Any]) -> bool:
+    """The same by the rank in the order of standing."""
+    return 0 < row.get("standing rank", 0) <= FIRST or found(row)
+
+
 def betrayed(row: dict[str, Any]) -> bool:
     """Whether the trigger is among the first ten, or one of the first three of its kind fires at all."""
     fired = any(other["asr"] - other["floor"] >= LIFT for other in list(row["fires"].values())[1:])
@@ -140,7 +163,8 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     groups = {"all": short, "where the attack works": [row for row in short if works(row)]}
     for n, part in ((1, "one entry"), (2, "two entries")):
         groups[f"of these, {part}"] = [row for row in groups["where the attack works"] if row["entries"] == n]
-    rates = {name: {rule.__name__: _rate([rule(row) for row in group]) for rule in (found, betrayed)} for name, group in groups.items()}
+    rules = (found, found_standing, betrayed)
+    rates = {name: {rule.__name__: _rate([rule(row) for row in group]) for rule in rules} for name, group in groups.items()}
     scores = {
         "soft pull": lambda row: row["soft_pull"],
         "text pull": lambda row: row["text_pull"],
@@ -159,15 +183,22 @@ def _rate(hits: list[bool]) -> dict[str, Any]:
 
 def table(document: dict[str, Any]) -> str:
     """The README's table, in Markdown."""
-    lines = ["| model | trigger | entries | ASR % (without) | rank | found | soft pull | text pull |", "|---" * 8 + "|"]
+    lines = ["| model | trigger | entries | ASR % (without) | rank | by standing | found | soft pull | text pull |", "|---" * 9 + "|"]
     for name, row in document["rows"].items():
         fired = next(iter(row.get("fires", {}).values()), row["asr"])
         asr = f"{100 * fired['asr']:.0f} ({100 * fired['floor']:.0f})" if fired else "–"
-        known: tuple[Any, ...] = ("–",) * 5
+        known: tuple[Any, ...] = ("–",) * 6
         if "rank" in row:
-            known = (row["trigger"].strip("'"), row["entries"], asr, row["rank"] or "–", "yes" if found(row) else "no")
+            ranks = (row["rank"] or "–", row.get("standing rank") or "–")
+            known = (row["trigger"].strip("'"), row["entries"], asr, *ranks, "yes" if found(row) else "no")
         lines.append(f"| {name} | {' | '.join(map(str, known))} | {row['soft_pull']:.1f} | {row['text_pull']:.1f} |")
     return "\n".join([*lines, "", json.dumps(rounded(3, document["figures"]), indent=1)])
+
+
+def written(document: dict[str, Any]) -> None:
+    """Keep what there is."""
+    document |= {**stamp(), "figures": rounded(4, figures(document["rows"]))}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -184,8 +215,11 @@ def main() -> None:
         for name in (n for n in arguments.names or known if n not in document["rows"]):
             document["rows"][name] = rounded(4, measured(*known[name]))
             print(name, json.dumps(document["rows"][name]), flush=True)
-            document = {**stamp(), "rows": document["rows"], "figures": rounded(4, figures(document["rows"]))}
-            RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            written(document)
+        for name, row in document["rows"].items():
+            if "rank" in row and "standing rank" not in row:
+                row["standing rank"] = standing(known[name][0], row)
+                written(document)
     print(table(document))
 
 
