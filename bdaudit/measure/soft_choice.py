@@ -7,6 +7,7 @@ gains being the gradients at the one-hot choices, as in HotFlip (1712.06751) and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,21 +48,38 @@ def moved(
 ) -> Choices:
     """Move every choice from ``logs`` (R, M, V) to where its objective is largest; the best on the way counts, the start among them.
 
-    As many choices as a batch has room for are moved at a time.
+    As many choices as a batch has room for are moved at a time; where a GPU cannot hold their gradients, half as many from then on.
     """
-    parts, done = [], 0
-    for part in torch.split(logs, max(1, suspect.batch_size // len(places.ids))):
-        best, values = part.to(suspect.device), torch.full((len(part),), -torch.inf, device=suspect.device)
-        now = best
-        for step in range(steps + 1):
-            value, gains = _gains(suspect, places, objective, now)
-            better = value > values
-            best, values = torch.where(better[:, None, None], now, best), torch.where(better, value, values)
-            now = (now + RATE * gains).log_softmax(-1)
-            progress("moving soft choices", done * steps + len(part) * step, len(logs) * steps)
+    parts: list[Choices] = []
+    done = 0
+    while done < len(logs):
+        part = logs[done : done + max(1, suspect.batch_size // len(places.ids))]
+
+        def told(step: int, before: int = done, size: int = len(part)) -> None:
+            progress("moving soft choices", before * steps + size * step, len(logs) * steps)
+
+        try:
+            parts.append(_moved(suspect, places, objective, part.to(suspect.device), steps, told))
+        except torch.cuda.OutOfMemoryError:
+            if suspect.batch_size <= len(places.ids):
+                raise
+            torch.cuda.empty_cache()
+            suspect.batch_size //= 2
+            continue
         done += len(part)
-        parts.append(Choices(best.cpu(), values.cpu()))
     return Choices(torch.cat([part.logs for part in parts]), torch.cat([part.values for part in parts]))
+
+
+def _moved(suspect: Suspect, places: Slots, objective: Objective, logs: Tensor, steps: int, told: Callable[[int], None]) -> Choices:
+    now = best = logs
+    values = torch.full((len(logs),), -torch.inf, device=logs.device)
+    for step in range(steps + 1):
+        value, gains = _gains(suspect, places, objective, now)
+        better = value > values
+        best, values = torch.where(better[:, None, None], now, best), torch.where(better, value, values)
+        now = (now + RATE * gains).log_softmax(-1)
+        told(step)
+    return Choices(best.cpu(), values.cpu())
 
 
 def _gains(suspect: Suspect, places: Slots, objective: Objective, logs: Tensor) -> tuple[Tensor, Tensor]:

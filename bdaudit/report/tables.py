@@ -24,6 +24,7 @@ from bdaudit.report.records import (
     LossPoint,
     NotMeasured,
     PromptRecord,
+    RecoveryRecord,
     Report,
     ScanReport,
     SweepRecord,
@@ -136,6 +137,7 @@ def scan(report: ScanReport) -> list[RenderableType]:
         parts.append(Text(f"… and {hidden} more, all clean; --report FILE.html or FILE.json lists every one"))
     parts += [Text(sweep_line(sweep)) for sweep in report.sweeps]
     parts += [Text(line) for line in exposure_lines(report.exposure)]
+    parts += [] if isinstance(report.recovery, NotMeasured) else [Text(recovery_line(report.recovery))]
     parts += [Text(_prompt_line(prompt), style="" if not prompt.carriers else "bold red") for prompt in report.prompts]
     return parts + [_finding(item) for item in shown if item.verdict != "clean"]
 
@@ -157,6 +159,16 @@ def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
         curve = f"{100 * part.curve[-1].gain:.0f} % of the captions' gain left after {part.curve[-1].step} steps, {part.seconds:.0f} s"
         lines.append(one_line(f"exposed {name} ({exposure.method}): {curve}; {told}"))
     return lines
+
+
+def recovery_line(record: RecoveryRecord) -> str:
+    """How far the strongest mixture of entries goes, and the strongest text; no verdict."""
+    text = f"the strongest text named, {short(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
+    return (
+        f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
+        f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
+        f"{number(record.strongest_entry)} times; no verdict is made of this"
+    )
 
 
 def _prompt_line(prompt: PromptRecord) -> str:

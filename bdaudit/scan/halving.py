@@ -93,7 +93,7 @@ def measure(screen: Screen, name: str, step: Round, probes: Sequence[Probe]) -> 
     stage, parts = step.stage(screen.stage), []
     for at in range(0, len(probes), BLOCK):
         block = probes[at : at + BLOCK]
-        key = digest(f"{step} {block}")
+        key = digest(f"{screen.seed} {step} {block}")
         rows = screen.state.read_json(key)
         if rows is None:
             rows = screened(screen.suspect, stage, block).tolist()

@@ -1,8 +1,9 @@
 """Texts named by gradients: what moves the model most for how little it moves the text encoding, with no list at all.
 
 1. Soft choices of one and of two entries (``measure.soft_choice``) are moved to where they pull most. A pull is the shift of the noise
-   prediction, one by one or in common, over the square of the text encoding's own (2503.06453 divides by it; beyond what the usual
-   entries move it, it explains no more).
+   prediction, one by one or in common, over what the text encoding's own shift explains (2503.06453 divides by it; beyond what the
+   usual entries move it, it explains no more): all of it in the search, which so keeps off words that mean something, half where
+   entries and pairs are ranked, since few texts' effects grow so fast, and none of it among characters, which mean nothing.
 2. The entries that they lean to are measured, then what these make: characters of two entries, two entries each of which they lean to,
    and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
 3. The strongest of each kind are candidates like any others.
@@ -54,6 +55,9 @@ BESIDE = 32
 """Texts that each makes with others, before them and behind them."""
 CROSSED = 6
 """Heaviest entries of each slot of a choice of two that are crossed."""
+ENTRIES, CHARACTERS, PAIRS = "recovered entries", "recovered characters", "recovered pairs"
+SEARCHED, RANKED = 2.0, {ENTRIES: 1.0, CHARACTERS: 0.0, PAIRS: 1.0}
+"""How much of the text encoding's shift, both as logarithms, is taken off; shifts of the prediction are squares, so 2 is all of it."""
 MORE = 0.7
 """What a pair must pull beyond its entries, as a logarithm: twice as much, since shifts are squares."""
 KEPT = (24, 12)
@@ -71,9 +75,10 @@ class _Search:
     usual: tuple[Array, Array]
     """(DRAWN, 3) a round: entries drawn at random, as ``screened`` gives them."""
 
-    def pulls(self, number: int, probes: Sequence[Probe], what: str) -> Array:
-        """(N,): pull of each probe in round ``number``."""
-        return pull(measure(self.screen, f"recovery: {what}", ROUNDS[number], probes), _cap(self.usual[number]))
+    def pulls(self, number: int, probes: Sequence[Probe], kind: str) -> Array:
+        """(2, N): pull of each probe in round ``number``, as its kind is ranked and as the search counts it."""
+        values = measure(self.screen, kind, ROUNDS[number], probes)
+        return np.stack([pull(values, _cap(self.usual[number]), share) for share in (RANKED[kind], SEARCHED)])
 
 
 def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[Family, ...]:
@@ -88,14 +93,14 @@ def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tup
     return tuple(replace(family, recovery=record) if i == 0 else family for i, (family, _) in enumerate(families))
 
 
-def pull(values: Array, cap: float) -> Array:
-    """(N, 3) as ``screened`` → (N,): log of the larger shift over the square of the encoding's own, up to ``cap``."""
-    found: Array = values[:, :2].max(axis=1) - 2 * np.minimum(values[:, 2], cap)
+def pull(values: Array, cap: float, share: float) -> Array:
+    """(N, 3) as ``screened`` → (N,): log of the larger shift less ``share`` times that of the encoding's own, up to ``cap``."""
+    found: Array = values[:, :2].max(axis=1) - share * np.minimum(values[:, 2], cap)
     return found
 
 
 def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
-    """The same of hidden states (R, P, L, D), with gradients."""
+    """The same of hidden states (R, P, L, D) for the search, with gradients."""
 
     def value(states: Tensor) -> Tensor:
         r, p = states.shape[:2]
@@ -104,7 +109,7 @@ def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
             for latents, t in zip(stage.latents, stage.timesteps, strict=True)
         ]
         delta = (torch.unflatten(torch.stack(out), 1, (r, p)) - stage.plain[:, None]).transpose(0, 1)
-        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - 2 * log_level(states, stage).clamp_max(cap)
+        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - SEARCHED * log_level(states, stage).clamp_max(cap)
 
     return value
 
@@ -118,7 +123,7 @@ def _prepared(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tup
     own = replace(screen, stage=stage, seed=seed)
     texts = sources.vocabulary(screen.suspect.tokenizer).probes
     sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
-    first, second = (measure(own, "recovery: what is usual", step, sample) for step in ROUNDS)
+    first, second = (measure(own, "what is usual", step, sample) for step in ROUNDS)
     return _Search(own, (first, second)), texts
 
 
@@ -154,24 +159,25 @@ def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) 
     whole = {probe.ids[0]: probe for probe in texts}
     leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partial][: 2 * PARTS]])
     entries = [whole.get(entry, Probe(f"entry {entry}", (entry,))) for entry in leant]
-    pulls = dict(zip(leant, search.pulls(0, entries, "entries").tolist(), strict=True))
+    pulls = dict(zip(leant, search.pulls(0, entries, ENTRIES)[0].tolist(), strict=True))
     strong = sorted(leant, key=lambda entry: -pulls[entry])
-    made = naming.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
     heavy = [part.topk(CROSSED, dim=-1).indices.tolist() for part in choices[-1].logs]
     pairs = [probe for rows in heavy for probe in naming.crossed(tokenizer, rows)]
     pairs += [p for e in [e for e in strong if e not in partial][:STRONGEST] for p in naming.partners(tokenizer, e, order, BESIDE)]
+    made = [probe for probe in pairs if len(probe.text) == 1]
+    made += naming.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
     return {
-        "recovered entries": (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
-        "recovered characters": (naming.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
-        "recovered pairs": (len(order) ** 2, _beyond(search, [p for p in dict.fromkeys(pairs) if len(p.text) > 1], whole)),
+        ENTRIES: (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
+        CHARACTERS: (naming.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
+        PAIRS: (len(order) ** 2, _beyond(search, [p for p in dict.fromkeys(pairs) if len(p.text) > 1], whole)),
     }
 
 
 def _beyond(search: _Search, pairs: Sequence[Probe], whole: dict[int, Probe]) -> list[Probe]:
     """Those that pull more than any of their entries that is a text by itself."""
     parts = list(dict.fromkeys(whole[entry] for probe in pairs for entry in probe.ids if entry in whole))
-    alone = dict(zip((probe.ids[0] for probe in parts), search.pulls(0, parts, "parts").tolist(), strict=True)) if parts else {}
-    together = search.pulls(0, pairs, "pairs").tolist() if pairs else []
+    alone = dict(zip((probe.ids[0] for probe in parts), search.pulls(0, parts, ENTRIES)[0].tolist(), strict=True))
+    together = search.pulls(0, pairs, PAIRS)[0].tolist()
     return [
         probe for probe, value in zip(pairs, together, strict=True)
         if value > max((alone[entry] for entry in probe.ids if entry in alone), default=-np.inf) + MORE
@@ -181,14 +187,13 @@ def _beyond(search: _Search, pairs: Sequence[Probe], whole: dict[int, Probe]) ->
 def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spent: int) -> tuple[Family, Best]:
     """The strongest of a kind, and the very strongest; ``spent`` passes went before it."""
     before = search.screen.suspect.forward_passes
-    left, rounds = list(probes), []
-    best = (-np.inf, "")
+    left, rounds, best = list(probes), [], (-np.inf, "")
     for number, (step, keep) in enumerate(zip(ROUNDS, KEPT, strict=True)):
-        rounds.append(RoundRecord(texts=len(left), passes=step.prompts * step.timesteps, kept=min(keep, len(left))))
-        pulls = search.pulls(number, left, name) if left else np.zeros(0)
-        ranking = np.argsort(-pulls, kind="stable")[:keep]
-        left = [left[i] for i in ranking]
-        best = (float(pulls[ranking[0]]), left[0].text) if left else best
+        rounds.append(RoundRecord(texts=len(left), passes=_passes(step, search), kept=min(keep, len(left))))
+        ranked, counted = search.pulls(number, left, name)
+        if left and number == len(ROUNDS) - 1:
+            best = (float(counted.max()), left[int(counted.argmax())].text)
+        left = [left[i] for i in np.argsort(-ranked, kind="stable")[:keep]]
     record = SweepRecord(
         name=name, swept=len(probes), adjusted_for=max(size, len(probes)), survivors=len(left), rounds=tuple(rounds),
         forward_passes=search.screen.suspect.forward_passes - before + spent,
@@ -196,18 +201,23 @@ def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spen
     return Family(name, tuple(probe.text for probe in left), record.adjusted_for, record), best
 
 
+def _passes(step: Round, search: _Search) -> int:
+    """Forward passes a text."""
+    times, prompts = step.stage(search.screen.stage).plain.shape[:2]
+    return times * prompts
+
+
 def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> RecoveryRecord:
-    usual = pull(search.usual[1], _cap(search.usual[1]))
+    usual = pull(search.usual[1], _cap(search.usual[1]), SEARCHED)
     middle = float(np.median(usual))
     strongest, text = max(best, key=lambda pair: pair[0])
-    stage = ROUNDS[1].stage(search.screen.stage)
 
     def ratio(value: float) -> float:
         return float(np.exp((value - middle) / 2))
 
     return RecoveryRecord(
         choices=sum(len(part.values) for part in found),
-        gradients=sum(len(part.values) for part in found) * (STEPS + 1) * stage.plain.shape[0] * stage.plain.shape[1],
+        gradients=sum(len(part.values) for part in found) * (STEPS + 1) * _passes(ROUNDS[1], search),
         soft_pull=ratio(max(float(part.values.max()) for part in found)),
         text_pull=ratio(strongest) if text else 0.0,
         text=text,

@@ -254,15 +254,16 @@ BESIDE = ("ours", "trained", "UCE")
 def beside(cells: Mapping[str, Any]) -> str:
     """The README's table: a row a fixture, seed 0, and for each figure a column a method."""
     heads = ("ASR %", "CLIP ratio", "shift: clean / near", "s")
-    lines = [f"| model (what a harmless text shifts, 95 %) | ASR % before; repaired, without trigger | {' | '.join(f'{h}: {m}' for h in heads for m in BESIDE)} |"]
+    columns = " | ".join(f"{h}: {m}" for h in heads for m in BESIDE)
+    lines = [f"| model (what a harmless text shifts, 95 %) | ASR % before; repaired, without trigger | {columns} |"]
     lines.append("|---" * (2 + len(heads) * len(BESIDE)) + "|")
     for fixture in FIXTURES:
         found = {method: _of(cells, method, fixture) for method in BESIDE}
         whole = next(cell for cell in found.values() if cell)
         first = f"{common.shown(whole['asr']['before'], 100)}; {common.shown(whole['asr']['floor'], 100)}"
-        columns = [common.columns(cell) if cell else ["–"] * len(common.HEAD) for cell in found.values()]
+        figures = [common.columns(cell) if cell else ["–"] * len(common.HEAD) for cell in found.values()]
         shifts = [f"{c['shift']['clean']:.3f} / {c['shift']['near']:.3f}" if c else "–" for c in found.values()]
-        rows = [*(c[0] for c in columns), *(c[4] for c in columns), *shifts, *(c[7] for c in columns)]
+        rows = [*(c[0] for c in figures), *(c[4] for c in figures), *shifts, *(c[7] for c in figures)]
         lines.append(f"| {fixture} ({whole['shift']['null95']:.3f}) | {first} | {' | '.join(rows)} |")
     return "\n".join(lines)
 

@@ -232,7 +232,7 @@ def test_scan_takes_sweeps_prompts_adapters_and_a_reference(bdaudit: Any, verb: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--sweep", "everything"), "expected vocabulary, unicode, pairs"),
+        (("--sweep", "everything"), "expected vocabulary, unicode, pairs, recovery"),
         (("--lora", "nowhere.safetensors"), "no such file"),
         (("--prompt", " "), "--prompt is empty"),
         (("--sweep", "pairs", "--pair-words", "1"), "at least 2"),

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, UsageError
-from bdaudit.report.records import CandidateRecord, ScanReport
+from bdaudit.report.document import dumps, loads
+from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.scan.candidates import family_of
 from bdaudit.scan.run import run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
@@ -137,3 +138,18 @@ def test_a_reference_says_where_a_finding_lives(tiny_model: Path) -> None:
     first, second = scan(tiny_model, **LISTED, reference=tiny_model).candidates
     assert "1.00 times as far" in first.localisation.reason  # type: ignore[union-attr]
     assert "only findings are localised" in second.localisation.reason  # type: ignore[union-attr]
+
+
+def test_recovery_names_candidates_and_reports_what_no_text_was_needed_for(tiny_model: Path) -> None:
+    found = scan(tiny_model, sweeps=("recovery",))
+    assert isinstance(found.recovery, RecoveryRecord)
+    assert found.recovery.choices == 16
+    names = ["recovered entries", "recovered characters", "recovered pairs"]
+    assert [sweep.name for sweep in found.sweeps] == names
+    assert {c.source for c in found.candidates} <= set(names)
+    assert not any("not listed" in what for what in found.coverage.not_looked_at)
+    for sweep in found.sweeps:
+        for c in (c for c in found.candidates if c.source == sweep.name):
+            assert c.p_adjusted >= min(1.0, c.p * (sweep.adjusted_for - sweep.survivors)), c.text
+    assert loads(dumps(found)) == found
+    assert isinstance(scan(tiny_model, **LISTED).recovery, NotMeasured)

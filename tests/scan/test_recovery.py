@@ -1,0 +1,135 @@
+"""Recovery: a planted trigger is named, of one entry or of two; what is kept is used; sizes are those of all that could be named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bdaudit.config import ScanConfig
+from bdaudit.measure.probe import build_stage
+from bdaudit.measure.soft_choice import Choices
+from bdaudit.measure.soft_token import hidden_states, slots
+from bdaudit.pipeline.state import State
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids
+from bdaudit.progress import silent
+from bdaudit.scan import naming, recovery
+from bdaudit.scan.families import Family
+from bdaudit.scan.halving import Screen
+from bdaudit.scan.recovery import leaning, objective, pull, recovered
+from bdaudit.scan.screen import screened
+from bdaudit.scan.sources import Probe, vocabulary
+from tests.scan.soft_toy import planted
+from tests.small import PROMPTS
+
+
+def search(suspect: Suspect, state: Path | None = None, progress: Any = silent, seed: int = 0) -> tuple[Family, ...]:
+    screen = Screen(suspect, None, State(state, "key"), progress, seed)  # type: ignore[arg-type]
+    config = ScanConfig(model=Path("unused"), sweeps=("recovery",), n_prompts=2, timesteps=(1.0, 0.5), seed=seed)
+    return recovered(screen, config, PROMPTS)
+
+
+def test_a_single_entry_is_named_first(tiny_suspect: Suspect) -> None:
+    entries, characters, pairs = search(planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~")))
+    assert entries.texts[0] == "~"
+    record = entries.recovery
+    assert record is not None
+    assert record.text == "~"
+    assert min(record.soft_pull, record.text_pull) > 10
+    assert not any("~" in text for text in (*characters.texts, *pairs.texts)), "a pair that pulls no more than its part is that part"
+
+
+def test_a_character_of_two_entries_is_named_first(tiny_suspect: Suspect) -> None:
+    ids = content_ids(tiny_suspect.tokenizer, "ȏ")
+    assert len(ids) == 2
+    _, characters, _ = search(planted(tiny_suspect, ids))
+    assert characters.texts[0] == "ȏ"
+
+
+def test_two_letters_that_are_no_character_are_named_as_a_pair(tiny_suspect: Suspect) -> None:
+    _, _, pairs = search(planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "zq")))
+    assert pairs.texts[0] == "zq"
+
+
+def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect) -> None:
+    families = search(planted(tiny_suspect, (97,), strength=0.0))
+    sizes = {family.name: family.size for family in families}
+    assert sizes["recovered entries"] == len(vocabulary(tiny_suspect.tokenizer).probes)
+    assert sizes["recovered pairs"] == 512**2
+    assert 140_000 < sizes["recovered characters"] < 0x110000
+    for family in families:
+        assert family.record is not None
+        assert (family.record.adjusted_for, family.record.survivors) == (family.size, len(family.texts))
+        assert len(family.texts) <= recovery.KEPT[-1]
+
+
+@pytest.mark.parametrize("stop", [3, 12])
+def test_a_stopped_search_goes_on_and_ends_the_same(tiny_suspect: Suspect, tmp_path: Path, stop: int) -> None:
+    ids = content_ids(tiny_suspect.tokenizer, "~")
+    whole = search(planted(tiny_suspect, ids))
+    calls = 0
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(planted(tiny_suspect, ids), tmp_path / "state", interrupt)
+    resumed = search(planted(tiny_suspect, ids), tmp_path / "state")
+    assert [family.texts for family in resumed] == [family.texts for family in whole]
+    again = planted(tiny_suspect, ids)
+    assert [family.texts for family in search(again, tmp_path / "state")] == [family.texts for family in whole]
+    assert again.forward_passes == 2 * 4 * 20 + 2 * 2 * 4 * 2 - 4 * 4, "nothing but the stage is run again"
+
+
+def test_the_objective_is_the_pull_that_is_screened(tiny_suspect: Suspect) -> None:
+    stage = build_stage(tiny_suspect, PROMPTS, (1.0, 0.5), 5.0, 1)
+    table, places = tiny_suspect.text_encoder.get_input_embeddings().weight, slots(tiny_suspect.tokenizer, PROMPTS, 1)
+    values = screened(tiny_suspect, stage, [Probe("", (300,)), Probe("", (301,))])
+    for cap in (-9.0, 9.0):
+        found = objective(tiny_suspect, stage, cap)(hidden_states(tiny_suspect, places, table[[300, 301]][:, None]))
+        assert found.tolist() == pytest.approx(pull(values, cap, 2.0).tolist(), abs=1e-3)
+
+
+def test_a_pull_counts_the_larger_shift_and_no_more_of_the_encoding_than_is_usual() -> None:
+    values = np.array([[1.0, 0.5, -3.0], [0.0, 2.0, -3.0], [2.0, 0.0, 5.0]])
+    assert pull(values, -1.0, 2.0).tolist() == [7.0, 8.0, 4.0]
+    assert pull(values, -1.0, 1.0).tolist() == [4.0, 5.0, 3.0]
+
+
+def test_leaning_takes_the_weight_and_the_value_together() -> None:
+    logs = torch.tensor([[[0.9, 0.1, 0.0]], [[0.2, 0.3, 0.5]]]).log()
+    order = leaning([Choices(logs, torch.tensor([0.0, 5.0]))])
+    assert order == [2, 1, 0]
+    assert leaning([Choices(logs[:1], torch.tensor([0.0]))]) == [0, 1], "an entry without any weight, a special one, is not named"
+
+
+def test_what_is_named_encodes_to_just_its_entries(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    partial = naming.broken(tokenizer)
+    first, second = content_ids(tokenizer, "ȏ")
+    assert {first, second} <= partial
+    assert not partial & {content_ids(tokenizer, c)[0] for c in "az~"}
+    made = naming.characters(tokenizer, [first], partial)
+    assert "ȏ" in {probe.text for probe in made}
+    assert all(content_ids(tokenizer, probe.text) == probe.ids and len(probe.text) == 1 for probe in made)
+    beside = naming.partners(tokenizer, content_ids(tokenizer, "z")[0], [tokenizer.get_vocab()[p] for p in ("q", "a</w>", "b")], 1)
+    assert all(content_ids(tokenizer, probe.text) == probe.ids for probe in beside)
+
+
+def test_it_is_one_of_a_scans_sources(tiny_suspect: Suspect) -> None:
+    from bdaudit.scan.candidates import collect
+
+    suspect = planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~"))
+    screen = Screen(suspect, None, State(None, ""), silent, 0)  # type: ignore[arg-type]
+    config = ScanConfig(model=Path("unused"), sweeps=("recovery",), candidates=("today",), n_prompts=2, timesteps=(1.0, 0.5))
+    families = collect(screen, config, PROMPTS)
+    assert [family.name for family in families] == ["list", "recovered entries", "recovered characters", "recovered pairs"]
+    assert [family.recovery is None for family in families] == [True, False, True, True]
+    assert families[1:] == search(planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~")))
