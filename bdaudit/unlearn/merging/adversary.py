@@ -36,12 +36,10 @@ def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: 
 
 def states_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states of the rows' texts with their tokens in them, of the blend and of the base: (K·n, L, D) each, gradients kept."""
-    slots = soft_token.slots(base.tokenizer, lessons.texts)
-
     def states(suspect: Suspect) -> Tensor:
         parts = []
         for token, own in zip(tokens, lessons.text[rows].cpu(), strict=True):
-            chosen = soft_token.Slots(slots.ids[own], slots.at[own])
+            chosen = soft_token.Slots(lessons.slots.ids[own], lessons.slots.at[own])
             parts.append(soft_token.hidden_states(suspect, chosen, token[None])[0])
         return torch.cat(parts)
 
@@ -61,6 +59,7 @@ class Attack:
         """One step up, back into the ball."""
         self.tokens.grad = -gradient
         self._adam.step()
+        self.tokens.grad = None
         with torch.no_grad():
             self.tokens.copy_(soft_token.project(self.tokens, self.bound))
 
