@@ -168,10 +168,10 @@ def _check(run: _Run) -> None:
     run.progress("checking", 1, steps)
     blend.put_difference(run.merge)
     near = findings.nearness(blend, lessons)
-    run.checks = [findings.nearness_check(near)]
+    run.checks = [findings.nearness_check(*near)]
     run.progress("checking", 2, steps)
-    for measured, own, (token, excess) in zip(run.measured, near, tokens, strict=True):
-        measured.quality = findings.mean(own.tolist())
+    for measured, merged, origin, (token, excess) in zip(run.measured, *near, tokens, strict=True):
+        measured.quality = findings.share(merged, origin)
         measured.soft_token, measured.soft_token_after = excess, findings.token_excess(blend, run.base, lessons, token)
     run.progress("checking", 3, steps)
     run.after = _effects(run) if run.config.triggers else []
