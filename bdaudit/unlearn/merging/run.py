@@ -199,7 +199,7 @@ def _decided(run: _Run) -> UnlearnReport:
 def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
     triggers = run.config.triggers
-    unlooked = ("triggers that were not named", *(() if triggers else ("pictures: bdaudit verify draws them",)))
+    unlooked = ("triggers that were not named", "pictures: bdaudit verify draws them")
     merged = findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else ()
     return UnlearnReport(
         **envelope("unlearn", run.config, run.inspection, run.suspect),
