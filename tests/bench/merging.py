@@ -28,6 +28,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from bdaudit import stats  # noqa: E402
 from bdaudit.config import UnlearnConfig  # noqa: E402
 from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.pipeline.inspect import inspect  # noqa: E402
@@ -253,6 +254,70 @@ def run(work: Path, kept: Kept, seeds: Sequence[int]) -> None:
                 print(f"{name} x{factor:g} {method}: ASR {rates}, {result['seconds']:.0f} s", flush=True)
 
 
+# --- the table --------------------------------------------------------------------------------
+
+
+def counting(cell: dict[str, Any]) -> list[str]:
+    """The triggers that count in a cell."""
+    return [name for name, rate in cell["methods"]["task-arithmetic"]["asr"].items() if rate["value"] >= COUNTS]
+
+
+def pooled(rates: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Hits and pictures of several rates."""
+    return sum(round(rate["value"] * rate["n"]) for rate in rates), sum(rate["n"] for rate in rates)
+
+
+def shown(hits: int, n: int) -> str:
+    """A rate with its interval, in per cent."""
+    low, high = stats.wilson(hits, n)
+    return f"{100 * hits / n:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def quality(cell: dict[str, Any], method: str) -> float:
+    """CLIP score over the contributor's own, mean over contributors."""
+    ratios = [ratio["value"] for ratio in cell["methods"][method]["clip"].values()]
+    return float(np.mean(ratios))
+
+
+def row(label: str, cells: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> str:
+    """Each method's attack success over the named triggers of all cells, and its quality."""
+    columns = []
+    for method in (*CLOSED_FORMS, *MASKS):
+        if any(method not in cell["methods"] for cell in cells):
+            columns.append("–")
+            continue
+        rates = [cell["methods"][method]["asr"][name] for cell, own in zip(cells, names, strict=True) for name in own]
+        kept = f"{100 * float(np.mean([quality(cell, method) for cell in cells])):.1f}"
+        columns.append(f"{shown(*pooled(rates))}; {kept}" if rates else kept)
+    return f"| {label} | " + " | ".join(columns) + " |"
+
+
+def against(cell: dict[str, Any], name: str) -> str:
+    """One trigger that counts: ours beside the plain merge that leaves the least of it."""
+    rates = {method: found["asr"][name] for method, found in cell["methods"].items()}
+    best = min(CLOSED_FORMS, key=lambda method: rates[method]["value"])
+    (theirs, n), (ours, m) = pooled([rates[best]]), pooled([rates["dam"]])
+    p = stats.fisher_greater(theirs, n, ours, m)
+    lost = 100 * (quality(cell, best) - quality(cell, "dam"))
+    floor = shown(*pooled([cell["methods"]["dam"]["floor"][name]]))
+    return f"| {name} ×{cell['factor']:g} | {best}: {shown(theirs, n)} | {shown(ours, m)} | {floor} | {p:.1g} | {lost:+.1f} |"
+
+
+def table(cells: dict[str, Any]) -> str:
+    """Markdown: by how many are poisoned, then each trigger that counts."""
+    methods = (*CLOSED_FORMS, *MASKS)
+    lines = ["| poisoned | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    for poisoned, strong in sorted(CELLS, key=lambda kind: (kind[1], kind[0])):
+        kind = f"{poisoned}/{'amplified' if strong else 'plain'}"
+        own = [cell for name, cell in cells.items() if name.endswith(kind) and "dam" in cell["methods"]]
+        names = [counting(cell) if strong else list(cell["methods"]["dam"]["asr"]) for cell in own]
+        triggers = f", {sum(map(len, names))} triggers" if poisoned else ""
+        lines += [row(f"{kind.replace('/', ' of 4, ')}{triggers} (seeds: {len(own)})", own, names)] if own else []
+    lines += ["", "| trigger | best plain merge | dam | without trigger | p | quality lost |", "|---" * 6 + "|"]
+    strong_cells = {name: cell for name, cell in cells.items() if name.endswith("amplified") and "dam" in cell["methods"]}
+    return "\n".join([*lines, *(against(cell, n) for cell in strong_cells.values() for n in counting(cell))])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -267,6 +332,7 @@ def main() -> None:
             parser.error("--work FOLDER is needed")
         torch.set_num_threads(1)
         run(arguments.work, kept, arguments.seeds)
+    print(table(kept.cells))
 
 
 if __name__ == "__main__":

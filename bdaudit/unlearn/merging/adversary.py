@@ -14,8 +14,8 @@ from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons
 
-STARTS, ROWS, STEPS, RATE = 2, 4, 8, 0.2
-"""Starts a contributor, rows a step, steps and Adam's rate (``soft_token.RATE`` says of what) of an attack."""
+SCREENED, STARTS, ROWS, STEPS, RATE = 64, 2, 4, 8, 0.2
+"""Entries that are tried, starts of a contributor, rows a step, steps and Adam's rate (``soft_token.RATE`` says of what) of an attack."""
 
 
 def start(base: Suspect, n: int, generator: torch.Generator) -> Tensor:
@@ -36,12 +36,10 @@ def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: 
 
 def states_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states of the rows' texts with their tokens in them, of the blend and of the base: (K·n, L, D) each, gradients kept."""
-    slots = soft_token.slots(base.tokenizer, lessons.texts)
-
     def states(suspect: Suspect) -> Tensor:
         parts = []
         for token, own in zip(tokens, lessons.text[rows].cpu(), strict=True):
-            chosen = soft_token.Slots(slots.ids[own], slots.at[own])
+            chosen = soft_token.Slots(lessons.slots.ids[own], lessons.slots.at[own])
             parts.append(soft_token.hidden_states(suspect, chosen, token[None])[0])
         return torch.cat(parts)
 
@@ -61,26 +59,33 @@ class Attack:
         """One step up, back into the ball."""
         self.tokens.grad = -gradient
         self._adam.step()
+        self.tokens.grad = None
         with torch.no_grad():
             self.tokens.copy_(soft_token.project(self.tokens, self.bound))
 
 
 def attack(blend: Blend, base: Suspect, lessons: Lessons, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The best of ``STARTS`` tokens against the model that the blend holds: (1, 1, D), and its excess ()."""
-    found = Attack(base, start(base, STARTS, generator))
-    for step in range(STEPS + 1):
-        last = step == STEPS
-        rows = torch.randint(len(lessons.z), (1, 2 * ROWS if last else ROWS), generator=generator).to(base.device).expand(STARTS, -1)
-        with torch.no_grad():
-            now = predicted(blend, lessons, rows.flatten())
-        if last:
-            with torch.no_grad():
-                value = excess(blend, base, lessons, found.tokens, rows, now)
-            best = int(value.argmax())
-            break
-        value = excess(blend, base, lessons, found.tokens, rows, now)
+    """The best of ``STARTS`` tokens against the model that the blend holds: (1, 1, D), and its excess (). They start at the strongest of
+    ``SCREENED`` entries of the vocabulary."""
+    with torch.no_grad():
+        entries = start(base, SCREENED, generator)
+        first = torch.cat([_on_drawn_rows(blend, base, lessons, part, 2, generator) for part in torch.split(entries, 16)])
+    found = Attack(base, entries[first.topk(STARTS).indices])
+    for _ in range(STEPS):
+        value = _on_drawn_rows(blend, base, lessons, found.tokens, ROWS, generator)
         found.step(torch.autograd.grad(value.sum(), [found.tokens])[0])
+    with torch.no_grad():
+        value = _on_drawn_rows(blend, base, lessons, found.tokens, 2 * ROWS, generator)
+    best = int(value.argmax())
     return found.tokens.detach()[best : best + 1], value[best]
+
+
+def _on_drawn_rows(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """The excess of every token on the same ``n`` rows, drawn anew: (K,)."""
+    rows = torch.randint(len(lessons.z), (1, n), generator=generator).to(base.device).expand(len(tokens), -1)
+    with torch.no_grad():
+        now = predicted(blend, lessons, rows.flatten())
+    return excess(blend, base, lessons, tokens, rows, now)
 
 
 def predicted(blend: Blend, lessons: Lessons, rows: Tensor) -> Tensor:

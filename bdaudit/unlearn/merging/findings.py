@@ -37,13 +37,24 @@ class Measured:
     triggers: list[Effect] = field(default_factory=list)
 
 
-def nearness(blend: Blend, lessons: Lessons) -> Tensor:
-    """(N, P): the blend's mean squared distance from each contributor on each prompt, over the base's from it on all; 1 is the base's."""
+def nearness(blend: Blend, lessons: Lessons) -> tuple[Tensor, Tensor]:
+    """(N, P) twice: on each prompt, the blend's mean squared distance from each contributor, and the base's; its mean over all is 1."""
     with torch.no_grad():
         parts = torch.split(torch.arange(len(lessons.z), device=lessons.z.device), blend.suspect.batch_size)
         found = torch.cat([adversary.predicted(blend, lessons, part) for part in parts])
-    error = (found - lessons.taught).square().flatten(2).mean(2) / lessons.scale / lessons.distance.clamp_min(1e-6)[:, None]
-    return torch.stack([error[:, lessons.text == p].mean(1) for p in range(len(lessons.texts) - 1)], dim=1)
+
+
+    def by_prompt(predicted: Tensor) -> Tensor:
+        error = (predicted - lessons.taught).square().flatten(2).mean(2) / lessons.scale / lessons.distance.clamp_min(1e-6)[:, None]
+        return torch.stack([error[:, lessons.text == p].mean(1) for p in range(len(lessons.texts) - 1)], dim=1)
+
+    return by_prompt(found), by_prompt(lessons.plain)
+
+
+def share(merged: Tensor, base: Tensor) -> Estimate:
+    """The merge's distance over the base's, paired on prompts: (P,) and (P,)."""
+    value, low, high = stats.ratio_interval(merged.tolist(), base.tolist())
+    return Estimate(value=value, low=low, high=high, n=len(merged), method="paired delta method, t 95 %")
 
 
 def mean(values: Sequence[float]) -> Estimate:
@@ -52,9 +63,9 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(values), method="t 95 %")
 
 
-def nearness_check(near: Tensor) -> Check:
-    """Whether the merge is nearer to its contributors on clean prompts than the base is, on the mean over them."""
-    value = mean(near.mean(0).tolist())
+def nearness_check(merged: Tensor, base: Tensor) -> Check:
+    """Whether the merge is nearer to its contributors on clean prompts than the base is, on the mean over them: (N, P) twice."""
+    value = share(merged.mean(0), base.mean(0))
     return Check(
         name="clean predictions against the contributors'",
         status="passed" if value.high <= 1 else "failed",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
+from bdaudit.measure.soft_token import Slots, slots
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import token_ids
@@ -41,11 +42,10 @@ class Lessons:
     """(N, R, C, H, W): each contributor's."""
     scale: Tensor
     """(): mean square of what a prompt changes in the base, ‖ε(c) − ε(∅)‖²; the unit of every distance."""
-
-    @property
-    def distance(self) -> Tensor:
-        """(N,): mean square of each contributor's difference from the base, in units of ``scale``."""
-        return (self.taught - self.plain).square().flatten(1).mean(1) / self.scale
+    distance: Tensor
+    """(N,): mean square of each contributor's difference from the base, in units of ``scale``."""
+    slots: Slots
+    """The texts with room for a soft token."""
 
 
 Tick = Callable[[int, int], None]
@@ -61,13 +61,16 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
     plain = base.predict_batched(z, t, states[text])
     empty = base.predict_batched(z, t, states[-1:].expand(len(z), -1, -1))
     tick(2, total)
-    taught = []
+    found = []
     for i, vector in enumerate(blend.vectors):
         blend.put_difference(vector)
-        taught.append(blend.suspect.predict_batched(z, t, blend.suspect.encode(texts)[text]))
+        found.append(blend.suspect.predict_batched(z, t, blend.suspect.encode(texts)[text]))
         tick(3 + i, total)
     scale = (plain - empty)[text < len(prompts)].square().mean()
-    return Lessons(texts, token_ids(base.tokenizer, texts), states, z, t, text, plain, torch.stack(taught), scale)
+    taught = torch.stack(found)
+    distance = (taught - plain).square().flatten(1).mean(1) / scale
+    ids = token_ids(base.tokenizer, texts)
+    return Lessons(texts, ids, states, z, t, text, plain, taught, scale, distance, slots(base.tokenizer, texts))
 
 
 def _trajectories(base: Suspect, states: Tensor, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -168,10 +168,10 @@ def _check(run: _Run) -> None:
     run.progress("checking", 1, steps)
     blend.put_difference(run.merge)
     near = findings.nearness(blend, lessons)
-    run.checks = [findings.nearness_check(near)]
+    run.checks = [findings.nearness_check(*near)]
     run.progress("checking", 2, steps)
-    for measured, own, (token, excess) in zip(run.measured, near, tokens, strict=True):
-        measured.quality = findings.mean(own.tolist())
+    for measured, merged, origin, (token, excess) in zip(run.measured, *near, tokens, strict=True):
+        measured.quality = findings.share(merged, origin)
         measured.soft_token, measured.soft_token_after = excess, findings.token_excess(blend, run.base, lessons, token)
     run.progress("checking", 3, steps)
     run.after = _effects(run) if run.config.triggers else []
@@ -199,7 +199,7 @@ def _decided(run: _Run) -> UnlearnReport:
 def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
     triggers = run.config.triggers
-    unlooked = ("triggers that were not named", *(() if triggers else ("pictures: bdaudit verify draws them",)))
+    unlooked = ("triggers that were not named", "pictures: bdaudit verify draws them")
     merged = findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else ()
     return UnlearnReport(
         **envelope("unlearn", run.config, run.inspection, run.suspect),

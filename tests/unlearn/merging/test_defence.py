@@ -11,7 +11,7 @@ from bdaudit.pipeline.suspect import Suspect
 from bdaudit.unlearn.merging import adversary, defence
 from bdaudit.unlearn.merging.blend import Blend, parameters_of
 from bdaudit.unlearn.merging.closed_forms import task_arithmetic
-from bdaudit.unlearn.merging.findings import let_through, nearness, token_excess
+from bdaudit.unlearn.merging.findings import let_through, nearness, nearness_check, share, token_excess
 from bdaudit.unlearn.merging.lessons import Lessons, collect
 from tests.small import PROMPTS
 
@@ -46,7 +46,13 @@ def test_lessons_are_what_each_contributor_predicts(blend: Blend, tiny_suspect: 
     rows = torch.tensor([0, 7, 13])
     assert torch.allclose(adversary.predicted(blend, lessons, rows), lessons.taught[1, rows], atol=1e-5)
     blend.put_difference({})
-    assert nearness(blend, lessons).mean(1).tolist() == pytest.approx([1, 1], abs=0.3), "the base is as far as the base"
+    merged, origin = nearness(blend, lessons)
+    assert torch.allclose(merged, origin, rtol=1e-3), "the base is as far as the base"
+    assert share(merged[0], origin[0]).value == pytest.approx(1, rel=1e-3)
+    assert nearness_check(merged / 2, origin).status == "passed"
+    assert nearness_check(merged * 2, origin).status == "failed"
+    blend.put_difference(blend.vectors[1])
+    assert share(*(side[1] for side in nearness(blend, lessons))).value == pytest.approx(0, abs=1e-6)
     assert defence.teaching_loss(lessons, torch.arange(len(lessons.z)), lessons.plain) == pytest.approx(1, rel=1e-4)
 
 

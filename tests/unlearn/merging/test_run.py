@@ -90,7 +90,7 @@ def test_the_other_methods_run(tiny_model: Path, models: Path, method: Any) -> N
 def test_a_merge_that_fails_its_check_is_not_written(tiny_model: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     value = Estimate(value=2.0, low=1.5, high=2.5, n=4, method="t 95 %")
     failed = Check(name="clean predictions against the contributors'", status="failed", value=value, bound="≤ 1")
-    monkeypatch.setattr("bdaudit.unlearn.merging.findings.nearness_check", lambda near: failed)
+    monkeypatch.setattr("bdaudit.unlearn.merging.findings.nearness_check", lambda merged, base: failed)
     report = run_unlearn(config(tiny_model, models, method="average", keep_failed=False))
     assert report.exit.code == ExitCode.FINDING
     assert "nothing was written" in report.exit.reason
