@@ -253,8 +253,9 @@ def unlearn(
         model=model, triggers=flags.triggers(trigger), from_report=from_report, from_patch=from_patch, out=out, patch=patch,
         state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
         learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
-        keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision, pretrain_objective=pretrain_objective,
+        pretrain_objective=pretrain_objective, keep_failed=keep_failed, method=method, pairs=pairs, vision=vision,
+        prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
+        seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
     flags.check_outside(model, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
