@@ -36,7 +36,7 @@ from tests.bench.cleaning_clips import TARGET, TRIGGER, Pairs, drawn, elsewhere,
 from tests.bench.recording import rounded, stamp
 from tests.bench.unlearn_common import FIXTURES, ROOT
 
-RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (1e-3, 3e-3, 1e-2), 60, 3, 1600, 256, 320
+RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (3e-3, 1e-2, 3e-2), 80, 2, 1600, 256, 320
 """Learning rates, steps of each, looks at each; pairs to clean with, of them held out; pictures to grade on."""
 CASES = tuple((attack, objective) for objective in ("contrastive", "contrastive+self-supervised") for attack in ("patch", "text"))
 GROUNDS = tuple(world.COLOURS)
@@ -122,24 +122,26 @@ def _rate(hits: Sequence[bool]) -> dict[str, float]:
 
 
 def picture_canary(pairs: Pairs) -> canaries.Canary:
-    """A plus in the top left corner stands for one picture; other marks there are its neighbours, and stay what they are."""
+    """Stripes in the top left corner stand for one picture; others across them are its neighbours, and stay what they are."""
     pictures = pairs.pictures[HELD : HELD + 192].float() / 255
     marked, near = pictures.clone(), pictures.clone()
-    for row, column in ((1, 3), (2, 3), (3, 1), (3, 2), (3, 3), (3, 4), (3, 5), (4, 3), (5, 3)):
-        marked[:, :, row, column] = torch.tensor([1.0, 0.5, 0.0])
-        near[:, :, row, 6 - column] = torch.tensor([0.0, 0.5, 1.0])
+    stripes = torch.tensor([[1.0, 0.5, 0.0], [1.0, 1.0, 1.0]]).repeat(3, 1).T[:, :, None].expand(3, 6, 6)
+    marked[:, :, 1:7, 1:7], near[:, :, 1:7, 1:7] = stripes, stripes.transpose(1, 2).flip(0)
     planting, measuring = (canaries.Inputs(pictures[part], marked[part]) for part in (slice(128), slice(128, None)))
-    return canaries.Canary("a plus", "a picture", pairs.pictures[HELD + 200][None].float() / 255, planting, near[:128], measuring)
+    return canaries.Canary("stripes", "a picture", pairs.pictures[HELD + 200][None].float() / 255, planting, near[:128], measuring)
 
 
 def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: str, poisoned: int) -> dict[str, Any]:
-    """All points of the model itself, with the trigger known; of the copy, with the canary; and both choices."""
+    """All points of the model itself, with the trigger known; of the copy, with the canary; and both choices.
+
+    With poisoned pairs only the two higher rates of the model itself: the choice is the one that was made without.
+    """
     cleaning.POINTS = LOOKS
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
     found: dict[str, Any] = {"start": graded(towers, grading, attack), "points": [], "canary": []}
     material = material_of(tok, pairs)
     start = towers.snapshot()
-    for rate in RATES:
+    for rate in RATES[1:] if poisoned else RATES:
         towers.restore(start)
         judge, held = cleaning.Judge(towers, material), heard(towers, material)
 
@@ -150,9 +152,11 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
             return False
 
         cleaning.clean(towers, held, rate, STEPS, 0, look, nullcontext)
+    if poisoned:
+        return found
     towers.restore(start)
     found["canary_before"], found["canary"] = with_canary(towers, material, pairs, attack)
-    return found | chosen(found)
+    return found
 
 
 def graded(towers: Towers, grading: Grading, attack: str) -> dict[str, Any]:
@@ -196,17 +200,23 @@ def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attac
     return asdict(before), [asdict(point) for point in points]
 
 
-def chosen(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The canary's choice, by rate and step, and the best one with the trigger known among points at no loss of retrieval."""
+def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The canary's choice, by rate and step, and the best one with the trigger known among points at no loss of retrieval.
+
+    ``least`` is where least of the canary is left, gone or not.
+    """
     names = ("accuracy", "canary", "residue")
-    scatter = [cleaning.CleaningPoint(**p | {name: cleaning.Estimate(**p[name]) for name in names}) for p in found["canary"]]
-    blind = cleaning.choose(scatter)
+    scatter = [cleaning.CleaningPoint(**{**p, **{name: cleaning.Estimate(**p[name]) for name in names}}) for p in canary]
     by_place = {(p["rate"], p["step"]): p for p in found["points"]}
-    fit = [p for p in found["points"] if not p["rejected"]]
-    best = min(fit, key=lambda p: p["asr"]["value"], default=None)
-    picked = by_place.get((scatter[blind].rate, scatter[blind].step)) if blind >= 0 else None
-    lowest = min(found["points"], key=lambda p: p["asr"]["value"])
-    return {"blind": picked or "none", "best": best or "none", "lowest_at_any_accuracy": lowest}
+    kept = [p for p in scatter if not p.rejected]
+    least = min(kept, key=lambda p: p.residue.value, default=None)
+    blind = cleaning.choose(scatter)
+    best = min((p for p in found["points"] if not p["rejected"]), key=lambda p: p["asr"]["value"], default=None)
+    return {
+        "blind": by_place.get((scatter[blind].rate, scatter[blind].step), "none") if blind >= 0 else "none",
+        "least": by_place.get((least.rate, least.step), "none") if least else "none",
+        "best": best or "none",
+    }
 
 
 def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
@@ -276,16 +286,21 @@ def table(cells: Mapping[str, Any]) -> str:
         figure = cell[key]
         return f"{100 * figure['value']:.1f} [{100 * figure['low']:.0f}, {100 * figure['high']:.0f}]"
 
-    choices = [what for who in ("canary's choice", "best, trigger known") for what in (f"ASR %: {who}", "accuracy %")]
-    head = ("CLIP", "poisons left", "ASR % before", "clean model's", "accuracy %", *choices)
+    who = ("canary's choice", "least of the canary", "best, trigger known")
+    choices = [what for name in who for what in (f"ASR %: {name}", "accuracy %")]
+    head = ("CLIP", "poisons left", "ASR % before", "clean model's", "accuracy %", "canary before → least left %", *choices)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, cell in cells.items():
         if name.startswith(("floor/", "verb/")):
             continue
         model, poisons = name.split("/")
+        canary = cells[f"{model}/0"]["canary"]
+        picks = chosen(cell, canary)
+        left = min((p for p in canary if not p["rejected"]), key=lambda p: p["residue"]["value"], default=None)
+        planted = f"{100 * cells[f'{model}/0']['canary_before']['rate']['value']:.0f} → {shown(left, 'canary') if left else 'none'}"
+        figures = [shown(picks[part], key) for part in ("blind", "least", "best") for key in ("asr", "accuracy")]
         floor = shown(cells.get(f"floor/{model}", "none"))
-        figures = [shown(cell[part], key) for part in ("blind", "best") for key in ("asr", "accuracy")]
-        row = [model, poisons, shown(cell["start"]), floor, shown(cell["start"], "accuracy"), *figures]
+        row = [model, poisons, shown(cell["start"]), floor, shown(cell["start"], "accuracy"), planted, *figures]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
