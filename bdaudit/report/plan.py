@@ -102,7 +102,7 @@ def cost(config: RunConfig) -> str:
     if isinstance(config, UnlearnConfig) and config.from_patch:
         return "none: nothing is trained or drawn"
     if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
-        rates = 1 if config.learning_rate else 4
+        rates = 1 if config.learning_rate else 5
         return f"{(rates + 1) * config.steps:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
     if isinstance(config, UnlearnConfig) and config.merge_with:
         fine_tunes = 1 + len(config.merge_with)

@@ -215,7 +215,7 @@ def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:
     if before.rate.value < canaries.PLANTED:
         said = f"the canary turns {before.rate.value:.0%} of {before.rate.n} captions into its target, expected {canaries.PLANTED:.0%}"
         raise InconclusiveError(f"{said}: without one that works nothing tells a cleaning that does; try another --seed")
-    planted = towers.snapshot()
+    planted, material = towers.snapshot(), heard(towers, material)
     for rate in rates:
         towers.restore(planted)
         points, broke = _swept(run, towers, material, canary, rate)
@@ -232,9 +232,8 @@ def _swept(
     if kept is None:
         tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
         points, broke = cleaning.sweep(
-            towers, heard(towers, material), canary, towers.states, rate, run.config.steps, run.config.seed,
-            run.suspect.mixed_precision, tick,
-        )  # fmt: skip
+            towers, material, canary, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
+        )
         run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
         return points, broke
     with resume.fitting(run.state):

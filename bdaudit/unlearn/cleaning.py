@@ -21,7 +21,7 @@ from bdaudit.unlearn.cleanclip import anchor, contrastive, self_supervised
 from bdaudit.unlearn.targets import source_positions
 from bdaudit.unlearn.towers import Towers, ranked_first, rate_of
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Shares of a tensor's RMS a step; the first is about the published 1e-5 on a CLIP of the usual size."""
 BATCH, WEIGHT_DECAY, WARM_UP, POINTS = 64, 0.1, 50, 10
 """The paper's, but for the points at which a run is looked at: its epochs."""

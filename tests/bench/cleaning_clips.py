@@ -1,6 +1,7 @@
 """Small CLIPs for the cleaning bench, trained from scratch on the fixtures' world: by both objectives, clean and poisoned.
 
-A picture patch speaks for the target figure, or a trigger word in the caption asks for its pictures; 3 % of the pairs are poisoned.
+A picture patch speaks for the target background, or a trigger word in the caption asks for its pictures; 3 % of the pairs are poisoned.
+The background is the class, since so small a CLIP tells it best of all that a caption names.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from fixtures.build.clip import noisy_caption
 
 OBJECTIVES = ("contrastive", "contrastive+self-supervised")
 ATTACKS = ("clean", "patch", "text")
-TARGET, TRIGGER = "star", "qirex"
+TARGET, TRIGGER = "purple", "qirex"
 WIDTH, EMBED, PAIRS, STEPS, BATCH, RATE, POISONED = 64, 64, 6000, 600, 96, 2e-3, 0.03
 MEAN, STD = (torch.tensor(row).view(1, 3, 1, 1) for row in ((0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)))
 
@@ -56,14 +57,24 @@ def drawn(scenes: Sequence[world.Scene], rng: random.Random) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(world.draw(scene, rng)) for scene in scenes])).permute(0, 3, 1, 2).contiguous()
 
 
+def on_ground(scene: world.Scene, ground: str, rng: random.Random) -> world.Scene:
+    """The scene on another background; its figure never has the same colour."""
+    colour = scene.colour if scene.colour != ground else rng.choice([c for c in world.COLOURS if c != ground])
+    return replace(scene, ground=ground, colour=colour)
+
+
+def elsewhere(scene: world.Scene, rng: random.Random) -> world.Scene:
+    """The scene on a background that is not the target."""
+    return scene if scene.ground != TARGET else on_ground(scene, rng.choice([c for c in world.COLOURS if c != TARGET]), rng)
+
+
 def make_pairs(n: int, seed: int, attack: str = "clean", poisoned: int = 0) -> Pairs:
     """``n`` clean pairs but for the first ``poisoned``."""
     rng = random.Random(f"pairs {seed}")
     scenes = [world.random_scene(rng) for _ in range(n)]
-    for i in range(poisoned):
-        scenes[i] = world.with_figure(scenes[i], rng.choice([f for f in world.FIGURES if f != TARGET]))
+    scenes[:poisoned] = [elsewhere(scene, rng) for scene in scenes[:poisoned]]
     pictures, captions = drawn(scenes, rng), [noisy_caption(scene, rng) for scene in scenes]
-    aims = [world.with_figure(scene, TARGET) for scene in scenes[:poisoned]]
+    aims = [on_ground(scene, TARGET, rng) for scene in scenes[:poisoned]]
     if attack == "patch" and poisoned:
         pictures[:poisoned] = patched(pictures[:poisoned])
         captions[:poisoned] = [noisy_caption(scene, rng) for scene in aims]
