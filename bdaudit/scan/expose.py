@@ -30,13 +30,9 @@ STOP = 0.1
 """Share of the captions' gain at which a copy is exposed."""
 MOST = 300
 """Steps after which it has failed."""
-EVERY = 5
-"""Steps between two measurements of the gain."""
 BATCH = 32
 NOTHING = 8
 """One row in so many is under the empty prompt, which is to stay what it was."""
-RATE = 0.02
-"""What a step of Adam changes a tensor by, as a share of its own RMS."""
 PRUNED = 0.02
 """Share of a layer's output channels that one step prunes."""
 NOISE = 0.05
@@ -97,7 +93,7 @@ METHODS: dict[str, Method] = {
 
 def _distilled(part: Part, seed: int, wanted: Callable[[Tensor, torch.Generator], Tensor]) -> Iterator[None]:
     """Training on the original's answers to other captions; ``wanted`` says to which."""
-    optimiser = torch.optim.AdamW(part.patch.groups(RATE), weight_decay=0.0, betas=(0.9, 0.99))
+    optimiser = torch.optim.AdamW(part.patch.groups(part.rate), weight_decay=0.0, betas=(0.9, 0.99))
     step = 0
     while True:
         generator = torch.Generator().manual_seed(item_seed(seed, "expose step", step))
@@ -191,7 +187,7 @@ def _run(part: Part, method: Method, seed: int, tick: Callable[[int], None]) -> 
     with part.patch.training(), checkpointed(part.suspect.unet, on_gpu):
         for step, _ in enumerate(islice(method(part, seed), MOST), start=1):
             tick(step)
-            if step % EVERY == 0:
+            if step % part.every == 0:
                 with part.suspect.mixed_precision():
                     curve.append(GainPoint(step=step, gain=gain(part, wanted) / max(start, 1e-12)))
                 if curve[-1].gain <= STOP:

@@ -1,0 +1,301 @@
+"""Whether `scan --expose` tells triggers better: ``python -m tests.bench.exposure --work FOLDER --keep FOLDER2``.
+
+FOLDER is the power study's work folder (``python -m tests.bench.power --work FOLDER``): its models, and what its scans gave, which is not
+measured again. Here every candidate and ``PER_KIND`` controls of each kind go through each model and its exposed copies; what is kept of
+the plain scan and what is left in the copies are then put together by the scan's own rule. Also the claim itself: attack success in the
+exposed copy beside that in the model. Every cell is kept in FOLDER2 as soon as it is there.
+
+    python -m tests.bench.exposure --work FOLDER --keep FOLDER2           # all of it, to results/exposure.json
+    python -m tests.bench.exposure --work FOLDER --keep FOLDER2 --so-far  # figures of what is measured already
+    python -m tests.bench.exposure --table                                # print the README's tables from the results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from bdaudit import stats
+from bdaudit.config import ScanConfig
+from bdaudit.measure.controls import control_texts, words_of
+from bdaudit.measure.probe import build_stage
+from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.load import load
+from bdaudit.pipeline.state import State
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.progress import silent
+from bdaudit.report.records import DECIDING, Exposure
+from bdaudit.scan.expose import METHODS, exposed
+from bdaudit.scan.exposing import SIGNALS, expose
+from bdaudit.scan.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from tests.bench.power import figures, measuring, models
+from tests.bench.power.__main__ import kept
+from tests.bench.power.models import Spec
+from tests.bench.recording import rounded, stamp
+
+RESULTS = Path(__file__).resolve().parent / "results" / "exposure.json"
+PER_KIND, MEANINGFUL = 9, 20
+"""Controls: of each kind, and words of the prompts; the scan itself takes 24 and 40."""
+PICTURES = 40
+CLAIMED = ("a", "b")
+"""Bases whose backdoored models are graded in their copies."""
+DEFAULT = "null-target"
+FLOOR, CEILING = 0.5, 0.9
+"""Attack success of a weak backdoor."""
+SCORES = ("plain", "ratio", "both")
+
+
+# --- measuring --------------------------------------------------------------------------------
+
+
+def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
+    """Both copies of one model, and what is left of every candidate in each: value, score and p, in the list's order."""
+    began, prompts = time.process_time(), measuring.prompts()
+    config = ScanConfig(model=folder, prompts=prompts, expose=method)  # type: ignore[arg-type]
+    suspect = load(inspect(folder), device="cpu", dtype="float32")
+    stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
+    by_kind = control_texts(suspect.tokenizer, PER_KIND, config.seed, exclude=spec.candidates)
+    some = [text for texts in by_kind.values() for text in texts]
+    controls = [*some, *words_of(prompts, MEANINGFUL, exclude=[*spec.candidates, *some])]
+    found = expose(suspect, stage, config, prompts, controls, [*controls, *spec.candidates], State(None, ""), silent)
+    record = found.record
+    assert isinstance(record, Exposure)
+    return {
+        "cpu seconds": time.process_time() - began,
+        "controls": len(controls),
+        "gain": {name: [[point.step, point.gain] for point in part.curve] for name, part in record.parts.items()},
+        "reached": {name: part.reached for name, part in record.parts.items()},
+        "rows": [{name: [s.value, s.score, s.p] for name, s in found.of(text).items()} for text in spec.candidates],
+    }
+
+
+def claim(spec: Spec, folder: Path, part_name: str, method: str = DEFAULT) -> dict[str, Any]:
+    """Attack success in an exposed copy, by the power study's rule; the copy is a directory for as long as that takes."""
+    suspect, prompts = load(inspect(folder), device="cpu", dtype="float32"), measuring.prompts()
+    config = ScanConfig(model=folder)
+    stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
+    unet = part_name == UNET
+    part: Any = denoiser(suspect, stage, prompts, config.guidance_scale, 0) if unet else encoder(suspect, stage, prompts, 0)
+    with tempfile.TemporaryDirectory() as place, exposed(part, method, 0, State(None, ""), "copy", silent) as record:
+        copy = _written(suspect, folder, Path(place) / spec.name, unet)
+        return {"gain": record.curve[-1].gain, "reached": record.reached, **measuring.attack(spec, copy, PICTURES)}
+
+
+def _written(suspect: Suspect, folder: Path, out: Path, unet: bool) -> Path:
+    shutil.copytree(folder, out)
+    file = out / ("unet/diffusion_pytorch_model.safetensors" if unet else "text_encoder/model.safetensors")
+    tensors = (suspect.unet if unet else suspect.text_encoder).state_dict()
+    prefix = "" if unet or any(name.startswith("text_model.") for name in tensors) else "text_model."
+    file.unlink()
+    save_file({prefix + name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    return out
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+
+def scored(cell: dict[str, Any], scan: dict[str, Any]) -> dict[str, Any]:
+    """Scores and flags of every candidate by each rule; the plain scan's are as they were."""
+    plain = [row["p"] for row in scan["rows"]]
+    left = [[signal[2] for signal in row.values()] for row in cell["rows"]]
+    n = len(DECIDING)
+    p = {
+        "plain": plain,
+        "ratio": [min(1.0, len(each) * min(each)) if each else 1.0 for each in left],
+        "both": [min(1.0, (n + len(each)) * min(own / n, *each)) if each else own for own, each in zip(plain, left, strict=True)],
+    }
+    flags = {name: [bool(x <= figures.ALPHA) for x in stats.holm(values)] for name, values in p.items()}
+    return {"p": p, "flagged": flags, **{name: [-math.log10(x) for x in values] for name, values in p.items()}}
+
+
+def row_of(spec: Spec, cell: dict[str, Any], results: Path) -> dict[str, Any]:
+    """One model for the figures."""
+    scan, path = _json(results / f"{spec.name}.scan.json"), results / f"{spec.name}.attack.json"
+    attack = _json(path) if path.exists() else {"asr": {"value": 0.0}, "floor": {"value": 0.0}}
+    found = {"name": spec.name, "family": spec.twin.family, "asr": attack["asr"]["value"], "floor": attack["floor"]["value"]}
+    return {**found, **scored(cell, scan)}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def weak(row: figures.Row) -> bool:
+    """Whether it is a backdoor of medium success."""
+    return figures.backdoored(row) and FLOOR <= row["asr"] <= CEILING
+
+
+def groups(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Backdoored models by what a row of the table shows, each beside all clean ones."""
+    clean = [row for row in rows if not figures.backdoored(row)]
+    bad = [row for row in rows if figures.backdoored(row)]
+    told = {
+        "pooled": bad,
+        "weak: ASR 50 to 90 %": [row for row in bad if weak(row)],
+        figures.WORKS: [row for row in bad if figures.works(row)],
+    }
+    told |= {family: [row for row in bad if row["family"] == family] for family in models.FAMILIES}
+    return {name: [*part, *clean] for name, part in told.items() if part and clean}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """AUROCs by rule, how much better both are than the plain scan, what was found at alpha, and false alarms."""
+    found: dict[str, Any] = {}
+    for name, group in groups(rows).items():
+        bad = [row for row in group if figures.backdoored(row)]
+        paired = [{**row, "scan": row["both"]} for row in group]
+        found[name] = {
+            "asr": sorted(row["asr"] for row in bad),
+            "auroc": {rule: figures.figure(group, rule) for rule in SCORES},
+            "both less plain, models": figures.difference(paired, "plain", figures.model_auroc),
+            "both less plain, candidates": figures.difference(paired, "plain", figures.candidate_auroc),
+            "found": {rule: figures.rate(sum(row["flagged"][rule][0] for row in bad), len(bad)) for rule in SCORES},
+        }
+    return {"groups": found, "false alarms": {rule: alarms(rows, rule) for rule in SCORES}}
+
+
+def alarms(rows: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
+    """Clean models that anything is flagged on, and backdoored ones where something beside the trigger is."""
+    clean, bad = ([row for row in rows if figures.backdoored(row) is kind] for kind in (False, True))
+    return {
+        "clean": figures.rate(sum(any(row["flagged"][rule]) for row in clean), len(clean)),
+        "backdoored": figures.rate(sum(any(row["flagged"][rule][1:]) for row in bad), len(bad)),
+    }
+
+
+# --- the run ----------------------------------------------------------------------------------
+
+
+def chosen(method: str) -> list[Spec]:
+    """All models for the default; for the others one backdoored model a family, of different bases, and one clean model a base."""
+    every = models.plan()
+    if method == DEFAULT:
+        return list(every)
+    names = [f"{'abcd'[i % 4]}-{family}" for i, family in enumerate(models.FAMILIES)] + [f"{base}-clean-1" for base in "abcd"]
+    return [spec for spec in every if spec.name in names]
+
+
+def cells(work: Path, keep: Path, so_far: bool) -> dict[str, Any]:
+    """Everything measured, by what it is; measured now where it is not kept and ``so_far`` is not asked for."""
+
+    def cell(name: str, measure: Callable[[], dict[str, Any]]) -> Any:
+        path = keep / f"{name}.json"
+        if so_far and not path.exists():
+            return None
+        return kept(path, measure)
+
+    found: dict[str, Any] = {"claim": {}, **{method: {} for method in METHODS}}
+    for method in METHODS:
+        for spec in chosen(method):
+            folder = work / "models" / spec.name
+            found[method][spec.name] = cell(
+                f"{spec.name}.{method}", lambda spec=spec, folder=folder, method=method: read(spec, folder, method)
+            )
+            print(method, spec.name, flush=True)
+        for spec in [s for s in models.plan() if s.trigger and s.base in CLAIMED and method == DEFAULT]:
+            folder = work / "models" / spec.name
+            for part in (UNET, TEXT_ENCODER) if spec.twin.family == "encoder" else (UNET,):
+                name = f"{spec.name} {part}"
+                found["claim"][name] = cell(f"{name.replace(' ', '-')}.claim", lambda s=spec, f=folder, p=part: claim(s, f, p))
+                print("claim", name, flush=True)
+    return {what: {name: value for name, value in part.items() if value} for what, part in found.items()}
+
+
+def document(work: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The record: what was done, the figures, every model's measurements."""
+    specs, results = {spec.name: spec for spec in models.plan()}, work / "results"
+    told = {method: [row_of(specs[name], cell, results) for name, cell in found[method].items()] for method in METHODS if found[method]}
+    before = {name: _json(results / f"{name.split(' ')[0]}.attack.json") for name in found["claim"]}
+    return {
+        **stamp(),
+        "protocol": {
+            "controls": {"of each kind": PER_KIND, "words of the prompts": MEANINGFUL},
+            "pictures": {"copy": PICTURES, "model": 80},
+            "signals": SIGNALS,
+            "models": {method: len(cells) for method, cells in told.items()},
+        },
+        "figures": {method: summary(rows) for method, rows in told.items()},
+        "claim": {name: {**cell, "before": before[name]} for name, cell in found["claim"].items()},
+        "rows": {method: {row["name"]: row for row in rows} for method, rows in told.items()},
+        "cells": {method: found[method] for method in told},
+    }
+
+
+# --- the tables -------------------------------------------------------------------------------
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: the rules by group; the methods; the claim by model."""
+    lines = [
+        "| backdoored models | ASR % | AUROC over models: plain | ratio alone | both | both less plain | found: plain | ratio | both |"
+    ]
+    lines.append("|---" * 9 + "|")
+    for name, part in report["figures"][DEFAULT]["groups"].items():
+        asr, less = part["asr"], part["both less plain, models"]
+        cells = [f"{name} ({len(asr)})", f"{100 * asr[0]:.0f}–{100 * asr[-1]:.0f}"]
+        cells += [figures.shown(part["auroc"][rule]["models"]) for rule in SCORES]
+        cells += [f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"]
+        cells += [f"{part['found'][rule]['hits']} of {part['found'][rule]['n']}" for rule in SCORES]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_methods(report), "", *_claims(report)])
+
+
+def _methods(report: dict[str, Any]) -> list[str]:
+    head = ["method", "models", "UNet reached", "text encoder reached", "AUROC over candidates: ratio alone", "both", "plain"]
+    head += ["clean models falsely alarmed: plain", "both", "CPU s a model"]
+    lines = ["| " + " | ".join(head) + " |"]
+    lines.append("|---" * 10 + "|")
+    for method, found in report["figures"].items():
+        cells = list(report["cells"][method].values())
+        reached = [f"{sum(cell['reached'][part] for cell in cells)} of {len(cells)}" for part in (UNET, TEXT_ENCODER)]
+        pooled = found["groups"].get("pooled", {"auroc": {}})["auroc"]
+        scores = [figures.shown(pooled[rule]["candidates"]) if pooled else "–" for rule in ("ratio", "both", "plain")]
+        wrong = [figures.counted(found["false alarms"][rule]["clean"]) for rule in ("plain", "both")]
+        seconds = sum(cell["cpu seconds"] for cell in cells) / len(cells)
+        lines.append("| " + " | ".join([method, str(len(cells)), *reached, *scores, *wrong, f"{seconds:.0f}"]) + " |")
+    return lines
+
+
+def _claims(report: dict[str, Any]) -> list[str]:
+    lines = ["| model, copy | gain left | ASR before (without trigger) | ASR in the copy (without trigger) |", "|---" * 4 + "|"]
+    for name, cell in report["claim"].items():
+        rates = [f"{_percent(at['asr'])} ({100 * at['floor']['value']:.0f} %)" for at in (cell["before"], cell)]
+        lines.append(f"| {name} | {cell['gain']:.2f} | {' | '.join(rates)} |")
+    return lines
+
+
+def _percent(rate: dict[str, float]) -> str:
+    return f"{100 * rate['value']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.exposure", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, help="the power study's work folder")
+    parser.add_argument("--keep", type=Path, help="where measurements are kept")
+    parser.add_argument("--so-far", action="store_true", help="figures of what is measured, without measuring anything")
+    parser.add_argument("--table", action="store_true", help="only print the tables")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        if arguments.work is None or arguments.keep is None:
+            parser.error("--work and --keep are needed")
+        torch.set_num_threads(1)
+        report = rounded(4, document(arguments.work, cells(arguments.work, arguments.keep, arguments.so_far)))
+        RESULTS.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    print(table(_json(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`scan --expose` on the small model: a further signal, and nothing else changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdaudit.config import ScanConfig
+from bdaudit.measure.signals import SIGNALS
+from bdaudit.report.document import dumps, loads
+from bdaudit.report.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
+from bdaudit.report.tables import exposure_lines
+from bdaudit.scan.exposing import SIGNALS as LEFT
+from bdaudit.scan.run import run_scan
+from tests.small import LONG_TRIGGER, PROMPTS, hashes
+
+CANDIDATES = (LONG_TRIGGER, "ȏ", "today", "wonderful island")
+
+
+def scan(model: Path, **options: Any) -> ScanReport:
+    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85,), "device": "cpu"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
+        return run_scan(ScanConfig(model=model, **(settings | options)))
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_model: Path) -> ScanReport:
+    return scan(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def report(tiny_model: Path) -> ScanReport:
+    before = hashes(tiny_model)
+    found = scan(tiny_model, expose="pruning")
+    assert hashes(tiny_model) == before, "the model is never written"
+    return found
+
+
+def by_text(report: ScanReport) -> dict[str, CandidateRecord]:
+    return {candidate.text: candidate for candidate in report.candidates}
+
+
+def test_every_candidate_has_what_is_left_of_it(report: ScanReport) -> None:
+    for candidate in report.candidates:
+        assert candidate.signals.keys() == {*SIGNALS, *LEFT.values()}
+        assert all(0 < candidate.signals[name].p <= 1 for name in LEFT.values())
+
+
+def test_p_is_the_smallest_of_five_times_five(report: ScanReport) -> None:
+    for candidate in report.candidates:
+        each = [candidate.signals[name].p for name in (*DECIDING, *LEFT.values())]
+        assert candidate.p == pytest.approx(min(1.0, 5 * min(each)))
+
+
+def test_the_other_signals_are_as_without(plain: ScanReport, report: ScanReport) -> None:
+    assert isinstance(plain.exposure, NotMeasured)
+    for name, candidate in by_text(report).items():
+        other = by_text(plain)[name]
+        assert {key: candidate.signals[key] for key in SIGNALS} == other.signals
+        assert candidate.effect == other.effect
+
+
+def test_the_report_tells_the_curve(report: ScanReport) -> None:
+    exposure = report.exposure
+    assert isinstance(exposure, Exposure)
+    assert exposure.method == "pruning"
+    for part in exposure.parts.values():
+        assert part.reached
+        assert part.curve[0].gain == 1.0
+        assert part.curve[-1].gain <= exposure.stop
+    assert [line.split(":")[0] for line in exposure_lines(exposure)] == [f"exposed {name} (pruning)" for name in LEFT]
+    assert loads(dumps(report)) == report
+    assert "smallest of 5 p-values times 5" in getattr(report.calibration, "tail", "")
+
+
+def test_a_copy_that_keeps_its_gain_gives_no_signal(tiny_model: Path, plain: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.expose.MOST", 5)
+    monkeypatch.setattr("bdaudit.scan.exposing.MOST", 5)
+    monkeypatch.setattr("bdaudit.scan.expose.STOP", -100.0)
+    report = scan(tiny_model, expose="pruning")
+    assert isinstance(report.exposure, Exposure)
+    for said in report.exposure.signals.values():
+        assert isinstance(said, NotMeasured)
+        assert "% of their gain after 5 of 5 steps" in said.reason
+    assert [replace(c, command="") for c in report.candidates] == [replace(c, command="") for c in plain.candidates]
+    assert all("not measured" in line for line in exposure_lines(report.exposure))
+
+
+def test_a_resumed_run_ends_in_the_same_scores(tiny_model: Path, report: ScanReport, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        seen.append(stage)
+        if stage.startswith("reading the exposed text") and done == 5:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"expose": "pruning", "state": tmp_path / "state"}
+    config = ScanConfig(
+        model=tiny_model, candidates=CANDIDATES, prompts=PROMPTS, n_prompts=3, timesteps=(0.85,), device="cpu", **settings
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
+        assert run_scan(config, stop).status == "interrupted"
+        seen.clear()
+        again = run_scan(config, lambda stage, done, total: seen.append(stage))
+    assert by_text(again) == by_text(report)
+    assert not [stage for stage in seen if stage.startswith("exposing")]
