@@ -1,0 +1,50 @@
+"""The records a report is made of: frozen dataclasses, one envelope for the three verbs, and a module for each of them."""
+
+from bdaudit.report.records.envelope import (
+    SCHEMA_VERSION,
+    Check,
+    Coverage,
+    Environment,
+    Estimate,
+    Exit,
+    FileRecord,
+    ModelRecord,
+    NotMeasured,
+    Report,
+    Skipped,
+    Verdict,
+)
+from bdaudit.report.records.scan import (
+    DECIDING,
+    Calibration,
+    CandidateRecord,
+    ExposedPart,
+    Exposure,
+    GainPoint,
+    Localisation,
+    PromptRecord,
+    RecoveryRecord,
+    RoundRecord,
+    ScanReport,
+    SignalRecord,
+    SwapRecord,
+    SweepRecord,
+)
+from bdaudit.report.records.unlearn import (
+    Attempt,
+    ChangedTensor,
+    CleaningPoint,
+    CleaningRecord,
+    ContributorRecord,
+    LossPoint,
+    UnlearnReport,
+)
+from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
+
+__all__ = [
+    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CandidateRecord", "ChangedTensor", "Check",
+    "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit", "ExposedPart", "Exposure",
+    "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord",
+    "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "UnlearnReport",
+    "Verdict", "VerifyReport",
+]  # fmt: skip

@@ -1,0 +1,124 @@
+"""What the three verbs' reports share: the envelope, figures with their uncertainty, checks, what was skipped.
+
+"Not measured" is a value with a reason, never None, NaN, 0 or an empty string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = "1.0.0"
+
+Verdict = Literal["clean", "suspicious", "backdoored"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMeasured:
+    """Stands where a value would, and says why there is none."""
+
+    reason: str
+    status: Literal["not measured"] = "not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its uncertainty."""
+
+    value: float
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    n: int
+    """What it was computed from: pictures, pairs or texts."""
+    method: str
+    """How the interval was made, with its level: ``Wilson 95 %``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    path: str
+    """Relative to the model directory."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    path: str
+    """As given."""
+    pipeline: str
+    """Pipeline class."""
+    digest: str
+    """SHA-256 over the sorted list of files and their digests."""
+    files: tuple[FileRecord, ...]
+    notes: tuple[str, ...] = ()
+    """What was seen and left alone: unused pickles, extra files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    python: str
+    torch: str
+    diffusers: str
+    transformers: str
+    device: str
+    dtype: str
+    batch_size_asked: int
+    batch_size_used: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    code: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    asked: int
+    tested: int
+    skipped: tuple[Skipped, ...] = ()
+    not_looked_at: tuple[str, ...] = ()
+    """What this run did not examine, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The envelope. ``kind``-specific results are in the subclasses."""
+
+    command: str
+    status: Literal["completed", "interrupted", "error"]
+    exit: Exit
+    created_at: str
+    """UTC, ISO 8601."""
+    timings: dict[str, float]
+    """Seconds a stage."""
+    model: ModelRecord | NotMeasured
+    environment: Environment | NotMeasured
+    config: dict[str, Any]
+    coverage: Coverage
+    limitations: tuple[str, ...]
+    tool: dict[str, str] = field(default_factory=dict)
+    """name, version."""
+    schema_version: str = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check against a bound."""
+
+    name: str
+    status: Literal["passed", "failed", "not measured"]
+    value: Estimate | NotMeasured
+    bound: str
+    """In words: ``≤ 0.05``; or ``none`` where nothing gates on it."""
+    reason: str = ""
