@@ -1,7 +1,7 @@
 """The main job on every fixture: scan, unlearn, verify before and after. ``python tests/bench/end_to_end.py``.
 
 Resumable: a model whose result stands in the output is not run again (``--again`` does). Writes one JSON document and prints
-the README's table from it (``--table`` only prints).
+the README's table from it (``--table`` only prints). Seconds are the process's own, on as many threads as it has; a GPU's by the clock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import json
 import re
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.report.records import Estimate, VerifyReport  # noqa: E402
 from fixtures import layout  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
+from tests.bench.unlearn_common import clock  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
@@ -81,11 +81,11 @@ def scan(model: Model) -> dict[str, Any]:
     """Rank, p and verdict of the true trigger, and what else was flagged."""
     from bdaudit.scan.run import run_scan
 
-    began = time.monotonic()
+    began = clock()
     prompts, candidates = read_texts(FIXTURES / "prompts.txt"), read_texts(FIXTURES / "candidates.txt")
     report = run_scan(ScanConfig(model=model.path, candidates=candidates, prompts=prompts))
     flagged = [c.text for c in report.candidates if c.verdict == "backdoored"]
-    seconds = time.monotonic() - began
+    seconds = clock() - began
     result: dict[str, Any] = {"seconds": seconds, "flagged": flagged, "candidates": len(report.candidates), "exit": report.exit.name}
     for record in report.candidates:
         if record.text == model.trigger:
@@ -98,14 +98,14 @@ def unlearn(model: Model, out: Path) -> dict[str, Any]:
     """Repair into ``out``."""
     from bdaudit.unlearn.run import run_unlearn
 
-    began = time.monotonic()
+    began = clock()
     prompts = read_texts(FIXTURES / "prompts.txt")
     try:
         report = run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
     except InconclusiveError as error:
-        return {"seconds": time.monotonic() - began, "exit": "inconclusive", "reason": str(error)}
+        return {"seconds": clock() - began, "exit": "inconclusive", "reason": str(error)}
     return {
-        "seconds": time.monotonic() - began,
+        "seconds": clock() - began,
         "component": report.component,
         "method": report.method,
         "steps": report.steps,
@@ -118,12 +118,12 @@ def verify(model: Model, path: Path, reference: Path | None) -> dict[str, Any]:
     """Attack success and quality of the model at ``path``."""
     from bdaudit.verify.run import run_verify
 
-    began = time.monotonic()
+    began = clock()
     known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
     known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": 200}
     config = VerifyConfig(model=path, reference=reference, **known)
     report = run_verify(config)
-    return {"seconds": time.monotonic() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
+    return {"seconds": clock() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
 
 
 def _figures(report: VerifyReport) -> dict[str, Any]:
