@@ -273,22 +273,30 @@ def shown(hits: int, n: int) -> str:
     return f"{100 * hits / n:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def quality(cell: dict[str, Any], method: str) -> float:
-    """CLIP score over the contributor's own, mean over contributors."""
-    ratios = [ratio["value"] for ratio in cell["methods"][method]["clip"].values()]
-    return float(np.mean(ratios))
+def quality(cell: dict[str, Any], method: str, what: str = "clip", clean: bool = True) -> list[float]:
+    """Of every clean contributor (or every poisoned one): CLIP score over its own, or how far pictures of one seed are from its own."""
+    found = cell["methods"][method][what]
+    chosen = [name for name in found if ("-clean-" in name) is clean]
+    return [found[name]["value"] if what == "clip" else found[name] for name in chosen]
 
 
 def row(label: str, cells: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> str:
-    """Each method's attack success over the named triggers of all cells, and its quality."""
+    """Each method's attack success over the named triggers of all cells."""
     columns = []
     for method in (*CLOSED_FORMS, *MASKS):
-        if any(method not in cell["methods"] for cell in cells):
-            columns.append("–")
-            continue
-        rates = [cell["methods"][method]["asr"][name] for cell, own in zip(cells, names, strict=True) for name in own]
-        kept = f"{100 * float(np.mean([quality(cell, method) for cell in cells])):.1f}"
-        columns.append(f"{shown(*pooled(rates))}; {kept}" if rates else kept)
+        rates = [cell["methods"].get(method, {"asr": {n: None}})["asr"][n] for cell, own in zip(cells, names, strict=True) for n in own]
+        columns.append("–" if not rates or None in rates else shown(*pooled(rates)))
+    return f"| {label} | " + " | ".join(columns) + " |"
+
+
+def quality_row(label: str, cells: Sequence[dict[str, Any]], what: str, clean: bool = True) -> str:
+    """Each method's quality, with Student's interval over contributors and cells."""
+    columns = []
+    for method in (*CLOSED_FORMS, *MASKS):
+        values = [value for cell in cells if method in cell["methods"] for value in quality(cell, method, what, clean)]
+        low, high = stats.mean_interval(values) if len(values) > 1 else (0.0, 0.0)
+        whole = len([cell for cell in cells if method in cell["methods"]]) == len(cells) and len(values) > 1
+        columns.append(f"{float(np.mean(values)):.3f} [{low:.3f}, {high:.3f}]" if whole else "–")
     return f"| {label} | " + " | ".join(columns) + " |"
 
 
@@ -298,9 +306,11 @@ def against(cell: dict[str, Any], name: str) -> str:
     best = min(CLOSED_FORMS, key=lambda method: rates[method]["value"])
     (theirs, n), (ours, m) = pooled([rates[best]]), pooled([rates["dam"]])
     p = stats.fisher_greater(theirs, n, ours, m)
-    lost = 100 * (quality(cell, best) - quality(cell, "dam"))
     floor = shown(*pooled([cell["methods"]["dam"]["floor"][name]]))
-    return f"| {name} ×{cell['factor']:g} | {best}: {shown(theirs, n)} | {shown(ours, m)} | {floor} | {p:.1g} | {lost:+.1f} |"
+    kept, other = (f"{float(np.mean(quality(cell, method))):.3f}" for method in ("dam", best))
+    poisoned = sum("-clean-" not in name for name in cell["contributors"])
+    label = f"{name} ×{cell['factor']:g}, {poisoned} of 4"
+    return f"| {label} | {best}: {shown(theirs, n)} | {shown(ours, m)} | {floor} | {p:.1g} | {kept} ({other}) |"
 
 
 def table(cells: dict[str, Any]) -> str:
@@ -313,7 +323,13 @@ def table(cells: dict[str, Any]) -> str:
         names = [counting(cell) if strong else list(cell["methods"]["dam"]["asr"]) for cell in own]
         triggers = f", {sum(map(len, names))} triggers" if poisoned else ""
         lines += [row(f"{kind.replace('/', ' of 4, ')}{triggers} (seeds: {len(own)})", own, names)] if own else []
-    lines += ["", "| trigger | best plain merge | dam | without trigger | p | quality lost |", "|---" * 6 + "|"]
+    for strong, label in ((False, "plain"), (True, "amplified")):
+        own = [cell for name, cell in cells.items() if name.endswith("amplified") is strong]
+        whats = (("clip", True, "CLIP over clean contributors' own"), ("apart", True, "distance from clean contributors"))
+        for what, clean, said in (*whats, ("clip", False, "CLIP over poisoned contributors' own")):
+            lines.append(quality_row(f"{label}: {said}", own, what, clean))
+    lines += ["", "| trigger | best plain merge | dam | without trigger | p | CLIP of clean contributors (best plain merge's) |"]
+    lines.append("|---" * 6 + "|")
     strong_cells = {name: cell for name, cell in cells.items() if name.endswith("amplified") and "dam" in cell["methods"]}
     return "\n".join([*lines, *(against(cell, n) for cell in strong_cells.values() for n in counting(cell))])
 
