@@ -174,7 +174,7 @@ def amplified(world: World, names: Sequence[str], factor: float) -> list[Vector]
 
 
 def smallest_factor(world: World, names: Sequence[str], attacks: Sequence[Attack]) -> float:
-    """The smallest at which task arithmetic leaves most triggers their success, on fewer pictures; two poisoned models hinder each other."""
+    """The smallest at which task arithmetic leaves most triggers their success, on fewer pictures: poisoned models hinder each other."""
     counts = {}
     for factor in FACTORS:
         vectors = amplified(world, names, factor)
