@@ -2,7 +2,7 @@
 
 FOLDER holds the power study's models (``python -m tests.bench.power --work FOLDER`` makes them). A seed is another base, other backdoors,
 other clean fine-tunes, other noise. Plain: the models as they are. Amplified: the poisoned task vectors times the smallest of ``FACTORS``
-at which task arithmetic keeps every trigger's attack success at 80 % or more. The masks learn on ``fixtures/prompts.txt``; graded is on
+at which task arithmetic keeps most triggers' attack success at 80 % or more. The masks learn on ``fixtures/prompts.txt``; graded is on
 prompts that are not in it, with the rules of `verify`. Nothing of the method was chosen on these models: that was done on fine-tunes of
 the fixtures' own base. Resumable, a merge at a time; about a quarter of an hour on one free core. ``--table`` only prints.
 """
@@ -59,8 +59,14 @@ FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 COUNTS = 0.8
 """A trigger counts where task arithmetic leaves it this success."""
 MASKS = {"dam": ("shared", "safety"), "shared alone": ("shared",), "safety alone": ("safety",)}
-CELLS = ((1, True), (2, True), (0, False), (1, False), (2, False))
-"""How many are poisoned, and whether they are amplified; what matters most first."""
+CELLS: dict[tuple[int, bool], tuple[str, ...]] = {
+    (1, True): (*CLOSED_FORMS, *MASKS),
+    (2, True): (*CLOSED_FORMS, "dam"),
+    (1, False): ("average", "task-arithmetic", "ties", "dam"),
+    (0, False): ("average", "task-arithmetic", "ties", "dam"),
+    (2, False): ("average", "task-arithmetic"),
+}
+"""How many are poisoned, whether they are amplified, and what is measured there; what matters most first."""
 
 
 def quiet(done: int, total: int) -> None:
@@ -168,7 +174,8 @@ def amplified(world: World, names: Sequence[str], factor: float) -> list[Vector]
 
 
 def smallest_factor(world: World, names: Sequence[str], attacks: Sequence[Attack]) -> float:
-    """At which task arithmetic leaves every trigger its success, on fewer pictures; the largest where none does."""
+    """The smallest at which task arithmetic leaves most triggers their success, on fewer pictures: poisoned models hinder each other."""
+    counts = {}
     for factor in FACTORS:
         vectors = amplified(world, names, factor)
         Blend(world.holder, world.base, vectors, SCALE).put_difference(CLOSED_FORMS["task-arithmetic"](vectors, world.seed))
@@ -176,12 +183,11 @@ def smallest_factor(world: World, names: Sequence[str], attacks: Sequence[Attack
         for attack in attacks:
             clean, shots = attack.trial.clean[:QUICK_PICTURES], attack.trial.triggered[:QUICK_PICTURES]
             rates.append(float(attack.rule.hits(world.drawn(Gallery(world.grader), shots), shots, clean).float().mean()))
-            if rates[-1] < COUNTS:
-                break
         world.restore(vectors)
-        if min(rates) >= COUNTS:
-            return factor
-    return FACTORS[-1]
+        counts[factor] = sum(rate >= COUNTS for rate in rates)
+        if counts[factor] == len(attacks):
+            break
+    return max(counts, key=lambda factor: counts[factor])
 
 
 def merged(world: World, vectors: Sequence[Vector], method: str) -> Blend:
@@ -234,9 +240,8 @@ class Kept:
 def run(work: Path, kept: Kept, seeds: Sequence[int]) -> None:
     """Every cell that is not there yet: all seeds of the first kind, then of the next."""
     worlds: dict[int, World] = {}
-    for poisoned, strong in CELLS:
+    for (poisoned, strong), methods in CELLS.items():
         for seed in seeds:
-            methods = [*CLOSED_FORMS, *(MASKS if strong else ("dam",))]
             name = f"{seed}/{poisoned}/{'amplified' if strong else 'plain'}"
             cell = kept.cells.get(name, {})
             missing = [method for method in methods if method not in cell.get("methods", {})]
@@ -273,22 +278,30 @@ def shown(hits: int, n: int) -> str:
     return f"{100 * hits / n:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def quality(cell: dict[str, Any], method: str) -> float:
-    """CLIP score over the contributor's own, mean over contributors."""
-    ratios = [ratio["value"] for ratio in cell["methods"][method]["clip"].values()]
-    return float(np.mean(ratios))
+def quality(cell: dict[str, Any], method: str, what: str = "clip", clean: bool = True) -> list[float]:
+    """Of every clean contributor (or every poisoned one): CLIP score over its own, or how far pictures of one seed are from its own."""
+    found = cell["methods"][method][what]
+    chosen = [name for name in found if ("-clean-" in name) is clean]
+    return [found[name]["value"] if what == "clip" else found[name] for name in chosen]
 
 
 def row(label: str, cells: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> str:
-    """Each method's attack success over the named triggers of all cells, and its quality."""
+    """Each method's attack success over the named triggers of all cells."""
     columns = []
     for method in (*CLOSED_FORMS, *MASKS):
-        if any(method not in cell["methods"] for cell in cells):
-            columns.append("–")
-            continue
-        rates = [cell["methods"][method]["asr"][name] for cell, own in zip(cells, names, strict=True) for name in own]
-        kept = f"{100 * float(np.mean([quality(cell, method) for cell in cells])):.1f}"
-        columns.append(f"{shown(*pooled(rates))}; {kept}" if rates else kept)
+        rates = [cell["methods"].get(method, {"asr": {n: None}})["asr"][n] for cell, own in zip(cells, names, strict=True) for n in own]
+        columns.append("–" if not rates or None in rates else shown(*pooled(rates)))
+    return f"| {label} | " + " | ".join(columns) + " |"
+
+
+def quality_row(label: str, cells: Sequence[dict[str, Any]], what: str, clean: bool = True) -> str:
+    """Each method's quality, with Student's interval over contributors and cells."""
+    columns = []
+    for method in (*CLOSED_FORMS, *MASKS):
+        values = [value for cell in cells if method in cell["methods"] for value in quality(cell, method, what, clean)]
+        low, high = stats.mean_interval(values) if len(values) > 1 else (0.0, 0.0)
+        whole = len([cell for cell in cells if method in cell["methods"]]) == len(cells) and len(values) > 1
+        columns.append(f"{float(np.mean(values)):.3f} [{low:.3f}, {high:.3f}]" if whole else "–")
     return f"| {label} | " + " | ".join(columns) + " |"
 
 
@@ -298,9 +311,11 @@ def against(cell: dict[str, Any], name: str) -> str:
     best = min(CLOSED_FORMS, key=lambda method: rates[method]["value"])
     (theirs, n), (ours, m) = pooled([rates[best]]), pooled([rates["dam"]])
     p = stats.fisher_greater(theirs, n, ours, m)
-    lost = 100 * (quality(cell, best) - quality(cell, "dam"))
     floor = shown(*pooled([cell["methods"]["dam"]["floor"][name]]))
-    return f"| {name} ×{cell['factor']:g} | {best}: {shown(theirs, n)} | {shown(ours, m)} | {floor} | {p:.1g} | {lost:+.1f} |"
+    kept, other = (f"{float(np.mean(quality(cell, method))):.3f}" for method in ("dam", best))
+    poisoned = sum("-clean-" not in name for name in cell["contributors"])
+    label = f"{name} ×{cell['factor']:g}, {poisoned} of 4"
+    return f"| {label} | {best}: {shown(theirs, n)} | {shown(ours, m)} | {floor} | {p:.1g} | {kept} ({other}) |"
 
 
 def table(cells: dict[str, Any]) -> str:
@@ -309,11 +324,17 @@ def table(cells: dict[str, Any]) -> str:
     lines = ["| poisoned | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
     for poisoned, strong in sorted(CELLS, key=lambda kind: (kind[1], kind[0])):
         kind = f"{poisoned}/{'amplified' if strong else 'plain'}"
-        own = [cell for name, cell in cells.items() if name.endswith(kind) and "dam" in cell["methods"]]
-        names = [counting(cell) if strong else list(cell["methods"]["dam"]["asr"]) for cell in own]
+        own = [cell for name, cell in cells.items() if name.endswith(kind) and "task-arithmetic" in cell["methods"]]
+        names = [counting(cell) if strong else list(cell["methods"]["task-arithmetic"]["asr"]) for cell in own]
         triggers = f", {sum(map(len, names))} triggers" if poisoned else ""
         lines += [row(f"{kind.replace('/', ' of 4, ')}{triggers} (seeds: {len(own)})", own, names)] if own else []
-    lines += ["", "| trigger | best plain merge | dam | without trigger | p | quality lost |", "|---" * 6 + "|"]
+    for strong, label in ((False, "plain"), (True, "amplified")):
+        own = [cell for name, cell in cells.items() if name.endswith("amplified") is strong]
+        whats = (("clip", True, "CLIP over clean contributors' own"), ("apart", True, "distance from clean contributors"))
+        for what, clean, said in (*whats, ("clip", False, "CLIP over poisoned contributors' own")):
+            lines.append(quality_row(f"{label}: {said}", own, what, clean))
+    lines += ["", "| trigger | best plain merge | dam | without trigger | p | CLIP of clean contributors (best plain merge's) |"]
+    lines.append("|---" * 6 + "|")
     strong_cells = {name: cell for name, cell in cells.items() if name.endswith("amplified") and "dam" in cell["methods"]}
     return "\n".join([*lines, *(against(cell, n) for cell in strong_cells.values() for n in counting(cell))])
 

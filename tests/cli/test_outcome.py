@@ -159,3 +159,15 @@ def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monk
     monkeypatch.setattr(inspection, "inspect", refuse)
     ended = bdaudit("scan", model, "--dry-run", "--json")
     assert (ended.code, json.loads(ended.out)["exit"]["name"]) == (5, "refused")
+
+
+def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
+    from bdaudit.config import UnlearnConfig
+    from bdaudit.report.plan import cost, steps
+
+    (tmp_path / "style.safetensors").write_bytes(b"")
+    others = ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
+    config = UnlearnConfig(model=tmp_path / "model", base=tmp_path / "base", merge_with=others, out=tmp_path / "out")
+    first, _ = steps(config)
+    assert f"of {tmp_path / 'other'}, {tmp_path / 'style.safetensors'} at scale 0.5 from {tmp_path / 'base'}" in first
+    assert cost(config).startswith("about ")
