@@ -134,7 +134,7 @@ def picture_canary(pairs: Pairs) -> canaries.Canary:
 def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: str, poisoned: int) -> dict[str, Any]:
     """All points of the model itself, with the trigger known; of the copy, with the canary; and both choices.
 
-    With poisoned pairs only the two higher rates of the model itself: the choice is the one that was made without.
+    With poisoned pairs, and after self-supervised pre-training, the model itself alone; with poisoned pairs at the two higher rates.
     """
     cleaning.POINTS = LOOKS
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
@@ -152,7 +152,7 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
             return False
 
         cleaning.clean(towers, held, rate, STEPS, 0, look, nullcontext)
-    if poisoned:
+    if poisoned or objective != "contrastive":
         return found
     towers.restore(start)
     found["canary_before"], found["canary"] = with_canary(towers, material, pairs, attack)
@@ -282,7 +282,7 @@ def table(cells: Mapping[str, Any]) -> str:
 
     def shown(cell: Any, key: str = "asr") -> str:
         if not isinstance(cell, dict):
-            return "none"
+            return "–"
         figure = cell[key]
         return f"{100 * figure['value']:.1f} [{100 * figure['low']:.0f}, {100 * figure['high']:.0f}]"
 
@@ -297,7 +297,8 @@ def table(cells: Mapping[str, Any]) -> str:
         canary = cells[f"{model}/0"]["canary"]
         picks = chosen(cell, canary)
         left = min((p for p in canary if not p["rejected"]), key=lambda p: p["residue"]["value"], default=None)
-        planted = f"{100 * cells[f'{model}/0']['canary_before']['rate']['value']:.0f} → {shown(left, 'canary') if left else 'none'}"
+        before = cells[f"{model}/0"]["canary_before"]["rate"]["value"] if canary else 0.0
+        planted = f"{100 * before:.0f} → {shown(left, 'canary')}" if canary else "–"
         figures = [shown(picks[part], key) for part in ("blind", "least", "best") for key in ("asr", "accuracy")]
         floor = shown(cells.get(f"floor/{model}", "none"))
         row = [model, poisons, shown(cell["start"]), floor, shown(cell["start"], "accuracy"), planted, *figures]
