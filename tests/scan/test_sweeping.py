@@ -137,3 +137,13 @@ def test_a_reference_says_where_a_finding_lives(tiny_model: Path) -> None:
     first, second = scan(tiny_model, **LISTED, reference=tiny_model).candidates
     assert "1.00 times as far" in first.localisation.reason  # type: ignore[union-attr]
     assert "only findings are localised" in second.localisation.reason  # type: ignore[union-attr]
+
+
+def test_what_a_sweep_lets_through_is_read_off_exposed_copies(tiny_model: Path, report: ScanReport) -> None:
+    found = scan(tiny_model, expose="pruning")
+    assert {c.text for c in found.candidates} == {c.text for c in report.candidates}
+    for candidate in found.candidates:
+        assert {name for name in candidate.signals if name.startswith("left in")} == {
+            "left in the exposed UNet",
+            "left in the exposed text encoder",
+        }
