@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ def scored(cell: dict[str, Any], scan: dict[str, Any]) -> dict[str, Any]:
         "both": [min(1.0, (n + len(each)) * min(own / n, *each)) if each else own for own, each in zip(plain, left, strict=True)],
     }
     flags = {name: [bool(x <= figures.ALPHA) for x in stats.holm(values)] for name, values in p.items()}
-    return {"p": p, "flagged": flags, **{name: [-math.log10(x) for x in values] for name, values in p.items()}}
+    signals = {name: [row[name] for row in cell["rows"]] for name in SIGNALS.values() if name in cell["rows"][0]}
+    return {"p": p, "flagged": flags, "left": signals, **{name: [-math.log10(x) for x in values] for name, values in p.items()}}
 
 
 def row_of(spec: Spec, cell: dict[str, Any], results: Path) -> dict[str, Any]:
@@ -160,8 +162,20 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "both less plain, models": figures.difference(paired, "plain", figures.model_auroc),
             "both less plain, candidates": figures.difference(paired, "plain", figures.candidate_auroc),
             "found": {rule: figures.rate(sum(row["flagged"][rule][0] for row in bad), len(bad)) for rule in SCORES},
+            "left of the trigger": {name: [row["left"][name][0] for row in bad if name in row["left"]] for name in SIGNALS.values()},
         }
-    return {"groups": found, "false alarms": {rule: alarms(rows, rule) for rule in SCORES}}
+    return {
+        "groups": found,
+        "false alarms": {rule: alarms(rows, rule) for rule in SCORES},
+        "harmless": {name: calibrated(rows, name) for name in SIGNALS.values()},
+    }
+
+
+def calibrated(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """How often harmless candidates of all models get a small p from one copy, and what is left of them in the median."""
+    signals = [signal for row in rows if name in row["left"] for signal in row["left"][name][1 if figures.backdoored(row) else 0 :]]
+    shares = {f"p at most {level}": figures.rate(sum(p <= level for _, _, p in signals), len(signals)) for level in (0.01, 0.05)}
+    return {"left": median(value for value, _, _ in signals) if signals else 0.0, **shares}
 
 
 def alarms(rows: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
@@ -176,13 +190,31 @@ def alarms(rows: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
 # --- the run ----------------------------------------------------------------------------------
 
 
-def chosen(method: str) -> list[Spec]:
-    """All models for the default; for the others one backdoored model a family, of different bases, and one clean model a base."""
+def jobs() -> list[tuple[Spec, str]]:
+    """What is measured on what: the default method on all models, the claim in a part's copy, the other methods on a few models.
+
+    The few are one backdoored model a family, of different bases, and one clean model a base, these among those.
+    """
     every = models.plan()
-    if method == DEFAULT:
-        return list(every)
-    names = [f"{'abcd'[i % 4]}-{family}" for i, family in enumerate(models.FAMILIES)] + [f"{base}-clean-1" for base in "abcd"]
-    return [spec for spec in every if spec.name in names]
+    backdoored = [spec for spec in every if spec.trigger and spec.base in CLAIMED]
+    few = (
+        "a-object",
+        "b-fixed-image",
+        "a-clean-1",
+        "c-style",
+        "d-encoder",
+        "b-clean-1",
+        "a-closed-form",
+        "d-pixel",
+        "c-clean-1",
+        "d-clean-1",
+    )
+    by_name = {spec.name: spec for spec in every}
+    return [
+        *((spec, DEFAULT) for spec in every),
+        *((spec, part) for spec in backdoored for part in (UNET, TEXT_ENCODER) if part == UNET or spec.twin.family == "encoder"),
+        *((by_name[name], method) for name in few for method in METHODS if method != DEFAULT),
+    ]
 
 
 def cells(work: Path, keep: Path, so_far: bool) -> dict[str, Any]:
@@ -195,19 +227,15 @@ def cells(work: Path, keep: Path, so_far: bool) -> dict[str, Any]:
         return kept(path, measure)
 
     found: dict[str, Any] = {"claim": {}, **{method: {} for method in METHODS}}
-    for method in METHODS:
-        for spec in chosen(method):
-            folder = work / "models" / spec.name
-            found[method][spec.name] = cell(
-                f"{spec.name}.{method}", lambda spec=spec, folder=folder, method=method: read(spec, folder, method)
-            )
-            print(method, spec.name, flush=True)
-        for spec in [s for s in models.plan() if s.trigger and s.base in CLAIMED and method == DEFAULT]:
-            folder = work / "models" / spec.name
-            for part in (UNET, TEXT_ENCODER) if spec.twin.family == "encoder" else (UNET,):
-                name = f"{spec.name} {part}"
-                found["claim"][name] = cell(f"{name.replace(' ', '-')}.claim", lambda s=spec, f=folder, p=part: claim(s, f, p))
-                print("claim", name, flush=True)
+    for spec, what in jobs():
+        folder = work / "models" / spec.name
+        if what in METHODS:
+            value = cell(f"{spec.name}.{what}", lambda s=spec, f=folder, m=what: read(s, f, m))
+            found[what][spec.name] = value
+        else:
+            value = cell(f"{spec.name}-{what.replace(' ', '-')}.claim", lambda s=spec, f=folder, p=what: claim(s, f, p))
+            found["claim"][f"{spec.name} {what}"] = value
+        print(spec.name, what, "measured" if value else "not measured", flush=True)
     return {what: {name: value for name, value in part.items() if value} for what, part in found.items()}
 
 
@@ -236,13 +264,18 @@ def document(work: Path, found: dict[str, Any]) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """Markdown: the rules by group; the methods; the claim by model."""
-    lines = [
-        "| backdoored models | ASR % | AUROC over models: plain | ratio alone | both | both less plain | found: plain | ratio | both |"
+    usual = report["figures"][DEFAULT]["harmless"]
+    head = [
+        "backdoored models",
+        "ASR %",
+        *(f"left in the {part} (harmless: {_whole(usual[name]['left'])})" for part, name in SIGNALS.items()),
     ]
-    lines.append("|---" * 9 + "|")
+    head += ["AUROC over models: plain", "ratio alone", "both", "both less plain", "found: plain", "ratio", "both"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, part in report["figures"][DEFAULT]["groups"].items():
         asr, less = part["asr"], part["both less plain, models"]
         cells = [f"{name} ({len(asr)})", f"{100 * asr[0]:.0f}–{100 * asr[-1]:.0f}"]
+        cells += [_whole(median(value for value, _, _ in part["left of the trigger"][signal])) for signal in SIGNALS.values()]
         cells += [figures.shown(part["auroc"][rule]["models"]) for rule in SCORES]
         cells += [f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"]
         cells += [f"{part['found'][rule]['hits']} of {part['found'][rule]['n']}" for rule in SCORES]
@@ -267,11 +300,21 @@ def _methods(report: dict[str, Any]) -> list[str]:
 
 
 def _claims(report: dict[str, Any]) -> list[str]:
-    lines = ["| model, copy | gain left | ASR before (without trigger) | ASR in the copy (without trigger) |", "|---" * 4 + "|"]
+    head = ["model, copy", "gain left", "ASR before (without trigger)", "ASR in the copy (without trigger)", "at least 0.8 of its start"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, cell in report["claim"].items():
         rates = [f"{_percent(at['asr'])} ({100 * at['floor']['value']:.0f} %)" for at in (cell["before"], cell)]
-        lines.append(f"| {name} | {cell['gain']:.2f} | {' | '.join(rates)} |")
+        lines.append(f"| {name} | {cell['gain']:.2f} | {' | '.join(rates)} | {'yes' if holds(cell) else 'no'} |")
     return lines
+
+
+def holds(cell: dict[str, Any]) -> bool:
+    """The claim: the copy is exposed, and the trigger works at least 0.8 times as often in it."""
+    return bool(cell["reached"]) and cell["asr"]["value"] >= 0.8 * cell["before"]["asr"]["value"] > 0
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _percent(rate: dict[str, float]) -> str:

@@ -136,3 +136,14 @@ def test_pruning_takes_the_channels_that_captions_move_most(fresh_suspect: Suspe
     gone = (layer.weight == 0).all(1).nonzero().flatten()
     assert gone.tolist() == [int(moved.argmax())], "one channel in eight after seven steps of 2 %"
     part.patch.revert()
+
+
+@pytest.mark.parametrize("name", ["UNet", "text encoder"])
+def test_sixteen_bit_weights_come_back(half_suspect: Suspect, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expose, "MOST", 5)
+    before = weights(half_suspect)
+    with exposed(part_of(half_suspect, name), "null-target", 0, NOWHERE, "part", silent) as record:
+        assert all(parameter.dtype == torch.bfloat16 for parameter in half_suspect.unet.parameters())
+        assert len(record.curve) > 1
+        assert not same(before, weights(half_suspect))
+    assert same(before, weights(half_suspect))
