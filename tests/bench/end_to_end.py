@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,7 @@ def repaired(model: Model, work: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if model.trigger:
         out = work / f"{model.name}-unlearned"
+        shutil.rmtree(out, ignore_errors=True)
         result["unlearn"] = unlearn(model, out)
         print(model.name, "unlearn", json.dumps(result["unlearn"]), flush=True)
         if out.exists():
