@@ -4,8 +4,9 @@ FOLDER is the power study's (``python -m tests.bench.power --work FOLDER``). On 
 entry or one character: the trigger's rank among the texts named, taken from the three kinds in turn (the first of each, the second of
 each, …), and by their standing on other prompts and noise; where the first is beyond ten, the attack success of the first three of its
 kind (40 pictures each, the floor beside). On the clean ones: the pull of the strongest soft choice and text. Constants come from
-``clean``, ``dev-style`` and ``dev-pixel`` alone. Half a minute of one core a model; kept model by model in ``results/recovery.json``.
-``--table`` only prints.
+``clean``, ``dev-style`` and ``dev-pixel`` alone; that characters are ranked by the shift alone was settled on ``dev-pixel`` after an
+earlier ranking had missed ``style``, and the order of standing was added after two models' results. Half a minute of one core a model;
+kept model by model in ``results/recovery.json``. ``--table`` only prints.
 """
 
 from __future__ import annotations
