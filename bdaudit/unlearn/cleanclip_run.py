@@ -42,7 +42,7 @@ CANARY_CAPTIONS = 192
 """Captions that the canary is planted with and measured on, two to one."""
 STRANGE_KINDS = ("rare", "character", "zero-width", "emoji")
 """Texts of these kinds, all that there are, are put into captions' other views."""
-LOUDEST, LISTENED = 64, 2
+LOUDEST, LISTENED = 16, 2
 """How many of them, those that the encoder answers most, come as often as all others together; in how many captions that is measured."""
 PUBLISHED = {
     "contrastive": "published of CLIPs pre-trained with the contrastive loss alone: cleaning leaves an attack success of 0.5 to 4 %",

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bdaudit import stats
 from bdaudit.measure.controls import control_texts
 from bdaudit.unlearn import canary as canaries
-from bdaudit.unlearn import cleaning
+from bdaudit.unlearn import cleanclip_run, cleaning
 from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS, heard, text_canary
 from bdaudit.unlearn.towers import Towers
 from fixtures.build import tokenizer, world
@@ -39,6 +39,8 @@ from tests.bench.unlearn_common import FIXTURES, ROOT
 RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (3e-3, 1e-2, 3e-2), 80, 2, 1600, 256, 320
 """Learning rates, steps of each, looks at each; pairs to clean with, of them held out; pictures to grade on."""
 CASES = tuple((attack, objective) for objective in ("contrastive", "contrastive+self-supervised") for attack in ("patch", "text"))
+LOUDEST = 64
+"""What the first CLIPs were cleaned with; the verb has since come to 16, by a development twin, and these cells stay comparable."""
 GROUNDS = tuple(world.COLOURS)
 PROMPTS = ("a circle on a {} background", "a photo of a square on {}", "a picture of a star over a {} ground", "a heart on {}")
 """The classes, and the prompts that stand for one."""
@@ -136,7 +138,7 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
 
     With poisoned pairs, and after self-supervised pre-training, the model itself alone; with poisoned pairs at the two higher rates.
     """
-    cleaning.POINTS = LOOKS
+    cleaning.POINTS, cleanclip_run.LOUDEST = LOOKS, LOUDEST
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
     found: dict[str, Any] = {"start": graded(towers, grading, attack), "points": [], "canary": []}
     material = material_of(tok, pairs)
@@ -220,7 +222,7 @@ def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dic
 
 
 def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
-    """All CLIP cells whose models are there."""
+    """All CLIP cells whose models are there; poisoned pairs only with the first case."""
     tok = CLIPTokenizer.from_pretrained(FIXTURES / "base" / "tokenizer")
     grading = Grading(tok)
     for objective in ("contrastive", "contrastive+self-supervised"):
@@ -229,7 +231,7 @@ def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
             kept.get(f"floor/{attack}-{objective}", lambda p=path, a=attack: graded(load(tok, p), grading, a))  # type: ignore[misc]
     for poisoned in most:
         for attack, objective in CASES:
-            if (work / f"{attack}-{objective}.safetensors").exists() and (not poisoned or objective == "contrastive"):
+            if (work / f"{attack}-{objective}.safetensors").exists() and (not poisoned or (attack, objective) == CASES[0]):
                 name = f"{attack}-{objective}/{poisoned}"
                 kept.get(name, lambda a=attack, o=objective, n=poisoned: clean_clip(work, tok, grading, a, o, n))  # type: ignore[misc]
 
@@ -237,7 +239,7 @@ def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
 # --- the verb ---------------------------------------------------------------------------------
 
 
-def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int) -> None:
+def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int, rate: float) -> None:
     """`unlearn --method cleanclip` on the fixture ``encoder``, then `verify` before and after."""
     from bdaudit.config import UnlearnConfig, VerifyConfig
     from bdaudit.unlearn.run import run_unlearn
@@ -245,7 +247,7 @@ def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int) -> None:
     from tests.bench.cleaning_vision import train_vision, write_pairs
     from tests.bench.unlearn_common import Job, laid_out, opened, plain
 
-    job, name = Job(fixture="encoder"), "vision" if seeing else "partial"
+    job, name = Job(fixture="encoder"), ("vision" if seeing else "partial") + (f"-{rate:g}-{steps}" if rate else "")
     file = work / "pairs" / "pairs.tsv" if (work / "pairs" / "pairs.tsv").exists() else write_pairs(work / "pairs", 2000, 601)
     if seeing and not (work / "vision").exists():
         train_vision(opened(laid_out("clean"), "cpu")[1], work / "vision")
@@ -255,9 +257,11 @@ def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int) -> None:
         config = UnlearnConfig(
             model=job.model, method="cleanclip", component="text-encoder", pairs=file, out=out, steps=steps, keep_failed=True, device="cpu",
             prompts=job.texts("prompts"), vision=f"local-dir:{work / 'vision'}" if seeing else "", state=work / f"encoder-{name}.state",
+            learning_rate=rate,
         )  # fmt: skip
         report = run_unlearn(config, lambda stage, done, total: print(f"  {stage} {done}/{total}", flush=True) if done % 20 == 0 else None)
-        found: dict[str, Any] = {"exit": report.exit.reason, "cleaning": asdict(report.cleaning), "timings": report.timings}
+        said = report.exit.reason.replace(str(work), "WORK")
+        found: dict[str, Any] = {"exit": said, "cleaning": asdict(report.cleaning), "timings": report.timings}
         found["checks"] = {check.name: [check.status, plain(check.value), check.bound] for check in report.checks}
         if not report.out:
             return found
@@ -313,6 +317,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "bench" / "results" / "cleaning.json")
     parser.add_argument("--only", choices=("train", "clips", "dirty", "partial", "vision"), nargs="+", help="only these parts")
     parser.add_argument("--verb-steps", type=int, default=60)
+    parser.add_argument("--verb-rate", type=float, default=0.0, help="one learning rate instead of the sweep")
     parser.add_argument("--n", type=int, default=100, help="pictures a condition for verify")
     parser.add_argument("--table", action="store_true", help="only print the table")
     asked = parser.parse_args()
@@ -323,7 +328,7 @@ def main() -> None:
         elif part in ("clips", "dirty"):
             clips(asked.work / "clips", kept, (0,) if part == "clips" else (1, 5))
         else:
-            verb(asked.work, kept, part == "vision", asked.verb_steps, asked.n)
+            verb(asked.work, kept, part == "vision", asked.verb_steps, asked.n, asked.verb_rate)
     print(table(kept.cells))
 
 
