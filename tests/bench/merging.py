@@ -329,7 +329,7 @@ def table(cells: dict[str, Any]) -> str:
         triggers = f", {sum(map(len, names))} triggers" if poisoned else ""
         lines += [row(f"{kind.replace('/', ' of 4, ')}{triggers} (seeds: {len(own)})", own, names)] if own else []
     for strong, label in ((False, "plain"), (True, "amplified")):
-        own = [cell for name, cell in cells.items() if name.endswith("amplified") is strong]
+        own = [cell for name, cell in cells.items() if name.endswith("amplified") is strong and "dam" in cell["methods"]]
         whats = (("clip", True, "CLIP over clean contributors' own"), ("apart", True, "distance from clean contributors"))
         for what, clean, said in (*whats, ("clip", False, "CLIP over poisoned contributors' own")):
             lines.append(quality_row(f"{label}: {said}", own, what, clean))
