@@ -155,13 +155,14 @@ def _moved(part: Part, layers: dict[str, nn.Linear], seed: int) -> dict[str, Ten
 
 @contextmanager
 def exposed(part: Part, method: str, seed: int, state: State, name: str, progress: Progress) -> Iterator[ExposedPart]:
-    """The part as its exposed copy for the block's length, whether the stop was reached or not. ``name`` is what it is kept and told by."""
+    """The part as its exposed copy for the block's length, whether the stop was reached or not. ``name`` is the part's."""
+    key = f"expose-{method}-{name.replace(' ', '-')}-weights"
     try:
-        record = _kept(part, state, f"{name}-weights")
+        record = _kept(part, state, key)
         if record is None:
-            record = _run(part, METHODS[method], seed, lambda step: progress(f"exposing ({name})", step, MOST))
+            record = _run(part, METHODS[method], seed, lambda step: progress(f"exposing the {name}", step, MOST))
             notes = [[point.step, point.gain] for point in record.curve]
-            state.write_tensors(f"{name}-weights", part.patch.parameters, [record.reached, record.seconds, notes])
+            state.write_tensors(key, part.patch.parameters, [record.reached, record.seconds, notes])
         yield record
     finally:
         part.patch.revert()

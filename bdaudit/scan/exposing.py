@@ -66,7 +66,7 @@ def expose(
 def _read(task: _Task, part: Part, name: str, texts: Sequence[str]) -> tuple[ExposedPart, dict[str, Residual]]:
     """The copy, and what is left of every text in it; nothing where the copy failed."""
     key = f"expose-{task.config.expose}-{name.replace(' ', '-')}"
-    with exposed(part, task.config.expose, task.config.seed, task.state, key, task.progress) as record:
+    with exposed(part, task.config.expose, task.config.seed, task.state, name, task.progress) as record:
         if not record.reached:
             return record, {}
         residuals: dict[str, Residual] = {}

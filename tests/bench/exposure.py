@@ -255,8 +255,13 @@ def document(work: Path, found: dict[str, Any]) -> dict[str, Any]:
         "figures": {method: summary(rows) for method, rows in told.items()},
         "claim": {name: {**cell, "before": before[name]} for name, cell in found["claim"].items()},
         "rows": {method: {row["name"]: row for row in rows} for method, rows in told.items()},
-        "cells": {method: found[method] for method in told},
+        "cells": {method: {name: _run_of(cell) for name, cell in found[method].items()} for method in told},
     }
+
+
+def _run_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """How a copy was made; what was read off it stands in the rows."""
+    return {name: value for name, value in cell.items() if name != "rows"}
 
 
 # --- the tables -------------------------------------------------------------------------------
@@ -275,7 +280,7 @@ def table(report: dict[str, Any]) -> str:
     for name, part in report["figures"][DEFAULT]["groups"].items():
         asr, less = part["asr"], part["both less plain, models"]
         cells = [f"{name} ({len(asr)})", f"{100 * asr[0]:.0f}–{100 * asr[-1]:.0f}"]
-        cells += [_whole(median(value for value, _, _ in part["left of the trigger"][signal])) for signal in SIGNALS.values()]
+        cells += [_middle(part["left of the trigger"][signal]) for signal in SIGNALS.values()]
         cells += [figures.shown(part["auroc"][rule]["models"]) for rule in SCORES]
         cells += [f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"]
         cells += [f"{part['found'][rule]['hits']} of {part['found'][rule]['n']}" for rule in SCORES]
@@ -311,6 +316,10 @@ def _claims(report: dict[str, Any]) -> list[str]:
 def holds(cell: dict[str, Any]) -> bool:
     """The claim: the copy is exposed, and the trigger works at least 0.8 times as often in it."""
     return bool(cell["reached"]) and cell["asr"]["value"] >= 0.8 * cell["before"]["asr"]["value"] > 0
+
+
+def _middle(signals: Sequence[Sequence[float]]) -> str:
+    return _whole(median(value for value, _, _ in signals)) if signals else "–"
 
 
 def _whole(share: float) -> str:
