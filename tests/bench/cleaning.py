@@ -32,13 +32,13 @@ from bdaudit.unlearn import cleanclip_run, cleaning
 from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS, heard, text_canary
 from bdaudit.unlearn.towers import Towers
 from fixtures.build import tokenizer, world
-from tests.bench.cleaning_clips import TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
+from tests.bench.cleaning_clips import OBJECTIVES, TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
 from tests.bench.recording import rounded, stamp
 from tests.bench.unlearn_common import FIXTURES, ROOT
 
 RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (3e-3, 1e-2, 3e-2), 80, 2, 1600, 256, 320
 """Learning rates, steps of each, looks at each; pairs to clean with, of them held out; pictures to grade on."""
-CASES = tuple((attack, objective) for objective in ("contrastive", "contrastive+self-supervised") for attack in ("patch", "text"))
+CASES = tuple((attack, objective) for objective in OBJECTIVES for attack in ("patch", "text"))
 LOUDEST = 64
 """What the first CLIPs were cleaned with; the verb has since come to 16, by a development twin, and these cells stay comparable."""
 GROUNDS = tuple(world.COLOURS)
@@ -136,7 +136,7 @@ def picture_canary(pairs: Pairs) -> canaries.Canary:
 def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: str, poisoned: int) -> dict[str, Any]:
     """All points of the model itself, with the trigger known; of the copy, with the canary; and both choices.
 
-    With poisoned pairs, and after self-supervised pre-training, the model itself alone; with poisoned pairs at the two higher rates.
+    With poisoned pairs the model itself alone, at the two higher rates.
     """
     cleaning.POINTS, cleanclip_run.LOUDEST = LOOKS, LOUDEST
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
@@ -154,7 +154,7 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
             return False
 
         cleaning.clean(towers, held, rate, STEPS, 0, look, nullcontext)
-    if poisoned or objective != "contrastive":
+    if poisoned:
         return found
     towers.restore(start)
     found["canary_before"], found["canary"] = with_canary(towers, material, pairs, attack)
@@ -222,16 +222,16 @@ def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dic
 
 
 def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
-    """All CLIP cells whose models are there; poisoned pairs only with the first case."""
+    """All CLIP cells whose models are there; poisoned pairs only after contrastive pre-training."""
     tok = CLIPTokenizer.from_pretrained(FIXTURES / "base" / "tokenizer")
     grading = Grading(tok)
-    for objective in ("contrastive", "contrastive+self-supervised"):
+    for objective in OBJECTIVES:
         path = work / f"clean-{objective}.safetensors"
         for attack in ("patch", "text") if path.exists() else ():
             kept.get(f"floor/{attack}-{objective}", lambda p=path, a=attack: graded(load(tok, p), grading, a))  # type: ignore[misc]
     for poisoned in most:
         for attack, objective in CASES:
-            if (work / f"{attack}-{objective}.safetensors").exists() and (not poisoned or (attack, objective) == CASES[0]):
+            if (work / f"{attack}-{objective}.safetensors").exists() and (not poisoned or objective == OBJECTIVES[0]):
                 name = f"{attack}-{objective}/{poisoned}"
                 kept.get(name, lambda a=attack, o=objective, n=poisoned: clean_clip(work, tok, grading, a, o, n))  # type: ignore[misc]
 
