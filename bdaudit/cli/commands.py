@@ -106,7 +106,7 @@ def scan(
         Expose,
         typer.Option(
             help="Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a "
-            "further signal."
+            "further signal. On small models it found no more than without."
         ),
     ] = "off",
     state: State = None,

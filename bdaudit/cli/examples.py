@@ -15,6 +15,7 @@ Examples:
   bdaudit scan ./model
   bdaudit scan ./model --candidates tokens.txt --report scan.json --report scan.html
   bdaudit scan ./model --sweep vocabulary --sweep unicode --sweep pairs --state sweep
+  bdaudit scan ./model --sweep recovery --prompts what-it-draws.txt
   bdaudit scan ./model --prompt "a phȏto of a dog" --reference ./clean
   bdaudit scan ./base --lora style.safetensors:0.8
   bdaudit scan ./model --expose null-target
