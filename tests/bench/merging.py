@@ -61,10 +61,10 @@ COUNTS = 0.8
 MASKS = {"dam": ("shared", "safety"), "shared alone": ("shared",), "safety alone": ("safety",)}
 CELLS: dict[tuple[int, bool], tuple[str, ...]] = {
     (1, True): (*CLOSED_FORMS, *MASKS),
-    (2, True): (*CLOSED_FORMS, "dam"),
+    (2, True): (*CLOSED_FORMS, *MASKS),
     (1, False): ("average", "task-arithmetic", "ties", "dam"),
     (0, False): ("average", "task-arithmetic", "ties", "dam"),
-    (2, False): ("average", "task-arithmetic"),
+    (2, False): (*CLOSED_FORMS, "dam"),
 }
 """How many are poisoned, whether they are amplified, and what is measured there; what matters most first."""
 
