@@ -1,8 +1,8 @@
-"""A soft token: bounded rows in the text encoder's embedding space, put into prompts and moved to where an objective is largest.
+"""A soft token: bounded rows in the text encoder's embedding space, put into prompts.
 
 Such a row need be no entry of the vocabulary; it says what a text could do at most, without a list of texts (after AMDET's pseudo-token,
-2512.00343, and the universal perturbations of 1610.08401). What is asked of it is the caller's: an objective of the hidden states.
-R soft tokens are moved together, from different starts; each is M rows of D numbers.
+2512.00343, and the universal perturbations of 1610.08401). Where it is moved is the caller's: an objective of the hidden states,
+with gradients. R soft tokens stand side by side, each M rows of D numbers.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ from torch import Tensor
 from bdaudit.measure.splicing import PLACES, halves, spliced
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer
-from bdaudit.progress import Progress, silent
 
 NORMS = 0.99
 """Quantile of the vocabulary's norms that bounds a row: few entries are longer."""
-STEPS = 60
-RATE = 0.1
-"""Adam's step in a row's components, as a share of the root mean square of a component at the bound."""
 
 Objective = Callable[[Tensor], Tensor]
 """Hidden states (R, P, L, D) → (R,), each token's value from its own states alone; larger is what is looked for."""
@@ -90,52 +86,3 @@ def _embedded(suspect: Suspect, rows: Tensor, at: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """The soft tokens at their best, and what the objective was there."""
-
-    rows: Tensor
-    """(R, M, D), float32."""
-    values: Tensor
-    """(R,)."""
-
-
-def maximise(
-    suspect: Suspect, places: Slots, objective: Objective, start: Tensor, *, steps: int = STEPS, progress: Progress = silent
-) -> Optimum:
-    """Move every soft token from ``start`` (R, M, D) to where its objective is largest, inside the bound: projected Adam (1412.6980).
-
-    The best rows on the way count, the start among them. As many tokens as a batch has room for are moved at a time.
-    """
-    bound, room = radius(suspect), max(1, suspect.batch_size // len(places.ids))
-    parts, done = [], 0
-    for part in torch.split(start, room):
-
-        def told(step: int, before: int = done) -> None:
-            progress("moving soft tokens", before * steps + step, len(start) * steps)
-
-        parts.append(_moved(suspect, places, objective, project(part.detach().float(), bound), bound, steps, told))
-        done += len(part)
-    return Optimum(torch.cat([part.rows for part in parts]), torch.cat([part.values for part in parts]))
-
-
-def _moved(
-    suspect: Suspect, places: Slots, objective: Objective, rows: Tensor, bound: float, steps: int, told: Callable[[int], None]
-) -> Optimum:
-    rows = rows.clone().requires_grad_(True)
-    adam = torch.optim.Adam([rows], lr=RATE * bound / rows.shape[-1] ** 0.5)
-    best, values = rows.detach().clone(), torch.full((len(rows),), -torch.inf, device=rows.device)
-    for step in range(steps + 1):
-        now = objective(hidden_states(suspect, places, rows))
-        better = now.detach() > values
-        values = torch.where(better, now.detach(), values)
-        best = torch.where(better[:, None, None], rows.detach(), best)
-        if step < steps:
-            (rows.grad,) = torch.autograd.grad(-now.sum(), [rows])
-            adam.step()
-            with torch.no_grad():
-                rows.copy_(project(rows, bound))
-        told(len(rows) * step)
-    return Optimum(best, values)

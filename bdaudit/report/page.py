@@ -142,7 +142,8 @@ def _lines(report: Report) -> list[str]:
     if isinstance(report, UnlearnReport):
         wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
         why = f": {report.component_reason}" if report.component_reason else ""
-        done = [f"{report.method or 'no method'}, {report.steps} steps.", f"Component {report.component or 'none'}{why}", wrote]
+        steps = f", {report.steps} steps" if report.steps else ""
+        done = [f"{report.method or 'no method'}{steps}.", f"Component {report.component or 'none'}{why}", wrote]
         return [*done, *cleaning.lines(report)]
     if isinstance(report, VerifyReport) and not report.attacks:
         return ["Attack success rate: not measured."]

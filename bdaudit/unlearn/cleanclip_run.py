@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,22 +15,21 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
-from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.effect import Effect
 from bdaudit.measure.insertion import insert, positions_for
-from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.state import State
-from bdaudit.pipeline.tokens import content_ids, token_ids
+from bdaudit.pipeline.tokens import token_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import Check, CleaningPoint, CleaningRecord, Coverage, Estimate, Exit, Skipped, UnlearnReport
 from bdaudit.unlearn import canary as canaries
 from bdaudit.unlearn import check, cleaning, resume
 from bdaudit.unlearn.captioned import Captioned, read_pairs
-from bdaudit.unlearn.outcome import Outcome, interrupted, report, write
-from bdaudit.unlearn.run import N_NULL, TIMESTEPS
+from bdaudit.unlearn.outcome import Outcome, ended, interrupted, report, write
 from bdaudit.unlearn.towers import WAYS, Towers
+from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.vision import check_belongs, load_vision, towers_of
 from bdaudit.unlearn.weights import Patch
 
@@ -62,22 +59,11 @@ BLIND = (
 class _Run(Outcome):
     """A cleaning run on its way."""
 
-    progress: Progress = silent
     state: State = field(default_factory=lambda: State(None, ""))
-    prompts: tuple[str, ...] = ()
     pairs: Captioned | None = None
     record: CleaningRecord | None = None
     broken: list[Skipped] = field(default_factory=list)
     """Learning rates that broke off."""
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the block's seconds, finished or not."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
 
 
 def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
@@ -93,10 +79,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
-    for trigger in config.triggers:
-        if not content_ids(suspect.tokenizer, trigger):
-            said = f"the trigger {trigger!a} encodes to no token of this model"
-            raise InconclusiveError(f"{said}, so it cannot be measured; check its spelling")
+    check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
     run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"
     try:
@@ -129,17 +112,16 @@ def _clean(run: _Run) -> UnlearnReport:
             run.checks += check.one_step_checks(run.after)
             run.checks += check.quality_checks(suspect, patch, config, run.prompts, partial(run.progress, "checking with pictures"))
     run.finished = _described(run, _decided(run))
-    failed = run.record.chosen < 0 or any(found.status == "failed" for found in run.checks)
-    return run.finished if failed and not (config.keep_failed and run.record.chosen >= 0) else write(run)
+    if run.record.chosen < 0 or (run.failed and not config.keep_failed):
+        return run.finished
+    return write(run)
 
 
 def _effects(run: _Run) -> list[Effect]:
     """One-step effects of the triggers that were named, if any; no part of the choice."""
     if not run.config.triggers:
         return []
-    stage = build_stage(run.suspect, run.prompts[:8], TIMESTEPS, run.config.guidance_scale, run.config.seed)
-    triggers = run.config.triggers
-    return [measure(run.suspect, stage, t, n_null=N_NULL, seed=run.config.seed, exclude=triggers) for t in triggers]
+    return trigger_effects(run.suspect, trigger_stage(run.suspect, run.prompts, run.config), run.config)
 
 
 def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
@@ -285,17 +267,11 @@ def _apply(run: _Run, towers: Towers, material: cleaning.Material, point: Cleani
 def _decided(run: _Run) -> UnlearnReport:
     record = run.record
     assert record is not None
-    failed = [found.name for found in run.checks if found.status == "failed"]
-    where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
     if record.chosen < 0:
         said = f"no learning rate takes the canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
         return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
-    if failed:
-        kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
-        said = f"the cleaned model fails its own check ({', '.join(failed)}); {kept}"
-        return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
-    said = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor is not known; wrote {where}"
-    return report(run, "completed", Exit(code=ExitCode.PASS, name="pass", reason=said))
+    done = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor is not known"
+    return report(run, "completed", ended(run, "the cleaned model", done))
 
 
 def _described(run: _Run, found: UnlearnReport) -> UnlearnReport:

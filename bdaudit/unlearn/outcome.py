@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from bdaudit.measure.envelope import envelope
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.progress import Progress, silent
 from bdaudit.report.document import values
 from bdaudit.report.records import (
     Attempt,
@@ -44,6 +47,8 @@ class Outcome:
     config: UnlearnConfig
     inspection: Inspection
     suspect: Suspect
+    progress: Progress = silent
+    prompts: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     component: str = ""
     reason: str = ""
@@ -59,6 +64,20 @@ class Outcome:
     finished: UnlearnReport | None = None
     """The report as it stands when all is checked and the result is about to be written."""
 
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's seconds, finished or not."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
+
+    @property
+    def failed(self) -> list[str]:
+        """The checks that failed, by name."""
+        return [check.name for check in self.checks if check.status == "failed"]
+
     @property
     def folder(self) -> str:
         """The component's folder in the model."""
@@ -66,24 +85,30 @@ class Outcome:
 
 
 def decided(run: Outcome) -> UnlearnReport:
-    """The report of a finished run that has written nothing yet."""
-    failed = [check.name for check in run.checks if check.status == "failed"]
+    """The report of a finished repair that has written nothing yet."""
+    removed = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}"
+    return report(run, "completed", ended(run, "the repaired model", removed))
+
+
+def ended(run: Outcome, what: str, done: str) -> Exit:
+    """How a finished run ends that has written nothing yet: ``what`` fails its own check, or ``done``."""
     where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
-    if failed:
-        kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
-        ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the repaired model fails its own check ({', '.join(failed)}); {kept}")
-    else:
-        said = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}; wrote {where}"
-        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
-    return report(run, "completed", ended)
+    if not run.failed:
+        return Exit(code=ExitCode.PASS, name="pass", reason=f"{done}; wrote {where}")
+    kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
+    return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
 
 
 def write(run: Outcome) -> UnlearnReport:
-    """Write the patch and the directory, each with its provenance; the report says what was written, with digests."""
+    """Write the patch and the directory of a run that changed one component."""
     assert run.patch is not None
     assert run.finished is not None
-    differences = {run.folder: run.patch.differences()}
-    record = provenance(run.finished)
+    return write_differences(run, {run.folder: run.patch.differences()}, provenance(run.finished))
+
+
+def write_differences(run: Outcome, differences: Differences, record: dict[str, Any]) -> UnlearnReport:
+    """Write the patch and the directory, each with ``record`` of where it comes from; the report says what was written, with digests."""
+    assert run.finished is not None
     if run.config.patch:
         digest = write_patch(run.config.patch, differences, record)
         run.finished = replace(run.finished, patch=str(run.config.patch), patch_sha256=digest)

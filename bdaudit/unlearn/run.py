@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.measure.effect import Effect, measure, shift
+from bdaudit.measure.effect import Effect, shift
 from bdaudit.measure.envelope import envelope
-from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.save import check_target
 from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn import check, closed_form, resume, train_text_encoder, train_unet
+from bdaudit.unlearn.cleanclip_run import run_cleaning
 from bdaudit.unlearn.from_report import triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.merging.run import run_merge
@@ -30,10 +28,9 @@ from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests,
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.patchfile import check_patch_target, read_patch
 from bdaudit.unlearn.trajectories import collect
+from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
 
-TIMESTEPS = (0.9, 0.6, 0.3)
-N_NULL = 40
 CHECK_EVERY = 100
 STATES_MOVE = 1.5
 """How far beyond the harmless texts' 95th percentile a trigger must move the hidden states to be called encoder-resident."""
@@ -43,27 +40,18 @@ STATES_MOVE = 1.5
 class _Run(Outcome):
     """A run on its way: what it has so far, and what it works with."""
 
-    progress: Progress = silent
     state: State = field(default_factory=lambda: State(None, ""))
-    prompts: tuple[str, ...] = ()
     stage: Stage | None = None
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the block's seconds, finished or not."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
 
-
-@dataclass(frozen=True)
+@dataclass
 class _Material:
     """What a repair draws from."""
 
     pairs: list[Pair]
     neighbours: list[Pair]
+    unet: train_unet.Material | None = None
+    """What the UNet's training draws from besides; None before the first such training."""
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
@@ -74,15 +62,13 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         InconclusiveError: a trigger encodes to nothing, or none does more than harmless texts; nothing is written.
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
-    if config.merge_with:
-        return run_merge(config, progress)
     if config.out:
         check_target(config.out)
     if config.patch:
         check_patch_target(config.patch)
+    if config.merge_with:
+        return run_merge(config, progress)
     if config.method == "cleanclip":
-        from bdaudit.unlearn.cleanclip_run import run_cleaning  # it measures as this module does
-
         return run_cleaning(config, progress)
     inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
     if config.from_patch:
@@ -92,7 +78,7 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
     state = resume.open_state(config, inspection.digest)
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
-    _check_triggers(config, suspect)
+    check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts())
     try:
         found_report = _unlearn(run)
@@ -105,17 +91,10 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
     return found_report
 
 
-def _check_triggers(config: UnlearnConfig, suspect: Suspect) -> None:
-    for trigger in config.triggers:
-        if not content_ids(suspect.tokenizer, trigger):
-            said = f"the trigger {trigger!a} encodes to no token of this model"
-            raise InconclusiveError(f"{said}, so there is nothing to unlearn; check its spelling")
-
-
 def _unlearn(run: _Run) -> UnlearnReport:
     config = run.config
     with run.timed("measure"):
-        run.stage = build_stage(run.suspect, run.prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
+        run.stage = trigger_stage(run.suspect, run.prompts, config)
         run.before = resume.effects(run.state, lambda: _effects(run))
         run.component, run.reason = _decide(config, run.before)
     material = _material(run)
@@ -126,21 +105,17 @@ def _unlearn(run: _Run) -> UnlearnReport:
     for trainable in sets[len(run.attempts) :]:
         _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
         _check(run, trainable, last=trainable == sets[-1])
-        if not _failed(run):
+        if not run.failed:
             break
     run.finished = decided(run)
-    if _failed(run) and not config.keep_failed:
+    if run.failed and not config.keep_failed:
         return run.finished
     return write(run)
 
 
 def _effects(run: _Run) -> list[Effect]:
-    """Each trigger's effect; no other trigger is among the harmless texts."""
     assert run.stage is not None
-    triggers, found = run.config.triggers, []
-    for trigger in triggers:
-        found.append(measure(run.suspect, run.stage, trigger, n_null=N_NULL, seed=run.config.seed, exclude=triggers))
-    return found
+    return trigger_effects(run.suspect, run.stage, run.config)
 
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
@@ -211,15 +186,22 @@ def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpo
         with run.timed("train"), patch.training():
             run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, config, hooks)
         return
+    material.unet = material.unet or _trajectories(run, material)
+    with run.timed("train"), patch.training():
+        run.curve = train_unet.train(suspect, patch, material.unet, config, hooks)
+
+
+def _trajectories(run: _Run, material: _Material) -> train_unet.Material:
+    """Made once, under the original weights, and shared by every set that is trained."""
+    suspect, config = run.suspect, run.config
     with run.timed("trajectories"):
         run.progress("trajectories", 0, 1)
         latents = resume.latents(
             run.state, suspect.device, lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed)
         )
-        drawn = train_unet.prepare(suspect, latents, material.pairs, material.neighbours)
+        found = train_unet.prepare(suspect, latents, material.pairs, material.neighbours)
         run.progress("trajectories", 1, 1)
-    with run.timed("train"), patch.training():
-        run.curve = train_unet.train(suspect, patch, drawn, config, hooks)
+    return found
 
 
 def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
@@ -248,17 +230,13 @@ def _check(run: _Run, trainable: str, *, last: bool) -> None:
     """One-step effects; and pictures, unless those effects already say that a wider set is needed."""
     assert run.patch is not None
     run.checks = check.one_step_checks(run.after)
-    if last or not _failed(run):
+    if last or not run.failed:
         with run.timed("check"):
             tick = partial(run.progress, f"checking with pictures ({trainable})")
             run.checks += check.picture_checks(run.suspect, run.patch, run.config, run.prompts, tick)
-    failed = _failed(run)
+    failed = run.failed
     outcome = f"failed: {', '.join(failed)}" if failed else "passed its check"
     run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))
-
-
-def _failed(run: _Run) -> list[str]:
-    return [found.name for found in run.checks if found.status == "failed"]
 
 
 def _apply(config: UnlearnConfig, inspection: Inspection) -> UnlearnReport:

@@ -46,7 +46,8 @@ from bdaudit.scan.sources import vocabulary  # noqa: E402
 from bdaudit.unlearn import check, closed_form, train_unet, trajectories  # noqa: E402
 from bdaudit.unlearn.loop import Hooks  # noqa: E402
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs  # noqa: E402
-from bdaudit.unlearn.run import CHECK_EVERY, N_NULL, TIMESTEPS  # noqa: E402
+from bdaudit.unlearn.run import CHECK_EVERY  # noqa: E402
+from bdaudit.unlearn.triggers import N_NULL, TIMESTEPS  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench.full_size_model import PARAMETERS, write_model, write_small  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402

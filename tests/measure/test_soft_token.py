@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.measure.soft_token import PLACES, embeddings, hidden_states, maximise, project, radius, slots
+from bdaudit.measure.soft_token import PLACES, embeddings, hidden_states, project, radius, slots
 from bdaudit.measure.splicing import halves, spliced
 from bdaudit.pipeline.suspect import Suspect
 from tests.small import LENGTH, PROMPTS
@@ -48,35 +46,3 @@ def test_project_draws_back_only_what_has_left_the_ball() -> None:
 def test_the_bound_is_that_of_all_but_the_longest_entries(tiny_suspect: Suspect) -> None:
     norms = embeddings(tiny_suspect).norm(dim=1)
     assert 0.98 <= float((norms <= radius(tiny_suspect)).float().mean()) < 1.0
-
-
-def towards(suspect: Suspect, wanted: Tensor) -> Any:
-    """An objective whose largest value, 0, is where the states are those of the row ``wanted``."""
-    target = hidden_states(suspect, slots(suspect.tokenizer, PROMPTS), wanted[None, None]).detach()
-    return lambda states: -(states - target).square().mean((1, 2, 3))
-
-
-def test_what_is_asked_for_is_found_inside_the_bound_from_every_start(tiny_suspect: Suspect) -> None:
-    bound = radius(tiny_suspect)
-    wanted = project(torch.randn(8, generator=torch.Generator().manual_seed(1)) * 9, 0.9 * bound)
-    objective, places = towards(tiny_suspect, wanted), slots(tiny_suspect.tokenizer, PROMPTS)
-    start = entries(tiny_suspect, 100, 200, 300)[:, None]
-    told: list[tuple[int, int]] = []
-    found = maximise(tiny_suspect, places, objective, start, steps=40, progress=lambda stage, done, total: told.append((done, total)))
-    at_start = objective(hidden_states(tiny_suspect, places, project(start, bound)))
-    assert found.rows.shape == (3, 1, 8)
-    assert (found.values > at_start / 4).all()
-    assert (found.rows.norm(dim=-1) <= bound * (1 + 1e-5)).all()
-    assert torch.allclose(objective(hidden_states(tiny_suspect, places, found.rows)), found.values, atol=1e-6)
-    assert told[-1] == (120, 120)
-    assert all(p.grad is None for p in tiny_suspect.text_encoder.parameters())
-
-
-def test_tokens_moved_together_end_where_each_ends_alone(fresh_suspect: Suspect) -> None:
-    objective, places = towards(fresh_suspect, entries(fresh_suspect, 7)[0]), slots(fresh_suspect.tokenizer, PROMPTS)
-    start = entries(fresh_suspect, 100, 200, 300)[:, None]
-    together = maximise(fresh_suspect, places, objective, start, steps=5)
-    fresh_suspect.batch_size = 4
-    apart = maximise(fresh_suspect, places, objective, start, steps=5)
-    assert torch.allclose(together.rows, apart.rows, atol=1e-4)
-    assert torch.allclose(together.values, apart.values, atol=1e-5)

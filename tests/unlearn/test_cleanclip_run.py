@@ -25,8 +25,8 @@ ENCODER = "text_encoder/model.safetensors"
 
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.cleanclip_run.N_NULL", 25)
-    monkeypatch.setattr("bdaudit.unlearn.cleanclip_run.TIMESTEPS", (0.6,))
+    monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
+    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
     monkeypatch.setattr("bdaudit.unlearn.cleanclip_run.CANARY_CAPTIONS", 48)
     monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
     monkeypatch.setattr("bdaudit.unlearn.canary.STEPS", 40)

@@ -33,8 +33,8 @@ FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "te
 
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.run.N_NULL", 25)
-    monkeypatch.setattr("bdaudit.unlearn.run.TIMESTEPS", (0.6,))
+    monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
+    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
     monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
 
 
@@ -133,7 +133,7 @@ def test_an_interrupt_before_anything_was_measured_is_reported_too(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdaudit.unlearn.run.build_stage", stop)
+    monkeypatch.setattr("bdaudit.unlearn.run.trigger_stage", stop)
     report = run_unlearn(config(tiny_model, tmp_path / "out"))
     assert (report.status, report.exit.code, report.before) == ("interrupted", ExitCode.INTERRUPTED, {})
     assert os.listdir(tmp_path) == []
@@ -172,11 +172,12 @@ def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_p
     assert "; cross-attention alone was not enough: failed: one-step effect" in report.component_reason
     assert "checking with pictures (cross-attention)" not in heard, "its one-step effect said enough"
     assert "checking with pictures (unet)" in heard
+    assert heard.count("trajectories") == 2, "begun and ended once: both trainings share them"
     assert [name for name in (changed.name for changed in report.changed) if ".attn2." not in name]
 
 
 def test_a_small_set_that_passes_is_not_widened(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.run._failed", lambda run: [])
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"))
     assert [attempt.trainable for attempt in report.attempts] == ["closed-form"]
     assert (report.steps, report.loss) == (0, ())
@@ -258,8 +259,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bdaudit.config import UnlearnConfig
-from bdaudit.unlearn import check, loop, run
-loop.SAVE_EVERY, run.N_NULL, run.TIMESTEPS, check.N_PICTURES = 0.0, 25, (0.6,), 8
+from bdaudit.unlearn import check, loop, run, triggers
+loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS, check.N_PICTURES = 0.0, 25, (0.6,), 8
 model, out, state, trigger, *prompts = sys.argv[1:]
 def kill(stage, done, total):
     if stage.startswith("unlearning") and done == 3:

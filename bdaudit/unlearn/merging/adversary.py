@@ -15,7 +15,8 @@ from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons
 
 SCREENED, STARTS, ROWS, STEPS, RATE = 64, 2, 4, 8, 0.2
-"""Entries that are tried, starts of a contributor, rows a step, steps and Adam's rate (``soft_token.RATE`` says of what) of an attack."""
+"""Entries that are tried, starts of a contributor, rows a step, steps, and Adam's rate as a share of the root mean
+square of a component at the bound."""
 
 
 def start(base: Suspect, n: int, generator: torch.Generator) -> Tensor:
@@ -36,6 +37,7 @@ def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: 
 
 def states_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states of the rows' texts with their tokens in them, of the blend and of the base: (K·n, L, D) each, gradients kept."""
+
     def states(suspect: Suspect) -> Tensor:
         parts = []
         for token, own in zip(tokens, lessons.text[rows].cpu(), strict=True):

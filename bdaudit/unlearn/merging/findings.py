@@ -43,7 +43,6 @@ def nearness(blend: Blend, lessons: Lessons) -> tuple[Tensor, Tensor]:
         parts = torch.split(torch.arange(len(lessons.z), device=lessons.z.device), blend.suspect.batch_size)
         found = torch.cat([adversary.predicted(blend, lessons, part) for part in parts])
 
-
     def by_prompt(predicted: Tensor) -> Tensor:
         error = (predicted - lessons.taught).square().flatten(2).mean(2) / lessons.scale / lessons.distance.clamp_min(1e-6)[:, None]
         return torch.stack([error[:, lessons.text == p].mean(1) for p in range(len(lessons.texts) - 1)], dim=1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -13,14 +12,11 @@ from torch import Tensor
 
 from bdaudit.config import MERGING, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError
-from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
-from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.save import check_target
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import ChangedTensor, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn import check
@@ -29,10 +25,9 @@ from bdaudit.unlearn.merging.blend import COMPONENTS, Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
-from bdaudit.unlearn.outcome import Outcome, effect_estimates, interrupted, provenance, with_digests, write_directory
-from bdaudit.unlearn.patchfile import check_patch_target, write_patch
+from bdaudit.unlearn.outcome import Outcome, effect_estimates, ended, interrupted, provenance, write_differences
+from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 
-TIMESTEPS = (0.9, 0.6, 0.3)
 N_NULL = 24
 CHECKED = 16
 """Prompts that the finished merge is measured on, under noise that no mask was trained on."""
@@ -45,35 +40,20 @@ class _Run(Outcome):
     contributors: list[Contributor]
     base: Suspect
     blend: Blend
-    progress: Progress
-    prompts: tuple[str, ...]
     masks: defence.Found | None = None
     merge: dict[str, Tensor] = field(default_factory=dict)
     """The merge's difference from the base; empty until there is one."""
     measured: list[findings.Measured] = field(default_factory=list)
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the block's seconds, finished or not."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
-
 
 def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
-    """Merge the model with other fine-tunes of its base and write the result.
+    """Merge the model with other fine-tunes of its base and write the result; the targets are known to be free.
 
     Raises:
-        UsageError: a target is not free, or one of the models is no fine-tune of the base.
+        UsageError: one of the models is no fine-tune of the base.
         InconclusiveError: nothing to merge, or a trigger encodes to nothing.
         RefusedError, BdauditError: a model cannot be opened safely, or at all.
     """
-    if config.out:
-        check_target(config.out)
-    if config.patch:
-        check_patch_target(config.patch)
     inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
     run = _opened(config, inspection, progress)
     try:
@@ -96,9 +76,7 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
         progress("opening", 1 + len(contributors), total)
         contributors.append(open_contributor(path, scale, base, config))
     progress("opening", total, total)
-    for trigger in config.triggers:
-        if not content_ids(base.tokenizer, trigger):
-            raise InconclusiveError(f"the trigger {trigger!a} encodes to no token of this model; check its spelling")
+    check_triggers(config, base.tokenizer)
     alike = [c.path for c in contributors if not c.vector]
     if alike:
         raise InconclusiveError(f"{alike[0]!a} is the base itself, number for number; there is nothing of it to merge")
@@ -135,7 +113,7 @@ def _merged(run: _Run) -> UnlearnReport:
     with run.timed("check"):
         _check(run)
     run.finished = _decided(run)
-    return run.finished if _failed(run) and not config.keep_failed else _write(run)
+    return run.finished if run.failed and not config.keep_failed else _write(run)
 
 
 def _lessons(run: _Run, stage: str, prompts: tuple[str, ...], seed: int) -> Lessons:
@@ -155,8 +133,7 @@ def _measure_triggers(run: _Run) -> None:
 def _effects(run: _Run) -> list[Effect]:
     """Of the named triggers in the model that the blend holds now, on its own trajectories."""
     config, suspect = run.config, run.suspect
-    stage = build_stage(suspect, run.prompts[:8], TIMESTEPS, config.guidance_scale, config.seed)
-    return [measure(suspect, stage, text, n_null=N_NULL, seed=config.seed, exclude=config.triggers) for text in config.triggers]
+    return trigger_effects(suspect, trigger_stage(suspect, run.prompts, config), config, N_NULL)
 
 
 def _check(run: _Run) -> None:
@@ -179,21 +156,10 @@ def _check(run: _Run) -> None:
     run.progress("checking", steps, steps)
 
 
-def _failed(run: _Run) -> list[str]:
-    return [found.name for found in run.checks if found.status == "failed"]
-
-
 def _decided(run: _Run) -> UnlearnReport:
     """The report of a finished merge that has written nothing yet."""
-    config, failed = run.config, _failed(run)
-    where = " and ".join(str(path) for path in (config.out, config.patch) if path)
-    if failed:
-        kept = f"written all the same to {where}" if config.keep_failed else "nothing was written; --keep-failed writes it"
-        ended = Exit(code=ExitCode.FINDING, name="finding", reason=f"the merge fails its own check ({', '.join(failed)}); {kept}")
-    else:
-        said = f"{len(run.contributors)} fine-tunes of one base merged by {_method(config)}; wrote {where}"
-        ended = Exit(code=ExitCode.PASS, name="pass", reason=said)
-    return _report(run, "completed", ended)
+    done = f"{len(run.contributors)} fine-tunes of one base merged by {_method(run.config)}"
+    return _report(run, "completed", ended(run, "the merge", done))
 
 
 def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
@@ -245,15 +211,6 @@ def _differences(run: _Run) -> Mapping[str, Mapping[str, Tensor]]:
 
 
 def _write(run: _Run) -> UnlearnReport:
-    """The patch and the directory, each with its provenance; the report says what was written, with digests."""
     assert run.finished is not None
-    config, differences = run.config, _differences(run)
     contributors = [{"sha256": c.sha256, "kept": c.kept} for c in run.finished.merged]
-    record = {**provenance(run.finished), "merged": contributors}
-    if config.patch:
-        digest = write_patch(config.patch, differences, record)
-        run.finished = replace(run.finished, patch=str(config.patch), patch_sha256=digest)
-    if config.out:
-        write_directory(run.inspection, config.out, differences, record)
-        run.finished = with_digests(run.finished, config.out)
-    return run.finished
+    return write_differences(run, _differences(run), {**provenance(run.finished), "merged": contributors})

@@ -1,0 +1,39 @@
+"""What named triggers do to one denoising step, before and after: measured alike whatever the repair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bdaudit.config import UnlearnConfig
+from bdaudit.errors import InconclusiveError
+from bdaudit.measure.effect import Effect, measure
+from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import Tokenizer, content_ids
+
+PROMPTS = 8
+TIMESTEPS = (0.9, 0.6, 0.3)
+N_NULL = 40
+"""Harmless texts beside each trigger."""
+
+
+def check_triggers(config: UnlearnConfig, tokenizer: Tokenizer, so: str = "") -> None:
+    """Refuse a trigger that encodes to nothing; ``so`` is what follows from that.
+
+    Raises:
+        InconclusiveError: one does.
+    """
+    for trigger in config.triggers:
+        if not content_ids(tokenizer, trigger):
+            raise InconclusiveError(f"the trigger {trigger!a} encodes to no token of this model{so}; check its spelling")
+
+
+def trigger_stage(suspect: Suspect, prompts: Sequence[str], config: UnlearnConfig) -> Stage:
+    """The clean trajectories that they are measured on, under the model as it stands."""
+    return build_stage(suspect, prompts[:PROMPTS], TIMESTEPS, config.guidance_scale, config.seed)
+
+
+def trigger_effects(suspect: Suspect, stage: Stage, config: UnlearnConfig, n_null: int = 0) -> list[Effect]:
+    """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
+    triggers = config.triggers
+    return [measure(suspect, stage, text, n_null=n_null or N_NULL, seed=config.seed, exclude=triggers) for text in triggers]
