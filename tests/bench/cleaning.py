@@ -8,7 +8,6 @@ poisoned pairs left among those that clean. Then the verb itself on the fixture 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import time
@@ -25,7 +24,6 @@ from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bdaudit import stats
 from bdaudit.measure.controls import control_texts
 from bdaudit.unlearn import canary as canaries
 from bdaudit.unlearn import cleanclip_run, cleaning
@@ -33,7 +31,8 @@ from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS, heard, text_canary
 from bdaudit.unlearn.towers import Towers
 from fixtures.build import tokenizer, world
 from tests.bench.cleaning_clips import OBJECTIVES, TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
-from tests.bench.recording import rounded, stamp
+from tests.bench.power.figures import rate
+from tests.bench.recording import Cells, rounded
 from tests.bench.unlearn_common import FIXTURES, ROOT
 
 RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (3e-3, 1e-2, 3e-2), 80, 2, 1600, 256, 320
@@ -47,21 +46,15 @@ PROMPTS = ("a circle on a {} background", "a photo of a square on {}", "a pictur
 PART = 64
 
 
-class Kept:
-    """Cells by name in one JSON document; what stands there is not run again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else {}
+class Kept(Cells):
+    """Cells by name, with the processor's seconds beside each."""
 
     def get(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """From the document or from a run; the processor's seconds beside it."""
+        """From the document or from a run."""
         if name not in self.cells:
             began = time.process_time()
             found = measure()
-            self.cells[name] = rounded(4, found | {"cpu_seconds": time.process_time() - began})
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps({**stamp(), "cells": self.cells}, indent=1) + "\n", encoding="utf-8")
+            self.put(name, rounded(4, found | {"cpu_seconds": time.process_time() - began}))
             print(name, f"{self.cells[name]['cpu_seconds']:.0f} s", flush=True)
         return dict(self.cells[name])
 
@@ -115,9 +108,8 @@ def _pictures(towers: Towers, pictures: Tensor) -> Tensor:
     return functional.normalize(torch.cat(parts), dim=1)
 
 
-def _rate(hits: Sequence[bool]) -> dict[str, float]:
-    low, high = stats.wilson(sum(hits), len(hits))
-    return {"value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits)}
+def _rate(hits: Sequence[bool]) -> dict[str, Any]:
+    return rate(sum(hits), len(hits))
 
 
 # --- cleaning a CLIP --------------------------------------------------------------------------
@@ -143,17 +135,17 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
     found: dict[str, Any] = {"start": graded(towers, grading, attack), "points": [], "canary": []}
     material = material_of(tok, pairs)
     start = towers.snapshot()
-    for rate in RATES[1:] if poisoned else RATES:
+    for learning_rate in RATES[1:] if poisoned else RATES:
         towers.restore(start)
         judge, held = cleaning.Judge(towers, material), heard(towers, material)
 
-        def look(step: int, rate: float = rate, judge: cleaning.Judge = judge) -> bool:
+        def look(step: int, rate: float = learning_rate, judge: cleaning.Judge = judge) -> bool:
             now = judge.standing()
             figures = {"retrieval": now.accuracy.value, "rejected": judge.rejected(now), **graded(towers, grading, attack)}
             found["points"].append({"rate": rate, "step": step, **figures})
             return False
 
-        cleaning.clean(towers, held, rate, STEPS, 0, look, nullcontext)
+        cleaning.clean(towers, held, learning_rate, STEPS, 0, look, nullcontext)
     if poisoned:
         return found
     towers.restore(start)
@@ -196,9 +188,9 @@ def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attac
     with towers.training():
         canaries.plant(encode, {name: p for name, p in towers.parameters().items() if name.startswith(own)}, canary, 0)
     before, planted, points = canaries.left(encode, canary), towers.snapshot(), []
-    for rate in RATES:
+    for learning_rate in RATES:
         towers.restore(planted)
-        points += cleaning.sweep(towers, heard(towers, material), canary, encode, rate, STEPS, 0, nullcontext)[0]
+        points += cleaning.sweep(towers, heard(towers, material), canary, encode, learning_rate, STEPS, 0, nullcontext)[0]
     return asdict(before), [asdict(point) for point in points]
 
 
@@ -294,10 +286,9 @@ def table(cells: Mapping[str, Any]) -> str:
     choices = [what for name in who for what in (f"ASR %: {name}", "accuracy %")]
     head = ("CLIP", "poisons left", "ASR % before", "clean model's", "accuracy %", "canary before → least left %", *choices)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, cell in cells.items():
-        if name.startswith(("floor/", "verb/")):
-            continue
-        model, poisons = name.split("/")
+    models = [f"{attack}-{objective}" for attack, objective in CASES]
+    for model, poisons in ((model, poisons) for model in models for poisons in (0, 1, 5) if f"{model}/{poisons}" in cells):
+        cell = cells[f"{model}/{poisons}"]
         canary = cells[f"{model}/0"]["canary"]
         picks = chosen(cell, canary)
         left = min((p for p in canary if not p["rejected"]), key=lambda p: p["residue"]["value"], default=None)
@@ -305,7 +296,7 @@ def table(cells: Mapping[str, Any]) -> str:
         planted = f"{100 * before:.0f} → {shown(left, 'canary')}" if canary else "–"
         figures = [shown(picks[part], key) for part in ("blind", "least", "best") for key in ("asr", "accuracy")]
         floor = shown(cells.get(f"floor/{model}", "none"))
-        row = [model, poisons, shown(cell["start"]), floor, shown(cell["start"], "accuracy"), planted, *figures]
+        row = [model, str(poisons), shown(cell["start"]), floor, shown(cell["start"], "accuracy"), planted, *figures]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import random
 import sys
 import time
@@ -47,7 +46,7 @@ from fixtures.build import backdoors  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.power.measuring import GRADER, prompts  # noqa: E402
 from tests.bench.power.models import Spec, plan  # noqa: E402
-from tests.bench.recording import rounded, stamp  # noqa: E402
+from tests.bench.recording import Cells, rounded  # noqa: E402
 from tests.bench.unlearn_common import plain  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "merging.json"
@@ -220,24 +219,7 @@ def measured(world: World, names: Sequence[str], attacks: Sequence[Attack], fact
     return found
 
 
-class Kept:
-    """The results so far, in one JSON document."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else {}
-
-    def put(self, name: str, cell: dict[str, Any]) -> None:
-        """Written at once."""
-        self.cells[name] = cell
-        settings = {"seeds": SEEDS, "pictures": PICTURES, "contributors": CONTRIBUTORS, "counts from": COUNTS, "rounds": defence.ROUNDS}
-        text = json.dumps(rounded(4, {**stamp(), "protocol": settings, "cells": self.cells}), indent=1)
-        partial_path = self.path.with_suffix(".partial")
-        partial_path.write_text(text + "\n", encoding="utf-8")
-        partial_path.replace(self.path)
-
-
-def run(work: Path, kept: Kept, seeds: Sequence[int]) -> None:
+def run(work: Path, kept: Cells, seeds: Sequence[int]) -> None:
     """Every cell that is not there yet: all seeds of the first kind, then of the next."""
     worlds: dict[int, World] = {}
     for (poisoned, strong), methods in CELLS.items():
@@ -254,7 +236,7 @@ def run(work: Path, kept: Kept, seeds: Sequence[int]) -> None:
             for method in missing:
                 result = measured(world, names, attacks, factor, method)
                 done = {**kept.cells.get(name, {}).get("methods", {}), method: result}
-                kept.put(name, {"contributors": names, "factor": factor, "methods": done})
+                kept.put(name, rounded(4, {"contributors": names, "factor": factor, "methods": done}))
                 rates = {n: rate["value"] for n, rate in result["asr"].items()}
                 print(f"{name} x{factor:g} {method}: ASR {rates}, {result['seconds']:.0f} s", flush=True)
 
@@ -326,8 +308,8 @@ def table(cells: dict[str, Any]) -> str:
         kind = f"{poisoned}/{'amplified' if strong else 'plain'}"
         own = [cell for name, cell in cells.items() if name.endswith(kind) and "task-arithmetic" in cell["methods"]]
         names = [counting(cell) if strong else list(cell["methods"]["task-arithmetic"]["asr"]) for cell in own]
-        triggers = f", {sum(map(len, names))} triggers" if poisoned else ""
-        lines += [row(f"{kind.replace('/', ' of 4, ')}{triggers} (seeds: {len(own)})", own, names)] if own else []
+        label = f"{kind.replace('/', ' of 4, ')}, {sum(map(len, names))} triggers (seeds: {len(own)})"
+        lines += [row(label, own, names)] if own and poisoned else []
     for strong, label in ((False, "plain"), (True, "amplified")):
         own = [cell for name, cell in cells.items() if name.endswith("amplified") is strong and "dam" in cell["methods"]]
         whats = (("clip", True, "CLIP over clean contributors' own"), ("apart", True, "distance from clean contributors"))
@@ -347,7 +329,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
-    kept = Kept(arguments.out)
+    kept = Cells(arguments.out, **{
+        "protocol": {"seeds": SEEDS, "pictures": PICTURES, "contributors": CONTRIBUTORS, "counts from": COUNTS, "rounds": defence.ROUNDS}
+    })  # fmt: skip
     if not arguments.table:
         if arguments.work is None:
             parser.error("--work FOLDER is needed")

@@ -43,6 +43,7 @@ from bdaudit.scan.screen import screened, standings  # noqa: E402
 from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
+from tests.bench.power.figures import rate  # noqa: E402
 from tests.bench.recording import rounded, stamp  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "recovery.json"
@@ -190,8 +191,7 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rate(hits: list[bool]) -> dict[str, Any]:
-    low, high = stats.wilson(sum(hits), len(hits)) if hits else (0.0, 1.0)
-    return {"hits": sum(hits), "n": len(hits), "low": low, "high": high}
+    return rate(sum(hits), len(hits))
 
 
 def table(document: dict[str, Any]) -> str:

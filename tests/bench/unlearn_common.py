@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.recording import stamp
+from tests.bench.recording import Cells
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -170,29 +170,21 @@ def run_cell(script: str, method: str, job: Job) -> dict[str, Any]:
         return found
 
 
-class Kept:
-    """Results by cell in one JSON document; what stands there is not run again."""
+class Kept(Cells):
+    """Results by cell, each from a process of its own."""
 
     def __init__(self, path: Path, again: bool) -> None:
-        self.path, self.again = path, again
-        self.cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else {}
+        super().__init__(path)
+        self.again = again
 
     def get(self, script: str, method: str, job: Job) -> dict[str, Any]:
         """The cell's result, from the document or from a run."""
         name = f"{method}/{job.fixture}/{job.strength:g}/{job.seed}"
         if self.again or "error" in self.cells.get(name, {"error": ""}):
-            self.cells[name] = run_cell(script, method, job)
+            self.put(name, run_cell(script, method, job))
             print(name, json.dumps(self.cells[name]), flush=True)
-            self._write()
         found: dict[str, Any] = self.cells[name]
         return found
-
-    def _write(self) -> None:
-        document: Mapping[str, Any] = {**stamp(), "cells": self.cells}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path)
 
 
 def arguments(description: str | None, out: str) -> argparse.Namespace:
