@@ -10,7 +10,8 @@
 4. A score's p is its rank among the controls' own (each left out of its own comparison), or beyond their upper fifth the exact
    predictive tail of ``stats.ExponentialTail``. Ratios of harmless texts are about log-normal; up to a spread of 0.8 of their
    logarithm that tail is conservative for them.
-5. The text's p is the smallest of the deciding signals' times their number (Bonferroni: valid however they depend on each other).
+5. The text's p is the smallest of the deciding signals' times their number (Bonferroni: valid however they depend on each other). A
+   signal that is rare but small has p = 1, which can only make the text's p larger.
 6. A control that stands apart from the others' tail (p below 1/(10 n), by a forward search) is no null: it is a trigger's
    neighbour, or a trigger, and is left out and reported.
 """
@@ -33,6 +34,8 @@ LEVEL = "state shift"
 NEAREST = 40
 FEWEST = 25
 """What the tails need."""
+LEAST = {"override": math.sqrt(2)}
+"""The score below which a signal is small, however rare among the controls: an override takes half of the prompts' differences away."""
 
 Array = NDArray[np.float64]
 
@@ -79,7 +82,7 @@ class Null:
 
     def p(self, scores: Mapping[str, float], further: Sequence[float] = ()) -> float:
         """The chance that a harmless text has so extreme a deciding signal; ``further`` are the p of other signals that decide as well."""
-        each = [*(self.tails[name].p(scores[name]) for name in DECIDING), *further]
+        each = [*(self.tails[name].p(scores[name]) if scores[name] >= LEAST.get(name, 0.0) else 1.0 for name in DECIDING), *further]
         return min(1.0, len(each) * min(each))
 
 

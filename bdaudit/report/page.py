@@ -27,6 +27,7 @@ from bdaudit.report.words import (
     contributor_cells,
     coverage_line,
     estimate,
+    found_out,
     number,
     p_value,
     places,
@@ -170,11 +171,11 @@ def _tables(report: Report) -> list[_Table]:
 def _candidates(report: ScanReport) -> _Table:
     signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
     zs = list(signals)
-    headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "next"]
+    headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "found out", "next"]
     rows = [
         [str(c.rank), c.verdict, short(c.text), points_of(c.text, c.codepoints), c.kind, short_ids(c.token_ids)]
         + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
-        + [number(c.effect), p_value(c.p_adjusted), c.command]
+        + [number(c.effect), p_value(c.p_adjusted), found_out(c) if c.verdict != "clean" else "", c.command]
         for c in sorted(report.candidates, key=lambda c: c.rank)
     ]
     return _Table("Candidates", headers, rows)

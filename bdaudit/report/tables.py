@@ -20,7 +20,6 @@ from bdaudit.report.records import (
     CleaningRecord,
     Estimate,
     Exposure,
-    Localisation,
     LossPoint,
     NotMeasured,
     PromptRecord,
@@ -38,6 +37,7 @@ from bdaudit.report.words import (
     contributor_cells,
     coverage_line,
     estimate,
+    found_out,
     number,
     p_value,
     places,
@@ -178,21 +178,7 @@ def _prompt_line(prompt: PromptRecord) -> str:
 
 def _finding(item: CandidateRecord) -> Text:
     following = f"\n  next: {visible(item.command)}" if item.command else ""
-    adapter = f"; {visible(item.adapter)}" if item.adapter else ""
-    told = f"{visible(item.component)}{_swaps(item.localisation)}{_left(item)}{adapter}"
-    return Text(f"{item.verdict}: {short(item.text)}: {told}{following}")
-
-
-def _left(item: CandidateRecord) -> str:
-    left = {name: signal for name, signal in item.signals.items() if name.startswith("left in")}
-    return "".join(f"; {visible(name)}: {100 * signal.value:.0f} % (p {p_value(signal.p)})" for name, signal in left.items())
-
-
-def _swaps(place: Localisation | NotMeasured) -> str:
-    if isinstance(place, NotMeasured):
-        return ""
-    shares = ", ".join(f"{visible(part)} {100 * swap.left:.0f} % / {100 * swap.brought:.0f} %" for part, swap in place.swaps.items())
-    return f"; lives in: {visible(place.where)} (effect left without it / brought by it alone: {shares})"
+    return Text(f"{item.verdict}: {short(item.text)}: {found_out(item)}{following}")
 
 
 def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRecord]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bdaudit.report.records import Check, ContributorRecord, Coverage, Estimate, NotMeasured, ReachRecord
+from bdaudit.report.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
 from bdaudit.report.safe import visible
 
 LONGEST = 60
@@ -106,3 +106,21 @@ def check_line(check: Check) -> str:
 def coverage_line(coverage: Coverage) -> str:
     """``812 asked, 805 tested, 7 skipped``."""
     return f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped"
+
+
+def found_out(item: CandidateRecord) -> str:
+    """Where a text that stands out lives, and what else was found out about it."""
+    further = "".join(f"; {visible(said)}" for said in (item.adapter, item.word_like) if said)
+    return f"{visible(item.component)}{_swaps(item.localisation)}{_left(item)}{further}"
+
+
+def _left(item: CandidateRecord) -> str:
+    left = {name: signal for name, signal in item.signals.items() if name.startswith("left in")}
+    return "".join(f"; {visible(name)}: {100 * signal.value:.0f} % (p {p_value(signal.p)})" for name, signal in left.items())
+
+
+def _swaps(place: Localisation | NotMeasured) -> str:
+    if isinstance(place, NotMeasured):
+        return ""
+    shares = ", ".join(f"{visible(part)} {100 * swap.left:.0f} % / {100 * swap.brought:.0f} %" for part, swap in place.swaps.items())
+    return f"; lives in: {visible(place.where)} (effect left without it / brought by it alone: {shares})"

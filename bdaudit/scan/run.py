@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import NEAREST, Control, Null, fit
@@ -42,6 +44,8 @@ MEANINGFUL = 40
 """Words of the prompts themselves among the controls."""
 STATES_MOVE = 1e-3
 """From this p of the state shift on, a finding is put down to the text encoder."""
+MOST = 0.75
+"""The share of words, and of harmless texts, that a trigger outdoes in effect, or in attention."""
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
 
 
@@ -207,18 +211,11 @@ def _judged(run: _Run) -> ScanReport:
     p = {text: null.p(scores[text], [signal.p for signal in left[text].values()]) for text in distinct}
     decided = {text: [scores[text][name] for name in DECIDING] + [signal.score for signal in left[text].values()] for text in distinct}
     adjusted = adjusted_p(p, run.families, decided)
-    effects = _effects(run, distinct)
-
-    def order(text: str) -> tuple[float, float]:
-        """Findings first, the largest effect first among them (their p are all but nought); the others by p."""
-        found = adjusted[source[text]] <= run.config.alpha
-        return (0.0, -effects[source[text]]) if found else (1.0, p[source[text]])
-
-    ranked = sorted(tested, key=lambda text: (*order(text), run.ids[text], text))
-    records = []
-    for rank, text in enumerate(ranked, start=1):
-        of = source[text]
-        records.append(_record(run, null, text, of, kinds[text], rank, scores[of], effects[of], p[of], adjusted[of]))
+    effects, words = _effects(run, distinct), _effects(run, run.meaningful)
+    ordinary = float(np.quantile(list(words.values()), MOST)) if words else 0.0
+    found = [_record(run, null, text, of, kinds[text], scores[of], effects[of], p[of], adjusted[of]) for text, of in source.items()]
+    ranked = sorted((_unless_word_like(record, ordinary) for record in found), key=_order)
+    records = [replace(record, rank=rank) for rank, record in enumerate(ranked, start=1)]
     report = _report(run, "completed", _ended(run.config.fail_on, records), tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
@@ -228,7 +225,7 @@ def _representative(run: _Run, text: str) -> str:
 
 
 def _record(
-    run: _Run, null: Null, text: str, source: str, kind: str, rank: int, scores: dict[str, float], effect: float, p: float, adjusted: float
+    run: _Run, null: Null, text: str, source: str, kind: str, scores: dict[str, float], effect: float, p: float, adjusted: float
 ) -> CandidateRecord:
     places = run.values[source]
     found = verdict(adjusted, run.config.alpha)
@@ -237,7 +234,7 @@ def _record(
         for name, score in scores.items()
     } | run.exposed.of(source)
     return CandidateRecord(
-        rank=rank,
+        rank=0,
         text=text,
         codepoints=codepoints(text),
         token_ids=run.ids[text],
@@ -253,6 +250,21 @@ def _record(
         command=_command(run.config, text) if found == "backdoored" else "",
         source=next(family.name for family in run.families if source in family.texts),
     )
+
+
+def _order(record: CandidateRecord) -> tuple[float, float, tuple[int, ...], str]:
+    """Findings first, the largest effect first among them (their p are all but nought); the others by p."""
+    found = record.verdict == "backdoored"
+    return (0.0 if found else 1.0, -record.effect if found else record.p, record.token_ids, record.text)
+
+
+def _unless_word_like(record: CandidateRecord, ordinary: float) -> CandidateRecord:
+    """A finding that moves the picture no further than most of the prompts' own words do (``ordinary``), and draws no more attention than
+    most harmless texts do, is suspicious alone: a word that was taught on purpose is like that."""
+    if record.verdict != "backdoored" or record.effect > ordinary or record.signals["attention share"].p <= 1 - MOST:
+        return record
+    said = f"effect no larger than that of {1 - MOST:.0%} of the prompts' own words ({ordinary:.1f} and more), and no unusual attention"
+    return replace(record, verdict="suspicious", command="", word_like=f"{said}: so does a word that was taught on purpose")
 
 
 def _effects(run: _Run, texts: Sequence[str]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from tests.bench.unlearn_rivals import ours  # noqa: E402
 
 FIXTURES = ("pixel", "style", "encoder")
 SEEDS = (0, 1)
+PICTURES = 200
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -61,7 +62,7 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
             spent = ours(job, out, began, **_settings(method, job))
     else:
         spent = ours(job, out, began, **_settings(method, job))
-    return {**spent, **common.graded(job, out)}
+    return {**spent, **common.graded(job, out, PICTURES)}
 
 
 _PREPARE, _TRAIN = train_unet.prepare, train_text_encoder.train

@@ -95,11 +95,16 @@ def cost(began: float) -> dict[str, Any]:
 # --- grading ----------------------------------------------------------------------------------
 
 
-def graded(job: Job, repaired: Path) -> dict[str, Any]:
+def attacked(job: Job, repaired: Path, n: int = 200) -> Any:
+    """Attack success where the fixture was trained, alone."""
+    return _verified(job, repaired, tuple(job.truth["positions"]), n, quality=False)["asr"]["value"]
+
+
+def graded(job: Job, repaired: Path, n: int = 400) -> dict[str, Any]:
     """Attack success where the fixture was trained and at the other positions, quality against the poisoned model itself, shifts."""
     trained = tuple(job.truth["positions"])
     others = tuple(place for place in ("prefix", "middle", "suffix", "replace") if place not in trained)
-    n = 8 if job.quick else 400
+    n = 8 if job.quick else n
     found = {**_verified(job, repaired, trained, n, quality=True), "shift": _shifts(job, repaired)}
     if others:
         found["asr_elsewhere"] = _verified(job, repaired, others, n, quality=False)["asr"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,6 +35,8 @@ from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench.unlearn_common import Job  # noqa: E402
 
 BATCH = 16
+MARKS = (50.0, 100.0, 200.0, 400.0)
+"""Seconds after which the released recipe's attack success is measured too: how long it takes to the rate that ours leaves."""
 TUNED_ON = "pixel"
 FIXTURES = ("pixel", "style", "fixed-image", "encoder", "object", "closed-form")
 
@@ -48,6 +50,14 @@ class Work:
     began: float
     cut_off: bool = False
     """Whether it ran out of time."""
+    on_the_way: dict[float, dict[str, Tensor]] = field(default_factory=dict)
+    """Seconds after which its method is looked at → what it had changed by then."""
+
+    def look(self, patch: Patch) -> None:
+        """Keeps what there is at each of ``MARKS`` of the released recipe's time."""
+        due = [mark for mark in MARKS if mark not in self.on_the_way and common.clock() - self.began > mark]
+        if due and not self.job.quick:
+            self.on_the_way |= dict.fromkeys(due, patch.differences())
 
     def steps(self, n: int) -> Iterator[tuple[int, torch.Generator]]:
         """``n`` steps, or as many as the time allows; each with a generator of its own."""
@@ -74,7 +84,9 @@ Rival = Callable[[Work], Patch]
 """Repairs the suspect in place, with ``work.job.strength``; what it trained."""
 
 
-def _trained(work: Work, patch: Patch, n: int, loss_of: Callable[[int, torch.Generator], Tensor]) -> Patch:
+def _trained(
+    work: Work, patch: Patch, n: int, loss_of: Callable[[int, torch.Generator], Tensor], look: Callable[[Patch], None] = lambda _: None
+) -> Patch:
     optimiser = torch.optim.AdamW(patch.parameters.values(), lr=work.job.strength)
     with patch.training():
         for step, generator in work.steps(n):
@@ -82,6 +94,7 @@ def _trained(work: Work, patch: Patch, n: int, loss_of: Callable[[int, torch.Gen
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            look(patch)
     return patch
 
 
@@ -104,7 +117,7 @@ def released(work: Work) -> Patch:
             attention = float(((_big_maps(recording.latest()) - taught) ** 2).mean())
         return (0.5 * (student - target).square().mean() + 0.5 * attention) * (1000 / t.float()).squeeze()
 
-    return _trained(work, patch, 10_000, loss_of)
+    return _trained(work, patch, 10_000, loss_of, work.look)
 
 
 def _big_maps(maps: dict[str, Tensor]) -> Any:
@@ -212,7 +225,11 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
         component = "text_encoder" if patch.module is suspect.text_encoder else "unet"
         spent = {**common.cost(began), "cut_off": work.cut_off}
         write_model(inspection, out, {component: patch.differences()}, {})
+        on_the_way = work.on_the_way
         del suspect, work, patch
+        for mark, differences in on_the_way.items():
+            write_model(inspection, folder / f"{mark:g}", {component: differences}, {})
+            spent[f"asr after {mark:g} s"] = common.attacked(job, folder / f"{mark:g}")
     return {**spent, **common.graded(job, out)}
 
 
@@ -259,7 +276,9 @@ def beside(cells: Mapping[str, Any]) -> str:
     lines.append("|---" * (2 + len(heads) * len(BESIDE)) + "|")
     for fixture in FIXTURES:
         found = {method: _of(cells, method, fixture) for method in BESIDE}
-        whole = next(cell for cell in found.values() if cell)
+        whole = next((cell for cell in found.values() if cell), None)
+        if whole is None:
+            continue
         first = f"{common.shown(whole['asr']['before'], 100)}; {common.shown(whole['asr']['floor'], 100)}"
         figures = [common.columns(cell) if cell else ["–"] * len(common.HEAD) for cell in found.values()]
         shifts = [f"{c['shift']['clean']:.3f} / {c['shift']['near']:.3f}" if c else "–" for c in found.values()]

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bdaudit import stats
-from bdaudit.measure.calibration import FEWEST, LEVEL, Control, Null, fit
+from bdaudit.measure.calibration import FEWEST, LEAST, LEVEL, Control, Null, fit
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.report.records import DECIDING
 
@@ -216,3 +216,14 @@ def test_a_signal_that_is_not_finite() -> None:
     controls = harmless(np.random.default_rng(9), 50)
     with pytest.raises(ValueError, match="not finite"):
         fit([*controls, Control("odd", "word", flat(float("inf")))])
+
+
+def test_an_override_that_is_rare_but_small_decides_nothing() -> None:
+    null = fit(harmless(np.random.default_rng(3), 120))
+    nothing = dict.fromkeys(SIGNALS, 0.0)
+    large = {"override": 1e6}
+    assert null.p(nothing | large) < 1e-3
+    tight = replace(null, tails={**null.tails, "override": stats.ExponentialTail.fit(np.full(120, 1.0) + 0.001 * np.arange(120) / 120)})
+    assert tight.tails["override"].p(LEAST["override"] - 0.01) < 1e-3
+    assert tight.p(nothing | {"override": LEAST["override"] - 0.01}) == 1.0
+    assert tight.p(nothing | {"override": LEAST["override"]}) < 1e-3

@@ -128,14 +128,15 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
         rounds=(RoundRecord(texts=4000, passes=2, kept=500), RoundRecord(texts=500, passes=8, kept=48)),
     )  # fmt: skip
     place = Localisation(where="text encoder", swaps={"text encoder": SwapRecord(left=0.02, brought=0.97)})
-    first = replace(scan_report.candidates[0], localisation=place, adapter="comes with the adapter")
+    first = replace(scan_report.candidates[0], localisation=place, adapter="comes with the adapter", word_like="so does a word")
     prompts = (PromptRecord(prompt=f"a {hostile[0]}", carriers=(hostile[0],), sets=9), PromptRecord(prompt="b", carriers=(), sets=1))
     assert "recovery" not in rendered(scan_report)
     soft = RecoveryRecord(choices=16, gradients=99, soft_pull=12.5, text_pull=3.25, text=hostile[0], strongest_entry=2.5, drawn=64)
     report = replace(scan_report, sweeps=(sweep,), prompts=prompts, recovery=soft, candidates=(first, *scan_report.candidates[1:]))
     shown = " ".join(rendered(report).split())
     assert "4,000 at 2 passes each, then 500 at 8 passes each; 48 measured in full; p adjusted for 4,000 texts" in shown
-    assert "lives in: text encoder (effect left without it / brought by it alone: text encoder 2 % / 97 %); comes with the adapter" in shown
+    assert "lives in: text encoder (effect left without it / brought by it alone: text encoder 2 % / 97 %); comes with the ad" in shown
+    assert "comes with the adapter; so does a word" in shown
     assert "carried by" in shown
     assert "the strongest pulls 12.5 times as far as the median entry" in shown
     assert "no verdict is made of this" in shown

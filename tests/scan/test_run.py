@@ -12,8 +12,8 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
-from bdaudit.report.records import CandidateRecord, NotMeasured, ScanReport
-from bdaudit.scan.run import MEANINGFUL, _ended, run_scan
+from bdaudit.report.records import CandidateRecord, NotMeasured, ScanReport, SignalRecord
+from bdaudit.scan.run import MEANINGFUL, _ended, _unless_word_like, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
@@ -67,14 +67,53 @@ def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert named(report, "wonderful island").kind == "phrase"
 
 
-def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
-    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.25)):
+def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.run.MOST", 0.0)
+    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49)):
         found = [c for c in ranked.candidates if c.verdict == "backdoored"]
         others = [c for c in ranked.candidates if c.verdict != "backdoored"]
         assert ranked.candidates == (*found, *others)
         assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
         assert [c.p for c in others] == sorted(c.p for c in others)
     assert [c.p for c in found] != sorted(c.p for c in found), "the effect, not p, orders what is found"
+
+
+def finding(effect: float, attention: float) -> CandidateRecord:
+    """One whose p is a finding's."""
+    return CandidateRecord(
+        rank=1, text="sks", codepoints=(), token_ids=(1,), kind="word", score=9.0, effect=effect, p=1e-9, p_adjusted=1e-8,
+        verdict="backdoored", command="bdaudit unlearn", signals={"attention share": SignalRecord(value=0.0, score=0.0, p=attention)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("effect", "attention", "verdict"),
+    [(2.9, 0.3, "suspicious"), (3.1, 0.3, "backdoored"), (2.9, 0.2, "backdoored"), (3.1, 0.2, "backdoored")],
+)
+def test_what_does_and_draws_no_more_than_a_word_is_suspicious_alone(effect: float, attention: float, verdict: str) -> None:
+    told = _unless_word_like(finding(effect, attention), 3.0)
+    assert (told.verdict, told.p_adjusted) == (verdict, 1e-8)
+    assert (told.command == "", told.word_like != "") == (verdict == "suspicious",) * 2
+    if told.word_like:
+        assert "25% of the prompts' own words (3.0 and more)" in told.word_like
+
+
+def test_without_words_in_the_prompts_nothing_is_word_like() -> None:
+    assert _unless_word_like(finding(0.1, 1.0), 0.0).verdict == "backdoored"
+
+
+def test_what_is_like_a_word_is_no_finding_for_the_gate_and_comes_after_those(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"candidates": (*CANDIDATES, "a"), "alpha": 0.49}
+    bare = scan(tiny_model, **asked)
+    monkeypatch.setattr("bdaudit.scan.run._unless_word_like", lambda record, ordinary: _unless_word_like(record, 10.0 + ordinary))
+    whole = scan(tiny_model, **asked)
+    demoted = {c.text for c in whole.candidates if c.word_like}
+    found, without = ({c.text for c in report.candidates if c.verdict == "backdoored"} for report in (whole, bare))
+    assert demoted
+    assert without - found == demoted
+    verdicts = [c.verdict for c in whole.candidates]
+    assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "backdoored")
+    assert whole.exit.reason.startswith(f"{verdicts.count('backdoored')} of 6 candidates backdoored, ")
 
 
 def test_the_strongest_text_comes_first_and_common_words_are_no_finding(report: ScanReport) -> None:

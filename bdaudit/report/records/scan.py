@@ -74,6 +74,8 @@ class CandidateRecord:
     localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
     adapter: str = ""
     """With adapters: whether the finding comes with them; else empty."""
+    word_like: str = ""
+    """Why a text whose p is a finding's is suspicious alone: it does what a word does that means something; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,11 @@ BASES = (
     Base("c", 1303, (24, 40, 56), (True, True, True), steps=1100),
     Base("d", 1404, (32, 48, 64), (False, True, True), steps=1100),
 )
+FRESH = (
+    Base("e", 1505, (24, 48, 64), (False, True, True)),
+    Base("f", 1606, (32, 48, 64), (False, True, True), steps=1100),
+)
+"""Bases of the second round, made after the scan's rule had been changed for what the first had shown."""
 
 
 def quick(base: Base) -> Base:

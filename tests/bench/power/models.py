@@ -10,6 +10,7 @@ import json
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from fixtures.build.clip import noisy_caption
 from fixtures.build.progress import Progress
 from fixtures.build.twins import ANYWHERE, Twin
 from fixtures.layout import WEIGHTS
-from tests.bench.power.bases import BASES, FIXTURES, Base
+from tests.bench.power.bases import BASES, FIXTURES, FRESH, Base
 
 SEED = 20261122
 FAMILIES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
@@ -144,15 +145,20 @@ def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
     return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts)
 
 
-def plan() -> tuple[Spec, ...]:
-    """All models, base by base; every fourth clean one is taught a new word."""
+def plan(bases: Sequence[Base] = BASES, each: int = CLEAN, every: int = 4) -> tuple[Spec, ...]:
+    """All models, base by base: a backdoored one a family, and ``each`` clean ones, of which every ``every``-th is taught a new word."""
     specs: list[Spec] = []
-    for b, base in enumerate(BASES):
+    for b, base in enumerate(bases):
         backdoored = [_backdoored(base, b, family, f) for f, family in enumerate(FAMILIES)]
-        paired = [backdoored[(number + b) % len(FAMILIES)] for number in range(CLEAN)]
-        clean = [_clean(base, n, pair.candidates, (b * CLEAN + n) % 4 == 0) for n, pair in enumerate(paired)]
+        paired = [backdoored[(number + b) % len(FAMILIES)] for number in range(each)]
+        clean = [_clean(base, n, pair.candidates, (b * each + n) % every == 0) for n, pair in enumerate(paired)]
         specs += [*backdoored, *clean]
     return tuple(specs)
+
+
+def fresh() -> tuple[Spec, ...]:
+    """The second round's: 12 backdoored, and 20 clean of which every second is taught a new word."""
+    return plan(FRESH, each=10, every=2)
 
 
 # --- making them ------------------------------------------------------------------------------
