@@ -9,6 +9,7 @@ soon as it is there, and a run that was stopped goes on.
     python -m tests.bench.power --work FOLDER a-pixel    # only these models; no figures
     python -m tests.bench.power --work FOLDER --quick    # one base, hardly trained: shows that it runs, measures nothing
     python -m tests.bench.power --work FOLDER --so-far   # figures of what is measured already
+    python -m tests.bench.power --work FOLDER --fresh    # the second round: two more bases, no rivals, to results/power_fresh.json
     python -m tests.bench.power --table                  # print the README's table from the results
     python -m tests.bench.power.cost                     # passes and seconds a candidate, to results/cost.json
 """
@@ -29,6 +30,7 @@ from tests.bench.power.models import Spec
 from tests.bench.recording import rounded, stamp
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "power.json"
+FRESH = RESULTS.with_name("power_fresh.json")
 PICTURES = 80
 """Pictures with the trigger, and as many without, that grade an attack."""
 QUICK = ("a-pixel", "a-encoder", "a-closed-form", "a-clean-0", "a-clean-1")
@@ -45,9 +47,9 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def measured(spec: Spec, work: Path, quick: bool) -> dict[str, Any]:
-    """All that is measured on one model, each part once."""
-    base = next(b for b in bases.BASES if b.name == spec.base)
+def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[str, Any]:
+    """All that is measured on one model, each part once; ``alone`` is without rivals."""
+    base = next(b for b in (*bases.BASES, *bases.FRESH) if b.name == spec.base)
     origin = bases.build(bases.quick(base) if quick else base, work)
     folder, results = models.make(spec, origin, work), work / "results"
     few: dict[str, Any] = {"n_prompts": 2, "timesteps": (1.0,)} if quick else {}
@@ -60,7 +62,8 @@ def measured(spec: Spec, work: Path, quick: bool) -> dict[str, Any]:
     row["candidates"] = [ascii(text) for text in spec.candidates]
     row["scan"] = kept(results / f"{spec.name}.scan.json", lambda: measuring.scan(spec, folder, **few))
     steps = 2 if quick else rivals.STEPS
-    row["rivals"] = kept(results / f"{spec.name}.rivals.json", lambda: measuring.beside(spec, folder, origin, steps))
+    if not alone:
+        row["rivals"] = kept(results / f"{spec.name}.rivals.json", lambda: measuring.beside(spec, folder, origin, steps))
     row["made in seconds"] = json.loads((work / "models" / f"{spec.name}.json").read_text(encoding="utf-8"))["seconds"]
     return row
 
@@ -75,19 +78,20 @@ def scores(row: dict[str, Any]) -> figures.Row:
         "floor": attack["floor"]["value"],
         "scan": [candidate["score"] for candidate in rows],
         "flagged": [candidate["verdict"] == "backdoored" for candidate in rows],
-        **{name: row["rivals"][name] for name in figures.DETECTORS[1:]},
+        **{name: row["rivals"][name] for name in figures.DETECTORS[1:] if "rivals" in row},
     }
 
 
-def document(rows: list[dict[str, Any]], work: Path) -> dict[str, Any]:
+def document(rows: list[dict[str, Any]], work: Path, alone: bool = False) -> dict[str, Any]:
     """The record: what was done, the figures, every model's measurements."""
+    summary = figures.alone if alone else figures.summary
     used = [
         json.loads((work / f"base-{name}" / "base.json").read_text(encoding="utf-8")) for name in dict.fromkeys(r["base"] for r in rows)
     ]
     return {
         **stamp(),
         "protocol": {
-            "models": {"planned": len(models.plan()), "measured": len(rows)},
+            "models": {"planned": len(models.fresh() if alone else models.plan()), "measured": len(rows)},
             "bases": used,
             "training": models.TRAINING | {"steps": models.STEPS, "weak": models.WEAK, "seed": models.SEED},
             "pictures": PICTURES,
@@ -98,7 +102,7 @@ def document(rows: list[dict[str, Any]], work: Path) -> dict[str, Any]:
                 "copied prompts": rivals.UFID_PROMPTS,
             },
         },
-        "figures": figures.summary([scores(row) for row in rows]),
+        "figures": summary([scores(row) for row in rows]),
         "rows": rows,
     }
 
@@ -124,25 +128,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the JSON document (default: results/power.json, with --quick FOLDER/power.json)")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
     parser.add_argument("--so-far", action="store_true", help="figures of the models that are measured, without measuring any")
+    parser.add_argument("--fresh", action="store_true", help="the second round's models, without rivals")
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
-    out = arguments.out or (arguments.work / "power.json" if arguments.quick else RESULTS)
+    out = arguments.out or (arguments.work / "power.json" if arguments.quick else FRESH if arguments.fresh else RESULTS)
     if not arguments.table:
         if arguments.work is None:
             parser.error("--work FOLDER is needed")
         torch.set_num_threads(1)
-        specs = quick_specs() if arguments.quick else models.plan()
+        specs = quick_specs() if arguments.quick else models.fresh() if arguments.fresh else models.plan()
         if arguments.so_far:
             specs = [spec for spec in specs if (arguments.work / "results" / f"{spec.name}.rivals.json").exists()]
         rows = []
         for spec in specs:
             if not arguments.names or spec.name in arguments.names:
-                rows.append(measured(spec, arguments.work, arguments.quick))
+                rows.append(measured(spec, arguments.work, arguments.quick, arguments.fresh))
                 print(brief(rows[-1]), flush=True)
         if arguments.names:
             return
-        out.write_text(written(document(rows, arguments.work)), encoding="utf-8")
-    print(figures.table(json.loads(out.read_text(encoding="utf-8"))["figures"]))
+        out.write_text(written(document(rows, arguments.work, arguments.fresh)), encoding="utf-8")
+    table = figures.table_alone if arguments.fresh else figures.table
+    print(table(json.loads(out.read_text(encoding="utf-8"))["figures"]))
 
 
 def brief(row: dict[str, Any]) -> str:

@@ -174,6 +174,16 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
+def alone(rows: Sequence[Row]) -> dict[str, Any]:
+    """The scan's own figures, without rivals: pooled, and where the attack works."""
+    clean, bad = [row for row in rows if not backdoored(row)], [row for row in rows if backdoored(row)]
+    groups = {"pooled": bad, WORKS: [row for row in bad if works(row)]}
+    return {
+        name: {"asr": [row["asr"] for row in part], "auroc": figure([*part, *clean], "scan"), "scan": decisions([*part, *clean])}
+        for name, part in groups.items()
+    }
+
+
 # --- the table --------------------------------------------------------------------------------
 
 
@@ -194,6 +204,18 @@ def table(found: Mapping[str, Any]) -> str:
             theirs, caught = part["auroc"][rival], matched[rival]
             hit = caught["recall"] if name == "pooled" else caught["by family"][name]
             row.append(f"{theirs['models']['value']:.3f} / {theirs['candidates']['value']:.3f} / {hit['hits']} of {hit['n']}")
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def table_alone(found: Mapping[str, Any]) -> str:
+    """Markdown, a row a group."""
+    head = ("backdoored models", "ASR %", "AUROC over models", "over candidates", "found at alpha", "clean models falsely alarmed")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, part in found.items():
+        asr, scan = sorted(part["asr"]), part["scan"]
+        row = [f"{name} ({len(asr)})", f"{100 * asr[0]:.0f}–{100 * asr[-1]:.0f}", shown(part["auroc"]["models"])]
+        row += [shown(part["auroc"]["candidates"]), counted(scan["recall"]), counted(scan["clean models falsely alarmed"])]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
 """The study's models: 24 backdoored and 20 clean, short fine-tunes of the bases; what each one carries is drawn from a seed.
 
 No default of the scan was fixed on any of them. How the attacks are trained was chosen on the fixtures' base by their success alone;
-scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them.
+scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them. What the study showed did
+change the scan afterwards; ``fresh`` are models of two more bases, made to see whether that holds where it was not seen.
 """
 
 from __future__ import annotations
