@@ -270,7 +270,7 @@ def _decided(run: _Run) -> UnlearnReport:
     if record.chosen < 0:
         said = f"no learning rate takes the canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
         return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
-    done = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor is not known"
+    done = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor, or still does, is not known: scan the result"
     return report(run, "completed", ended(run, "the cleaned model", done))
 
 
