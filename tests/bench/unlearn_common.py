@@ -95,9 +95,10 @@ def cost(began: float) -> dict[str, Any]:
 # --- grading ----------------------------------------------------------------------------------
 
 
-def attacked(job: Job, repaired: Path, n: int = 200) -> Any:
-    """Attack success where the fixture was trained, alone."""
-    return _verified(job, repaired, tuple(job.truth["positions"]), n, quality=False)["asr"]["value"]
+def briefly(job: Job, repaired: Path, n: int = 200) -> dict[str, Any]:
+    """Attack success where the fixture was trained, the CLIP score against the poisoned model's, and the shifts."""
+    found = _verified(job, repaired, tuple(job.truth["positions"]), n, quality=True)
+    return {"asr": found["asr"]["value"], "clip_ratio": found["clip_ratio"]["value"], "shift": _shifts(job, repaired)}
 
 
 def graded(job: Job, repaired: Path, n: int = 400) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from tests.bench.unlearn_common import Job  # noqa: E402
 
 BATCH = 16
 MARKS = (50.0, 100.0, 200.0, 400.0)
-"""Seconds after which the released recipe's attack success is measured too: how long it takes to the rate that ours leaves."""
+"""Seconds after which what the released recipe has done so far is measured: how long it takes to the rate that ours leaves."""
 TUNED_ON = "pixel"
 FIXTURES = ("pixel", "style", "fixed-image", "encoder", "object", "closed-form")
 
@@ -229,7 +229,7 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
         del suspect, work, patch
         for mark, differences in on_the_way.items():
             write_model(inspection, folder / f"{mark:g}", {component: differences}, {})
-            spent[f"asr after {mark:g} s"] = common.attacked(job, folder / f"{mark:g}")
+            spent[f"after {mark:g} s"] = common.briefly(job, folder / f"{mark:g}")
     return {**spent, **common.graded(job, out)}
 
 
@@ -287,6 +287,22 @@ def beside(cells: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def in_time(cells: Mapping[str, Any]) -> str:
+    """The README's second table: what the rivals that train leave of the trigger and of the quality, at the end and on the way there."""
+    heads = ("after", "ASR %", "CLIP ratio", "shift: clean / near (null 95 %)")
+    lines = ["| method / fixture / learning rate / seed | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for name, cell in cells.items():
+        if name.startswith((*BESIDE,)) or "error" in cell:
+            continue
+        end = {"asr": cell["asr"]["value"], "clip_ratio": cell["clip_ratio"]["value"], "shift": cell["shift"]}
+        way = {f"{mark:g} s": cell[f"after {mark:g} s"] for mark in MARKS if f"after {mark:g} s" in cell}
+        for when, found in {**way, f"{cell['seconds']:.0f} s": end}.items():
+            shift = f"{found['shift']['clean']:.3f} / {found['shift']['near']:.3f} ({found['shift']['null95']:.3f})"
+            row = [name, when, common.shown(found["asr"], 100), common.shown(found["clip_ratio"], 1, 3), shift]
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
 def _of(cells: Mapping[str, Any], method: str, fixture: str) -> Any:
     """The cell of seed 0, at the strength that was chosen for all fixtures; a text encoder is trained in any case."""
     names = [name for name in cells if name.startswith(f"{method}/") and name.endswith("/0")]
@@ -305,7 +321,7 @@ def main() -> None:
             for fixture in asked.fixtures or FIXTURES:
                 for seed in SEEDS.get(method, (0,))[: asked.seeds]:
                     kept.get(__file__, method, Job(fixture=fixture, strength=strength, seed=seed, quick=asked.quick))
-    print(common.table(kept.cells, "method / fixture / strength / seed"), beside(kept.cells), sep="\n\n")
+    print(common.table(kept.cells, "method / fixture / strength / seed"), beside(kept.cells), in_time(kept.cells), sep="\n\n")
 
 
 if __name__ == "__main__":
