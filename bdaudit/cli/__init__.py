@@ -20,9 +20,9 @@ QUIET_AND_OFFLINE = {
 }  # fmt: skip
 """Set before any library is imported: a run never downloads, and says nothing that it does not mean to."""
 
-SPIN = "1000"
-"""Turns that torch's threads wait in a loop for each other before they sleep. Their own default, hundreds of thousands, is no faster on an
-idle machine, and took eight times the processor time on one that had other work."""
+SPIN = "10000"
+"""Turns that torch's threads wait in a loop for each other before they sleep. With their own default, 300,000, the README's scan took 42 s
+alone and 280 s beside other work, with this 45 and 130 s, with a tenth of this 47 and 94 s (``tests/bench/threads.py``)."""
 
 
 def main() -> int:

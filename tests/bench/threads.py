@@ -1,7 +1,7 @@
 """What torch's waiting threads cost on a machine that has other work: ``python tests/bench/threads.py [PATH]``.
 
-The README's first command with GNU OpenMP's own spin count and with the one that the command line sets, in turn, beside as many busy
-processes as there are processors. Processor seconds of the command, and seconds by the clock.
+The README's first command with GNU OpenMP's own spin count, with the one that the command line sets, and with a smaller one, in turn:
+alone, and beside as many busy processes as there are processors. Processor seconds of the command, and seconds by the clock.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit.cli import SPIN  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402
-from tests.bench.recording import record  # noqa: E402
+from tests.bench.recording import record, rounded  # noqa: E402
 
 BUSY = "x = 0\nwhile True:\n    x += 1"
 DEFAULT = "300000"
 """GNU OpenMP's own, by its manual."""
+SMALLER = "1000"
 
 
 def timed(environment: dict[str, str]) -> dict[str, float]:
@@ -38,14 +39,14 @@ def timed(environment: dict[str, str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Both settings, idle and beside busy processes; the threads are torch's own choice."""
+    """All settings, idle and beside busy processes; the threads are torch's own choice."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     rows: list[dict[str, Any]] = []
     for neighbours in (0, os.cpu_count() or 1):
         busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(neighbours)]
         try:
-            for spin in (DEFAULT, SPIN):
-                rows.append({"busy processes": neighbours, "spin count": int(spin), **timed(plain | {"GOMP_SPINCOUNT": spin})})
+            for spin in (DEFAULT, SPIN, SMALLER):
+                rows.append(rounded(4, {"busy processes": neighbours, "spin count": int(spin), **timed(plain | {"GOMP_SPINCOUNT": spin})}))
         finally:
             for process in busy:
                 process.kill()
