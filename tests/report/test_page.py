@@ -85,6 +85,13 @@ def test_every_candidate_is_in_the_table_and_the_plot(scan_report: ScanReport) -
     assert any("41 candidates by rank: 6 backdoored, 5 suspicious, 30 clean" in label for label in labels)
 
 
+def test_what_was_found_out_stands_beside_each_finding(scan_report: ScanReport) -> None:
+    first, *others = scan_report.candidates
+    told = page(replace(scan_report, candidates=(replace(first, word_like="so does a word"), *others)))
+    assert told.count("unet; so does a word") == 1
+    assert told.count("not localised") == 0, "nothing was found out of what is clean"
+
+
 def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:
     assert Seen(page(unlearn_report)).tags.count("polyline") == 3
     assert "svg" not in Seen(page(replace(unlearn_report, loss=()))).tags

@@ -40,6 +40,12 @@ def test_a_result_for_each_candidate_that_is_not_clean(scan_report: ScanReport) 
     assert levels.count("warning") == 5
 
 
+def test_a_message_says_what_was_found_out(scan_report: ScanReport) -> None:
+    first, *others = scan_report.candidates
+    said = results(replace(scan_report, candidates=(replace(first, word_like="so does [a] word"), *others)))[0]["message"]["text"]
+    assert said.endswith(", unet; so does <U+005B>a<U+005D> word")
+
+
 def test_a_result_for_each_failed_check_only(unlearn_report: UnlearnReport, verify_report: VerifyReport) -> None:
     assert [result["ruleId"] for result in results(unlearn_report)] == ["repair-check"]
     assert [result["ruleId"] for result in results(verify_report)] == ["verify-bound"]
