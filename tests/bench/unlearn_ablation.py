@@ -7,6 +7,7 @@ style and an encoder fixture, two seeds each. Resumable: what stands in the docu
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "clean prompts alone": {"neighbours": False},
 }
 """Variant → constants of the training that differ; the batch stays as large."""
+UNET_ALONE = ("attention off", "distillation off", "empty prompt off")
+"""Terms that the text encoder's training has not: nothing to leave out there."""
 
 
 def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
@@ -84,6 +87,30 @@ def _settings(method: str, job: Job) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if not (job.quick and name in ("steps", "n_prompts"))}
 
 
+def beside(cells: Mapping[str, Any]) -> str:
+    """The README's table: a row a variant and seed, and for each fixture what is left, what moved, and the steps it took."""
+    heads = [f"{fixture}: {what}" for fixture in FIXTURES for what in ("ASR %", "shift: clean / near", "CLIP ratio", "steps")]
+    lines = ["| variant, seed | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for method in dict.fromkeys(name.split("/")[0] for name in cells):
+        for seed in SEEDS:
+            found = [cells.get(f"{method}/{fixture}/0/{seed}") for fixture in FIXTURES]
+            if any(found):
+                figures = [text for cell in found for text in (_figures(cell) if cell else ["–"] * 4)]
+                lines.append(f"| {method}, {seed} | " + " | ".join(figures) + " |")
+    return "\n".join(lines)
+
+
+def _figures(found: Mapping[str, Any]) -> list[str]:
+    rate, _, clean, _, ratio, *_ = common.columns(found)
+    steps = f"{found['steps']}{'' if found['exit'] == 'pass' else ', fails its check'}"
+    return [rate, f"{clean} / {found['shift']['near']:.3f}", ratio, steps]
+
+
+def applies(method: str, fixture: str) -> bool:
+    """Whether the variant changes anything there."""
+    return method not in UNET_ALONE or fixture != "encoder"
+
+
 def main() -> None:
     """Command line."""
     common.answer_if_cell(cell)
@@ -92,9 +119,9 @@ def main() -> None:
     if not asked.table:
         for method in asked.methods or [*SETTINGS, *CONSTANTS]:
             for fixture in asked.fixtures or FIXTURES:
-                for seed in SEEDS[: asked.seeds]:
+                for seed in SEEDS[: asked.seeds] if applies(method, fixture) else ():
                     kept.get(__file__, method, Job(fixture=fixture, seed=seed, quick=asked.quick))
-    print(common.table(kept.cells, "variant / fixture / – / seed"))
+    print(common.table(kept.cells, "variant / fixture / – / seed"), beside(kept.cells), sep="\n\n")
 
 
 if __name__ == "__main__":
