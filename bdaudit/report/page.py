@@ -49,6 +49,7 @@ _SHOWS = {
     "clean": "The model's own pictures, without any trigger.",
 }
 _NARROW = ("p", "p adjusted", "status", "rank")
+_WIDE = ("found out", "next")
 _TONES = {
     "backdoored": "bad", "suspicious": "warn", "clean": "good", "passed": "good", "failed": "bad", "not measured": "warn",
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
@@ -106,6 +107,7 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
         tones=_TONES,
         line_styles=_LINE_STYLES,
         narrow=_NARROW,
+        wide=_WIDE,
         model_path=str(report.config.get("model", "")) if isinstance(report.model, NotMeasured) else report.model.path,
         model_lines=_model_lines(report),
         lines=_lines(report),
@@ -170,12 +172,11 @@ def _tables(report: Report) -> list[_Table]:
 
 def _candidates(report: ScanReport) -> _Table:
     signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
-    zs = list(signals)
-    headers = ["rank", "verdict", "candidate", "code points", "kind", "token ids", *zs, "effect ×", "p adjusted", "found out", "next"]
+    headers = ["rank", "verdict", "candidate", "code points", "effect ×", "p adjusted", "found out", "next", "kind", "token ids", *signals]
     rows = [
-        [str(c.rank), c.verdict, short(c.text), points_of(c.text, c.codepoints), c.kind, short_ids(c.token_ids)]
+        [str(c.rank), c.verdict, short(c.text), points_of(c.text, c.codepoints), number(c.effect), p_value(c.p_adjusted)]
+        + [found_out(c) if c.verdict != "clean" else "", c.command, c.kind, short_ids(c.token_ids)]
         + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
-        + [number(c.effect), p_value(c.p_adjusted), found_out(c) if c.verdict != "clean" else "", c.command]
         for c in sorted(report.candidates, key=lambda c: c.rank)
     ]
     return _Table("Candidates", headers, rows)

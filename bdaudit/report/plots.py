@@ -103,7 +103,7 @@ def _says(item: CandidateRecord) -> str:
 def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:
     counts = {verdict: sum(item.verdict == verdict for item in ranked) for verdict in ("backdoored", "suspicious", "clean")}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"Combined score of {len(ranked)} candidates by rank: {told}. Highest: {_says(ranked[0])}."
+    return f"Combined score of {len(ranked)} candidates by rank: {told}. First: {_says(ranked[0])}."
 
 
 def _ends(x: _Scale) -> tuple[Tick, ...]:

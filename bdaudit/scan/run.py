@@ -45,7 +45,7 @@ MEANINGFUL = 40
 STATES_MOVE = 1e-3
 """From this p of the state shift on, a finding is put down to the text encoder."""
 MOST = 0.75
-"""The share of words, and of harmless texts, that a trigger outdoes in effect, or in attention."""
+"""The share of the prompts' own words that a trigger outdoes in effect, or of harmless texts that it outdoes in attention."""
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
 
 
@@ -263,8 +263,8 @@ def _unless_word_like(record: CandidateRecord, ordinary: float) -> CandidateReco
     most harmless texts do, is suspicious alone: a word that was taught on purpose is like that."""
     if record.verdict != "backdoored" or record.effect > ordinary or record.signals["attention share"].p <= 1 - MOST:
         return record
-    said = f"effect no larger than that of {1 - MOST:.0%} of the prompts' own words ({ordinary:.1f} and more), and no unusual attention"
-    return replace(record, verdict="suspicious", command="", word_like=f"{said}: so does a word that was taught on purpose")
+    said = f"a quarter of the prompts' own words move the prediction as far ({ordinary:.1f} times or more), and it draws no unusual"
+    return replace(record, verdict="suspicious", command="", word_like=f"{said} attention: a word that was taught on purpose is like that")
 
 
 def _effects(run: _Run, texts: Sequence[str]) -> dict[str, float]:

@@ -95,7 +95,7 @@ def test_what_does_and_draws_no_more_than_a_word_is_suspicious_alone(effect: flo
     assert (told.verdict, told.p_adjusted) == (verdict, 1e-8)
     assert (told.command == "", told.word_like != "") == (verdict == "suspicious",) * 2
     if told.word_like:
-        assert "25% of the prompts' own words (3.0 and more)" in told.word_like
+        assert "a quarter of the prompts' own words move the prediction as far (3.0 times or more)" in told.word_like
 
 
 def test_without_words_in_the_prompts_nothing_is_word_like() -> None:
