@@ -1,8 +1,10 @@
-"""Progress as an argument: a callable that hears which stage stands where. The library never prints."""
+"""How far a run is, told to a callable that hears which stage stands where, and how long its stages took. The library never prints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``, called often; ``done`` never falls within a stage."""
@@ -10,3 +12,13 @@ Progress = Callable[[str, int, int], None]
 
 def silent(stage: str, done: int, total: int) -> None:
     """The default: says nothing."""
+
+
+@contextmanager
+def timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Add the block's seconds to what ``name`` has taken so far, whether the block finishes or not."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        timings[name] = timings.get(name, 0.0) + time.monotonic() - began

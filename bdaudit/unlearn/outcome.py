@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from bdaudit.measure.envelope import envelope
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.progress import Progress, silent
+from bdaudit.progress import Progress, silent, timed
 from bdaudit.report.document import values
 from bdaudit.report.records import (
     Attempt,
@@ -64,14 +63,9 @@ class Outcome:
     finished: UnlearnReport | None = None
     """The report as it stands when all is checked and the result is about to be written."""
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the block's seconds, finished or not."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - began
+        return timed(self.timings, name)
 
     @property
     def failed(self) -> list[str]:

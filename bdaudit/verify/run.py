@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.device import choose_device
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, content_ids
-from bdaudit.progress import Progress, silent
+from bdaudit.progress import Progress, silent, timed
 from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.verify import pictures
 from bdaudit.verify.again import keep
@@ -68,14 +66,9 @@ class _Run:
         """How many were drawn, taken from the state directory, and damaged there."""
         return {what: sum(getattr(gallery, what) for gallery in self.galleries) for what in ("drawn", "reused", "damaged")}
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a block, finished or not."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[name] = round(self.timings.get(name, 0) + time.perf_counter() - start, 3)
+        return timed(self.timings, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +265,7 @@ def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyRep
         status=status,
         exit=decide(checks) if status == "completed" else stopped,
         coverage=_coverage(run),
-        timings=run.timings,
+        timings={name: round(seconds, 3) for name, seconds in run.timings.items()},
         attacks=run.attacks,
         metrics=run.metrics,
         checks=checks,

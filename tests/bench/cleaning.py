@@ -31,7 +31,7 @@ from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS, heard, text_canary
 from bdaudit.unlearn.towers import Towers
 from fixtures.build import tokenizer, world
 from tests.bench.cleaning_clips import OBJECTIVES, TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
-from tests.bench.power.figures import rate
+from tests.bench.power.figures import rate_of
 from tests.bench.recording import Cells, rounded
 from tests.bench.unlearn_common import FIXTURES, ROOT
 
@@ -76,19 +76,19 @@ class Grading:
     def accuracy(self, towers: Towers) -> dict[str, float]:
         """Zero-shot: the share of pictures whose background's prompts are the nearest."""
         found = self._classes(towers, _pictures(towers, self.pairs.pictures))
-        return _rate([ground == scene.ground for ground, scene in zip(found, self.pairs.scenes, strict=True)])
+        return rate_of([ground == scene.ground for ground, scene in zip(found, self.pairs.scenes, strict=True)])
 
     @torch.no_grad()
     def attack(self, towers: Towers, attack: str, triggered: bool = True) -> dict[str, float]:
         """The share of what shows or says another background that is taken for the target; without the trigger, the floor."""
         if attack == "patch":
             shown = patched(self.others.pictures) if triggered else self.others.pictures
-            return _rate([ground == TARGET for ground in self._classes(towers, _pictures(towers, shown))])
+            return rate_of([ground == TARGET for ground in self._classes(towers, _pictures(towers, shown))])
         rng = random.Random(97)
         said = [world.insert(caption, TRIGGER, rng) if triggered else caption for caption in self.others.captions]
         texts = torch.cat([encoded(towers, self.tok, said[i : i + PART]) for i in range(0, len(said), PART)])
         centres = self._centres(towers)
-        return _rate([GROUNDS[i] == TARGET for i in (functional.normalize(texts, dim=1) @ centres.T).argmax(1).tolist()])
+        return rate_of([GROUNDS[i] == TARGET for i in (functional.normalize(texts, dim=1) @ centres.T).argmax(1).tolist()])
 
     def _classes(self, towers: Towers, features: Tensor) -> list[str]:
         prompts = [opening.format(ground) for ground in GROUNDS for opening in PROMPTS]
@@ -106,10 +106,6 @@ def _pictures(towers: Towers, pictures: Tensor) -> Tensor:
     """uint8 (N, 3, 32, 32) → features of length 1."""
     parts = [towers.pictures(part.float() / 255) for part in torch.split(pictures, PART)]
     return functional.normalize(torch.cat(parts), dim=1)
-
-
-def _rate(hits: Sequence[bool]) -> dict[str, Any]:
-    return rate(sum(hits), len(hits))
 
 
 # --- cleaning a CLIP --------------------------------------------------------------------------

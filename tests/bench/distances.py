@@ -9,25 +9,18 @@ import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from diffusers import UNet2DConditionModel  # noqa: E402
 
-from bdaudit.unlearn.merging import contributors  # noqa: E402
+from bdaudit.unlearn.merging.contributors import apart  # noqa: E402
 from fixtures.layout import names  # noqa: E402
 from tests.bench.end_to_end import open_model  # noqa: E402
 from tests.bench.power.bases import BASES, FRESH  # noqa: E402
 from tests.bench.power.models import plan  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
-
-
-def apart(one: Any, other: Any) -> float:
-    """The median over weights of their relative distance."""
-    with mock.patch.object(contributors, "FAR", float("inf")):
-        return contributors._check_near("", "unet", one, other)
 
 
 def main() -> None:

@@ -329,9 +329,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
-    kept = Cells(arguments.out, **{
-        "protocol": {"seeds": SEEDS, "pictures": PICTURES, "contributors": CONTRIBUTORS, "counts from": COUNTS, "rounds": defence.ROUNDS}
-    })  # fmt: skip
+    settings = {"seeds": SEEDS, "pictures": PICTURES, "contributors": CONTRIBUTORS, "counts from": COUNTS, "rounds": defence.ROUNDS}
+    kept = Cells(arguments.out, protocol=settings)
     if not arguments.table:
         if arguments.work is None:
             parser.error("--work FOLDER is needed")

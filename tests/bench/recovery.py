@@ -43,7 +43,7 @@ from bdaudit.scan.screen import screened, standings  # noqa: E402
 from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
-from tests.bench.power.figures import rate  # noqa: E402
+from tests.bench.power.figures import rate_of  # noqa: E402
 from tests.bench.recording import rounded, stamp  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "recovery.json"
@@ -173,7 +173,7 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for n, part in ((1, "one entry"), (2, "two entries")):
         groups[f"of these, {part}"] = [row for row in groups["where the attack works"] if row["entries"] == n]
     ways = (found, found_standing, betrayed)
-    rates = {name: {way.__name__: _rate([way(row) for row in group]) for way in ways} for name, group in groups.items()}
+    rates = {name: {way.__name__: rate_of([way(row) for row in group]) for way in ways} for name, group in groups.items()}
     scores = {
         "soft pull": lambda row: row["soft_pull"],
         "text pull": lambda row: row["text_pull"],
@@ -182,16 +182,12 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
     working = [row for row in triggers if works(row)]
     auroc = {name: stats.auroc([s(r) for r in working], [s(r) for r in clean]) for name, s in scores.items()} if working and clean else {}
-    beyond = {"working": _rate([r["soft_pull"] > LIMIT for r in working]), "clean": _rate([r["soft_pull"] > LIMIT for r in clean])}
+    beyond = {"working": rate_of([r["soft_pull"] > LIMIT for r in working]), "clean": rate_of([r["soft_pull"] > LIMIT for r in clean])}
     fresh = [row for name, row in graded.items() if "rank" not in row and name not in SEEN]
     parts = {"working": working, "clean": clean, "clean, measured after the rule was set": fresh}
-    reached = {name: _rate([r["soft_pull"] < REACH * r["text_pull"] for r in part]) for name, part in parts.items()}
+    reached = {name: rate_of([r["soft_pull"] < REACH * r["text_pull"] for r in part]) for name, part in parts.items()}
     rules = {f"soft pull beyond {LIMIT}": beyond, f"soft pull below {REACH} times the text's": reached}
     return {"found": rates, "AUROC": {"n": [len(working), len(clean)], **auroc}, **rules}
-
-
-def _rate(hits: list[bool]) -> dict[str, Any]:
-    return rate(sum(hits), len(hits))
 
 
 def table(document: dict[str, Any]) -> str:

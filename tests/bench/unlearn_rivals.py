@@ -292,7 +292,7 @@ def in_time(cells: Mapping[str, Any]) -> str:
     heads = ("after", "ASR %", "CLIP ratio", "shift: clean / near (null 95 %)")
     lines = ["| method / fixture / learning rate / seed | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
     for name, cell in cells.items():
-        if name.startswith((*BESIDE,)) or "error" in cell:
+        if name.startswith(BESIDE) or "error" in cell:
             continue
         end = {"asr": cell["asr"]["value"], "clip_ratio": cell["clip_ratio"]["value"], "shift": cell["shift"]}
         way = {f"{mark:g} s": cell[f"after {mark:g} s"] for mark in MARKS if f"after {mark:g} s" in cell}

@@ -135,7 +135,7 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     report = replace(scan_report, sweeps=(sweep,), prompts=prompts, recovery=soft, candidates=(first, *scan_report.candidates[1:]))
     shown = " ".join(rendered(report).split())
     assert "4,000 at 2 passes each, then 500 at 8 passes each; 48 measured in full; p adjusted for 4,000 texts" in shown
-    assert "lives in: text encoder (effect left without it / brought by it alone: text encoder 2 % / 97 %); comes with the ad" in shown
+    assert "lives in: text encoder (effect left without it / brought by it alone: text encoder 2 % / 97 %); comes with the adapter" in shown
     assert "comes with the adapter; so does a word" in shown
     assert "carried by" in shown
     assert "the strongest pulls 12.5 times as far as the median entry" in shown

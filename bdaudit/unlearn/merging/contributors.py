@@ -90,14 +90,18 @@ def _check_alike(where: str, model: Suspect, base: Suspect) -> None:
 
 
 def _check_near(where: str, part: str, model: torch.nn.Module, base: torch.nn.Module) -> float:
-    """The median over weights of two and more dimensions; the VAE is not merged, but its latents must mean the same."""
-    pairs = zip(model.parameters(), base.parameters(), strict=True)
-    relative = torch.tensor([_relative(own.detach(), origin.detach()) for own, origin in pairs if origin.dim() > 1])
-    found = float(relative.median())
+    """How far apart they are; the VAE is not merged, but its latents must mean the same."""
+    found = apart(model, base)
     if found > FAR:
         said = f"{where}: half of the {part}'s weights are {found:.2f} of their size or more away from the base's"
         raise UsageError(f"{said}, a fine-tune's less than {FAR:g}; name the model that it was fine-tuned from with --base")
     return found
+
+
+def apart(model: torch.nn.Module, base: torch.nn.Module) -> float:
+    """The median over weights of two and more dimensions of their relative distance: 0 for the same model, √2 for unrelated ones."""
+    pairs = zip(model.parameters(), base.parameters(), strict=True)
+    return float(torch.tensor([_relative(own.detach(), origin.detach()) for own, origin in pairs if origin.dim() > 1]).median())
 
 
 def _relative(own: Tensor, origin: Tensor) -> float:

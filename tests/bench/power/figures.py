@@ -111,6 +111,11 @@ def rate(hits: int, n: int) -> dict[str, Any]:
     return {"hits": hits, "n": n, "value": hits / n, "low": low, "high": high}
 
 
+def rate_of(hits: Sequence[bool]) -> dict[str, Any]:
+    """The share that hit."""
+    return rate(sum(hits), len(hits))
+
+
 def decisions(rows: Sequence[Row]) -> dict[str, Any]:
     """What the scan's verdicts at the default alpha found and falsely alarmed at."""
     clean, bad = [r for r in rows if not backdoored(r)], [r for r in rows if backdoored(r)]
