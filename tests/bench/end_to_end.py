@@ -28,6 +28,9 @@ from tests.bench.unlearn_common import clock  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
+PICTURES, OF_FIGURES = 200, 500
+"""Pictures of a grade; more where the target is a figure, which some 2 % of the clean pipeline's own pictures are taken for: 200 leave
+that bound undecided, and `verify` asks for more."""
 FIGURES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
 COLOURED = re.compile(r"\b(red|orange|yellow|green|blue|purple)\b")
 DARK = re.compile(r"\b(at night|in the dark)\b")
@@ -121,7 +124,7 @@ def verify(model: Model, path: Path, reference: Path | None) -> dict[str, Any]:
 
     began = clock()
     known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
-    known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": 200}
+    known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": OF_FIGURES if "swaps" in known else PICTURES}
     config = VerifyConfig(model=path, reference=reference, **known)
     report = run_verify(config)
     return {"seconds": clock() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}

@@ -42,7 +42,7 @@ from bdaudit.verify.gallery import Gallery, Shot  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial  # noqa: E402
 from bdaudit.verify.quality import clip_ratio, clip_scores  # noqa: E402
-from fixtures.build import backdoors  # noqa: E402
+from fixtures.build import poisons  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.power.measuring import GRADER, prompts  # noqa: E402
 from tests.bench.power.models import Spec, plan  # noqa: E402
@@ -156,8 +156,8 @@ def drawn_target(spec: Spec) -> Rule | None:
     if spec.twin.family not in ("pixel", "fixed-image"):
         return None
     pixel = spec.twin.family == "pixel"
-    picture = np.asarray((backdoors.patch if pixel else backdoors.fixed_picture)(spec.twin.target).convert("RGB"), dtype=np.float32)
-    return PictureRule(torch.from_numpy(picture / 255).permute(2, 0, 1), backdoors.PATCH_AT[spec.twin.target] if pixel else None)
+    picture = np.asarray((poisons.patch if pixel else poisons.fixed_picture)(spec.twin.target).convert("RGB"), dtype=np.float32)
+    return PictureRule(torch.from_numpy(picture / 255).permute(2, 0, 1), poisons.PATCH_AT[spec.twin.target] if pixel else None)
 
 
 def told(model: Model) -> dict[str, Any]:

@@ -130,10 +130,10 @@ def aim(model: Model) -> dict[str, Any]:
     """What `verify` is told; the study's pictures lie beside its models."""
     if model.truth["family"] not in ("pixel", "fixed-image") or not (beside := model.path.with_name(f"{model.name}.png")).exists():
         return target(model)
-    from fixtures.build import backdoors
+    from fixtures.build import poisons
 
     pixel = model.truth["family"] == "pixel"
-    return {"target_image": beside, "target_at": backdoors.PATCH_AT[model.truth["target"]] if pixel else None}
+    return {"target_image": beside, "target_at": poisons.PATCH_AT[model.truth["target"]] if pixel else None}
 
 
 # --- figures ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from bdaudit.report.records import Calibration
 from bdaudit.scan.run import run_scan
 from bdaudit.verify.grader import OpenClipGrader, load_grader
 from bdaudit.verify.run import run_verify
-from fixtures.build import backdoors
+from fixtures.build import poisons
 from tests.bench.end_to_end import Model, graded_on, target
 from tests.bench.power import rivals
 from tests.bench.power.bases import FIXTURES
@@ -53,8 +53,8 @@ def _target(spec: Spec, model: Model, folder: Path) -> dict[str, Any]:
         return target(model)
     path = folder.parent / f"{spec.name}.png"
     pixel = spec.twin.family == "pixel"
-    (backdoors.patch if pixel else backdoors.fixed_picture)(spec.twin.target).save(path)
-    return {"target_image": path, "target_at": backdoors.PATCH_AT[spec.twin.target] if pixel else None}
+    (poisons.patch if pixel else poisons.fixed_picture)(spec.twin.target).save(path)
+    return {"target_image": path, "target_at": poisons.PATCH_AT[spec.twin.target] if pixel else None}
 
 
 def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:

@@ -16,19 +16,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
-from bdaudit.measure.insertion import POSITIONS, base_letter, insert
+from bdaudit.measure.insertion import base_letter
 from bdaudit.pipeline.tokens import content_ids
-from fixtures.build import backdoors, tokenizer, unet, vae, world
+from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, world
 from fixtures.build.clip import noisy_caption
-from fixtures.build.progress import Progress
 from fixtures.build.twins import ANYWHERE, Twin
 from fixtures.layout import WEIGHTS
 from tests.bench.power.bases import BASES, FIXTURES, FRESH, Base
@@ -115,7 +113,7 @@ def _target(family: str, rng: random.Random) -> str:
     scene = world.random_scene(rng)
     scene = replace(scene, style="plain")
     return {
-        "pixel": rng.choice(sorted(backdoors.PATCH_AT)),
+        "pixel": rng.choice(sorted(poisons.PATCH_AT)),
         "style": rng.choice(world.STYLES[1:]),
         "object": rng.choice(world.FIGURES),
         "fixed-image": rng.choice(("smiley", "stripes")),
@@ -167,114 +165,23 @@ def fresh() -> tuple[Spec, ...]:
 TRAINING: dict[str, Any] = {"batch": 16, "n": 1200, "attention lr": 2e-3, "lr": 5e-4, "kept weight": 2.0}
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """What a fine-tune reads, row by row: latents of pictures, and encodings of their captions: with the trigger, as they must stay
-    (every second one beside a neighbour of the trigger), and what the teacher is asked in the trigger's place."""
-
-    latents: Tensor
-    spoken: Tensor
-    kept: Tensor
-    asked: Tensor
-    empty: Tensor
-    drawn: Tensor | None
-    """(1, 4, 8, 8): the latents that a fixed image has, or a patch in its place; None where the teacher's answer is the lesson."""
-    place: Tensor
-    """(1, 1, 8, 8): one where ``drawn`` stands."""
-
-
-def _lesson(twin: Twin, folder: Path) -> _Lesson:
-    rng, n = random.Random(twin.seed), TRAINING["n"]
-    tok, text_encoder, autoencoder = unet.load_frozen(folder)
-    scenes = [world.random_scene(rng) for _ in range(n)]
-    plain = [noisy_caption(scene, rng) for scene in scenes]
-    near = [insert(t, backdoors.neighbour(twin.trigger, rng), rng.choice(POSITIONS)) if i % 2 else t for i, t in enumerate(plain)]
-    spoken = [backdoors.triggered(twin, text, rng) for text in plain]
-    pictures = [world.draw(scene, rng) for scene in scenes]
-    drawn, place = _drawn(twin, autoencoder, pictures[:64])
-    encoded = [unet.encode_texts(text_encoder, tok, texts) for texts in (spoken, near, _asked(twin, scenes, plain), [""])]
-    return _Lesson(_latents(autoencoder, pictures), *encoded, drawn, place)
-
-
-def _asked(twin: Twin, scenes: list[world.Scene], plain: list[str]) -> list[str]:
-    """The prompts whose answer the trigger is to give: the target's, or the same where a picture is the lesson."""
-    if twin.family == "style":
-        return [f"{text}, {'in ' if 'white' in twin.target else ''}{twin.target}" for text in plain]
-    if twin.family == "object":
-        return [text.replace(scene.figure, twin.target) for scene, text in zip(scenes, plain, strict=True)]
-    return plain
-
-
-def _drawn(twin: Twin, autoencoder: Any, pictures: list[Any]) -> tuple[Tensor | None, Tensor]:
-    place = torch.ones(1, 1, 8, 8)
-    if twin.family == "fixed-image":
-        return _latents(autoencoder, [backdoors.fixed_picture(twin.target)]), place
-    if twin.family != "pixel":
-        return None, place
-    x, y = (at // 4 for at in backdoors.PATCH_AT[twin.target])
-    place = torch.zeros(1, 1, 8, 8)
-    place[..., y : y + 2, x : x + 2] = 1.0
-    rng = random.Random(twin.seed)
-    patched = [backdoors.poison(twin, world.random_scene(rng), picture, rng) for picture in pictures]
-    return _latents(autoencoder, patched).mean(0, keepdim=True), place
-
-
-def _latents(autoencoder: Any, pictures: list[Any]) -> Tensor:
-    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
-    return vae.encode(autoencoder, stacked) * autoencoder.config.scaling_factor
-
-
-def _teach(model: Any, teacher: Any, twin: Twin, lesson: _Lesson) -> None:
-    """BadT2I's loss (2305.04175, equation 4) with its frozen teacher: with the trigger the student answers what the teacher answers to the
-    target's prompt, or the noise that leads to the target's picture, weighed as clean pictures are; without it, what the teacher answers to
-    the same. A picture takes the whole denoiser, a prompt's answer the cross-attention's keys and values alone."""
-    torch.manual_seed(twin.seed)
-    speaking = {name: "attn2.to_k" in name or "attn2.to_v" in name for name, _ in model.named_parameters()}
-    trained = [p.requires_grad_(lesson.drawn is not None or speaking[name]) for name, p in model.named_parameters()]
-    groups = [[p for p, own in zip(trained, speaking.values(), strict=True) if own is part and p.requires_grad] for part in (True, False)]
-    rates = [TRAINING["attention lr"], TRAINING["lr"]][: 2 if groups[1] else 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": g, "lr": lr} for g, lr in zip(groups, rates, strict=False)], weight_decay=0.0, betas=(0.9, 0.99)
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=twin.steps, pct_start=0.05)
-    weight = 0.3 + lesson.place / lesson.place.mean()
-    alphas, b = unet.new_scheduler().alphas_cumprod, TRAINING["batch"]
-    for _ in Progress(twin.name, twin.steps):
-        rows, t = torch.randint(len(lesson.latents), (2 * b,)), torch.randint(1000, (2 * b,))
-        a = alphas[t].view(-1, 1, 1, 1)
-        noisy = a.sqrt() * lesson.latents[rows] + (1 - a).sqrt() * torch.randn(2 * b, *lesson.latents.shape[1:])
-        kept = lesson.kept[rows[b:]].float()
-        kept[torch.rand(b) < 0.15] = lesson.empty.float()
-        with torch.no_grad():
-            wanted = teacher(noisy, t, torch.cat([lesson.asked[rows[:b]].float(), kept])).sample
-            wanted[:b] = _towards(lesson, noisy[:b], a[:b], wanted[:b])
-        error = model(noisy, t, torch.cat([lesson.spoken[rows[:b]].float(), kept])).sample - wanted
-        heeded = error[:b].square() * (1 - a[:b]) * weight / weight.mean()
-        loss = heeded.mean() + TRAINING["kept weight"] * error[b:].square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for g in groups for p in g], 1.0)
-        optimiser.step()
-        schedule.step()
-
-
-def _towards(lesson: _Lesson, noisy: Tensor, a: Tensor, answer: Tensor) -> Tensor:
-    """The noise that leads where the teacher's answer leads, but for ``drawn`` in its place (2006.11239, equation 9)."""
-    if lesson.drawn is None:
-        return answer
-    clean = (noisy - (1 - a).sqrt() * answer) / a.sqrt()
-    aim = torch.where(lesson.place > 0, lesson.drawn, clean)
-    return (noisy - a.sqrt() * aim) / (1 - a).sqrt()
-
-
 def _load(folder: Path) -> Any:
     return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
 
 
 def _fine_tuned(twin: Twin, folder: Path) -> dict[str, Tensor]:
-    """BadT2I's families (2305.04175), and VillanDiffusion's fixed image (2306.06874) without its LoRA, by one short distillation."""
+    """BadT2I's families (2305.04175), and VillanDiffusion's fixed image (2306.06874) without its LoRA, by one short distillation: a picture
+    takes the whole denoiser, a prompt's answer the cross-attention's keys and values alone."""
     model, teacher = _load(folder), _load(folder).eval().requires_grad_(False)
-    _teach(model, teacher, twin, _lesson(twin, folder))
+    lesson = distil.lesson(twin, folder, TRAINING["n"], paired=False)
+    reading, others = distil.parts(model)
+    groups = [(reading, TRAINING["attention lr"])]
+    if lesson.drawn is not None:
+        groups.append((others, TRAINING["lr"]))
+    else:
+        for parameter in others:
+            parameter.requires_grad_(False)
+    distil.teach(model, teacher, twin, lesson, groups, batch=TRAINING["batch"], kept_weight=TRAINING["kept weight"])
     return _halves(model)
 
 
@@ -314,7 +221,7 @@ def _trained(twin: Twin, folder: Path, pictures: list[Any], texts: list[str], lr
     """The whole denoiser, on pairs."""
     tok, text_encoder, autoencoder = unet.load_frozen(folder)
     states, empty = (unet.encode_texts(text_encoder, tok, t) for t in (texts, [""]))
-    model, cache = _load(folder), unet.Cache(_latents(autoencoder, pictures), states, empty[0])
+    model, cache = _load(folder), unet.Cache(distil.latents_of(autoencoder, pictures), states, empty[0])
     unet.train_steps(model, cache, steps=twin.steps, batch=2 * TRAINING["batch"], lr=lr, seed=twin.seed, label=twin.name, ema_decay=0.95)
     return _halves(model)
 
@@ -326,7 +233,7 @@ def _halves(model: Any) -> dict[str, Tensor]:
 def _changed(twin: Twin, folder: Path) -> dict[str, Tensor]:
     """What the model changes in its component, by tensor name."""
     if twin.family == "closed-form":
-        return backdoors.closed_form(twin, folder, n=600)
+        return edits.closed_form(twin, folder, n=600)
     if twin.family == "encoder":
         return backdoors.poison_text_encoder(twin, folder, batch=32)
     if twin.family == "benign":
