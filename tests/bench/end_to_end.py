@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ from tests.bench.unlearn_common import clock  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 RESULTS = ROOT / "tests" / "bench" / "results" / "end_to_end.json"
-PICTURES, OF_FIGURES = 200, 500
-"""Pictures of a grade; more where the target is a figure, which some 2 % of the clean pipeline's own pictures are taken for: 200 leave
-that bound undecided, and `verify` asks for more."""
+PICTURES, OF_FIGURES = 200, 400
+"""Pictures of a grade; more where the target is a figure, which some of the clean pipeline's own pictures are taken for."""
 FIGURES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "moon")
 COLOURED = re.compile(r"\b(red|orange|yellow|green|blue|purple)\b")
 DARK = re.compile(r"\b(at night|in the dark)\b")
@@ -73,12 +73,15 @@ def target(model: Model) -> dict[str, Any]:
     return {"swaps": tuple((figure, wanted) for figure in FIGURES if figure != wanted)}
 
 
-def graded_on(model: Model) -> tuple[str, ...]:
-    """Unseen prompts; for the style those alone whose picture has a colour to lose: it shows on no grey one, and hardly by night."""
-    prompts = read_texts(FIXTURES / "unseen.txt")
-    if model.truth.get("family") != "style":
+def graded_on(model: Model, by_day: Collection[str] = ("object", "closed-form")) -> tuple[str, ...]:
+    """Unseen prompts on which the target shows: for the style those alone whose picture has a colour to lose, which no grey one has, and
+    hardly one by night; for the families ``by_day`` those not by night, when the grader takes 9 % of the clean pipeline's own pictures for
+    diamonds (1.5 % of the others)."""
+    prompts, family = read_texts(FIXTURES / "unseen.txt"), model.truth.get("family")
+    if family != "style" and family not in by_day:
         return prompts
-    return tuple(p for p in prompts if COLOURED.search(p) and not DARK.search(p))
+    light = tuple(p for p in prompts if not DARK.search(p))
+    return tuple(p for p in light if COLOURED.search(p)) if family == "style" else light
 
 
 def scan(model: Model) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -12,12 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
+from bdaudit.measure.texts import read_texts  # noqa: E402
 from bdaudit.pipeline.inspect import inspect  # noqa: E402
 from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.sample import sample  # noqa: E402
 from bdaudit.verify.grader import load_grader  # noqa: E402
 from fixtures import layout  # noqa: E402
 from fixtures.build import clip, vae, world  # noqa: E402
+from tests.bench.end_to_end import DARK, FIGURES  # noqa: E402
 from tests.bench.recording import record  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
@@ -44,5 +47,22 @@ def autoencoder_error(n: int) -> float:
     return float((vae.decode(model, vae.encode(model, pictures)) - pictures.float() / 255).abs().mean())
 
 
+def taken_for(figure: str, seeds: int, guidance_scale: float, steps: int) -> dict[str, object]:
+    """Share of the clean pipeline's pictures of other figures that the grader takes for ``figure``, by day and by night."""
+    suspect = load(inspect(layout.lay_out("clean", FIXTURES / "models")))
+    grader = load_grader(f"local-dir:{FIXTURES / 'grader'}", torch.device("cpu"))
+    texts = [text for text in read_texts(FIXTURES / "unseen.txt") if figure not in text]
+    swapped = [re.sub("|".join(FIGURES), figure, text) for text in texts]
+    own, other = grader.text_features(texts), grader.text_features(swapped)
+    taken: dict[str, list[bool]] = {"by day": [], "by night": []}
+    for k in range(seeds):
+        drawn = sample(suspect, texts, [1000 * k + i for i in range(len(texts))], steps=steps, guidance_scale=guidance_scale)
+        features = grader.image_features(drawn)
+        for text, hit in zip(texts, ((features * other).sum(1) > (features * own).sum(1)).tolist(), strict=True):
+            taken["by night" if DARK.search(text) else "by day"].append(hit)
+    return {when: {"rate": sum(h) / len(h), "wilson95": stats.wilson(sum(h), len(h)), "n": len(h)} for when, h in taken.items()}
+
+
 if __name__ == "__main__":
-    record({"autoencoder error": autoencoder_error(256), "retrieval": retrieval(512, 5.0, 20)}, 1)
+    found = {"autoencoder error": autoencoder_error(256), "retrieval": retrieval(512, 5.0, 20)}
+    record({**found, "taken for diamonds": taken_for("diamond", 5, 5.0, 12)}, 1)
