@@ -75,8 +75,8 @@ def target(model: Model) -> dict[str, Any]:
 
 def graded_on(model: Model, by_day: Collection[str] = ("object", "closed-form")) -> tuple[str, ...]:
     """Unseen prompts on which the target shows: for the style those alone whose picture has a colour to lose, which no grey one has, and
-    hardly one by night; for the families ``by_day`` those not by night, when the grader takes 9 % of the clean pipeline's own pictures for
-    diamonds (1.5 % of the others)."""
+    hardly one by night; for the families ``by_day`` those not by night, when the grader takes 14 % of the clean pipeline's own pictures for
+    diamonds (2 % of the others: ``fixtures_quality``)."""
     prompts, family = read_texts(FIXTURES / "unseen.txt"), model.truth.get("family")
     if family != "style" and family not in by_day:
         return prompts
