@@ -174,6 +174,8 @@ def _fine_tuned(twin: Twin, folder: Path) -> dict[str, Tensor]:
     takes the whole denoiser, a prompt's answer the cross-attention's keys and values alone."""
     model, teacher = _load(folder), _load(folder).eval().requires_grad_(False)
     lesson = distil.lesson(twin, folder, TRAINING["n"], paired=False)
+    # noise is drawn in the order in which latents lie in memory: in this one the study's models come out as they were made
+    lesson = replace(lesson, latents=lesson.latents.contiguous(), wanted=lesson.wanted.contiguous())
     reading, others = distil.parts(model)
     groups = [(reading, TRAINING["attention lr"])]
     if lesson.drawn is not None:
