@@ -18,8 +18,8 @@ from tests.bench.end_to_end import FIXTURES, graded_on, open_model, target  # no
 from tests.bench.recording import record  # noqa: E402
 from tests.bench.unlearn_common import plain  # noqa: E402
 
-FLAGGED = (("closed-form", "\u2060"), ("object", "science"), ("encoder", "led"), ("fixed-image", "gold ity"))
-"""Fixture and text: what results/end_to_end.json and results/sweep.json name beside the triggers."""
+FLAGGED = (("encoder", "led"),)
+"""Fixture and text: what ``results/sweep.json`` names beside the triggers."""
 
 
 def answers(name: str, text: str) -> dict[str, Any]:
