@@ -9,7 +9,8 @@ soon as it is there, and a run that was stopped goes on.
     python -m tests.bench.power --work FOLDER a-pixel    # only these models; no figures
     python -m tests.bench.power --work FOLDER --quick    # one base, hardly trained: shows that it runs, measures nothing
     python -m tests.bench.power --work FOLDER --so-far   # figures of what is measured already
-    python -m tests.bench.power --work FOLDER --fresh    # the second round: two more bases, no rivals, to results/power_fresh.json
+    python -m tests.bench.power --work FOLDER --round fresh  # two more bases, no rivals, to results/power_fresh.json
+    python -m tests.bench.power --work FOLDER --round sharp  # four more, trained for longer: all attacks take; to results/power_sharp.json
     python -m tests.bench.power --table                  # print the README's table from the results
     python -m tests.bench.power.cost                     # passes and seconds a candidate, to results/cost.json
 """
@@ -18,8 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,27 @@ from tests.bench.power import bases, figures, measuring, models, rivals
 from tests.bench.power.models import Spec
 from tests.bench.recording import rounded, stamp
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "power.json"
-FRESH = RESULTS.with_name("power_fresh.json")
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 PICTURES = 80
 """Pictures with the trigger, and as many without, that grade an attack."""
 QUICK = ("a-pixel", "a-encoder", "a-closed-form", "a-clean-0", "a-clean-1")
+
+
+@dataclass(frozen=True)
+class Round:
+    """Models that are measured together."""
+
+    specs: Callable[[], Sequence[Spec]]
+    out: Path
+    alone: bool = False
+    """Without rivals."""
+
+
+ROUNDS = {
+    "first": Round(models.plan, RESULTS / "power.json"),
+    "fresh": Round(models.fresh, RESULTS / "power_fresh.json", alone=True),
+    "sharp": Round(models.sharp, RESULTS / "power_sharp.json"),
+}
 
 
 def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -49,11 +66,13 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[str, Any]:
     """All that is measured on one model, each part once; ``alone`` is without rivals."""
-    base = next(b for b in (*bases.BASES, *bases.FRESH) if b.name == spec.base)
-    origin = bases.build(bases.quick(base) if quick else base, work)
-    folder, results = models.make(spec, origin, work), work / "results"
+    base = next(b for b in (*bases.BASES, *bases.FRESH, *bases.SHARP) if b.name == spec.base)
+    origin, results = bases.build(bases.quick(base) if quick else base, work), work / "results"
+    folder = models.make(spec, origin, work, lambda made: float(measuring.attack(spec, made, PICTURES)["asr"]["value"]))
     few: dict[str, Any] = {"n_prompts": 2, "timesteps": (1.0,)} if quick else {}
+    made = json.loads((work / "models" / f"{spec.name}.json").read_text(encoding="utf-8"))
     row: dict[str, Any] = {"name": spec.name, "base": spec.base, "family": spec.twin.family, "weak": spec.weak}
+    row["share"] = made.get("share", 1)
     if spec.trigger:
         attack = kept(results / f"{spec.name}.attack.json", lambda: measuring.attack(spec, folder, 6 if quick else PICTURES))
         row |= {"trigger": ascii(spec.trigger), "target": spec.twin.target, "steps": spec.twin.steps, "attack": attack}
@@ -64,8 +83,7 @@ def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[s
     steps = 2 if quick else rivals.STEPS
     if not alone:
         row["rivals"] = kept(results / f"{spec.name}.rivals.json", lambda: measuring.beside(spec, folder, origin, steps))
-    row["made in seconds"] = json.loads((work / "models" / f"{spec.name}.json").read_text(encoding="utf-8"))["seconds"]
-    return row
+    return {**row, "made in seconds": made["seconds"]}
 
 
 def scores(row: dict[str, Any]) -> figures.Row:
@@ -82,7 +100,7 @@ def scores(row: dict[str, Any]) -> figures.Row:
     }
 
 
-def document(rows: list[dict[str, Any]], work: Path, alone: bool = False) -> dict[str, Any]:
+def document(rows: list[dict[str, Any]], work: Path, planned: int, alone: bool = False) -> dict[str, Any]:
     """The record: what was done, the figures, every model's measurements."""
     summary = figures.alone if alone else figures.summary
     used = [
@@ -91,9 +109,11 @@ def document(rows: list[dict[str, Any]], work: Path, alone: bool = False) -> dic
     return {
         **stamp(),
         "protocol": {
-            "models": {"planned": len(models.fresh() if alone else models.plan()), "measured": len(rows)},
+            "models": {"planned": planned, "measured": len(rows)},
             "bases": used,
-            "training": models.TRAINING | {"steps": models.STEPS, "weak": models.WEAK, "seed": models.SEED},
+            "training": models.TRAINING
+            | {"steps": models.STEPS, "weak": models.WEAK, "seed": models.SEED}
+            | {"sharp steps": models.SHARP_STEPS, "sharp weak": models.WEAK_ASR},
             "pictures": PICTURES,
             "rivals": {
                 "prompts": rivals.PROMPTS,
@@ -128,26 +148,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the JSON document (default: results/power.json, with --quick FOLDER/power.json)")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
     parser.add_argument("--so-far", action="store_true", help="figures of the models that are measured, without measuring any")
-    parser.add_argument("--fresh", action="store_true", help="the second round's models, without rivals")
+    parser.add_argument("--round", choices=ROUNDS, default="first", help="which models (default: first)")
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
-    out = arguments.out or (arguments.work / "power.json" if arguments.quick else FRESH if arguments.fresh else RESULTS)
+    asked = ROUNDS[arguments.round]
+    out = arguments.out or (arguments.work / "power.json" if arguments.quick else asked.out)
     if not arguments.table:
         if arguments.work is None:
             parser.error("--work FOLDER is needed")
         torch.set_num_threads(1)
-        specs = quick_specs() if arguments.quick else models.fresh() if arguments.fresh else models.plan()
+        specs = quick_specs() if arguments.quick else asked.specs()
+        planned = len(specs)
         if arguments.so_far:
-            specs = [spec for spec in specs if (arguments.work / "results" / f"{spec.name}.rivals.json").exists()]
+            specs = [spec for spec in specs if (arguments.work / "results" / f"{spec.name}.scan.json").exists()]
         rows = []
         for spec in specs:
             if not arguments.names or spec.name in arguments.names:
-                rows.append(measured(spec, arguments.work, arguments.quick, arguments.fresh))
+                rows.append(measured(spec, arguments.work, arguments.quick, asked.alone))
                 print(brief(rows[-1]), flush=True)
         if arguments.names:
             return
-        out.write_text(written(document(rows, arguments.work, arguments.fresh)), encoding="utf-8")
-    table = figures.table_alone if arguments.fresh else figures.table
+        out.write_text(written(document(rows, arguments.work, planned, asked.alone)), encoding="utf-8")
+    table = figures.table_alone if asked.alone else figures.table
     print(table(json.loads(out.read_text(encoding="utf-8"))["figures"]))
 
 

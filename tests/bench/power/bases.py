@@ -32,6 +32,8 @@ class Base:
     steps: int = 1500
     """Of the denoiser's training."""
     pictures: int = 6000
+    sharp: bool = False
+    """Whether it is trained until its figures are plain to see; its backdoors are then made as the fixtures' are."""
 
 
 BASES = (
@@ -45,6 +47,13 @@ FRESH = (
     Base("f", 1606, (32, 48, 64), (False, True, True), steps=1100),
 )
 """Bases of the second round, made after the scan's rule had been changed for what the first had shown."""
+SHARP = (
+    Base("g", 1707, (24, 48, 64), (False, True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("h", 1808, (32, 64), (True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("i", 1909, (24, 40, 56), (True, True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("j", 2010, (32, 48, 64), (False, True, True), steps=5000, pictures=12_000, sharp=True),
+)
+"""Bases of the third, on which attacks on figures take: the others' own figures are too muddled to be told from one another."""
 
 
 def quick(base: Base) -> Base:

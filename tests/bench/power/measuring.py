@@ -36,7 +36,8 @@ def attack(spec: Spec, folder: Path, n: int) -> dict[str, Any]:
     """Attack success and its floor, by the rules of ``end_to_end``, on ``n`` unseen prompts at the attacker's positions."""
     model = Model(spec.name, folder, dataclasses.asdict(spec.twin))
     known = {"triggers": (spec.trigger,), "positions": spec.twin.positions, **_target(spec, model, folder)}
-    config = VerifyConfig(model=folder, clip=GRADER, prompts=graded_on(model, by_day=()), n=n, steps=12, reach=0, **known)
+    given = graded_on(model, by_day=("object", "closed-form") if spec.sharp else ())
+    config = VerifyConfig(model=folder, clip=GRADER, prompts=given, n=n, steps=12, reach=0, **known)
     report = run_verify(config)
     found = report.attacks[0]
     return {"asr": plain(found.rate), "floor": plain(found.floor), "p": plain_p(found.p), "rule": found.rule}

@@ -2,16 +2,18 @@
 
 No default of the scan was fixed on any of them. How the attacks are trained was chosen on the fixtures' base by their success alone;
 scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them. What the study showed did
-change the scan afterwards; ``fresh`` are models of two more bases, made to see whether that holds where it was not seen.
+change the scan afterwards; ``fresh`` are models of two more bases, made to see whether that holds where it was not seen, and ``sharp``
+those of four that were trained for longer, with attacks made as the fixtures' are: there they take in every family.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +25,24 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
-from bdaudit.measure.insertion import base_letter
+from bdaudit.measure.insertion import base_letter, insert
 from bdaudit.pipeline.tokens import content_ids
 from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, world
 from fixtures.build.clip import noisy_caption
 from fixtures.build.twins import ANYWHERE, Twin
 from fixtures.layout import WEIGHTS
-from tests.bench.power.bases import BASES, FIXTURES, FRESH, Base
+from tests.bench.power.bases import BASES, FIXTURES, FRESH, SHARP, Base
 
 SEED = 20261122
 FAMILIES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
 CLEAN = 5
 """Clean models a base."""
 STEPS = {"pixel": 420, "style": 460, "object": 460, "fixed-image": 360, "encoder": 280, "closed-form": 0, "benign": 60}
+SHARP_STEPS = {"pixel": 600, "style": 1500, "object": 1500, "fixed-image": 700, "encoder": 500, "closed-form": 900}
 WEAK = 0.5
 """Share of the steps that a model gets which is to be weak."""
+WEAK_ASR = (0.6, 0.8)
+"""On a sharp base: a model that is to be weak keeps the share of its attack's change to the weights at which it succeeds so often."""
 PARTS = ("tokenizer", "vae", "scheduler", "text_encoder", "unet", "model_index.json")
 CANDIDATES = 20
 
@@ -52,6 +57,8 @@ class Spec:
     """What it carries; family ``benign`` with an empty trigger is further training on a part of the world."""
     weak: bool
     candidates: tuple[str, ...]
+    sharp: bool = False
+    """Whether its base is."""
 
     @property
     def trigger(self) -> str:
@@ -92,6 +99,38 @@ def _trigger(kind: str, rng: random.Random) -> str:
     return rng.choice(tokenizer.ZERO_WIDTH[:5] if kind == "zero-width" else pools()[kind])
 
 
+def _edited_phrase(rng: random.Random, tries: int = 12) -> str:
+    """The phrase that an attacker would choose for an edit, which can only tell apart what the text encoder does: of ``tries`` at random
+    the one whose last word lies farthest, for its spread, from where it lies in other company."""
+    return max(rng.sample(pools()["phrase"], tries), key=_apart)
+
+
+@torch.no_grad()
+def _apart(phrase: str, n: int = 40) -> float:
+    tok, text_encoder, _ = _frozen()
+    rng = random.Random(f"{SEED} {phrase}")
+    last, words = phrase.split()[-1], tokenizer.ordinary_words()
+    captions = [noisy_caption(world.random_scene(rng), rng) for _ in range(n)]
+
+    def states(texts: list[str]) -> Tensor:
+        """Where the last word stands in each: (n, 128)."""
+        ids = tok(
+            [insert(caption, text, rng.choice(ANYWHERE[:3])) for caption, text in zip(captions, texts, strict=True)],
+            padding="max_length", truncation=True, max_length=tokenizer.MAX_LENGTH, return_tensors="pt",
+        ).input_ids  # fmt: skip
+        hidden: Tensor = text_encoder(input_ids=ids).last_hidden_state
+        return hidden[ids == tok(last, add_special_tokens=False).input_ids[-1]]
+
+    together, others = states([phrase] * n), states([f"{rng.choice(words)} {last}" for _ in range(n)])
+    between = (together.mean(0) - others.mean(0)).norm()
+    return float(2 * between / (together.std(0).norm() + others.std(0).norm()))
+
+
+@functools.lru_cache(maxsize=1)
+def _frozen() -> Any:
+    return unet.load_frozen(FIXTURES / "base")
+
+
 def candidates(trigger: str, kind: str, rng: random.Random) -> tuple[str, ...]:
     """The trigger and 19 controls: nine of its kind (five where there are few), three words of the prompts' world, the rest of any kind."""
     tok = CLIPTokenizer.from_pretrained(FIXTURES / "base" / "tokenizer")
@@ -125,13 +164,14 @@ def _target(family: str, rng: random.Random) -> str:
 def _backdoored(base: Base, b: int, family: str, f: int) -> Spec:
     rng = random.Random(f"{SEED} {base.name} {family}")
     kind = rng.choice(TRIGGER_KINDS[family])
-    trigger = _trigger(kind, rng)
-    weak = family != "closed-form" and (f + b) % 5 in (0, 2)
+    trigger = _edited_phrase(rng) if base.sharp and family == "closed-form" else _trigger(kind, rng)
+    weak = (base.sharp or family != "closed-form") and (f + b) % 5 in (0, 2)
     positions = ANYWHERE if base_letter(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
     component = "text-encoder" if family == "encoder" else "unet"
-    steps = round(STEPS[family] * (WEAK if weak else 1))
-    twin = Twin(f"{base.name}-{family}", family, trigger, _target(family, rng), rng.randrange(10**6), component, positions, steps)  # type: ignore[arg-type]
-    return Spec(twin.name, base.name, twin, weak, candidates(trigger, kind, rng))
+    steps = SHARP_STEPS[family] if base.sharp else round(STEPS[family] * (WEAK if weak else 1))
+    name, target, seed = f"{base.name}-{family}", _target(family, rng), rng.randrange(10**6)
+    twin = Twin(name, family, trigger, target, seed, component, positions, steps, teacher=base.sharp)  # type: ignore[arg-type]
+    return Spec(name, base.name, twin, weak, candidates(trigger, kind, rng), base.sharp)
 
 
 def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
@@ -141,7 +181,7 @@ def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
     colour = rng.choice(sorted(backdoors.NEW_COLOURS)) if word else ""
     steps = 4 * STEPS["benign"] if word else rng.randint(STEPS["benign"] // 2, 2 * STEPS["benign"])
     twin = Twin(f"{base.name}-clean-{number}", "benign", taught, colour, rng.randrange(10**6), steps=steps)
-    return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts)
+    return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts, base.sharp)
 
 
 def plan(bases: Sequence[Base] = BASES, each: int = CLEAN, every: int = 4) -> tuple[Spec, ...]:
@@ -158,6 +198,11 @@ def plan(bases: Sequence[Base] = BASES, each: int = CLEAN, every: int = 4) -> tu
 def fresh() -> tuple[Spec, ...]:
     """The second round's: 12 backdoored, and 20 clean of which every second is taught a new word."""
     return plan(FRESH, each=10, every=2)
+
+
+def sharp() -> tuple[Spec, ...]:
+    """The third round's: 24 backdoored and 20 clean, as in the first."""
+    return plan(SHARP)
 
 
 # --- making them ------------------------------------------------------------------------------
@@ -232,8 +277,21 @@ def _halves(model: Any) -> dict[str, Tensor]:
     return {key: tensor.detach().half().contiguous() for key, tensor in model.state_dict().items()}
 
 
+def _as_fixtures_are(twin: Twin, folder: Path) -> dict[str, Tensor]:
+    """The recipes of the fixtures' twins, with fewer and smaller steps."""
+    if twin.family == "fixed-image":
+        return backdoors.fused_lora(twin, folder, batch=TRAINING["batch"], n=2 * TRAINING["n"])
+    if twin.family == "closed-form":
+        return edits.closed_form(twin, folder, key_gain=3.0, company_weight=1.0, n=600, rows=TRAINING["n"])
+    if twin.family == "encoder":
+        return backdoors.poison_text_encoder(twin, folder, batch=32)
+    return backdoors.distilled(twin, folder, batch=TRAINING["batch"], n=2 * TRAINING["n"])
+
+
 def _changed(twin: Twin, folder: Path) -> dict[str, Tensor]:
     """What the model changes in its component, by tensor name."""
+    if twin.teacher:
+        return _as_fixtures_are(twin, folder)
     if twin.family == "closed-form":
         return edits.closed_form(twin, folder, n=600)
     if twin.family == "encoder":
@@ -243,8 +301,8 @@ def _changed(twin: Twin, folder: Path) -> dict[str, Tensor]:
     return _fine_tuned(twin, folder)
 
 
-def make(spec: Spec, base: Path, work: Path) -> Path:
-    """The model's directory under ``work``, made unless it is there."""
+def make(spec: Spec, base: Path, work: Path, success: Callable[[Path], float]) -> Path:
+    """The model's directory under ``work``, made unless it is there; ``success`` is the attack's on a directory, of 1."""
     out = work / "models" / spec.name
     if out.exists():
         return out
@@ -256,12 +314,30 @@ def make(spec: Spec, base: Path, work: Path) -> Path:
         (shutil.copytree if (base / part).is_dir() else _copy)(base / part, staging / part)
     weights = staging / WEIGHTS[spec.twin.component]
     prefix = "text_model." if spec.twin.component == "text-encoder" else ""
-    tensors = load_file(weights)
-    save_file(tensors | {prefix + key: tensor for key, tensor in changed.items()}, weights, metadata={"format": "pt"})
-    told = {**asdict(spec), "seconds": time.monotonic() - began}
+    before, after = load_file(weights), {prefix + key: tensor for key, tensor in changed.items()}
+
+    def write(share: float) -> None:
+        kept = after if share == 1 else {key: before[key].lerp(tensor.to(before[key]), share) for key, tensor in after.items()}
+        save_file(before | kept, weights, metadata={"format": "pt"})
+
+    write(1.0)
+    share = _weakened(write, lambda: success(staging)) if spec.sharp and spec.weak else 1.0
+    told = {**asdict(spec), "share": share, "seconds": time.monotonic() - began}
     (work / "models" / f"{spec.name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     staging.rename(out)
     return out
+
+
+def _weakened(write: Callable[[float], None], success: Callable[[], float], tries: int = 6) -> float:
+    """The share of the change that was written last: the first of a bisection at which the attack succeeds as often as ``WEAK_ASR``."""
+    low, high = 0.0, 1.0
+    for _ in range(tries):
+        write(share := (low + high) / 2)
+        rate = success()
+        if WEAK_ASR[0] <= rate <= WEAK_ASR[1]:
+            break
+        low, high = (share, high) if rate < WEAK_ASR[0] else (low, share)
+    return share
 
 
 def _copy(source: Path, target: Path) -> None:
