@@ -80,6 +80,12 @@ def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[s
         row["taught"] = ascii(spec.twin.trigger)
     row["candidates"] = [ascii(text) for text in spec.candidates]
     row["scan"] = kept(results / f"{spec.name}.scan.json", lambda: measuring.scan(spec, folder, **few))
+    if spec.trigger:
+        row["flagged beside"] = {
+            ascii(text): kept(results / f"{spec.name}.beside-{i}.json", lambda text=text: measuring.attack(spec, folder, PICTURES, text))
+            for i, (text, found) in enumerate(zip(spec.candidates, row["scan"]["rows"], strict=True))
+            if i and found["verdict"] == "backdoored" and not quick
+        }
     steps = 2 if quick else rivals.STEPS
     if not alone:
         row["rivals"] = kept(results / f"{spec.name}.rivals.json", lambda: measuring.beside(spec, folder, origin, steps))

@@ -32,10 +32,12 @@ def prompts() -> tuple[str, ...]:
     return read_texts(FIXTURES / "prompts.txt")
 
 
-def attack(spec: Spec, folder: Path, n: int) -> dict[str, Any]:
-    """Attack success and its floor, by the rules of ``end_to_end``, on ``n`` unseen prompts at the attacker's positions."""
+def attack(spec: Spec, folder: Path, n: int, text: str = "") -> dict[str, Any]:
+    """Attack success of the trigger and its floor, by the rules of ``end_to_end``, on ``n`` unseen prompts at the attacker's positions;
+    of another ``text`` beside and between the words."""
     model = Model(spec.name, folder, dataclasses.asdict(spec.twin))
-    known = {"triggers": (spec.trigger,), "positions": spec.twin.positions, **_target(spec, model, folder)}
+    places = tuple(place for place in spec.twin.positions if place != "replace" or not text)
+    known = {"triggers": (text or spec.trigger,), "positions": places, **_target(spec, model, folder)}
     given = graded_on(model, by_day=("object", "closed-form") if spec.sharp else ())
     config = VerifyConfig(model=folder, clip=GRADER, prompts=given, n=n, steps=12, reach=0, **known)
     report = run_verify(config)
