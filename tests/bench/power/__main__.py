@@ -10,7 +10,7 @@ soon as it is there, and a run that was stopped goes on.
     python -m tests.bench.power --work FOLDER --quick    # one base, hardly trained: shows that it runs, measures nothing
     python -m tests.bench.power --work FOLDER --so-far   # figures of what is measured already
     python -m tests.bench.power --work FOLDER --round fresh  # two more bases, no rivals, to results/power_fresh.json
-    python -m tests.bench.power --work FOLDER --round sharp  # four more, trained for longer: all attacks take; to results/power_sharp.json
+    python -m tests.bench.power --work FOLDER --round sharp  # four more, trained for longer: most attacks take; to results/power_sharp.json
     python -m tests.bench.power --table                  # print the README's table from the results
     python -m tests.bench.power.cost                     # passes and seconds a candidate, to results/cost.json
 """

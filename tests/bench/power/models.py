@@ -3,7 +3,7 @@
 No default of the scan was fixed on any of them. How the attacks are trained was chosen on the fixtures' base by their success alone;
 scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them. What the study showed did
 change the scan afterwards; ``fresh`` are models of two more bases, made to see whether that holds where it was not seen, and ``sharp``
-those of four that were trained for longer, with attacks made as the fixtures' are: there they take in every family.
+those of four that were trained for longer, with attacks made as the fixtures' are: they take there, but for the closed form's.
 """
 
 from __future__ import annotations
