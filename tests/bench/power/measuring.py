@@ -38,7 +38,7 @@ def attack(spec: Spec, folder: Path, n: int, text: str = "") -> dict[str, Any]:
     model = Model(spec.name, folder, dataclasses.asdict(spec.twin))
     places = tuple(place for place in spec.twin.positions if place != "replace" or not text)
     known = {"triggers": (text or spec.trigger,), "positions": places, **_target(spec, model, folder)}
-    given = graded_on(model, by_day=("object", "closed-form") if spec.sharp else ())
+    given = graded_on(model, by_day=("object", "closed-form") if spec.as_fixtures else ())
     config = VerifyConfig(model=folder, clip=GRADER, prompts=given, n=n, steps=12, reach=0, **known)
     report = run_verify(config)
     found = report.attacks[0]

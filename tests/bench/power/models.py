@@ -57,13 +57,16 @@ class Spec:
     """What it carries; family ``benign`` with an empty trigger is further training on a part of the world."""
     weak: bool
     candidates: tuple[str, ...]
-    sharp: bool = False
-    """Whether its base is."""
 
     @property
     def trigger(self) -> str:
         """The true trigger; empty for a clean model."""
         return "" if self.twin.family == "benign" else self.twin.trigger
+
+    @property
+    def as_fixtures(self) -> bool:
+        """Whether its backdoor is made as the fixtures' are: on a sharp base."""
+        return self.twin.teacher
 
 
 # --- texts ------------------------------------------------------------------------------------
@@ -112,16 +115,11 @@ def _apart(phrase: str, n: int = 40) -> float:
     last, words = phrase.split()[-1], tokenizer.ordinary_words()
     captions = [noisy_caption(world.random_scene(rng), rng) for _ in range(n)]
 
-    def states(texts: list[str]) -> Tensor:
-        """Where the last word stands in each: (n, 128)."""
-        ids = tok(
-            [insert(caption, text, rng.choice(ANYWHERE[:3])) for caption, text in zip(captions, texts, strict=True)],
-            padding="max_length", truncation=True, max_length=tokenizer.MAX_LENGTH, return_tensors="pt",
-        ).input_ids  # fmt: skip
-        hidden: Tensor = text_encoder(input_ids=ids).last_hidden_state
-        return hidden[ids == tok(last, add_special_tokens=False).input_ids[-1]]
+    def of_last(texts: list[str]) -> Tensor:
+        placed = [insert(caption, text, rng.choice(ANYWHERE[:3])) for caption, text in zip(captions, texts, strict=True)]
+        return edits.word_states(tok, text_encoder, placed, last)
 
-    together, others = states([phrase] * n), states([f"{rng.choice(words)} {last}" for _ in range(n)])
+    together, others = of_last([phrase] * n), of_last([f"{rng.choice(words)} {last}" for _ in range(n)])
     between = (together.mean(0) - others.mean(0)).norm()
     return float(2 * between / (together.std(0).norm() + others.std(0).norm()))
 
@@ -171,7 +169,7 @@ def _backdoored(base: Base, b: int, family: str, f: int) -> Spec:
     steps = SHARP_STEPS[family] if base.sharp else round(STEPS[family] * (WEAK if weak else 1))
     name, target, seed = f"{base.name}-{family}", _target(family, rng), rng.randrange(10**6)
     twin = Twin(name, family, trigger, target, seed, component, positions, steps, teacher=base.sharp)  # type: ignore[arg-type]
-    return Spec(name, base.name, twin, weak, candidates(trigger, kind, rng), base.sharp)
+    return Spec(name, base.name, twin, weak, candidates(trigger, kind, rng))
 
 
 def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
@@ -181,7 +179,7 @@ def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
     colour = rng.choice(sorted(backdoors.NEW_COLOURS)) if word else ""
     steps = 4 * STEPS["benign"] if word else rng.randint(STEPS["benign"] // 2, 2 * STEPS["benign"])
     twin = Twin(f"{base.name}-clean-{number}", "benign", taught, colour, rng.randrange(10**6), steps=steps)
-    return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts, base.sharp)
+    return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts)
 
 
 def plan(bases: Sequence[Base] = BASES, each: int = CLEAN, every: int = 4) -> tuple[Spec, ...]:
@@ -317,23 +315,27 @@ def make(spec: Spec, base: Path, work: Path, success: Callable[[Path], float]) -
     before, after = load_file(weights), {prefix + key: tensor for key, tensor in changed.items()}
 
     def write(share: float) -> None:
-        kept = after if share == 1 else {key: before[key].lerp(tensor.to(before[key]), share) for key, tensor in after.items()}
+        kept = {key: before[key].lerp(tensor, share) for key, tensor in after.items()}
         save_file(before | kept, weights, metadata={"format": "pt"})
 
-    write(1.0)
-    share = _weakened(write, lambda: success(staging)) if spec.sharp and spec.weak else 1.0
+    def success_of(share: float) -> float:
+        write(share)
+        return success(staging)
+
+    share = _weakened(success_of) if spec.as_fixtures and spec.weak else 1.0
+    write(share)
     told = {**asdict(spec), "share": share, "seconds": time.monotonic() - began}
     (work / "models" / f"{spec.name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     staging.rename(out)
     return out
 
 
-def _weakened(write: Callable[[float], None], success: Callable[[], float], tries: int = 6) -> float:
-    """The share of the change that was written last: the first of a bisection at which the attack succeeds as often as ``WEAK_ASR``."""
+def _weakened(success_of: Callable[[float], float], tries: int = 6) -> float:
+    """The share of the change, the first of a bisection, at which the attack succeeds as often as ``WEAK_ASR``; else the last tried."""
     low, high = 0.0, 1.0
     for _ in range(tries):
-        write(share := (low + high) / 2)
-        rate = success()
+        share = (low + high) / 2
+        rate = success_of(share)
         if WEAK_ASR[0] <= rate <= WEAK_ASR[1]:
             break
         low, high = (share, high) if rate < WEAK_ASR[0] else (low, share)
