@@ -12,6 +12,7 @@ soon as it is there, and a run that was stopped goes on.
     python -m tests.bench.power --work FOLDER --round fresh  # two more bases, no rivals, to results/power_fresh.json
     python -m tests.bench.power --work FOLDER --round sharp  # four more, trained for longer: most attacks take; to results/power_sharp.json
     python -m tests.bench.power --table                  # print the README's table from the results
+    python -m tests.bench.power.ranking                  # by what models are best ranked, from the rounds' results
     python -m tests.bench.power.cost                     # passes and seconds a candidate, to results/cost.json
 """
 
@@ -72,7 +73,7 @@ def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[s
     few: dict[str, Any] = {"n_prompts": 2, "timesteps": (1.0,)} if quick else {}
     made = json.loads((work / "models" / f"{spec.name}.json").read_text(encoding="utf-8"))
     row: dict[str, Any] = {"name": spec.name, "base": spec.base, "family": spec.twin.family, "weak": spec.weak}
-    row["share"] = made.get("share", 1)
+    row["share"] = made["share"]
     if spec.trigger:
         attack = kept(results / f"{spec.name}.attack.json", lambda: measuring.attack(spec, folder, 6 if quick else PICTURES))
         row |= {"trigger": ascii(spec.trigger), "target": spec.twin.target, "steps": spec.twin.steps, "attack": attack}
@@ -166,7 +167,8 @@ def main() -> None:
         specs = quick_specs() if arguments.quick else asked.specs()
         planned = len(specs)
         if arguments.so_far:
-            specs = [spec for spec in specs if (arguments.work / "results" / f"{spec.name}.scan.json").exists()]
+            last = "scan" if asked.alone else "rivals"
+            specs = [spec for spec in specs if (arguments.work / "results" / f"{spec.name}.{last}.json").exists()]
         rows = []
         for spec in specs:
             if not arguments.names or spec.name in arguments.names:
