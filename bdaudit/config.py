@@ -143,7 +143,9 @@ class UnlearnConfig(RunConfig):
         super().__post_init__()
         named = self.triggers or self.from_report
         cleaning, merging = self.method == "cleanclip", self._check_merging()
-        _need(bool(named or self.from_patch or cleaning or merging), "no trigger given; say --trigger TEXT, or --from-report scan.json")
+        instead = "where none is known, --merge-with OTHER --base BASE, or --method cleanclip --pairs FILE"
+        something = bool(named or self.from_patch or cleaning or merging)
+        _need(something, f"no trigger given; say --trigger TEXT, or --from-report scan.json; {instead}")
         _need(not (named and self.from_patch), "--from-patch applies a finished repair; it goes with no --trigger and no --from-report")
         _need(bool(self.out or self.patch), "nothing to write; say --out DIR or --patch FILE")
         _need(not (self.from_patch and self.patch), "--from-patch writes a directory; it goes with --out, not with --patch")

@@ -45,7 +45,7 @@ def lines(plan: Plan) -> Group:
     for field in fields(plan):
         value = getattr(plan, field.name)
         if isinstance(value, tuple):
-            shown += [Text(f"{field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
+            shown += [Text(f"would be {field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
     return Group(*shown, Text(f"cost: {plan.cost}"))
 
 

@@ -208,6 +208,12 @@ def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
     assert "Exit codes" in ended.out
 
 
+def test_unlearn_with_nothing_to_go_by_says_what_there_is(bdaudit: Any, model: Path) -> None:
+    ended = bdaudit("unlearn", model)
+    assert ended.code == 2
+    assert all(flag in ended.last for flag in ("--trigger", "--from-report", "--merge-with", "--method cleanclip"))
+
+
 def test_version(bdaudit: Any) -> None:
     from bdaudit import __version__
 

@@ -142,8 +142,9 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
     arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
     ended = bdaudit(*arguments)
     assert (ended.code, runs) == (0, [])
-    told = ("unet/x.safetensors, 12,345 bytes", "left alone: x<U+202E>.bin", f"written: {tmp_path}/v.json", "about 4,000 UNet")
-    assert all(words in ended.out for words in told)
+    told = ("loaded: unet/x.safetensors, 12,345 bytes", "left alone: x<U+202E>.bin", f"written: {tmp_path}/v.json")
+    assert all(f"would be {words}" in ended.out for words in told)
+    assert "about 4,000 UNet" in ended.out
     plan = json.loads(bdaudit(*arguments, "--json").out)
     assert plan["status"] == "dry run"
     assert plan["config"]["n"] == 100
