@@ -1,4 +1,4 @@
-"""The README's picture of a scan: ``python tests/bench/picture.py REPORT.json PICTURE.svg``."""
+"""The front page's picture of a scan: ``python tests/bench/picture.py REPORT.json PICTURE.svg``."""
 
 from __future__ import annotations
 

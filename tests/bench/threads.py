@@ -1,6 +1,6 @@
 """What torch's waiting threads cost on a machine that has other work: ``python tests/bench/threads.py [PATH]``.
 
-The README's first command with GNU OpenMP's own spin count, with the one that the command line sets, and with a smaller one, in turn:
+The front page's first command with GNU OpenMP's own spin count, with the one that the command line sets, and with a smaller one, in turn:
 alone, and beside as many busy processes as there are processors. Processor seconds of the command, and seconds by the clock.
 """
 
