@@ -1,0 +1,93 @@
+"""The pages: their links lead somewhere, their commands are the command line's, and what they quote is what it was quoted from."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from bdaudit.cli import commands
+from bdaudit.verify.policy import BOUNDS, read_policy
+
+ROOT = Path(__file__).parents[1]
+README, EVIDENCE = ROOT / "README.md", ROOT / "tests" / "bench" / "README.md"
+PAGES = (README, EVIDENCE, ROOT / ".github" / "SECURITY.md", ROOT / "CHANGELOG.md")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+VERBS = typer.main.get_command(commands.app).commands  # type: ignore[attr-defined]
+
+
+def anchors(page: Path) -> set[str]:
+    """A page's headings as GitHub names them in a link."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks in a language."""
+    return [text for name, text in FENCED.findall(README.read_text(encoding="utf-8")) if name == language]
+
+
+def options(verb: str) -> set[str]:
+    """Every flag that a command takes."""
+    return {flag for parameter in VERBS[verb].params for flag in parameter.opts} | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_every_command_of_the_readme_has_its_flags() -> None:
+    seen = set()
+    for line in "".join(blocks("sh")).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        at = next((i for i, word in enumerate(words) if word.endswith("bdaudit") and words[i + 1] in VERBS), None)
+        if at is not None:
+            seen.add(words[at + 1])
+            assert {word for word in words[at + 2 :] if word.startswith("--")} <= options(words[at + 1]), line
+    assert seen == set(VERBS)
+
+
+def test_every_flag_that_the_readme_names_exists() -> None:
+    text = FENCED.sub("", README.read_text(encoding="utf-8"))
+    known = set.union(*map(options, VERBS))
+    named = {flag for code in re.findall(r"`([^`]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    assert named
+    assert named <= known
+
+
+def test_the_gate_in_the_readme_is_the_gate() -> None:
+    gate = (ROOT / ".github" / "verify-model.sh").read_text(encoding="utf-8")
+    assert "".join(line for line in gate.splitlines(keepends=True) if not line.startswith("#")) in blocks("sh")
+
+
+def test_the_policy_in_the_readme_is_one(tmp_path: Path) -> None:
+    policy = tmp_path / "bdaudit.toml"
+    policy.write_text("".join(blocks("toml")), encoding="utf-8")
+    unset = set(BOUNDS) - set(read_policy(policy))
+    section = README.read_text(encoding="utf-8").split("### The policy file")[1].split("\n## ")[0]
+    assert all(f"`{name}`" in section for name in unset)
+
+
+@pytest.mark.parametrize("page", [README, EVIDENCE], ids=["README", "evidence"])
+def test_the_table_of_the_whole_job_is_what_its_bench_prints(page: Path) -> None:
+    from tests.bench import end_to_end
+
+    results = json.loads(end_to_end.RESULTS.read_text(encoding="utf-8"))
+    assert end_to_end.table(results) in page.read_text(encoding="utf-8")
+
+
+def test_every_results_file_has_its_place_in_the_evidence() -> None:
+    text = EVIDENCE.read_text(encoding="utf-8")
+    assert [name for name in EVIDENCE.parent.glob("results/*.json") if f"results/{name.name}" not in text] == []
