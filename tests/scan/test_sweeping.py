@@ -35,7 +35,9 @@ def small_constants() -> Any:
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
-    settings: dict[str, Any] = {"prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40}
+    settings: dict[str, Any] = {
+        "prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40,
+    }  # fmt: skip
     progress = options.pop("progress", None)
     config = ScanConfig(model=model, **(settings | options))
     return run_scan(config, progress) if progress else run_scan(config)
