@@ -3,8 +3,8 @@
 Cross-attention reads a set of states. So states that were encoded apart can stand together beside the plain prompt's, and none changes
 what another says, as the words of one prompt would. What a first entry ``a`` and a crowd ``B`` of second ones, each encoded right behind
 it, do beyond what they do apart, ε(a, B|a) − ε(a) − ε(B) + ε(), is what a trigger of two parts does; a trigger's effect comes through its
-own states, whole or nearly so. The crowds that stand out are halved until pairs are left. Each crowd is measured by itself, so that no
-score depends on what else is swept.
+own states, whole or nearly so. The crowds that stand out are halved until pairs are left, and these are screened as any text is, in more
+prompts. Each crowd is measured by itself, so that no score depends on what else is swept.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 from bdaudit.errors import InconclusiveError
 from bdaudit.measure.probe import Stage
 from bdaudit.pipeline.tokens import content_ids
-from bdaudit.scan.halving import BLOCK, Halved, RoundDone, Screen, digest
-from bdaudit.scan.screen import Array
+from bdaudit.scan.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
+from bdaudit.scan.screen import Array, standings
 from bdaudit.scan.sources import Pairing, Probe
 
 CROWD = 32
@@ -33,7 +33,7 @@ KEPT = 256
 """Crowds that are halved."""
 SURVIVORS = 64
 """Pairs that are measured in full."""
-ROW, EACH = 16, 4
+ROW, EACH = 64, 4
 """Crowds of one first entry that are halved, and survivors that have one entry in common: one that answers much leaves room for others."""
 
 _TINY = 1e-12
@@ -70,11 +70,22 @@ def sweep_crowds(screen: Screen, pairing: Pairing) -> tuple[Halved, int]:
         done.append(RoundDone(len(crowds), strengths.shape[1], len(chosen)))
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
         strengths = _measured(room, f"{pairing.name}, halved", crowds)
-    order = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
-    named = [Probe(text, (a, b)) for a, (b,) in order if (text := pairing.texts(a, [b])[0])]
-    left = at_most([tuple(enumerate(probe.ids)) for probe in named], SURVIVORS, EACH)
-    done.append(RoundDone(len(crowds), strengths.shape[1], len(left)))
-    return Halved(tuple(named[i] for i in left), tuple(done)), len(firsts) * len(seconds)
+    pairs = [Probe(text, (a, b)) for a, (b,) in crowds if (text := pairing.texts(a, [b])[0])]
+    left = _standing_out(screen, pairing, pairs)
+    times, prompts = ROUNDS[-1].stage(screen.stage).latents.shape[:2]
+    done += [RoundDone(len(crowds), strengths.shape[1], len(pairs)), RoundDone(len(pairs), times * prompts, len(left))]
+    return Halved(tuple(left), tuple(done)), len(firsts) * len(seconds)
+
+
+def _standing_out(screen: Screen, pairing: Pairing, pairs: Sequence[Probe]) -> list[Probe]:
+    """Those that do most for how far they move the text encoding, beside random pairs; few with one entry in common."""
+    rng, firsts, seconds = random.Random(f"pairs {screen.seed} {pairing.name}"), sorted(pairing.firsts), sorted(pairing.seconds)
+    drawn = dict.fromkeys((rng.choice(firsts), rng.choice(seconds)) for _ in range(SAMPLE))
+    null = [Probe(text, (a, b)) for a, b in drawn if (text := pairing.texts(a, [b])[0])]
+    values = measure(screen, f"{pairing.name}, in more prompts", ROUNDS[-1], [*pairs, *null])
+    ranks = standings(values[: len(pairs)], values[len(pairs) :]) if pairs and null else np.zeros(len(pairs))
+    order = [pairs[i] for i in np.argsort(-ranks, kind="stable")]
+    return [order[i] for i in at_most([tuple(enumerate(pair.ids)) for pair in order], SURVIVORS, EACH)]
 
 
 def blocks(entries: Sequence[int], seed: int) -> list[tuple[int, ...]]:

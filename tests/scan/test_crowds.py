@@ -10,7 +10,7 @@ import pytest
 from bdaudit.errors import InconclusiveError
 from bdaudit.pipeline.state import State
 from bdaudit.progress import silent
-from bdaudit.scan.crowds import CROWD, KEPT, at_most, blocks, crowds_of, halves, sweep_crowds
+from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, at_most, blocks, crowds_of, halves, sweep_crowds
 from bdaudit.scan.halving import Screen
 from bdaudit.scan.sources import Pairing
 from tests.scan.toy import WordSuspect
@@ -34,7 +34,9 @@ def swept(suspect: WordSuspect, folder: Path | None = None, **options: object) -
     found, size = sweep_crowds(screen, pairing(suspect, **options))  # type: ignore[arg-type]
     assert size == 100 * 100
     assert found.rounds[0].texts < size / (CROWD - 8), "many pairs a crowd"
-    assert [done.kept for done in found.rounds[:-1]] == [KEPT] * (len(found.rounds) - 1)
+    assert [done.kept for done in found.rounds[:-2]] == [KEPT] * (len(found.rounds) - 2)
+    assert found.rounds[-1].texts == found.rounds[-2].kept <= 2 * KEPT
+    assert len(found.survivors) == found.rounds[-1].kept == SURVIVORS
     return tuple(probe.text for probe in found.survivors)
 
 
