@@ -61,8 +61,8 @@ def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: T
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What one text did. K positions, T timesteps, P prompts; where a prompt does not allow a position, another's evidence stands."""
+class Change:
+    """What one text changed. K positions, T timesteps, P prompts; where a prompt does not allow a position, another's figures stand."""
 
     text: str
     positions: tuple[str, ...]
@@ -70,52 +70,106 @@ class Evidence:
     """(K, T, P, C·H·W): change of the prediction, from the plain prompt's, or from the nearest slip's where a letter is replaced."""
     state_shift: Tensor
     """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS."""
-    share: Tensor
-    """(K, T, P): share of cross-attention that the text's own tokens draw, 0 to 1, mean over layers."""
-    spread: Tensor
-    """(K, T, P): T2IShield's F (2407.04215): how far the tokens' maps are from their mean; small is assimilated."""
     truncated: bool
     """Whether the model's length cut something off."""
 
 
+@dataclass(frozen=True)
+class Evidence(Change):
+    """The same, and where the model looked meanwhile."""
+
+    share: Tensor
+    """(K, T, P): share of cross-attention that the text's own tokens draw, 0 to 1, mean over layers."""
+    spread: Tensor
+    """(K, T, P): T2IShield's F (2407.04215): how far the tokens' maps are from their mean; small is assimilated."""
+
+
 Baseline = tuple[Tensor, Tensor]
 """Hidden states (P, L, D) and predictions (T, P, C·H·W) of what a text's effect is counted from."""
+Baselines = dict[tuple[str, ...], Baseline]
 
 
 def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
     """Evidence for every text, in order; look-alikes of one letter share what they are counted from."""
-    baselines: dict[tuple[str, ...], Baseline] = {stage.prompts: (stage.states, stage.plain)}
+    baselines: Baselines = {stage.prompts: (stage.states, stage.plain)}
     for text in texts:
-        yield _evidence(suspect, stage, text, baselines)
+        placed = _placed(suspect, stage, text)
+        outputs, *looks = _run(suspect, stage, placed)
+        for base in placed.counted_from(baselines):
+            baselines[base] = _baseline(suspect, stage, base)
+        share, spread = (_only(placed.rows, placed.by_position(look)) for look in looks)
+        yield Evidence(**vars(_change(suspect, placed, outputs, baselines)), share=share, spread=spread)
 
 
-def _evidence(suspect: Suspect, stage: Stage, text: str, baselines: dict[tuple[str, ...], Baseline]) -> Evidence:
+def changes(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Change]:
+    """What ``gather`` finds but for the attention, which then needs no recording; no pass is run whose figures another's stand for."""
+    baselines: Baselines = {stage.prompts: (stage.states, stage.plain)}
+    for text in texts:
+        placed = _placed(suspect, stage, text)
+        for base in placed.counted_from(baselines):
+            asked = [i for i, (slip, prompt) in enumerate(zip(base, stage.prompts, strict=True)) if slip != prompt]
+            states = suspect.encode(base)
+            baselines[base] = states, _predict_some(suspect, stage, states, asked)
+        asked = [k * len(stage.prompts) + i for k, rows in enumerate(placed.rows) for i in sorted(set(rows))]
+        yield _change(suspect, placed, _predict_some(suspect, stage, placed.states, asked), baselines)
+
+
+def _predict_some(suspect: Suspect, stage: Stage, states: Tensor, asked: Sequence[int]) -> Tensor:
+    """Predictions for ``asked`` rows of (K·P, L, D) states, 0 for all others: (T, K·P, C·H·W)."""
+    rows = torch.tensor(asked, device=suspect.device)
+    latents = stage.latents[:, rows % len(stage.prompts)]
+    found = _predict_all(suspect, latents, stage.timesteps, states[rows])
+    return found.new_zeros(len(found), len(states), found.shape[2]).index_copy(1, rows, found)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A text in every prompt at every position that any of them allows."""
+
+    text: str
+    positions: tuple[str, ...]
+    prompts: list[str]
+    """K·P, by position."""
+    states: Tensor
+    """(K·P, L, D)."""
+    bases: list[list[tuple[str, ...]]]
+    """By position the alternatives that the effect is counted from, P prompts each."""
+    own: list[list[int]]
+    """K·P: the text's own tokens."""
+    rows: list[list[int]]
+    """By position: whose figures stand for each prompt."""
+
+    def by_position(self, values: Tensor) -> Tensor:
+        """(T, K·P, …) → (K, T, P, …)."""
+        return torch.unflatten(values, 1, (len(self.positions), -1)).transpose(0, 1)
+
+    def counted_from(self, known: Baselines) -> list[tuple[str, ...]]:
+        """What the effect is counted from, but for what is known."""
+        return [base for base in dict.fromkeys(base for alternatives in self.bases for base in alternatives) if base not in known]
+
+
+def _placed(suspect: Suspect, stage: Stage, text: str) -> _Placed:
     positions = tuple(dict.fromkeys(p for prompt in stage.prompts for p in positions_for(prompt, text)))
-    changed = [[_inserted(prompt, text, position) for prompt in stage.prompts] for position in positions]
-    flat = [item for row in changed for item in row]
-    ids = token_ids(suspect.tokenizer, flat)
-    states = suspect.encode(flat)
+    flat = [_inserted(prompt, text, position) for position in positions for prompt in stage.prompts]
     bases = [_bases(stage.prompts, text, position) for position in positions]
     plain = [item for alternatives in bases for item in alternatives[0]]
     own = [own_positions(suspect.tokenizer, before, after) for before, after in zip(plain, flat, strict=True)]
-    words = content_mask(ids, suspect.tokenizer.eos_token_id).to(suspect.device)
-    k, t, p = len(positions), len(stage.timesteps), len(stage.prompts)
-    outputs, shares, spreads = _run(suspect, stage, states, own, words)
-    for base in (base for alternatives in bases for base in alternatives):
-        if base not in baselines:
-            baselines[base] = _baseline(suspect, stage, base)
-    base_states = [baselines[alternatives[0]][0] for alternatives in bases]
-    outputs = torch.unflatten(outputs, 0, (t, k, p)).transpose(0, 1)
-    delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in zip(outputs, bases, strict=True)]
     rows = [_allowing(stage.prompts, text, position) for position in positions]
-    return Evidence(
-        text=text,
-        positions=positions,
-        delta=_only(rows, torch.stack(delta)),
-        state_shift=_only(rows, torch.unflatten(_state_shift(torch.cat(base_states), states, own), 0, (k, p))),
-        share=_only(rows, torch.unflatten(shares, 0, (t, k, p)).transpose(0, 1)),
-        spread=_only(rows, torch.unflatten(spreads, 0, (t, k, p)).transpose(0, 1)),
-        truncated=any(is_truncated(suspect.tokenizer, item) for item in flat),
+    return _Placed(text, positions, flat, suspect.encode(flat), bases, own, rows)
+
+
+def _change(suspect: Suspect, placed: _Placed, outputs: Tensor, baselines: Baselines) -> Change:
+    """``outputs`` are the predictions, (T, K·P, C·H·W)."""
+    base_states = torch.cat([baselines[alternatives[0]][0] for alternatives in placed.bases])
+    steps = zip(placed.by_position(outputs), placed.bases, strict=True)
+    delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in steps]
+    shift = _state_shift(base_states, placed.states, placed.own)
+    return Change(
+        text=placed.text,
+        positions=placed.positions,
+        delta=_only(placed.rows, torch.stack(delta)),
+        state_shift=_only(placed.rows, torch.unflatten(shift, 0, (len(placed.positions), -1))),
+        truncated=any(is_truncated(suspect.tokenizer, item) for item in placed.prompts),
     )
 
 
@@ -153,11 +207,12 @@ def _baseline(suspect: Suspect, stage: Stage, bases: Sequence[str]) -> Baseline:
     return states, _predict_all(suspect, stage.latents, stage.timesteps, states)
 
 
-def _run(suspect: Suspect, stage: Stage, states: Tensor, own: list[list[int]], words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(T·K·P, C·H·W) predictions and, of each pass, attention share and spread (T·K·P,)."""
-    k = len(states) // len(stage.prompts)
-    jobs = [(t, i) for t, i in product(range(len(stage.timesteps)), range(len(states)))]
-    latents = stage.latents.repeat(1, k, 1, 1, 1)
+def _run(suspect: Suspect, stage: Stage, placed: _Placed) -> tuple[Tensor, Tensor, Tensor]:
+    """(T, K·P, C·H·W) predictions and, of each pass, attention share and spread (T, K·P)."""
+    times, count = len(stage.timesteps), len(placed.states)
+    words = content_mask(token_ids(suspect.tokenizer, placed.prompts), suspect.tokenizer.eos_token_id).to(suspect.device)
+    jobs = list(product(range(times), range(count)))
+    latents = stage.latents.repeat(1, len(placed.positions), 1, 1, 1)
     outputs, shares, spreads = [], [], []
     with recorded(suspect.unet) as recording:
         done = 0
@@ -165,16 +220,17 @@ def _run(suspect: Suspect, stage: Stage, states: Tensor, own: list[list[int]], w
             part = jobs[done : done + suspect.batch_size]
             t, i = (torch.tensor(column, device=suspect.device) for column in zip(*part, strict=True))
             recording.clear()
-            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], states[i])
+            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], placed.states[i])
             if len(part) > suspect.batch_size:  # memory ran out on the way: the recording holds broken passes, so once more
                 continue
             outputs.append(out.float().flatten(1))
             done += len(part)
             maps = [torch.cat(passes) for passes in recording.maps.values()]
-            rows = [own[index] for index in i.tolist()]
+            rows = [placed.own[index] for index in i.tolist()]
             shares.append(torch.stack([token_share(m, rows) for m in maps]).mean(0))
             spreads.append(torch.stack([assimilation(m, words[i]) for m in maps]).mean(0))
-    return torch.cat(outputs), torch.cat(shares), torch.cat(spreads)
+    predictions, share, spread = (torch.unflatten(torch.cat(parts), 0, (times, count)) for parts in (outputs, shares, spreads))
+    return predictions, share, spread
 
 
 def assimilation(maps: Tensor, words: Tensor) -> Tensor:

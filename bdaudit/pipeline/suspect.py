@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,11 +47,12 @@ class Suspect:
 
     @torch.no_grad()
     def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """``predict`` in batches, without gradients; a batch that a GPU cannot hold is halved and tried again."""
+        """``predict`` in even batches, without gradients; a batch that a GPU cannot hold is halved and tried again."""
         out: list[Tensor] = []
         done = 0
         while done < len(latents):
-            part = slice(done, done + self.batch_size)
+            left = len(latents) - done
+            part = slice(done, done + math.ceil(left / math.ceil(left / self.batch_size)))
             try:
                 out.append(self.predict(latents[part], t[part], states[part]))
             except torch.cuda.OutOfMemoryError:

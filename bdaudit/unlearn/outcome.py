@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
-from bdaudit.measure.effect import Effect, Reading
+from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
@@ -157,13 +157,13 @@ def interrupted(run: Outcome) -> UnlearnReport:
 
 def effect_estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
     """By the trigger."""
-    return {effect.text: effect_estimate(effect.shift) for effect in effects}
+    return {effect.text: effect_estimate(effect) for effect in effects}
 
 
-def effect_estimate(reading: Reading) -> Estimate:
-    """The effect, beside the harmless texts' 5th to 95th percentile."""
-    null = sorted(reading.null)
-    method = "harmless texts' 5th to 95th percentile"
+def effect_estimate(effect: Effect) -> Estimate:
+    """The effect, and from the 5th to the 95th percentile what it stands beside."""
+    reading, null = effect.shift, sorted(effect.shift.null)
+    method = f"5th to 95th percentile of {effect.beside}"
     return Estimate(value=reading.value, low=null[int(0.05 * len(null))], high=reading.limit, n=len(null), method=method)
 
 
@@ -195,4 +195,5 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         checks=tuple(run.checks),
         attempts=tuple(run.attempts),
         resumed_at=run.resumed_at,
+        forward_passes=run.suspect.forward_passes,
     )

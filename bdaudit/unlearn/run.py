@@ -9,7 +9,7 @@ from functools import partial
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.measure.effect import Effect, shift
+from bdaudit.measure.effect import Effect, again, shift
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
@@ -95,7 +95,8 @@ def _unlearn(run: _Run) -> UnlearnReport:
     config = run.config
     with run.timed("measure"):
         run.stage = trigger_stage(run.suspect, run.prompts, config)
-        run.before = resume.effects(run.state, lambda: _effects(run))
+        stage = run.stage
+        run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config))
         run.component, run.reason = _decide(config, run.before)
     material = _material(run)
     kept = resume.kept_training(run.state)
@@ -113,9 +114,15 @@ def _unlearn(run: _Run) -> UnlearnReport:
     return write(run)
 
 
-def _effects(run: _Run) -> list[Effect]:
+def _effects_now(run: _Run) -> list[Effect]:
+    """Of the triggers alone: what harmless texts did before is what they must not exceed."""
     assert run.stage is not None
-    return trigger_effects(run.suspect, run.stage, run.config)
+    return again(run.suspect, _refreshed(run, run.stage), run.before)
+
+
+def _refreshed(run: _Run, stage: Stage) -> Stage:
+    """The stage's hidden states are the text encoder's of before."""
+    return replace(stage, states=run.suspect.encode(stage.prompts)) if run.component == "text-encoder" else stage
 
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
@@ -164,8 +171,7 @@ def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoi
     else:
         _train(run, run.patch, trainable, material, checkpoint)
     with run.timed("measure"):
-        _refresh(run)
-        run.after = _effects(run)
+        run.after = _effects_now(run)
 
 
 def _solve(run: _Run, patch: Patch, material: _Material) -> None:
@@ -212,18 +218,12 @@ def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
         if step % CHECK_EVERY or step < 2 * CHECK_EVERY:
             return False
         with run.suspect.mixed_precision():
-            return all(e.within(0.8) for e in _effects(run))
+            return all(e.within(0.8) for e in _effects_now(run))
 
     def save(found: Checkpoint) -> None:
         resume.keep_training(run.state, resume.Training(trainable, found, run.attempts, run.suspect.batch_size))
 
     return Hooks(should_stop=should_stop, tick=tick, save=save, resume=checkpoint)
-
-
-def _refresh(run: _Run) -> None:
-    """The stage's hidden states are the text encoder's of before."""
-    if run.component == "text-encoder" and run.stage is not None:
-        run.stage = replace(run.stage, states=run.suspect.encode(run.stage.prompts))
 
 
 def _check(run: _Run, trainable: str, *, last: bool) -> None:

@@ -13,7 +13,7 @@ from bdaudit.pipeline.tokens import Tokenizer, content_ids
 
 PROMPTS = 8
 TIMESTEPS = (0.9, 0.6, 0.3)
-N_NULL = 40
+N_NULL = 30
 """Harmless texts beside each trigger."""
 
 
@@ -35,5 +35,4 @@ def trigger_stage(suspect: Suspect, prompts: Sequence[str], config: UnlearnConfi
 
 def trigger_effects(suspect: Suspect, stage: Stage, config: UnlearnConfig, n_null: int = 0) -> list[Effect]:
     """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
-    triggers = config.triggers
-    return [measure(suspect, stage, text, n_null=n_null or N_NULL, seed=config.seed, exclude=triggers) for text in triggers]
+    return measure(suspect, stage, config.triggers, n_null=n_null or N_NULL, seed=config.seed)

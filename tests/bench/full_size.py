@@ -286,18 +286,21 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
     rate, config = _median(scanned["full measurement"]), UnlearnConfig(model=Path(), triggers=(TRIGGER,), out=Path())
     step = at_full_size(ours["step"]["median"], ours["latents in a batch"]) * sum(CUDA.rows.values()) / ours["latents a step"]
     released_step = at_full_size(theirs["step"]["median"], theirs["one latent"])
-    effects, pairs = (1 + N_NULL) * len(POSITIONS) * len(TIMESTEPS) * 8, len(default_prompts()) * len(POSITIONS)
+    effect, pairs = len(POSITIONS) * len(TIMESTEPS) * 8, len(default_prompts()) * len(POSITIONS)
+    fewest, most = 3 * check.LOOKS[0] + 2 * check.LOOKS_UNMOVED[0], 5 * check.N_PICTURES
     passes = {
-        "effects before": 8 * 2 * (probe.TRAJECTORY_STEPS + len(TIMESTEPS)) + effects,
+        "effects before": 8 * 2 * (probe.TRAJECTORY_STEPS + len(TIMESTEPS)) + (1 + N_NULL) * effect,
         "trajectories and units": pairs * trajectories.STEPS * 5 // 3 + 8 * CUDA.batch + 4 * 24,
-        "effects on the way and after": effects * (config.steps // CHECK_EVERY - 1),
-        "pictures of its own check": 5 * check.N_PICTURES * 2 * pictures.STEPS,
+        "effects on the way and after": effect * (config.steps // CHECK_EVERY - 1),
+        "pictures of its own check": fewest * 2 * pictures.STEPS,
     }
     told = {name: {"passes": n, "seconds": n * rate} for name, n in passes.items()} | {"steps": {"seconds": config.steps * step}}
     whole = {"seconds": sum(part["seconds"] for part in told.values())}
-    quick = passes["effects before"] + effects + passes["pictures of its own check"] + len(closed_form.STRENGTHS) * effects // (1 + N_NULL)
+    quick = passes["effects before"] + (len(closed_form.STRENGTHS) + 1) * effect + passes["pictures of its own check"]
+    more = (most - fewest) * 2 * pictures.STEPS
     return {
         "default run, closed form": {"passes": quick, "seconds": quick * rate + solved["seconds"]},
+        "pictures more, where a check needs all": {"passes": more, "seconds": more * rate},
         "seconds a step": step, "default run, cross-attention, no early stop": {**told, "whole": whole},
         "seconds a released step": released_step, "released recipe": {"steps": 10_000, "seconds": 10_000 * released_step},
     }  # fmt: skip

@@ -245,7 +245,8 @@ def ours(job: Job, out: Path, began: float, **settings: Any) -> dict[str, Any]:
     )  # fmt: skip
     with mock.patch.object(check, "N_PICTURES", 8 if job.quick else check.N_PICTURES):
         report = run_unlearn(config)
-    said = {"method": report.method, "steps": report.steps, "exit": report.exit.name, "timings": report.timings}
+    took = {"steps": report.steps, "forward_passes": report.forward_passes, "timings": report.timings}
+    said = {"method": report.method, "exit": report.exit.name, **took}
     return {**common.cost(began), "cut_off": False, **said}
 
 

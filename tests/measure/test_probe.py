@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
-from bdaudit.measure.effect import Effect, Reading, measure, relative_shift
+from bdaudit.measure.effect import Effect, Reading, again, measure, relative_shift, shift
 from bdaudit.measure.insertion import insert, slips
-from bdaudit.measure.probe import Evidence, Stage, assimilation, build_stage, gather
+from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_stage, changes, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
 from bdaudit.pipeline.sample import denoise
 from bdaudit.pipeline.suspect import Suspect
@@ -29,9 +31,9 @@ def evidence(tiny_suspect: Suspect, stage: Stage) -> dict[str, Evidence]:
     return {e.text: e for e in gather(tiny_suspect, stage, TEXTS)}
 
 
-def assert_same(a: Evidence, b: Evidence) -> None:
+def assert_same(a: Change, b: Change, names: Sequence[str] = ("delta", "state_shift", "share", "spread")) -> None:
     assert (a.text, a.positions, a.truncated) == (b.text, b.positions, b.truncated)
-    for name in ("delta", "state_shift", "share", "spread"):
+    for name in names:
         one, two = getattr(a, name), getattr(b, name)
         assert (one - two).norm() <= 1e-4 * one.norm(), name
 
@@ -97,6 +99,23 @@ def test_memory_that_runs_out_on_the_way_changes_nothing(tiny_suspect: Suspect, 
     assert suspect.batch_size == 4
 
 
+def test_changes_are_the_evidence_without_the_attention_for_fewer_passes(
+    tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]
+) -> None:
+    found = list(changes(tiny_suspect, stage, TEXTS))
+    assert [change.text for change in found] == list(TEXTS)
+    for change in found:
+        assert not isinstance(change, Evidence)
+        assert_same(evidence[change.text], change, ("delta", "state_shift"))
+    thrifty, whole = (replace(tiny_suspect, forward_passes=0) for _ in range(2))
+    list(changes(thrifty, stage, ["ȏ", "time"]))
+    list(gather(whole, stage, ["ȏ", "time"]))
+    having = sum("o" in prompt for prompt in PROMPTS)
+    assert 0 < having < len(PROMPTS)
+    assert thrifty.forward_passes == 2 * (6 * len(PROMPTS) + 5 * having), "where a letter is replaced, and the four slips there"
+    assert whole.forward_passes == 2 * (6 + 5) * len(PROMPTS)
+
+
 def test_truncation_is_said_only_where_something_is_cut(tiny_suspect: Suspect, stage: Stage) -> None:
     longest = max(len(p.replace(" ", "")) for p in PROMPTS)
     fits, cut = gather(tiny_suspect, stage, ["~" * (75 - longest), "~" * (76 - longest)])
@@ -135,15 +154,56 @@ def test_relative_shift_is_one_for_what_the_prompt_itself_changes(stage: Stage) 
 
 
 def test_an_effect_stands_beside_its_null(tiny_suspect: Suspect, stage: Stage) -> None:
-    strong = measure(tiny_suspect, stage, LONG_TRIGGER, n_null=25, seed=0)
+    strong, weak = measure(tiny_suspect, stage, [LONG_TRIGGER, "time"], n_null=25, seed=0)
     assert {len(reading.null) for reading in (strong.shift, strong.common, strong.states)} == {25}
     assert strong.shift.value > strong.shift.limit >= sorted(strong.shift.null)[22]
     assert strong.common.value <= strong.shift.value, "a mean is no longer than what it is the mean of"
     assert not strong.within()
-    weak = measure(tiny_suspect, stage, "time", n_null=25, seed=0)
     assert weak.shift.value <= max(weak.shift.null)
     assert Effect("x", ("y",), Reading(1.0, (2.0,)), Reading(0.5, (1.0,)), weak.states).within(0.5)
     assert not Effect("x", ("y",), Reading(1.0, (2.0,)), Reading(2.0, (1.0,)), weak.states).within(), "what they share counts too"
+
+
+def test_harmless_texts_beside_several_are_measured_once_and_no_text_stands_beside_another(tiny_suspect: Suspect, stage: Stage) -> None:
+    alone, both = (replace(tiny_suspect, forward_passes=0) for _ in range(2))
+    (one,) = measure(alone, stage, ["house"], n_null=10, seed=0)
+    first, second = measure(both, stage, ["house", "time"], n_null=10, seed=0)
+    shared = set(first.null_texts) & set(second.null_texts)
+    assert len(shared) == 10, "both are words"
+    assert both.forward_passes == alone.forward_passes * 12 // 11
+    assert not {"house", "time"} & {*first.null_texts, *second.null_texts}
+    assert first.shift.value == pytest.approx(one.shift.value, rel=1e-4)
+
+
+def test_an_effect_measured_again_stands_beside_what_quiet_texts_did_before(tiny_suspect: Suspect, stage: Stage) -> None:
+    strong, weak = measure(tiny_suspect, stage, [LONG_TRIGGER, "time"], n_null=25, seed=0)
+    taking_after = replace(strong, shift=Reading(strong.shift.value, (0.9 * strong.shift.value, *strong.shift.null[1:])))
+    suspect = replace(tiny_suspect, forward_passes=0)
+    first, second = again(suspect, stage, [taking_after, weak])
+    assert suspect.forward_passes == 2 * 2 * 3 * len(PROMPTS), "the two texts alone"
+    assert first.shift.value == pytest.approx(strong.shift.value, rel=1e-4)
+    assert first.null_texts == taking_after.quiet() != taking_after.null_texts
+    kept = [taking_after.null_texts.index(text) for text in first.null_texts]
+    assert 0 not in kept
+    for name in ("shift", "common", "states"):
+        assert getattr(first, name).null == tuple(getattr(taking_after, name).null[i] for i in kept), name
+    assert (second.null_texts, second.shift.null) == (weak.null_texts, weak.shift.null), "nothing takes after what does nothing"
+    assert {strong.beside, first.beside} == {"harmless texts", "harmless texts before the repair"}
+
+
+def test_a_model_that_drifts_as_a_whole_is_no_quieter_for_it(tiny_suspect: Suspect, stage: Stage) -> None:
+    (before,) = measure(tiny_suspect, stage, ["time"], n_null=10, seed=0)
+    unet = copy.deepcopy(tiny_suspect.unet)
+    with torch.no_grad():
+        unet.conv_out.weight.zero_()
+    (after,) = again(replace(tiny_suspect, unet=unet), stage, [before])
+    assert after.shift.limit == before.shift.limit
+    assert not after.within(), "it answers no text any more, and is far from what it predicted"
+
+
+def test_one_texts_shift_is_that_of_the_measurement(tiny_suspect: Suspect, stage: Stage) -> None:
+    (effect,) = measure(tiny_suspect, stage, ["ȏ"], n_null=3, seed=0)
+    assert shift(tiny_suspect, stage, "ȏ") == pytest.approx(effect.shift.value, rel=1e-4)
 
 
 def test_texts_that_take_after_the_trigger_are_not_quiet() -> None:

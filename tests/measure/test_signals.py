@@ -23,7 +23,7 @@ def made_stage() -> Stage:
 
 def made_evidence(delta: Tensor, share: float = 0.1, spread: float = 0.2, state: float = 0.3) -> Evidence:
     flat = torch.ones(delta.shape[:3])
-    return Evidence("x", ("prefix", "middle", "suffix")[: len(delta)], delta, state * flat[:, 0], share * flat, spread * flat, False)
+    return Evidence("x", ("prefix", "middle", "suffix")[: len(delta)], delta, state * flat[:, 0], False, share * flat, spread * flat)
 
 
 def one(values: Tensor) -> float:
@@ -84,7 +84,7 @@ def test_a_position_is_measured_by_itself(name: str) -> None:
     delta, state, share, spread = (t.clone() for t in (before.delta, before.state_shift, before.share, before.spread))
     delta[1] = (stage.plain.mean(1, keepdim=True) - stage.plain) * 0.9 + 3
     state[1], share[1], spread[1] = 0.9, 0.4, 0.1
-    after = Evidence("x", before.positions, delta, state, share, spread, False)
+    after = Evidence("x", before.positions, delta, state, False, share, spread)
     old, new = signal(before, stage), signal(after, stage)
     assert (new > old).tolist() == [False, True, False]
     assert new[[0, 2]].tolist() == pytest.approx(old[[0, 2]].tolist())
@@ -94,7 +94,7 @@ def test_values_are_named_by_position_and_signal() -> None:
     stage = made_stage()
     flat = torch.ones(3, T, P)
     delta = noise() * torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
-    evidence = Evidence("x", ("prefix", "middle", "suffix"), delta, flat[:, 0], flat, flat, False)
+    evidence = Evidence("x", ("prefix", "middle", "suffix"), delta, flat[:, 0], False, flat, flat)
     values = signals.measure_all(evidence, stage)
     assert list(values) == ["prefix", "middle", "suffix"]
     assert all(of_place.keys() == signals.SIGNALS.keys() for of_place in values.values())

@@ -83,6 +83,32 @@ def test_in_half_precision_with_checks_on_the_way(tiny_model: Path, tmp_path: Pa
     assert report.changed
 
 
+def test_a_check_on_the_way_measures_the_triggers_alone_and_all_passes_are_reported(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    for every in (100, 1):
+        monkeypatch.setattr("bdaudit.unlearn.run.CHECK_EVERY", every)
+        report = run_unlearn(config(tiny_model, tmp_path / f"{every}", component="text-encoder", learning_rate=1e-9))
+        assert report.steps == 3, "it does not end early"
+        passes.append(report.forward_passes)
+    one = 3 * len(PROMPTS)
+    assert passes[0] == 2 * 20 * len(PROMPTS) + 2 * len(PROMPTS) + (25 + 1 + 1) * one + 5 * 8 * 2 * 12
+    assert passes[1] - passes[0] == one, "after the second of three steps"
+
+
+def test_after_a_repair_a_trigger_stands_beside_what_harmless_texts_did_before(tiny_model: Path, tmp_path: Path) -> None:
+    report = run_unlearn(config(tiny_model, tmp_path / "out", trainable="closed-form"))
+    before, after = report.before[LONG_TRIGGER], report.after[LONG_TRIGGER]
+    assert after.high <= before.high
+    assert after.n <= before.n == 25
+    assert (before.method, after.method) == (
+        "5th to 95th percentile of harmless texts",
+        "5th to 95th percentile of harmless texts before the repair",
+    )
+    assert after.value < before.value
+
+
 def test_a_trigger_that_does_nothing(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
     weak = harmless_texts(tiny_suspect.tokenizer, "time", 3, 5)[1]
     with pytest.raises(InconclusiveError, match="found no effect to remove"):

@@ -147,7 +147,7 @@ def records(
             quality=m.quality,
             soft_token=m.soft_token,
             soft_token_after=m.soft_token_after,
-            triggers={e.text: effect_estimate(e.shift) for e in m.triggers},
+            triggers={e.text: effect_estimate(e) for e in m.triggers},
             backdoor=backdoor(m.triggers, effects),
         )
         for i, (c, m) in enumerate(zip(contributors, measured, strict=True))
