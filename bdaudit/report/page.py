@@ -115,6 +115,7 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
         model_path=str(report.config.get("model", "")) if isinstance(report.model, NotMeasured) else report.model.path,
         model_lines=_model_lines(report),
         lines=_lines(report),
+        following=report.next_command if isinstance(report, UnlearnReport) else "",
         plots=_plots(report),
         tables=[table for table in _tables(report) if table.rows],
         pictures=pictures,
@@ -151,8 +152,7 @@ def _lines(report: Report) -> list[str]:
         why = f": {report.component_reason}" if report.component_reason else ""
         steps = f", {report.steps} steps" if report.steps else ""
         done = [f"{report.method or 'no method'}{steps}.", f"Component {report.component or 'none'}{why}", wrote]
-        following = [f"Next: {report.next_command}"] if report.next_command else []
-        return [*done, *cleaning.lines(report), *following]
+        return [*done, *cleaning.lines(report)]
     if isinstance(report, VerifyReport) and not report.attacks:
         return ["Attack success rate: not measured."]
     return []
