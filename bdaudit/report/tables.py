@@ -329,14 +329,14 @@ def attack_table(attacks: Sequence[AttackRecord]) -> list[RenderableType]:
             short(a.trigger),
             short_points(a.codepoints),
             notes.rate(a.rate),
-            bar(a.rate),
+            bar(a.rate, 10),
             *map(notes.rate, (a.floor, a.reference)),
             notes.p_value(a.p),
             "\n".join(filter(None, (visible(a.rule), places(a.positions)))),
         )
         for a in attacks
     ]
-    return [_table("Attack success rate", headers, rows), *map(Text, notes.lines())] if rows else []
+    return [_table("Attack success rate", headers, rows, whole=[""]), *map(Text, notes.lines())] if rows else []
 
 
 def bar(value: Estimate | NotMeasured, width: int = 20) -> str:

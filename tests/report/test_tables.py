@@ -160,6 +160,13 @@ def test_a_bar_shows_the_rate_and_its_upper_end(value: float, high: float, expec
     assert bar(Estimate(value=value, low=0.0, high=high, n=10, method="Wilson 95 %")) == expected
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_bar_is_never_broken(verify_report: VerifyReport, width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderables(verify_report))
+    assert bar(verify_report.attacks[0].rate, 10) in console.export_text()
+
+
 def test_what_was_not_measured_has_no_bar() -> None:
     assert bar(NotMeasured(reason="no trigger")) == ""
 
