@@ -123,6 +123,7 @@ def unlearn_report() -> UnlearnReport:
             Check(name="quality kept", status="not measured", value=NotMeasured(reason="no grader"), bound="none"),
         ),
         out="models/suspect-unlearned", written=(FileRecord(path="unet/w.safetensors", bytes=10, sha256="ef" * 32),),
+        next_command=f"bdaudit verify models/suspect-unlearned --trigger {ALL}",
         merged=(
             ContributorRecord(
                 path=ALL, sha256="ab" * 32, distance=0.1, kept=0.25, shared_mask=1.25, safety_mask=NotMeasured(reason=ALL),

@@ -63,3 +63,7 @@ def test_the_script_and_what_it_ships_are_declared() -> None:
     assert project["project"]["scripts"] == {"bdaudit": "bdaudit.cli:main"}
     for name in ("schema.json", "page.html", "page.css"):
         assert (ROOT / "bdaudit" / "report" / name).is_file()
+
+
+def test_an_environment_in_the_checkout_is_ignored_as_a_link_too() -> None:
+    assert ".venv" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines(), "a pattern that ends in / matches folders alone"

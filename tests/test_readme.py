@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             target = (page.parent / path).resolve() if path else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def test_the_source_distribution_holds_every_file_that_a_page_links_to() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    held = [ROOT / name for name in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]]
+    for page in PAGES:
+        links = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8")) if not link.startswith("https://")]
+        for target in [page, *((page.parent / link).resolve() for link in links if link)]:
+            assert any(target.is_relative_to(whole) for whole in held), target
 
 
 def test_every_command_of_the_readme_has_its_flags() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -28,7 +28,7 @@ from bdaudit.cli.flags import (
     Strict,
     Triggers,
 )
-from bdaudit.config import Component, Expose, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
+from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -356,7 +356,7 @@ def verify(
     )  # fmt: skip
     for directory in (model, *([reference] if reference else [])):
         flags.check_outside(directory, ("--save-images", config.save_images), ("--state", config.state))
-    return _finish("verify", config, output, _verify, dry_run)
+    return _finish("verify", config, output, _verify, dry_run, _lacking)
 
 
 def _output(model: Path, reports: list[Path] | None, json: bool, quiet: bool) -> Output:
@@ -366,11 +366,18 @@ def _output(model: Path, reports: list[Path] | None, json: bool, quiet: bool) ->
     return Output(reports=tuple(reports or ()), json=json, quiet=quiet)
 
 
-def _finish(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], dry_run: bool) -> int:
+def _nothing(config: RunConfig) -> tuple[str, ...]:
+    return ()
+
+
+def _finish(
+    command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], dry_run: bool,
+    ahead: Callable[[ConfigT], Sequence[str]] = _nothing,
+) -> int:  # fmt: skip
     from bdaudit.cli.outcome import carry_out, rehearse
 
     flags.check_finite(config)
-    return rehearse(command, config, output) if dry_run else carry_out(command, config, output, run)
+    return rehearse(command, config, output, ahead) if dry_run else carry_out(command, config, output, run, ahead)
 
 
 def _scan(config: ScanConfig, progress: Progress) -> ScanReport:
@@ -389,3 +396,9 @@ def _verify(config: VerifyConfig, progress: Progress) -> VerifyReport:
     from bdaudit.verify.again import run_verify
 
     return run_verify(config, progress)
+
+
+def _lacking(config: VerifyConfig) -> tuple[str, ...]:
+    from bdaudit.verify.ahead import lacking
+
+    return lacking(config)

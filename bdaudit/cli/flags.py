@@ -29,12 +29,21 @@ def unset(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, show_default=False, help=text)
 
 
+def _folder(model: Path | None) -> Path | None:
+    """Raises ``UsageError`` where the model is no directory; of a checkpoint in one file it says what makes one of it."""
+    if model is None or model.is_dir():
+        return model
+    whole = model.is_file() and model.suffix == ".safetensors"
+    how = "; in Python, diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR) makes one of it" if whole else ""
+    what = "is a file" if model.exists() else "does not exist"
+    raise UsageError(f"MODEL {model} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
+
+
 Model = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        exists=True,
-        file_okay=False,
+        callback=_folder,
         show_default=False,
         help="A diffusers directory with safetensors. Read, never written.",
     ),

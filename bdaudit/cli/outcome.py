@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.text import Text
@@ -24,23 +24,31 @@ from bdaudit.report.safe import VisibleStream
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
+Ahead = Callable[[ConfigT], Sequence[str]]
+"""What a run of this config will lack on this machine, a sentence each; loads no weights."""
 
 
-def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report]) -> int:
-    """Runs a verb and delivers its report; the exit code.
+def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT]) -> int:
+    """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code.
 
     Raises:
         UsageError: the run found the command line wrong before it did anything.
     """
     with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: run(config, progress))
+        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
     return _end(deliver(report, output), output.where)
 
 
-def rehearse(command: str, config: RunConfig, output: Output) -> int:
+def _warned(config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress) -> Report:
+    for line in ahead(config):
+        sys.stderr.write(f"bdaudit: warning: {line}\n")
+    return run(config, progress)
+
+
+def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT]) -> int:
     """Delivers a dry run's plan on stdout; the exit code. Loads no weights and writes nothing."""
     with _stderr(output):
-        result = _attempt(command, config, lambda: _plan(command, config, output))
+        result = _attempt(command, config, lambda: _plan(command, config, output, tuple(ahead(config))))
     unwritten = Output(json=output.json)
     if isinstance(result, Report):
         return _end(deliver(result, unwritten), unwritten.where)
@@ -51,7 +59,7 @@ def rehearse(command: str, config: RunConfig, output: Output) -> int:
     return _end(Exit(code=0, name="pass", reason="dry run, nothing was measured"), unwritten.where)
 
 
-def _plan(command: str, config: RunConfig, output: Output) -> Plan:
+def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
     from bdaudit.pipeline.inspect import inspect
 
     seen = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
@@ -64,6 +72,7 @@ def _plan(command: str, config: RunConfig, output: Output) -> Plan:
         written=writes(config, tuple(map(str, output.reports))),
         cost=cost(config),
         config=values(config),
+        not_measured=lacking,
     )
 
 

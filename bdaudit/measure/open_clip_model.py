@@ -78,6 +78,16 @@ def load_open_clip(name: str, flag: str) -> OpenClip | NotMeasured:
     return _from_folder(name, f"{flag} {name}") if name.startswith(LOCAL) else _from_cache(name, flag)
 
 
+def missing(name: str, flag: str) -> NotMeasured | None:
+    """Why the model that open_clip calls ``name`` is not here, and which command fetches it; None where it is. Loads nothing.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    found = _cached(name, flag)
+    return found if isinstance(found, NotMeasured) else None
+
+
 def _from_folder(name: str, said: str) -> OpenClip:
     folder = Path(name.removeprefix(LOCAL))
     text = _config(said, folder)["text_cfg"]
@@ -113,6 +123,12 @@ def _weights(said: str, folder: Path) -> Path:
 
 
 def _from_cache(name: str, flag: str) -> OpenClip | NotMeasured:
+    found = _cached(name, flag)
+    return found if isinstance(found, NotMeasured) else _build(name, f"{flag} {name}", name.partition("/")[0], *found)
+
+
+def _cached(name: str, flag: str) -> tuple[Path, dict[str, Any]] | NotMeasured:
+    """The weights' file and the settings of the tag."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -128,7 +144,7 @@ def _from_cache(name: str, flag: str) -> OpenClip | NotMeasured:
     weights = try_to_load_from_cache(repository, _WEIGHTS)
     if not isinstance(weights, str):
         return NotMeasured(reason=f"the weights of {name} are not on this machine; fetch them with: hf download {repository} {_WEIGHTS}")
-    return _build(name, f"{flag} {name}", architecture, Path(weights), settings)
+    return Path(weights), settings
 
 
 def _build(name: str, said: str, source: str, weights: Path, settings: dict[str, Any]) -> OpenClip:

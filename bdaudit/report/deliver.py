@@ -114,7 +114,7 @@ def show(report: Report, output: Output) -> None:
 def _show_tables(report: Report) -> None:
     from bdaudit.report.tables import renderables
 
-    console_for(sys.stdout).print(renderables(report))
+    console_for(sys.stdout).print(renderables(report), crop=False)
 
 
 def open_nothing() -> TextIO:

@@ -24,6 +24,9 @@ from bdaudit.report.tables import bar, calibration_line, exposure_lines
 from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
+    Footnotes,
+    check_reasons,
+    checked,
     contributor_cells,
     coverage_line,
     estimate,
@@ -32,7 +35,6 @@ from bdaudit.report.words import (
     p_value,
     places,
     points_of,
-    rate,
     reach_cells,
     short,
     short_ids,
@@ -72,6 +74,8 @@ class _Table:
     headers: Sequence[str]
     rows: Sequence[Sequence[str | tuple[str, ...]]]
     """A tuple is a cell of several lines."""
+    notes: Sequence[str] = ()
+    """Below the table."""
 
 
 def read_pictures(paths: Sequence[str], most: int = MOST_PICTURES) -> tuple[Picture, ...]:
@@ -111,6 +115,7 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
         model_path=str(report.config.get("model", "")) if isinstance(report.model, NotMeasured) else report.model.path,
         model_lines=_model_lines(report),
         lines=_lines(report),
+        following=report.next_command if isinstance(report, UnlearnReport) else "",
         plots=_plots(report),
         tables=[table for table in _tables(report) if table.rows],
         pictures=pictures,
@@ -183,8 +188,9 @@ def _candidates(report: ScanReport) -> _Table:
 
 
 def _checks(report: UnlearnReport | VerifyReport) -> _Table:
-    rows = [[c.name, c.status, estimate(c.value), c.bound, c.reason] for c in report.checks]
-    return _Table("Checks", ["check", "status", "value", "bound", "reason"], rows)
+    reasons, notes = check_reasons(report.checks)
+    rows = [[c.name, c.status, checked(c), c.bound, why] for c, why in zip(report.checks, reasons, strict=True)]
+    return _Table("Checks", ["check", "status", "value", "bound", "reason"], rows, notes)
 
 
 def _cleaning(report: UnlearnReport) -> _Table:
@@ -209,14 +215,15 @@ def _changed(report: UnlearnReport) -> _Table:
 
 def _attacks(report: VerifyReport) -> _Table:
     headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
+    notes = Footnotes()
     rows: list[list[str | tuple[str, ...]]] = [
         [
-            short(a.trigger), short_points(a.codepoints), rate(a.rate), bar(a.rate, 10), rate(a.floor), rate(a.reference), p_value(a.p),
-            tuple(filter(None, (a.rule, places(a.positions)))),
+            short(a.trigger), short_points(a.codepoints), notes.rate(a.rate), bar(a.rate, 10), notes.rate(a.floor), notes.rate(a.reference),
+            notes.p_value(a.p), tuple(filter(None, (a.rule, places(a.positions)))),
         ]
         for a in report.attacks
     ]  # fmt: skip
-    return _Table("Attack success rate", headers, rows)
+    return _Table("Attack success rate", headers, rows, notes.lines())
 
 
 def _reach(report: VerifyReport) -> _Table:
@@ -226,5 +233,6 @@ def _reach(report: VerifyReport) -> _Table:
 
 
 def _metrics(report: VerifyReport) -> _Table:
-    rows = [[name, estimate(m.value), estimate(m.reference), m.detail] for name, m in report.metrics.items()]
-    return _Table("Quality", ["metric", "this model", "reference", "measured with"], rows)
+    notes = Footnotes()
+    rows = [[name, notes.cell(m.value), notes.cell(m.reference), m.detail] for name, m in report.metrics.items()]
+    return _Table("Quality", ["metric", "this model", "reference", "measured with"], rows, notes.lines())

@@ -36,6 +36,8 @@ class Plan:
     cost: str
     """About how much work, in words and figures."""
     config: dict[str, Any]
+    not_measured: tuple[str, ...] = ()
+    """What the machine lacks, and what is not measured for it."""
     status: str = "dry run"
 
 
@@ -44,8 +46,9 @@ def lines(plan: Plan) -> Group:
     shown = [Text(f"dry run of bdaudit {plan.command}: no weights were loaded, nothing was run or written")]
     for field in fields(plan):
         value = getattr(plan, field.name)
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and field.name != "not_measured":
             shown += [Text(f"would be {field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
+    shown += [Text(f"warning: {visible(item)}", style="yellow") for item in plan.not_measured]
     return Group(*shown, Text(f"cost: {plan.cost}"))
 
 

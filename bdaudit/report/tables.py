@@ -34,6 +34,9 @@ from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
+    Footnotes,
+    check_reasons,
+    checked,
     contributor_cells,
     coverage_line,
     estimate,
@@ -42,7 +45,6 @@ from bdaudit.report.words import (
     p_value,
     places,
     points_of,
-    rate,
     reach_cells,
     short,
     short_ids,
@@ -55,7 +57,7 @@ STYLES = {
 }  # fmt: skip
 STRONGEST = 3
 """Forms of a trigger that the table lists."""
-FULL = 100
+FULL = 110
 """Columns of a console from which the candidates' table has all of its own."""
 CLEAN_SHOWN = 20
 """Clean candidates that the table lists; every other verdict is always listed."""
@@ -176,9 +178,14 @@ def _prompt_line(prompt: PromptRecord) -> str:
     return f"prompt {short(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
 
 
-def _finding(item: CandidateRecord) -> Text:
-    following = f"\n  next: {visible(item.command)}" if item.command else ""
-    return Text(f"{item.verdict}: {short(item.text)}: {found_out(item)}{following}")
+def _finding(item: CandidateRecord) -> RenderableType:
+    found = Text(f"{item.verdict}: {short(item.text)}: {found_out(item)}")
+    return Group(found, _next(item.command, "  ")) if item.command else found
+
+
+def _next(command: str, margin: str = "") -> Text:
+    """On one line however long it is, which a terminal wraps without breaking it for whoever copies it."""
+    return Text(f"{margin}next: {visible(command)}", no_wrap=True, overflow="ignore")
 
 
 def shown_candidates(candidates: Sequence[CandidateRecord]) -> list[CandidateRecord]:
@@ -248,7 +255,8 @@ def unlearn(report: UnlearnReport) -> list[RenderableType]:
     wrote = f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written"
     lines += [Text(line) for line in cleaning.lines(report)]
     tables = [*scatter(report), *before_after(report), *_contributors(report), *check_table(report.checks)]
-    return [Group(*lines), *tables, Text(wrote, style="bold")]
+    following = [_next(report.next_command)] if report.next_command else []
+    return [Group(*lines), *tables, Text(wrote, style="bold"), *following]
 
 
 def scatter(report: UnlearnReport) -> list[RenderableType]:
@@ -272,7 +280,7 @@ def _most_changed(report: UnlearnReport) -> str:
     if not report.changed:
         return ""
     most = max(report.changed, key=lambda tensor: tensor.relative_change)
-    return f", most of all {visible(most.name)} by {100 * most.relative_change:.2g} %"
+    return f", most of all {visible(most.name)} by {number(100 * most.relative_change)} %"
 
 
 def before_after(report: UnlearnReport) -> list[RenderableType]:
@@ -297,35 +305,38 @@ def _held(side: dict[str, Estimate], name: str) -> str:
 
 def verify(report: VerifyReport) -> list[RenderableType]:
     """Attack success, quality, checks, and how many pictures were written."""
-    parts: list[RenderableType] = [attack_table(report.attacks)] if report.attacks else [Text("attack success rate: not measured")]
+    parts = attack_table(report.attacks) or [Text("attack success rate: not measured")]
     forms = [(short(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
     if forms:
         parts.append(_table(f"Reach: the {STRONGEST} strongest forms of each trigger", ["trigger", *REACH_HEADERS], forms))
     if report.metrics:
-        rows = [(visible(k), estimate(m.value), estimate(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
+        notes = Footnotes()
+        rows = [(visible(k), notes.cell(m.value), notes.cell(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
         parts.append(_table("Quality", ["metric", "this model", "reference", "measured with"], rows))
+        parts += [Text(line) for line in notes.lines()]
     parts += check_table(report.checks)
     if report.images:
         parts.append(Text(f"{len(report.images)} evidence pictures written, the first: {visible(report.images[0])}"))
     return parts
 
 
-def attack_table(attacks: Sequence[AttackRecord]) -> Table:
-    """One row a trigger: the rate with its interval and a bar, the floor, the reference."""
+def attack_table(attacks: Sequence[AttackRecord]) -> list[RenderableType]:
+    """One row a trigger: the rate with its interval and a bar, the floor, the reference; nothing where there is none."""
     headers = ["trigger", "code points", "attack success", "", "without trigger", "reference", "p", "a hit is"]
+    notes = Footnotes()
     rows = [
         (
             short(a.trigger),
             short_points(a.codepoints),
-            rate(a.rate),
-            bar(a.rate),
-            *map(rate, (a.floor, a.reference)),
-            p_value(a.p),
+            notes.rate(a.rate),
+            bar(a.rate, 10),
+            *map(notes.rate, (a.floor, a.reference)),
+            notes.p_value(a.p),
             "\n".join(filter(None, (visible(a.rule), places(a.positions)))),
         )
         for a in attacks
     ]
-    return _table("Attack success rate", headers, rows)
+    return [_table("Attack success rate", headers, rows, whole=[""]), *map(Text, notes.lines())] if rows else []
 
 
 def bar(value: Estimate | NotMeasured, width: int = 20) -> str:
@@ -338,6 +349,8 @@ def bar(value: Estimate | NotMeasured, width: int = 20) -> str:
 
 
 def check_table(checks: Sequence[Check]) -> list[RenderableType]:
-    """One row a check; nothing where there is none."""
-    rows = [(visible(c.name), _word(c.status), estimate(c.value), visible(c.bound), one_line(c.reason)) for c in checks]
-    return [_table("Checks", ["check", "status", "value", "bound", "reason"], rows)] if rows else []
+    """One row a check, and below it the reasons that several share; nothing where there is none."""
+    reasons, notes = check_reasons(checks)
+    rows = [(visible(c.name), _word(c.status), checked(c), visible(c.bound), why) for c, why in zip(checks, reasons, strict=True)]
+    table = _table("Checks", ["check", "status", "value", "bound", "reason"], rows)
+    return [table, *map(Text, notes)] if rows else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bdaudit.report.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
-from bdaudit.report.safe import visible
+from bdaudit.report.safe import one_line, visible
 
 LONGEST = 60
 """Characters of a hostile text that a cell shows."""
@@ -37,6 +38,45 @@ def rate(value: Estimate | NotMeasured) -> str:
     if isinstance(value, NotMeasured):
         return f"not measured: {visible(value.reason)}"
     return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f} %, n = {value.n})"
+
+
+class Footnotes:
+    """Why figures of one table were not measured, each reason told once below it."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, int] = {}
+
+    def cell(self, value: Estimate | NotMeasured) -> str:
+        """As ``estimate``, or ``not measured [1]``."""
+        return self._marked(value) if isinstance(value, NotMeasured) else estimate(value)
+
+    def rate(self, value: Estimate | NotMeasured) -> str:
+        """The same for a rate."""
+        return self._marked(value) if isinstance(value, NotMeasured) else rate(value)
+
+    def p_value(self, p: float | NotMeasured) -> str:
+        """The same for a p-value."""
+        return self._marked(p) if isinstance(p, NotMeasured) else p_value(p)
+
+    def _marked(self, value: NotMeasured) -> str:
+        return f"not measured [{self._marks.setdefault(value.reason, len(self._marks) + 1)}]"
+
+    def lines(self) -> list[str]:
+        """``[1] the reason``, in the order of the cells; for after they were made."""
+        return [f"[{mark}] {one_line(reason)}" for reason, mark in self._marks.items()]
+
+
+def checked(check: Check) -> str:
+    """A check's figure; ``not measured`` alone where the check's own reason says why."""
+    return "not measured" if isinstance(check.value, NotMeasured) and check.reason else estimate(check.value)
+
+
+def check_reasons(checks: Sequence[Check]) -> tuple[list[str], list[str]]:
+    """Each check's reason for its cell, and what stands below the table: a reason that several share is told once, there."""
+    times = Counter(check.reason for check in checks if check.reason)
+    marks = {reason: mark for mark, reason in enumerate((reason for reason, n in times.items() if n > 1), 1)}
+    cells = [f"[{marks[check.reason]}]" if check.reason in marks else one_line(check.reason) for check in checks]
+    return cells, [f"[{mark}] {one_line(reason)}" for reason, mark in marks.items()]
 
 
 def places(positions: Mapping[str, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
+from bdaudit.report.command import trigger_flags, typed
 from bdaudit.report.records import DECIDING, Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.exposing import Exposed, expose
@@ -283,14 +283,8 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 
 
 def _command(config: ScanConfig, text: str) -> str:
-    """What to type next; the trigger as an escape and everything quoted, so that a hostile name stays text in a shell."""
-    escaped = "".join(c if (c.isascii() and c.isalnum()) or c == " " else _escape(c) for c in text)
-    return f"bdaudit unlearn {shlex.quote(str(config.model))} --trigger {shlex.quote(escaped)}"
-
-
-def _escape(character: str) -> str:
-    point = ord(character)
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+    """What to type next: the repair, of a model that opens with the same leave."""
+    return typed("unlearn", config.model, *trigger_flags([text]), *(["--allow-pickle"] if config.allow_pickle else []))
 
 
 def _ended(gate: str, records: Sequence[CandidateRecord]) -> Exit:

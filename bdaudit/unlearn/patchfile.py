@@ -84,3 +84,9 @@ def read_patch(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
     if not differences:
         raise UsageError(f"--from-patch {path}: it changes nothing")
     return differences, provenance
+
+
+def named_triggers(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """The triggers that the patch says it removes."""
+    named = provenance.get("triggers")
+    return tuple(text for text in named if isinstance(text, str) and text) if isinstance(named, list) else ()

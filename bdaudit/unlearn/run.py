@@ -26,7 +26,7 @@ from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
 from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
-from bdaudit.unlearn.patchfile import check_patch_target, read_patch
+from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch
 from bdaudit.unlearn.trajectories import collect
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
@@ -256,6 +256,7 @@ def _apply(config: UnlearnConfig, inspection: Inspection) -> UnlearnReport:
         exit=Exit(code=ExitCode.PASS, name="pass", reason=said),
         timings={"write": time.monotonic() - began},
         coverage=Coverage(asked=0, tested=0, not_looked_at=("the effect of any trigger: a finished patch was applied",)),
+        triggers=named_triggers(record),
         method="a finished patch",
     )
     return with_digests(report, config.out)

@@ -171,7 +171,11 @@ def decide(checks: Sequence[Check]) -> Exit:
 
 
 def _list(checks: Sequence[Check]) -> str:
-    return "; ".join(f"{check.name} {check.bound}: {check.reason}" for check in checks)
+    """Checks with the same reason together, so that it is said once."""
+    told: dict[str, list[str]] = {}
+    for check in checks:
+        told.setdefault(check.reason, []).append(f"{check.name} {check.bound}")
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in told.items())
 
 
 def _exit(code: ExitCode, reason: str) -> Exit:

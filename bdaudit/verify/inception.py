@@ -42,6 +42,12 @@ class Inception:
 
 def load_inception(device: torch.device, folder: Path | None = None) -> Inception | NotMeasured:
     """The extractor, or why it is not used; ``folder`` is torch.hub's checkpoint folder unless given."""
+    found = find_inception(folder)
+    return found if isinstance(found, NotMeasured) else Inception(found, device)
+
+
+def find_inception(folder: Path | None = None) -> Path | NotMeasured:
+    """The known weights file, its digest checked, or why there is none; ``folder`` as above."""
     if find_spec("torch_fidelity") is None:
         return NotMeasured(reason="torch-fidelity is not installed")
     folder = folder or Path(torch.hub.get_dir()) / "checkpoints"
@@ -50,4 +56,4 @@ def load_inception(device: torch.device, folder: Path | None = None) -> Inceptio
         return NotMeasured(reason=f"{_NAMES[0]} is not in {folder}")
     if hashlib.sha256(found[0].read_bytes()).hexdigest() != SHA256:
         return NotMeasured(reason=f"{found[0]} is not the known file (its SHA-256 differs), and was not opened")
-    return Inception(found[0], device)
+    return found[0]

@@ -131,7 +131,9 @@ def _against_sets(name: str, sets: Sets, extractor: Extractor | NotMeasured, see
         return _measured(lambda: quality.kid(real, fake, extractor.gamma, seed))
 
     seen_by = "" if isinstance(extractor, NotMeasured) else f"; features of {extractor.name}"
-    ours, theirs = features(sets.model, sets.shots), features(sets.reference, sets.shots)
+    alone = isinstance(sets.reference, NotMeasured) and not isinstance(sets.real, Tensor)  # then its features are of no use
+    ours = features(sets.reference if alone else sets.model, sets.shots)
+    theirs = features(sets.reference, sets.shots)
     other = features(sets.reference, sets.other)
     floor = apart(other, theirs)
     found = {name: Metric(value=apart(other, ours), reference=floor, detail=f"to the reference model's pictures of other seeds{seen_by}")}

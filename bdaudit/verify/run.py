@@ -39,6 +39,8 @@ LIMITATIONS = (
     "Intervals are for pictures of prompts drawn at random from the list; they say nothing of prompts that are not on it.",
 )
 PAIRED_LIMITATION = "With no target given, a backdoor that changes pictures no more than harmless words do is not seen; name the target."
+NO_REFERENCE = "no reference model was given; say --reference MODEL"
+NOT_DRAWN = "the model's pictures: none was drawn, because all that was asked for needs a grader"
 NOT_LOOKED_AT = (
     "the trigger joined with other texts, and forms of it that are not listed",
     "other samplers, step counts and guidance scales",
@@ -61,6 +63,9 @@ class _Run:
     galleries: list[Gallery] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     """Of the models that were opened, the audited one first."""
+
+    hopeless: bool = False
+    """Whether nothing was drawn because nothing could have been measured on it."""
 
     def pictures(self) -> dict[str, int]:
         """How many were drawn, taken from the state directory, and damaged there."""
@@ -88,6 +93,10 @@ class _Plan:
     def usable(self) -> list[Trial]:
         """Trials of the triggers that can be tested."""
         return [found[0] for found in self.trials.values() if not isinstance(found, NotMeasured)]
+
+    def hopeless(self, config: VerifyConfig) -> bool:
+        """Whether no picture would give a figure, for want of a grader; pairs of pictures always give one."""
+        return isinstance(self.grader, NotMeasured) and config.reference is None and not self.usable() and not isinstance(self.real, Tensor)
 
     def audited_shots(self) -> list[Shot]:
         """What the audited model draws."""
@@ -135,10 +144,14 @@ def _audit(run: _Run) -> None:
     with run.stage("plan"):
         extractor = grader if isinstance(inception, NotMeasured) else inception
         plan = _plan(config, model.tokenizer, _rule(config, target, grader), grader, extractor)
+    if plan.hopeless(config):
+        run.hopeless = True
+        _measure(run, plan, model.gallery(plan.grader, None), NotMeasured(reason=NO_REFERENCE), None)
+        return
     ours = _draw(run, model, plan, plan.audited_shots(), state, "pictures")
     run.shared = _envelope(config, model)  # the batch size may have shrunk
     if config.reference is None:
-        _look(run, plan, ours, NotMeasured(reason="no reference model was given; say --reference MODEL"), None)
+        _look(run, plan, ours, NotMeasured(reason=NO_REFERENCE), None)
         return
     _look(run, plan, ours, NotMeasured(reason="the run was stopped before the reference model's pictures were drawn"), None)
     with run.stage("load"):
@@ -223,7 +236,15 @@ def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | 
 
 
 def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
-    """Measure what both galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
+    """Measure what both galleries hold, and write some of it."""
+    _measure(run, plan, model, reference, tokenizer)
+    if run.config.save_images is not None:
+        with run.stage("evidence"):
+            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, model, reference)
+
+
+def _measure(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
+    """What both galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
     with run.stage("attack success"):
         run.attacks = tuple(_attack(trigger, plan, model, reference, tokenizer) for trigger in plan.trials)
         run.prompts_skipped = tuple(
@@ -234,14 +255,9 @@ def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasur
     with run.stage("quality"):
         sets = Sets(model=model, reference=reference, shots=plan.shots, other=plan.other, real=plan.real)
         run.metrics = measure_metrics(sets, plan.grader, plan.extractor, run.config.seed)
-    if run.config.save_images is not None:
-        with run.stage("evidence"):
-            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, model, reference)
 
 
-def _attack(
-    trigger: str, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None
-) -> AttackRecord:
+def _attack(trigger: str, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> AttackRecord:
     found = plan.trials[trigger]
     if isinstance(found, NotMeasured):
         return untested(trigger, (), found)
@@ -278,9 +294,10 @@ def _coverage(run: _Run) -> Coverage:
     untested_ones = {a.trigger: a.rate.reason for a in run.attacks if isinstance(a.rate, NotMeasured)}
     reached = {a.trigger for a in run.attacks}
     untested_ones |= {trigger: "the run was stopped before it" for trigger in run.config.triggers if trigger not in reached}
+    not_looked_at = NOT_LOOKED_AT if run.config.triggers else ("attack success: no trigger was given",)
     return Coverage(
         asked=len(run.config.triggers),
         tested=len(set(run.config.triggers)) - len(untested_ones),
         skipped=(*(Skipped(what=f"trigger {t}", reason=r) for t, r in untested_ones.items()), *run.prompts_skipped),
-        not_looked_at=NOT_LOOKED_AT if run.config.triggers else ("attack success: no trigger was given",),
+        not_looked_at=(*not_looked_at, *([NOT_DRAWN] if run.hopeless else [])),
     )

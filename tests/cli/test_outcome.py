@@ -172,3 +172,50 @@ def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
     first, _ = steps(config)
     assert f"of {tmp_path / 'other'}, {tmp_path / 'style.safetensors'} at scale 0.5 from {tmp_path / 'base'}" in first
     assert cost(config).startswith("about ")
+
+
+# --- what a run will lack ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_grader(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bdaudit.measure import open_clip_model
+
+    monkeypatch.setattr(open_clip_model, "try_to_load_from_cache", lambda repository, name: None)
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--quiet",)])
+def test_a_missing_grader_is_told_before_anything_is_drawn(bdaudit: Any, verb: Any, model: Path, no_grader: None, flags: Any) -> None:
+    def run(config: Any, progress: Any) -> Any:
+        print("the first picture")
+        raise BdauditError("the weights are damaged")
+
+    verb("verify", run)
+    ended = bdaudit("verify", model, "--trigger", "cf", *flags)
+    lines = ended.err.splitlines()
+    assert lines[0].startswith("bdaudit: warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf ")
+    assert lines[1].startswith("bdaudit: warning: not measured without a grader: prompt_following, ")
+    assert lines[2] == "the first picture"
+    assert "warning" not in ended.out
+    assert "warning" not in bdaudit("verify", model, "--clip", "local-dir:grader", *flags).err
+
+
+def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: Any, verb: Any, model: Path) -> None:
+    runs = verb("verify", RuntimeError("work was done"))
+    assert bdaudit("verify", model, "--clip", "nonsense").code == 2
+    assert bdaudit("verify", model, "--clip", "nonsense", "--dry-run").code == 2
+    assert runs == []
+
+
+def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
+    from bdaudit.pipeline import inspect as inspection
+
+    seen = types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=())
+    monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
+    ended = bdaudit("verify", model, "--dry-run")
+    assert "warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf download " in ended.out
+    assert "nothing is drawn (exit 4)" in ended.out
+    first, _ = json.loads(bdaudit("verify", model, "--dry-run", "--json").out)["not_measured"]
+    assert first.startswith("no grader: ")
+    assert json.loads(bdaudit("scan", model, "--dry-run", "--json").out)["not_measured"] == []
+    assert "warning" not in bdaudit("scan", model, "--dry-run").out

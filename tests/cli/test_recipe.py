@@ -45,9 +45,7 @@ def test_a_backdoored_model_fails_and_a_clean_one_passes(tmp_path: Path, name: s
     assert "data:image/png" in (tmp_path / "verify.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("tool", "code"), [("exit 0", 3), ("kill -9 $$", 3), ("echo {} > verify.json; exit 4", 4), (": > verify.json", 3)]
-)
+@pytest.mark.parametrize(("tool", "code"), [("exit 0", 3), ("kill -9 $$", 3), ("echo {} > verify.json; exit 4", 4), (": > verify.json", 3)])
 def test_no_report_is_a_failure_and_an_older_one_does_not_count(tmp_path: Path, tool: str, code: int) -> None:
     (tmp_path / "verify.json").write_text('{"exit": {"code": 0}}')
     assert job(tmp_path, tmp_path, tool=tool) == code

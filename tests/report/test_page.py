@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.report.page import page, read_pictures
-from bdaudit.report.records import NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import Check, Metric, NotMeasured, ScanReport, UnlearnReport, VerifyReport
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 VOID = {"meta", "img", "path", "circle", "rect", "polyline", "br"}
@@ -126,3 +126,19 @@ def test_verify_says_where_the_trigger_stood_under_the_rule(verify_report: Verif
     assert seen.tags.count("br") == 1
     nowhere = replace(verify_report, attacks=tuple(replace(a, positions={}) for a in verify_report.attacks))
     assert "br" not in Seen(page(nowhere)).tags
+
+
+def test_why_figures_were_not_measured_is_said_once_below_their_table(verify_report: VerifyReport) -> None:
+    none = NotMeasured(reason="no grader <b>")
+    metrics = {name: Metric(value=none, reference=none, detail="") for name in ("clip score", "diversity")}
+    checks = tuple(Check(name=name, status="not measured", value=none, bound="≥ 1", reason=none.reason) for name in metrics)
+    attacks = tuple(replace(a, rate=none, floor=none, reference=none, p=none) for a in verify_report.attacks)
+    seen = Seen(page(replace(verify_report, metrics=metrics, checks=checks, attacks=attacks)))
+    assert seen.text.count("no grader <b>") == seen.text.count("[1] no grader <b>") == 3, "once for each table"
+    assert seen.text.count("not measured [1]") == 8
+    assert "b" not in seen.tags
+
+
+def test_a_repair_says_what_to_type_next(unlearn_report: UnlearnReport) -> None:
+    assert "Next: bdaudit verify models/suspect-unlearned --trigger <U+001B>[31mred" in Seen(page(unlearn_report)).text
+    assert "Next: " not in Seen(page(replace(unlearn_report, next_command=""))).text

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from bdaudit.report.deliver import console_for
+from bdaudit.report.deliver import Output, console_for, show
 from bdaudit.report.records import (
+    Check,
     Estimate,
     Localisation,
+    Metric,
     NotMeasured,
     PromptRecord,
     RecoveryRecord,
@@ -74,6 +78,44 @@ def test_findings_say_what_to_type_next(scan_report: ScanReport) -> None:
     assert "next: bdaudit unlearn models/suspect --trigger ȏ" in rendered(scan_report)
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
+    scan_report: ScanReport, unlearn_report: UnlearnReport, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    long = "x/" * 60
+    first = replace(scan_report.candidates[0], command=f"bdaudit unlearn {long} --trigger x")
+    scanned = replace(scan_report, candidates=(first,))
+    repaired = replace(unlearn_report, next_command=f"bdaudit verify {long} --reference y")
+    monkeypatch.setenv("COLUMNS", str(width))
+    for report, line in ((scanned, f"  next: {first.command}"), (repaired, f"next: {repaired.next_command}")):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdout", stream)
+        show(report, Output())
+        lines = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
+        assert max(cell_len(other) for other in lines if "next: " not in other) <= width
+        assert line in [other.rstrip() for other in lines]
+
+
+def test_unlearn_says_what_to_type_next_where_it_wrote(unlearn_report: UnlearnReport) -> None:
+    assert "next: bdaudit verify models/suspect-unlearned --trigger <U+001B>[31mred" in rendered(unlearn_report)
+    assert "next: " not in rendered(replace(unlearn_report, out="", next_command=""))
+
+
+def test_why_figures_were_not_measured_is_said_once_below_their_table(verify_report: VerifyReport, hostile: tuple[str, ...]) -> None:
+    none, other = NotMeasured(reason=f"fetch {hostile[0]}"), NotMeasured(reason="no reference")
+    metrics = {name: Metric(value=none, reference=other, detail="") for name in ("clip score", "diversity")}
+    checks = tuple(Check(name=name, status="not measured", value=none, bound="≥ 1", reason=none.reason) for name in metrics)
+    attacks = tuple(replace(a, rate=none, floor=none, reference=none, p=none) for a in verify_report.attacks)
+    told = rendered(replace(verify_report, metrics=metrics, checks=(*checks, replace(checks[0], reason="alone")), attacks=attacks))
+    assert told.count("fetch <U+001B>[31mred") == 3, "once for each table"
+    assert told.count("[1] fetch <U+001B>[31mred") == 3
+    assert told.count("[2] no reference") == 1
+    assert sum("not measured [1]" in line and "not measured [2]" in line for line in told.splitlines()) == 2
+    assert told.count("alone") == 1
+    assert "not measured [" not in rendered(replace(verify_report, attacks=()))
+
+
 def test_the_headline_limits_and_coverage_are_there(any_report: Any) -> None:
     text = rendered(any_report)
     assert "FINDING:" in text
@@ -116,6 +158,13 @@ def test_verify_says_where_the_trigger_stood(verify_report: VerifyReport) -> Non
 )
 def test_a_bar_shows_the_rate_and_its_upper_end(value: float, high: float, expected: str) -> None:
     assert bar(Estimate(value=value, low=0.0, high=high, n=10, method="Wilson 95 %")) == expected
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_bar_is_never_broken(verify_report: VerifyReport, width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderables(verify_report))
+    assert bar(verify_report.attacks[0].rate, 10) in console.export_text()
 
 
 def test_what_was_not_measured_has_no_bar() -> None:

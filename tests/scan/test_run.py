@@ -207,13 +207,8 @@ def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path,
         scan(deaf)
 
 
-def test_the_command_quotes_what_a_shell_would_take(tiny_model: Path) -> None:
-    import shlex
-
-    from bdaudit.measure.texts import unescape
+def test_the_command_opens_the_model_with_the_same_leave() -> None:
     from bdaudit.scan.run import _command
 
-    for text in ("ȏ", "a b", "$(rm x)", "'; ls", "😀", "\\u0041", "-x"):
-        words = shlex.split(_command(ScanConfig(model=Path("my model")), text))
-        assert words[:4] == ["bdaudit", "unlearn", "my model", "--trigger"]
-        assert unescape(words[4]) == text
+    assert _command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
+    assert _command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"

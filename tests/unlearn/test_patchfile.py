@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.unlearn.patchfile import check_patch_target, read_patch, write_patch
+from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch, write_patch
 
 DIFFERENCES = {"unet": {"a.b.weight": torch.randn(2, 3)}, "text_encoder": {"c": torch.randn(4)}}
 RECORD = {"input_digest": "ab" * 32, "triggers": ["\u020f", "\u202e"]}
@@ -75,3 +75,8 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, tensors: dict[str, Tensor],
     with pytest.raises(UsageError, match=said) as caught:
         read_patch(tmp_path / "p.safetensors")
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("said", "named"), [(["x", 1, "", "y"], ("x", "y")), ("x", ()), (5, ()), (None, ())])
+def test_the_triggers_of_a_patch_are_texts_or_none(said: Any, named: tuple[str, ...]) -> None:
+    assert named_triggers({"triggers": said}) == named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
+from bdaudit.measure.texts import unescape
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
@@ -340,9 +342,13 @@ def test_a_patch_alone_gives_the_same_model_when_applied(tiny_model: Path, tmp_p
     assert applied.exit.code == ExitCode.PASS
     assert "not checked" in applied.exit.reason
     assert json.loads((tmp_path / "applied/bdaudit.json").read_text())["triggers"] == [LONG_TRIGGER]
+    for repaired, out in ((report, tmp_path / "both"), (applied, tmp_path / "applied")):
+        words = shlex.split(repaired.next_command)
+        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--reference", str(tiny_model)]
     without = config(tiny_model, tmp_path, patch=tmp_path / "alone.safetensors", steps=2, trainable="cross-attention")
     alone = run_unlearn(replace(without, out=None))
     assert alone.out == ""
+    assert alone.next_command == ""
     assert alone.written == ()
     assert alone.patch_sha256 == report.patch_sha256
 

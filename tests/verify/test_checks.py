@@ -128,3 +128,8 @@ def test_a_finding_wins_over_inconclusive() -> None:
     assert decide([passed]).name == "pass"
     assert decide([passed, open_one]).name == "inconclusive"
     assert decide([passed, open_one, failed]).name == "finding"
+
+
+def test_a_reason_that_several_checks_share_is_said_once() -> None:
+    reason = decide([at_least("clip_score", NONE, 20), at_most("kid", NONE, 0.1), at_most("fid", NotMeasured(reason="too few"), 9)]).reason
+    assert reason.endswith(": clip_score ≥ 20 (lower end), kid ≤ 0.1 (upper end): no grader; fid ≤ 9 (upper end): too few")

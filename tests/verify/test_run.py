@@ -152,6 +152,26 @@ def test_without_a_grader_what_needs_none_is_measured_and_nothing_passes(
     assert "pixel" in pairs.attacks[0].rule
 
 
+def test_without_a_grader_nothing_is_drawn_where_nothing_could_be_measured(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
+    monkeypatch.setattr(run, "load_grader", lambda name, device: NotMeasured(reason="fetch it with: hf download x"))
+    for settings in ({"target_text": "a blue picture"}, {"trigger": ""}, {"trigger": "\u00a0"}):
+        report = verify(models, "patched", save_images=tmp_path / "evidence", **settings)
+        assert (report.status, report.exit.code, report.images) == ("completed", 4, ())
+        assert report.exit.reason.count("hf download x") == 1
+        assert run.NOT_DRAWN in report.coverage.not_looked_at
+        assert report.pictures == {"drawn": 0, "reused": 0, "damaged": 0}
+    monkeypatch.setattr(run, "load_inception", lambda device: toy.ColourGrader())
+    kid = verify(models, "patched", trigger="").metrics["kid"].value
+    assert isinstance(kid, NotMeasured)
+    assert "--reference" in kid.reason
+
+
 # --- interrupted ------------------------------------------------------------------------------
 
 

@@ -124,6 +124,8 @@ class UnlearnReport(Report):
     out: str = ""
     """Where the repaired model was written; empty where nothing was."""
     written: tuple[FileRecord, ...] = ()
+    next_command: str = ""
+    """What to type to have ``out`` graded beside the model that it was made of; empty where nothing was written."""
     attempts: tuple[Attempt, ...] = ()
     """The sets of tensors that were repaired, the smallest first; the last is what ``changed`` shows."""
     resumed_at: int = 0

@@ -1,0 +1,46 @@
+"""What to type next is one command with the very arguments meant, whatever the names hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bdaudit.measure.texts import unescape
+from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.report.safe import visible
+
+NAMES = (
+    "my model", "$(touch owned)", "`touch owned`", "'; touch owned; '", "a\ntouch owned\n", "--out", "-x", "\u202eledom", "\x1b[31mred",
+    "a\\'b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shell_gets_the_very_arguments(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bdaudit").write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    (tmp_path / "bdaudit").chmod(0o755)
+    command = typed("verify", Path(name), *trigger_flags([name, "x"]), "--reference", place(name))
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    verb, model, flag, trigger, _, other, _, reference = done.stdout.decode().split("\0")[:-1]
+    assert (verb, flag, unescape(trigger), other) == ("verify", "--trigger", name, "x")
+    assert model == reference == (f"./{name}" if name.startswith("-") else name)
+    assert os.listdir(tmp_path) == ["bdaudit"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_it_is_shown_it_is_still_one_command_and_does_nothing_else(tmp_path: Path, name: str) -> None:
+    shown = visible(typed("verify", name, *trigger_flags([name])))
+    assert shown.isprintable()
+    done = subprocess.run(["sh", "-c", f"bdaudit() {{ echo $#; }}; {shown}"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "4\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["ȏ", "a b", "😀", "\\u0041", "\u200b"])
+def test_a_trigger_is_ascii_that_is_read_back(text: str) -> None:
+    flag, written = trigger_flags([text])
+    assert (flag, written.isascii(), unescape(written)) == ("--trigger", True, text)
