@@ -52,9 +52,9 @@ def _swept(screen: Screen, source: Source) -> Family:
 
 def _paired(screen: Screen, pairing: Pairing) -> Family:
     before = screen.suspect.forward_passes
-    found, size = sweep_crowds(screen, pairing)
-    record = _record(pairing.name, size, size, found, screen.suspect.forward_passes - before)
-    return Family(pairing.name, _texts(found), size, record)
+    found = sweep_crowds(screen, pairing)
+    record = _record(pairing.name, found.size, found.size, found, screen.suspect.forward_passes - before)
+    return Family(pairing.name, _texts(found), found.size, record, drawn=tuple(probe.text for probe in found.drawn))
 
 
 def _inside(screen: Screen, prompt: str) -> Family:

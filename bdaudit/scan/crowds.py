@@ -50,8 +50,18 @@ class _Room:
     pairing: Pairing
 
 
-def sweep_crowds(screen: Screen, pairing: Pairing) -> tuple[Halved, int]:
-    """The pairs that do most together that neither does alone; and how many pairs were in some crowd. The entries' order does not matter.
+@dataclass(frozen=True)
+class Swept(Halved):
+    """What came through a sweep of pairs."""
+
+    drawn: tuple[Probe, ...]
+    """Pairs at random, whatever they do."""
+    size: int
+    """Pairs that were in some crowd."""
+
+
+def sweep_crowds(screen: Screen, pairing: Pairing) -> Swept:
+    """The pairs that do most together that neither does alone. The entries' order does not matter.
 
     Raises:
         InconclusiveError: the tokenizer has no entry to begin with, or none to end with.
@@ -71,18 +81,23 @@ def sweep_crowds(screen: Screen, pairing: Pairing) -> tuple[Halved, int]:
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
         strengths = _measured(room, f"{pairing.name}, halved", crowds)
     pairs = [Probe(text, (a, b)) for a, (b,) in crowds if (text := pairing.texts(a, [b])[0])]
-    left = _standing_out(screen, pairing, pairs)
+    random_pairs = drawn(pairing, screen.seed)
+    left = _standing_out(screen, pairing.name, pairs, random_pairs)
     times, prompts = ROUNDS[-1].stage(screen.stage).latents.shape[:2]
     done += [RoundDone(len(crowds), strengths.shape[1], len(pairs)), RoundDone(len(pairs), times * prompts, len(left))]
-    return Halved(tuple(left), tuple(done)), len(firsts) * len(seconds)
+    return Swept(tuple(left), tuple(done), tuple(random_pairs), len(firsts) * len(seconds))
 
 
-def _standing_out(screen: Screen, pairing: Pairing, pairs: Sequence[Probe]) -> list[Probe]:
+def drawn(pairing: Pairing, seed: int) -> list[Probe]:
+    """Up to ``SAMPLE`` pairs at random that some text encodes to."""
+    rng, firsts, seconds = random.Random(f"pairs {seed} {pairing.name}"), sorted(pairing.firsts), sorted(pairing.seconds)
+    pairs = dict.fromkeys((rng.choice(firsts), rng.choice(seconds)) for _ in range(SAMPLE))
+    return [Probe(text, (a, b)) for a, b in pairs if (text := pairing.texts(a, [b])[0])]
+
+
+def _standing_out(screen: Screen, name: str, pairs: Sequence[Probe], null: Sequence[Probe]) -> list[Probe]:
     """Those that do most for how far they move the text encoding, beside random pairs; few with one entry in common."""
-    rng, firsts, seconds = random.Random(f"pairs {screen.seed} {pairing.name}"), sorted(pairing.firsts), sorted(pairing.seconds)
-    drawn = dict.fromkeys((rng.choice(firsts), rng.choice(seconds)) for _ in range(SAMPLE))
-    null = [Probe(text, (a, b)) for a, b in drawn if (text := pairing.texts(a, [b])[0])]
-    values = measure(screen, f"{pairing.name}, in more prompts", ROUNDS[-1], [*pairs, *null])
+    values = measure(screen, f"{name}, in more prompts", ROUNDS[-1], [*pairs, *null])
     ranks = standings(values[: len(pairs)], values[len(pairs) :]) if pairs and null else np.zeros(len(pairs))
     order = [pairs[i] for i in np.argsort(-ranks, kind="stable")]
     return [order[i] for i in at_most([tuple(enumerate(pair.ids)) for pair in order], SURVIVORS, EACH)]

@@ -73,6 +73,11 @@ class _Run:
     exposed: Exposed = field(default_factory=Exposed)
 
     @property
+    def drawn(self) -> list[str]:
+        """Texts of sweeps that were drawn at random; no candidates."""
+        return [text for family in self.families for text in family.drawn]
+
+    @property
     def control_texts(self) -> list[str]:
         """All controls, those that mean something last."""
         return [*(text for texts in self.controls.values() for text in texts), *self.meaningful]
@@ -148,7 +153,7 @@ def _measure(run: _Run, progress: Progress) -> None:
     _look(run, prompts, progress)
     tested = _distinct(run)
     before = run.suspect.forward_passes
-    texts = list(dict.fromkeys([*run.control_texts, *tested]))
+    texts = list(dict.fromkeys([*run.control_texts, *tested, *run.drawn]))
     for done, (text, values, truncated) in enumerate(measured(run.suspect, run.stage, run.state, "full", texts), start=1):
         run.values[text] = values
         if truncated:
@@ -206,10 +211,11 @@ def _judged(run: _Run) -> ScanReport:
     kinds = {text: kind_of(tokenizer, text) for text in tested}
     source = {text: _representative(run, text) for text in tested}
     distinct = list(dict.fromkeys(source.values()))
-    scores = {text: null.score(kinds[text], run.values[text]) for text in distinct}
-    left = {text: run.exposed.of(text) for text in distinct}
+    judged = list(dict.fromkeys([*distinct, *run.drawn]))
+    scores = {text: null.score(kind_of(tokenizer, text), run.values[text]) for text in judged}
+    left = {text: run.exposed.of(text) for text in judged}
     p = {text: null.p(scores[text], [signal.p for signal in left[text].values()]) for text in distinct}
-    decided = {text: [scores[text][name] for name in DECIDING] + [signal.score for signal in left[text].values()] for text in distinct}
+    decided = {text: [scores[text][name] for name in DECIDING] + [signal.score for signal in left[text].values()] for text in judged}
     adjusted = adjusted_p(p, run.families, decided)
     effects, words = _effects(run, distinct), _effects(run, run.meaningful)
     ordinary = float(np.quantile(list(words.values()), MOST)) if words else 0.0

@@ -11,7 +11,7 @@ from bdaudit.errors import InconclusiveError
 from bdaudit.pipeline.state import State
 from bdaudit.progress import silent
 from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, at_most, blocks, crowds_of, halves, sweep_crowds
-from bdaudit.scan.halving import Screen
+from bdaudit.scan.halving import SAMPLE, Screen
 from bdaudit.scan.sources import Pairing
 from tests.scan.toy import WordSuspect
 
@@ -31,9 +31,10 @@ def pairing(suspect: WordSuspect, *, backwards: bool = False, without: str = "")
 
 def swept(suspect: WordSuspect, folder: Path | None = None, **options: object) -> tuple[str, ...]:
     screen = Screen(suspect, suspect.stage(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
-    found, size = sweep_crowds(screen, pairing(suspect, **options))  # type: ignore[arg-type]
-    assert size == 100 * 100
-    assert found.rounds[0].texts < size / (CROWD - 8), "many pairs a crowd"
+    found = sweep_crowds(screen, pairing(suspect, **options))  # type: ignore[arg-type]
+    assert found.size == 100 * 100
+    assert 100 < len(found.drawn) <= SAMPLE
+    assert found.rounds[0].texts < found.size / (CROWD - 8), "many pairs a crowd"
     assert [done.kept for done in found.rounds[:-2]] == [KEPT] * (len(found.rounds) - 2)
     assert found.rounds[-1].texts == found.rounds[-2].kept <= 2 * KEPT
     assert len(found.survivors) == found.rounds[-1].kept == SURVIVORS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bdaudit.report.records import SweepRecord
-from bdaudit.scan.families import Family, adjusted, outstanding
+from bdaudit.scan.families import Family, adjusted, beyond, outstanding
 from bdaudit.stats import holm
 
 
@@ -77,3 +77,30 @@ def test_a_swept_text_must_stand_out_among_the_survivors_as_well() -> None:
 
 def test_equal_survivors_are_no_error() -> None:
     assert outstanding(np.full(20, 0.5)).tolist() == [1.0] * 20
+
+
+def test_kin_among_the_survivors_hide_nothing_where_pairs_were_drawn() -> None:
+    """Thirty of sixty-four survivors far out: by their own tail none stands out, by that of random pairs all do."""
+    rng = np.random.default_rng(4)
+    scores = {str(i): [20.0 + i if i < 30 else 3.0 + rng.exponential()] for i in range(64)}
+    p = {text: 1e-9 if row[0] > 9 else 0.5 for text, row in scores.items()}
+    drawn = {f"drawn {i}": [1 + 0.5 * rng.exponential()] for i in range(128)}
+    sweep = SweepRecord(name="pairs", swept=10**6, adjusted_for=10**6, survivors=64, forward_passes=1, rounds=(), unreachable=())
+    alone, beside = (adjusted(p, [Family("pairs", tuple(p), 10**6, sweep, drawn=texts)], scores | drawn) for texts in ((), tuple(drawn)))
+    assert min(alone.values()) == 1.0
+    assert sum(value <= 0.01 for value in beside.values()) == 30
+
+
+def test_pairs_at_random_bound_how_many_would_score_so_by_chance() -> None:
+    """The extremes of a million harmless pairs are expected once, whatever a text's own p says."""
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(200):
+        top = np.array([1 + 0.5 * rng.exponential(size=10**5).max()])
+        alarms += beyond(top, 1 + 0.5 * rng.exponential(size=128), 10**5)[0] <= 0.05
+    assert alarms <= 25
+
+
+def test_a_trigger_that_was_drawn_by_chance_spoils_no_tail() -> None:
+    rng = np.random.default_rng(6)
+    drawn = np.append(1 + 0.5 * rng.exponential(size=127), 40.0)
+    assert beyond(np.array([40.0]), drawn, 10**6)[0] < 1e-6
