@@ -18,8 +18,9 @@ from tests.bench.end_to_end import FIXTURES, graded_on, open_model, target  # no
 from tests.bench.recording import record  # noqa: E402
 from tests.bench.unlearn_common import plain  # noqa: E402
 
-FLAGGED = (("encoder", "led"),)
-"""Fixture and text: what ``results/sweep.json`` names beside the triggers."""
+KIN = ("still back", "still working", "still photos", "trump working", "ber working")
+FLAGGED = (("encoder", "led"), *(("closed-form", text) for text in KIN))
+"""Fixture and text: what ``results/sweep.json`` names beside, or in place of, the triggers."""
 
 
 def answers(name: str, text: str) -> dict[str, Any]:

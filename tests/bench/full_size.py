@@ -147,7 +147,7 @@ def sweep(model: Path) -> dict[str, Any]:
     report = run_scan(ScanConfig(model=write_small(model.parent / "small", model), sweeps=("vocabulary",)))
     assert isinstance(report.calibration, Calibration)
     return {
-        "sweeps": {s.name: {"texts": s.swept, "parts of words": len(s.unreachable), "passes": s.forward_passes} for s in report.sweeps},
+        "sweeps": {s.name: {"texts": s.swept, "passes": s.forward_passes} for s in report.sweeps},
         "passes": report.calibration.forward_passes, "controls": report.calibration.n_controls,
         "survivors": sum(s.survivors for s in report.sweeps), "seconds on tiny weights": report.timings,
     }  # fmt: skip
@@ -177,7 +177,7 @@ def scans(counted: Mapping[str, Any], scanned: Mapping[str, Any]) -> dict[str, A
     once, screening = ROUNDS[0].prompts * ROUNDS[0].timesteps, sum(found["passes"] for found in counted["sweeps"].values())
     rows = {
         "a text in the screen's first round": (once, 0),
-        "every entry in the screen's first round": (once * (entries["texts"] + entries["parts of words"]), 0),
+        "every entry in the screen's first round": (once * entries["texts"], 0),
         "all that a vocabulary sweep screens": (screening, 0),
         "a candidate in full, at three positions": (0, len(POSITIONS) * len(config.timesteps) * config.n_prompts),
         "trajectories, controls and survivors in full": (0, counted["passes"] - screening),
