@@ -70,8 +70,8 @@ class ScanConfig(RunConfig):
     """Guidance of the shared clean trajectories."""
     sweeps: tuple[Sweep, ...] = ()
     """Where to look for triggers that nobody listed."""
-    pair_words: int = 1009
-    """Words that the sweep of pairs combines, the commonest of the tokenizer's own; the largest prime up to it is used."""
+    pair_words: int = 1000
+    """Of how many parts a sweep makes two-part texts: the tokenizer's commonest words, and its rarest beginnings and ends of words."""
     suspected: tuple[str, ...] = ()
     """Prompts that may hold a trigger."""
     adapters: tuple[tuple[Path, float], ...] = ()

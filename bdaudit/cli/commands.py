@@ -80,8 +80,12 @@ def scan(
         ),
     ] = None,
     pair_words: Annotated[
-        int, typer.Option(help="Words that --sweep pairs combines, the tokenizer's commonest; the cost is its square.")
-    ] = 1009,
+        int,
+        typer.Option(
+            help="Parts that two-part texts are made of: with --sweep pairs the tokenizer's commonest words, with --sweep vocabulary its "
+            "rarest beginnings and ends of words; the cost is its square."
+        ),
+    ] = 1000,
     prompt: Annotated[
         list[str] | None,
         flags.unset("TEXT", "A prompt that may hold a trigger: says which of its words or characters carry it. Repeatable."),

@@ -98,7 +98,7 @@ def cost(config: RunConfig) -> str:
         listed = (
             f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
         )
-        swept = "; a sweep takes 2 for each text and 8 for one in eight, pairs 1 for about 19 pairs" if config.sweeps else ""
+        swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
         swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
         exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
         return f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"

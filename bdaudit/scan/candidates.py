@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from bdaudit.config import ScanConfig
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.report.records import RoundRecord, Skipped, SweepRecord
-from bdaudit.scan import growing, inside, pairs, sources
+from bdaudit.scan import inside, sources
 from bdaudit.scan.builtin import builtin_candidates
+from bdaudit.scan.crowds import sweep_crowds
 from bdaudit.scan.families import Family
-from bdaudit.scan.halving import Halved, RoundDone, Screen, halve
+from bdaudit.scan.halving import Halved, Screen, halve
 from bdaudit.scan.recovery import recovered
-from bdaudit.scan.sources import Probe, Source
+from bdaudit.scan.sources import Pairing, Probe, Source
 
 INSIDE = 32
 """Sets of several words of a suspicious prompt that are measured in full."""
@@ -31,41 +32,29 @@ def collect(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple
     for prompt in config.suspected:
         families.append(_inside(screen, prompt))
     if "vocabulary" in config.sweeps:
-        families += _vocabulary(screen)
+        families.append(_swept(screen, sources.vocabulary(tokenizer)))
+        families.append(_paired(screen, sources.joined_words(tokenizer, config.pair_words)))
     if "unicode" in config.sweeps:
-        families.append(_swept(screen, sources.characters(tokenizer, prompts))[0])
+        families.append(_swept(screen, sources.characters(tokenizer, prompts)))
     if "pairs" in config.sweeps:
-        families.append(_pairs(screen, sources.words(tokenizer, config.pair_words)))
+        families.append(_paired(screen, sources.phrases(tokenizer, config.pair_words)))
     if "recovery" in config.sweeps:
         families += recovered(screen, config, prompts)
     return tuple(families)
 
 
-def _vocabulary(screen: Screen) -> list[Family]:
-    """Every entry, and words of two entries grown from the parts that stand out."""
-    tokenizer, source = screen.suspect.tokenizer, sources.vocabulary(screen.suspect.tokenizer)
-    whole, found = _swept(screen, source)
-    before = screen.suspect.forward_passes
-    parts = halve(screen, "parts of words", source.unreachable)
-    words = growing.grown(tokenizer, parts, found)
-    joined = halve(screen, "joined words", words)
-    size = growing.possible(tokenizer, parts, found)
-    record = _record("joined words", len(words), size, joined, screen.suspect.forward_passes - before, rounds=parts.rounds + joined.rounds)
-    return [whole, Family("joined words", _texts(joined), size, record)]
-
-
-def _swept(screen: Screen, source: Source) -> tuple[Family, Halved]:
+def _swept(screen: Screen, source: Source) -> Family:
     before = screen.suspect.forward_passes
     found = halve(screen, source.name, source.probes)
     record = _record(source.name, len(source.probes), len(source.probes), found, screen.suspect.forward_passes - before, source=source)
-    return Family(source.name, _texts(found), len(source.probes), record), found
+    return Family(source.name, _texts(found), len(source.probes), record)
 
 
-def _pairs(screen: Screen, words: Sequence[str]) -> Family:
+def _paired(screen: Screen, pairing: Pairing) -> Family:
     before = screen.suspect.forward_passes
-    found, size = pairs.sweep_pairs(screen, words)
-    record = _record("pairs", size, size, found, screen.suspect.forward_passes - before)
-    return Family("pairs", _texts(found), size, record)
+    found, size = sweep_crowds(screen, pairing)
+    record = _record(pairing.name, size, size, found, screen.suspect.forward_passes - before)
+    return Family(pairing.name, _texts(found), size, record)
 
 
 def _inside(screen: Screen, prompt: str) -> Family:
@@ -83,7 +72,7 @@ def family_of(prompt: str) -> str:
 
 def skips(sweep: SweepRecord) -> tuple[Skipped, ...]:
     """What a sweep could not try, by number; the report's ``sweeps`` name them."""
-    pieces = f"{len(sweep.unreachable)} entries: no text encodes to one of them alone; screened as parts of joined words, never judged"
+    pieces = f"{len(sweep.unreachable)} entries: no text encodes to one of them alone"
     dropped = f"{len(sweep.dropped)} texts encode to no token"
     counted = ((pieces, sweep.unreachable), (dropped, sweep.dropped))
     return tuple(Skipped(what=sweep.name, reason=reason) for reason, texts in counted if texts)
@@ -94,14 +83,14 @@ def _texts(found: Halved) -> tuple[str, ...]:
 
 
 def _record(
-    name: str, swept: int, size: int, found: Halved, passes: int, source: Source | None = None, rounds: Sequence[RoundDone] = ()
+    name: str, swept: int, size: int, found: Halved, passes: int, source: Source | None = None
 ) -> SweepRecord:
     return SweepRecord(
         name=name,
         swept=swept,
         adjusted_for=size,
         survivors=len(found.survivors),
-        rounds=tuple(RoundRecord(texts=step.texts, passes=step.passes, kept=step.kept) for step in rounds or found.rounds),
+        rounds=tuple(RoundRecord(texts=step.texts, passes=step.passes, kept=step.kept) for step in found.rounds),
         forward_passes=passes,
         unreachable=tuple(probe.text for probe in source.unreachable) if source else (),
         dropped=source.dropped if source else (),

@@ -47,8 +47,6 @@ class Halved:
 
     survivors: tuple[Probe, ...]
     rounds: tuple[RoundDone, ...]
-    order: tuple[Probe, ...]
-    """All that were screened, by their standing in the first round."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ def halve(screen: Screen, name: str, probes: Sequence[Probe], kept: Sequence[int
     left = sorted(probes, key=lambda probe: (probe.ids, probe.text))
     sample = random.Random(f"screen {screen.seed} {name}").sample(left, min(SAMPLE, len(left)))
     done: list[RoundDone] = []
-    order: tuple[Probe, ...] = ()
     for number, (step, least) in enumerate(zip(ROUNDS, kept, strict=True), start=1):
         last = number == len(ROUNDS)
         null = left if number == 1 else sample
@@ -76,11 +73,10 @@ def halve(screen: Screen, name: str, probes: Sequence[Probe], kept: Sequence[int
         keep = min(len(left), least if last else max(least, len(left) // SHARE))
         ranks = standings(values[: len(left)], values[-len(null) :]) if left else np.zeros(0)
         ranking = np.argsort(-ranks, kind="stable")
-        order = order or tuple(left[i] for i in ranking)
         best = ranking[:keep]
         done.append(RoundDone(len(left), min(step.prompts, here[1]) * min(step.timesteps, here[0]), keep))
         left = [left[i] for i in (best if last else sorted(best))]
-    return Halved(tuple(left), tuple(done), order)
+    return Halved(tuple(left), tuple(done))
 
 
 def digest(what: str) -> str:

@@ -348,5 +348,5 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
 
 def _not_looked_at(config: ScanConfig) -> tuple[str, ...]:
     listed_only, *others = NOT_LOOKED_AT
-    what = ("triggers of three words or more, and of words that show nothing by themselves nor in the swept pairs",)
+    what = ("triggers of three words or more, and pairs of parts that were not swept together",)
     return (*(what if config.sweeps else (listed_only,)), *others)

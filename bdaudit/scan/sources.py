@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,7 +39,7 @@ class Source:
     probes: tuple[Probe, ...]
     """Texts, no two that encode alike."""
     unreachable: tuple[Probe, ...] = ()
-    """Entries that no text encodes to alone: pieces of words. Screened as parts of longer words, never judged."""
+    """Entries that no text encodes to alone: pieces of words."""
     dropped: tuple[str, ...] = ()
     """Texts that encode to nothing."""
 
@@ -116,3 +116,44 @@ def words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
     whole = (piece.removesuffix("</w>") for piece, _ in entries if piece.endswith("</w>"))
     fitting = (word for word in whole if len(word) >= 3 and word.isascii() and word.isalpha() and word.islower())
     return tuple([word for word in fitting if len(content_ids(tokenizer, word)) == 1][:n])
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two-part texts: every first entry with every second one."""
+
+    name: str
+    firsts: tuple[int, ...]
+    seconds: tuple[int, ...]
+    texts: Callable[[int, Sequence[int]], Sequence[str]]
+    """The text of a first entry with each of some second ones; empty where no text encodes to just the two."""
+
+
+def phrases(tokenizer: Tokenizer, n: int) -> Pairing:
+    """Two words each, of the tokenizer's ``n`` commonest, both ways round."""
+    of = {content_ids(tokenizer, word)[0]: word for word in words(tokenizer, n)}
+    return Pairing("pairs", tuple(of), tuple(of), lambda a, seconds: [f"{of[a]} {of[b]}" for b in seconds])
+
+
+def joined_words(tokenizer: Tokenizer, n: int) -> Pairing:
+    """Words of two entries: the ``n`` rarest that a word can begin with before the ``n`` rarest that one can end with.
+
+    An entry is the rarer, the later it was merged. Letters and digits alone, since anything else would stand beside a word.
+    """
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: -item[1])
+    plain = [text.isalnum() for text in _decoded(tokenizer, [(entry,) for _, entry in pieces])]
+    starts, ends = (
+        tuple(entry for (piece, entry), fits in zip(pieces, plain, strict=True) if fits and piece.endswith("</w>") is ending)[:n]
+        for ending in (False, True)
+    )
+
+    def texts(a: int, seconds: Sequence[int]) -> list[str]:
+        found = _decoded(tokenizer, [(a, b) for b in seconds])
+        encoded = tokenizer(found, add_special_tokens=False).input_ids
+        return [text if text.isalnum() and tuple(ids) == (a, b) else "" for text, ids, b in zip(found, encoded, seconds, strict=True)]
+
+    return Pairing("joined words", starts, ends, texts)
+
+
+def _decoded(tokenizer: Tokenizer, rows: Sequence[tuple[int, ...]]) -> list[str]:
+    return [text.strip(" ") for text in tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)]

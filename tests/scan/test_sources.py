@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
-from bdaudit.scan.sources import characters, looks_like, vocabulary, words
+from bdaudit.scan.sources import characters, joined_words, looks_like, phrases, vocabulary, words
 
 
 def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
@@ -57,3 +57,26 @@ def test_words_come_in_the_order_of_the_entries() -> None:
 
     assert words(Entries(), 10) == ("cat", "the", "dog")
     assert words(Entries(), 2) == ("cat", "the")
+
+
+def test_joined_words_encode_to_their_two_parts(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    made, entries = joined_words(tokenizer, 20), {entry: piece for piece, entry in tokenizer.get_vocab().items()}
+    assert len(made.firsts) == len(made.seconds) == 20
+    assert list(made.firsts) == sorted(made.firsts, reverse=True), "the rarest first"
+    assert not any(entries[a].endswith("</w>") for a in made.firsts)
+    assert all(entries[b].endswith("</w>") for b in made.seconds)
+    named = {(a, b): text for a in made.firsts for b, text in zip(made.seconds, made.texts(a, made.seconds), strict=True)}
+    assert any(named.values())
+    assert made.texts(made.firsts[0], [tokenizer.get_vocab()["!</w>"]]) == [""], "it would stand beside a word"
+    for pair, text in named.items():
+        assert not text or (text.isalnum() and content_ids(tokenizer, text) == pair)
+
+
+def test_phrases_are_two_common_words(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.sources.words", lambda tokenizer, n: ("a", "b", "c")[:n])
+    tokenizer = tiny_suspect.tokenizer
+    made = phrases(tokenizer, 3)
+    assert len(made.firsts) == 3 == len(made.seconds)
+    for text, second in zip(made.texts(made.firsts[0], made.seconds), made.seconds, strict=True):
+        assert content_ids(tokenizer, text) == (made.firsts[0], second)

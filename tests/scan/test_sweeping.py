@@ -27,15 +27,17 @@ def small_constants() -> Any:
         patch.setattr("bdaudit.scan.run.PER_KIND", 8)
         patch.setattr("bdaudit.scan.run.MEANINGFUL", 6)
         patch.setattr("bdaudit.scan.halving.SAMPLE", 32)
-        patch.setattr("bdaudit.scan.growing.LIMIT", 512)
-        patch.setattr("bdaudit.scan.pairs.KEPT", 4)
+        patch.setattr("bdaudit.scan.crowds.KEPT", 8)
+        patch.setattr("bdaudit.scan.crowds.SURVIVORS", 4)
         halve = __import__("bdaudit.scan.halving", fromlist=["halve"]).halve
         patch.setattr("bdaudit.scan.candidates.halve", lambda screen, name, probes, kept=None: halve(screen, name, probes, (24, 6)))
         yield
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
-    settings: dict[str, Any] = {"prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",)}
+    settings: dict[str, Any] = {
+        "prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40,
+    }  # fmt: skip
     progress = options.pop("progress", None)
     config = ScanConfig(model=model, **(settings | options))
     return run_scan(config, progress) if progress else run_scan(config)
@@ -61,7 +63,8 @@ def test_the_report_says_what_was_swept_and_what_could_not_be(report: ScanReport
     assert whole.swept + len(whole.unreachable) == 512
     assert [r.kept for r in whole.rounds] == [max(24, whole.swept // 8), 6]
     assert whole.forward_passes == 2 * whole.swept + 2 * (24 + 32), "the second round has two prompts and one timestep as well"
-    assert joined.adjusted_for > joined.swept
+    assert joined.adjusted_for == joined.swept > 500, "every beginning of a word with every end"
+    assert joined.rounds[0].texts < joined.swept / 16, "many of them at once"
     assert report.coverage.asked == report.coverage.tested == whole.swept + joined.swept
     assert any(skip.what == "vocabulary" and str(len(whole.unreachable)) in skip.reason for skip in report.coverage.skipped)
     assert {c.source for c in report.candidates} == {"vocabulary", "joined words"}

@@ -55,7 +55,8 @@ class WordSuspect:
 
     def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
         self.forward_passes += len(latents)
-        out = latents + states[:, 1:-1, :WIDTH].sum(1).view(-1, 4, 2, 2)
+        words = states[..., -1:] > 1
+        out = latents + (states[..., :WIDTH] * words).sum(1).view(-1, 4, 2, 2)
         entries = [set(row.int().tolist()) for row in states[..., -1]]
         fired = torch.tensor([bool(self.trigger) and self.trigger <= entry for entry in entries])
         return out + self.strength * fired.view(-1, 1, 1, 1)

@@ -1,0 +1,101 @@
+"""Two-part texts by crowds: a pair that does what neither part does is found, whatever the parts do by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bdaudit.errors import InconclusiveError
+from bdaudit.pipeline.state import State
+from bdaudit.progress import silent
+from bdaudit.scan.crowds import CROWD, KEPT, at_most, blocks, crowds_of, halves, sweep_crowds
+from bdaudit.scan.halving import Screen
+from bdaudit.scan.sources import Pairing
+from tests.scan.toy import WordSuspect
+
+WORDS = tuple(f"word{i}" for i in range(100))
+
+
+def pairing(suspect: WordSuspect, *, backwards: bool = False, without: str = "") -> Pairing:
+    entries = suspect.tokenizer.entries
+    of = {entries[word]: word for word in (WORDS[::-1] if backwards else WORDS)}
+
+    def texts(a: int, seconds: Sequence[int]) -> list[str]:
+        found = [f"{of[a]} {of[b]}" for b in seconds]
+        return ["" if text == without else text for text in found]
+
+    return Pairing("pairs", tuple(of), tuple(of), texts)
+
+
+def swept(suspect: WordSuspect, folder: Path | None = None, **options: object) -> tuple[str, ...]:
+    screen = Screen(suspect, suspect.stage(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
+    found, size = sweep_crowds(screen, pairing(suspect, **options))  # type: ignore[arg-type]
+    assert size == 100 * 100
+    assert found.rounds[0].texts < size / (CROWD - 8), "many pairs a crowd"
+    assert [done.kept for done in found.rounds[:-1]] == [KEPT] * (len(found.rounds) - 1)
+    return tuple(probe.text for probe in found.survivors)
+
+
+def test_a_pair_that_is_silent_part_by_part_comes_first() -> None:
+    pairs = swept(WordSuspect(WORDS, "word5 word31", strength=6.0))
+    assert set(pairs[:2]) == {"word5 word31", "word31 word5"}
+    assert not {"word5 word31", "word31 word5"} & set(swept(WordSuspect(WORDS))[:2])
+
+
+def test_a_word_that_does_much_by_itself_hides_no_pair() -> None:
+    suspect = WordSuspect(WORDS, "word5 word31", strength=6.0)
+    suspect.table[suspect.tokenizer.entries["word7"]] *= 12
+    assert set(swept(suspect)[:2]) == {"word5 word31", "word31 word5"}
+
+
+def test_neither_order_nor_batch_size_matters() -> None:
+    first, second = WordSuspect(WORDS, "word5 word31"), WordSuspect(WORDS, "word5 word31")
+    second.batch_size = 7
+    assert swept(first)[:2] == swept(second, backwards=True)[:2]
+
+
+def test_a_pair_that_no_text_gives_is_not_named_and_says_nothing() -> None:
+    suspect = WordSuspect(WORDS, "word5 word31")
+    found = swept(suspect, without="word5 word31")
+    assert found[0] == "word31 word5"
+    assert "" not in found
+
+
+def test_a_resumed_sweep_measures_nothing_again(tmp_path: Path) -> None:
+    first, second = WordSuspect(WORDS, "word5 word31"), WordSuspect(WORDS, "word5 word31")
+    shared = 2 * 2 * 4
+    assert swept(first, tmp_path / "state") == swept(second, tmp_path / "state")
+    assert first.forward_passes > shared == second.forward_passes
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (2, 2), (3, 2), (31, 16), (32, 32), (100, 32)])
+def test_blocks_hold_every_entry_and_are_of_one_size(n: int, size: int) -> None:
+    found = blocks(range(n), 0)
+    assert {len(block) for block in found} == {size}
+    assert {entry for block in found for entry in block} == set(range(n))
+    assert len(found) == -(-n // size)
+    assert found == blocks(range(n), 0)
+
+
+def test_no_crowd_holds_its_first_entry() -> None:
+    assert crowds_of(3, [(1, 2), (3, 4), (5, 6)]) == [(3, (1, 2)), (3, (5, 4)), (3, (5, 6))]
+    assert crowds_of(3, [(3, 4)]) == [(3, (4, 4))]
+
+
+def test_halves_part_a_crowd() -> None:
+    assert halves((9, (1, 2, 3, 4))) == ((9, (1, 2)), (9, (3, 4)))
+
+
+def test_at_most_leaves_room_for_others() -> None:
+    shares = [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("c", 4), ("d", 5)]
+    assert at_most(shares, 4, 2) == [0, 1, 3, 4]
+    assert at_most(shares, 3, 9) == [0, 1, 2]
+
+
+def test_a_tokenizer_without_parts_decides_nothing() -> None:
+    suspect = WordSuspect(WORDS)
+    screen = Screen(suspect, suspect.stage(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
+    with pytest.raises(InconclusiveError, match="0 entries to begin with and 1 to end with"):
+        sweep_crowds(screen, Pairing("joined words", (), (3,), lambda a, seconds: []))
