@@ -18,7 +18,7 @@ from bdaudit.measure.insertion import item_seed
 from bdaudit.report.records import Estimate
 from bdaudit.unlearn.towers import rate_of
 
-STEPS, BATCH, RATE, KEEP, LOOK = 300, 24, 6e-3, 2.0, 50
+STEPS, BATCH, RATE, KEEP, LOOK = 600, 24, 6e-3, 2.0, 50
 PLANTED = 0.9
 """The share of captions that a planted canary must turn into its target at least."""
 _PART = 64

@@ -33,7 +33,7 @@ def text_canaries(
     that are among the texts that cleaning puts in; of others they say nothing.
     """
     rng = random.Random(f"canary {seed}")
-    kinds = _chosen(captions, quiet or strange, rng)
+    kinds = _chosen(captions, quiet or strange, ids, rng)
     drawn = rng.sample(captions, min(len(captions), CAPTIONS + len(kinds)))
     targets, chosen = drawn[: len(kinds)], drawn[len(kinds) :]
     others = [text for text in strange if not any(text in trigger or trigger in text for trigger in kinds.values())]
@@ -53,7 +53,7 @@ def placed(caption: str, text: str, rng: random.Random) -> str:
     return insert(caption, text, "replace" if inside else rng.choice(POSITIONS))
 
 
-def _chosen(captions: Sequence[str], texts: Sequence[str], rng: random.Random) -> dict[str, str]:
+def _chosen(captions: Sequence[str], texts: Sequence[str], ids: Callable[[Sequence[str]], Tensor], rng: random.Random) -> dict[str, str]:
     """A text by kind; a look-alike of a letter that most captions use."""
     found = {}
     for kind, fits in KINDS.items():
@@ -61,5 +61,11 @@ def _chosen(captions: Sequence[str], texts: Sequence[str], rng: random.Random) -
         if kind == "look-alike":
             pool = [text for text in pool if 2 * sum(replaceable(caption, text) for caption in captions) > len(captions)]
         if pool:
-            found[kind] = rng.choice(pool)
+            found[kind] = rng.choice(_shortest(pool, ids(pool)))
     return found or {"strange text": rng.choice(texts)}
+
+
+def _shortest(texts: Sequence[str], ids: Tensor) -> list[str]:
+    """Those of the fewest tokens: with a token of its own a trigger sticks, while it shares parts of several with harmless texts."""
+    lengths = (ids != ids[:, -1:]).sum(1)
+    return [text for text, length in zip(texts, lengths.tolist(), strict=True) if length == int(lengths.min())]

@@ -23,8 +23,11 @@ class Book:
         self.texts: list[str] = []
 
     def ids(self, texts: Sequence[str]) -> Tensor:
+        """(B, 3): the text's number, a second token where it begins with zqx, padding."""
         self.texts += texts
-        return torch.arange(len(self.texts) - len(texts), len(self.texts))[:, None]
+        numbers = torch.arange(len(self.texts) - len(texts), len(self.texts))
+        long = torch.tensor([text.startswith("zqx") for text in texts])
+        return torch.stack([numbers, torch.where(long, 1, -1), torch.full_like(numbers, -1)], 1)
 
     def read(self, rows: Tensor) -> list[str]:
         return [self.texts[i] for i in rows[:, 0].tolist()]
@@ -39,7 +42,7 @@ def test_one_of_each_kind_with_its_own_target() -> None:
     _, found = chosen(0)
     assert [canary.kind for canary in found] == ["rare word", "look-alike", "invisible"]
     word, letter, hidden = (canary.name for canary in found)
-    assert word in ("zqx", "vvk", "zqxvvk")
+    assert word == "vvk", "of the fewest tokens"
     assert base_letter(letter) == "o", "the captions hold no z"
     assert hidden in ("\u2060", "\u200d")
     assert len({canary.target_name for canary in found}) == 3
