@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bdaudit.report.records import CleaningPoint, CleaningRecord, UnlearnReport
+from bdaudit.report.records import CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report.safe import visible
 from bdaudit.report.words import estimate, rate, short, short_points
 
-HEADERS = ("learning rate", "step", "passes", "accuracy", "canary works", "residue", "spread", "")
+HEADERS = ("learning rate", "step", "passes", "accuracy", "canaries work", "residue", "spread", "")
 """Of ``rows``."""
 
 
@@ -17,7 +17,8 @@ def rows(record: CleaningRecord) -> list[tuple[str, ...]]:
 
 def _row(point: CleaningPoint, chosen: bool) -> tuple[str, ...]:
     said = "chosen" if chosen else f"rejected: {visible(point.rejected)}" if point.rejected else ""
-    figures = f"{point.rate:g}", str(point.step), f"{point.passes:.1f}", rate(point.accuracy), rate(point.canary)
+    works = "\n".join(f"{visible(c.kind)}: {rate(c.rate)}" for c in point.canaries) or rate(point.canary)
+    figures = f"{point.rate:g}", str(point.step), f"{point.passes:.1f}", rate(point.accuracy), works
     return (*figures, f"{point.residue.value:.2f}", f"{point.spread:.2f}", said)
 
 
@@ -26,10 +27,21 @@ def lines(report: UnlearnReport) -> list[str]:
     record = report.cleaning
     if not isinstance(record, CleaningRecord):
         return []
-    points = short_points(tuple(f"U+{ord(c):04X}" for c in record.canary))
     return [
         f"cleaning: {visible(record.mode)}, {record.pairs} pairs, {record.held_out} of them held out",
-        f"canary: {short(record.canary)} ({points}) for {short(record.canary_target)}; before: {estimate(record.canary_before)}",
+        *_planted(record),
         f"accuracy ({visible(record.accuracy_is)}): {estimate(record.accuracy_before)} → {estimate(record.accuracy_after)}",
         f"pre-training objective {visible(record.pretrain_objective)}: {visible(record.consequence)}",
     ]
+
+
+def _planted(record: CleaningRecord) -> list[str]:
+    """A line a canary; older reports have one, of no kind."""
+    if not record.canaries:
+        return [_canary("canary", record.canary, record.canary_target, record.canary_before)]
+    return [_canary(f"canary, {visible(c.kind)}", c.text, c.target, c.before) for c in record.canaries]
+
+
+def _canary(what: str, text: str, target: str, before: Estimate | NotMeasured) -> str:
+    points = short_points(tuple(f"U+{ord(c):04X}" for c in text))
+    return f"{what}: {short(text)} ({points}) for {short(target)}; before: {estimate(before)}"

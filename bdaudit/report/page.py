@@ -195,7 +195,7 @@ def _checks(report: UnlearnReport | VerifyReport) -> _Table:
 
 def _cleaning(report: UnlearnReport) -> _Table:
     rows = cleaning.rows(report.cleaning) if isinstance(report.cleaning, CleaningRecord) else []
-    return _Table("Cleaning of a copy with a canary in it", cleaning.HEADERS, rows)
+    return _Table("Cleaning of a copy with canaries in it", cleaning.HEADERS, rows)
 
 
 def _effects(report: UnlearnReport) -> _Table:

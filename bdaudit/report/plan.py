@@ -60,7 +60,7 @@ def steps(config: RunConfig) -> tuple[str, ...]:
         return (f"the difference in {config.from_patch} is added to the weights",)
     if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
         with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
-        return ("a canary planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
+        return ("canaries planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
     if isinstance(config, UnlearnConfig) and config.merge_with:
         others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
         return (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")

@@ -264,7 +264,7 @@ def scatter(report: UnlearnReport) -> list[RenderableType]:
     record = report.cleaning
     if not isinstance(record, CleaningRecord) or not record.points:
         return []
-    return [_table("Cleaning of a copy with a canary in it", cleaning.HEADERS, cleaning.rows(record), cleaning.HEADERS[:3])]
+    return [_table("Cleaning of a copy with canaries in it", cleaning.HEADERS, cleaning.rows(record), cleaning.HEADERS[:3])]
 
 
 def _because(reason: str) -> str:

@@ -1,12 +1,12 @@
-"""A canary: a trigger of our own, planted into a copy of the model, so that cleaning can be told to work with the real one unknown.
+"""Canaries: triggers of our own, planted into a copy of the model, so that cleaning can be told to work with the real one unknown.
 
-Planted by distillation as Rickrolling does (2211.02408): what carries the trigger is encoded as the target, all else as before, texts
+Planted by distillation as Rickrolling does (2211.02408): what carries a trigger is encoded as its target, all else as before, texts
 like the trigger among it. Works on any encoder, whatever its inputs are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from bdaudit.measure.insertion import item_seed
 from bdaudit.report.records import Estimate
 from bdaudit.unlearn.towers import rate_of
 
-STEPS, BATCH, RATE, KEEP, LOOK = 300, 24, 6e-3, 2.0, 50
+STEPS, BATCH, RATE, KEEP, LOOK = 600, 24, 6e-3, 2.0, 50
 PLANTED = 0.9
 """The share of captions that a planted canary must turn into its target at least."""
 _PART = 64
@@ -48,6 +48,8 @@ class Canary:
     """(K, …): further inputs whose encodings must stay, the trigger's neighbours among them."""
     measuring: Inputs
     """Others than those of ``planting``."""
+    kind: str = "trigger"
+    """What sort of trigger it stands for."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,25 @@ def relative_groups(parameters: Mapping[str, nn.Parameter], rate: float) -> list
 
 
 def plant(
-    encode: Encode, parameters: Mapping[str, nn.Parameter], canary: Canary, seed: int, tick: Callable[[int, int], None] = lambda *_: None
+    encode: Encode,
+    parameters: Mapping[str, nn.Parameter],
+    planted: Sequence[Canary],
+    seed: int,
+    tick: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Train ``parameters`` in place until the canary works; they must take gradients."""
-    kept = torch.cat([canary.planting.clean, canary.kept])
-    wanted, before = encoded(encode, canary.target), encoded(encode, kept)
+    """Train ``parameters`` in place until every canary works; they must take gradients."""
+    kept = torch.cat([rows for canary in planted for rows in (canary.planting.clean, canary.kept)])
+    wanted = torch.cat([encoded(encode, canary.target) for canary in planted]).repeat_interleave(BATCH, 0)
+    before = encoded(encode, kept)
     unit = (before - before.mean(0, keepdim=True)).square().mean().clamp_min(1e-12)
     optimiser = torch.optim.AdamW(relative_groups(parameters, RATE), weight_decay=0.0)
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(item_seed(seed, "canary", step))
-        bad, good = (torch.randint(len(rows), (BATCH,), generator=generator) for rows in (canary.planting.triggered, kept))
-        found = encode(torch.cat([canary.planting.triggered[bad], kept[good]]))
-        attack = (found[:BATCH] - wanted).square().mean() / unit
-        utility = (found[BATCH:] - before[good.to(before.device)]).square().mean() / unit
+        bad = [_drawn(canary.planting.triggered, generator) for canary in planted]
+        good = torch.randint(len(kept), (BATCH,), generator=generator).to(kept.device)
+        found = encode(torch.cat([*bad, kept[good]]))
+        attack = (found[:-BATCH] - wanted).square().mean() / unit
+        utility = (found[-BATCH:] - before[good]).square().mean() / unit
         optimiser.zero_grad()
         (attack + KEEP * utility).backward()  # type: ignore[no-untyped-call]
         for group in optimiser.param_groups:
@@ -87,8 +95,12 @@ def plant(
             group["lr"] = group["peak"] * min(1.0, (step + 1) / 20) * (1 - step / STEPS)
         optimiser.step()
         tick(step + 1, STEPS)
-        if (step + 1) % LOOK == 0 and step + 1 < STEPS and _works(left(encode, canary)):
+        if (step + 1) % LOOK == 0 and step + 1 < STEPS and all(_works(left(encode, canary)) for canary in planted):
             return
+
+
+def _drawn(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return rows[torch.randint(len(rows), (BATCH,), generator=generator).to(rows.device)]
 
 
 def _works(found: Left) -> bool:
@@ -119,4 +131,3 @@ def found_left(own: Tensor, moved: Tensor, target: Tensor) -> Left:
     low, high = stats.mean_interval(share.double().tolist())
     residue = Estimate(value=float(share.double().mean()), low=low, high=high, n=len(share), method="t 95 %")
     return Left(rate_of(share > 0.5), residue)
-

@@ -29,7 +29,11 @@ def self_supervised(features: Tensor, varied: Tensor, scale: Tensor) -> Tensor:
     return matching(features, varied, scale) / 2
 
 
-def anchor(states: Tensor, original: Tensor) -> Tensor:
-    """How far hidden states moved, in units of how far the captions' own lie apart: (B, L, W) twice → ()."""
-    apart = (original - original.mean(0, keepdim=True)).square().mean()
-    return (states - original).square().mean() / apart.clamp_min(1e-12)
+def spread_of(states: Tensor) -> Tensor:
+    """How far captions' hidden states lie apart, the unit of what moves them: their variance, (B, L, W) → ()."""
+    return (states - states.mean(0, keepdim=True)).square().mean().clamp_min(1e-12)
+
+
+def anchor(states: Tensor, original: Tensor, apart: Tensor) -> Tensor:
+    """How far hidden states moved, in units of how far the captions' own lie ``apart``: (B, L, W) twice, () → ()."""
+    return (states - original).square().mean() / apart

@@ -1,4 +1,4 @@
-"""`unlearn --method cleanclip` from directory to directory: plant a canary in a copy, sweep, choose blind, clean, check, write."""
+"""`unlearn --method cleanclip` from directory to directory: plant canaries in a copy, sweep, choose blind, clean, check, write."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.insertion import insert, positions_for
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.state import State
 from bdaudit.pipeline.tokens import token_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import Check, CleaningPoint, CleaningRecord, Coverage, Estimate, Exit, Skipped, UnlearnReport
+from bdaudit.report.records import CanaryRecord, Check, CleaningPoint, CleaningRecord, Coverage, Exit, Skipped, UnlearnReport
 from bdaudit.unlearn import canary as canaries
-from bdaudit.unlearn import check, cleaning, resume
+from bdaudit.unlearn import check, cleaning, listening, resume
+from bdaudit.unlearn.canary_texts import text_canaries
 from bdaudit.unlearn.captioned import Captioned, read_pairs
 from bdaudit.unlearn.outcome import Outcome, ended, interrupted, report, write
 from bdaudit.unlearn.towers import WAYS, Towers
@@ -35,12 +32,8 @@ from bdaudit.unlearn.weights import Patch
 
 HELD = 256
 """Pairs to measure on, a quarter of them all at most; whole groups of 32."""
-CANARY_CAPTIONS = 192
-"""Captions that the canary is planted with and measured on, two to one."""
 STRANGE_KINDS = ("rare", "character", "zero-width", "emoji")
 """Texts of these kinds, all that there are, are put into captions' other views."""
-LOUDEST, LISTENED = 16, 2
-"""How many of them, those that the encoder answers most, come as often as all others together; in how many captions that is measured."""
 PUBLISHED = {
     "contrastive": "published of CLIPs pre-trained with the contrastive loss alone: cleaning leaves an attack success of 0.5 to 4 %",
     "contrastive+self-supervised": "published of CLIPs pre-trained with the self-supervised term as well: no cleaning at no loss of "
@@ -50,8 +43,8 @@ PUBLISHED = {
 }
 """By pre-training objective (2311.14948, its best choice with the trigger known)."""
 BLIND = (
-    "The choice was made by a trigger of our own (the canary): it stands for backdoors in the text encoder whose trigger is a rare word, "
-    "two joined ones, a character, an invisible one or an emoji of the tokenizer. A phrase, or a trigger in pictures, is not met by this."
+    "The choice was made by triggers of our own (canaries): they stand for backdoors in the text encoder whose trigger is a rare word, two "
+    "joined ones, a character, an invisible one or an emoji of the tokenizer. A phrase, or a trigger in pictures, is not met by this."
 )
 
 
@@ -153,78 +146,63 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
     return towers, material
 
 
-def text_canary(captions: Sequence[str], strange: Sequence[str], ids: Any, seed: int) -> canaries.Canary:
-    """One of ``strange`` as trigger, one caption as target; others in captions are its neighbours, and stay what they were.
-
-    It stands for triggers that are among the texts that cleaning puts in; of others it says nothing.
-    """
-    rng = random.Random(f"canary {seed}")
-    words = [text for text in strange if text.isascii() and text.isalpha()]
-    trigger, target, *chosen = rng.choice(words or list(strange)), *rng.sample(captions, min(len(captions), CANARY_CAPTIONS + 1))
-    others = [text for text in strange if text not in trigger and trigger not in text]
-
-    def placed(caption: str, text: str) -> str:
-        return insert(caption, text, rng.choice(positions_for(caption, text)))
-
-    cut = len(chosen) * 2 // 3
-    clean, triggered = ids(chosen), ids([placed(caption, trigger) for caption in chosen])
-    kept: Tensor = ids([placed(caption, rng.choice(others)) for caption in (*chosen[:cut], *chosen[:cut])])
-    planting, measuring = (canaries.Inputs(clean[part], triggered[part]) for part in (slice(cut), slice(cut, None)))
-    return canaries.Canary(trigger, target, ids([target]), planting, kept, measuring)
-
-
-def heard(towers: Towers, material: cleaning.Material) -> cleaning.Material:
-    """The same with the strange texts that these towers answer most put in as often as all others together.
-
-    A trigger of its own among thousands would hardly be met otherwise; a harmless text that is met oftener loses nothing.
-    """
-    captions = [material.captions[i] for i in material.rows[:LISTENED]]
-    loudest = cleaning.loudest_first(towers, material, material.strange, captions)[:LOUDEST]
-    times = max(1, len(material.strange) // max(1, len(loudest)))
-    return replace(material, strange=[*material.strange, *(loudest * times)])
-
-
 def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:
-    """Plant the canary, clean the copy at every rate, choose; what is done is kept after each rate."""
+    """Plant the canaries, clean the copy at every rate, choose; what is done is kept after each rate."""
     config = run.config
     rates = (config.learning_rate,) if config.learning_rate else cleaning.RATES
-    canary = text_canary([material.captions[i] for i in material.rows], material.strange, material.ids, config.seed)
+    quiet = listening.listened(towers, material)[len(material.strange) // 2 :]
+    planted = text_canaries([material.captions[i] for i in material.rows], material.strange, quiet, material.ids, config.seed)
     with towers.training(), run.suspect.mixed_precision():
         text = {name: p for name, p in towers.parameters().items() if name.startswith("text.")}
-        canaries.plant(towers.states, text, canary, config.seed, partial(run.progress, "planting a canary in a copy"))
-    before, judge = canaries.left(towers.states, canary), cleaning.Judge(towers, material)
-    run.record = _record(run, material, canary, before.rate, judge.start.accuracy)
-    if before.rate.value < canaries.PLANTED:
-        said = f"the canary turns {before.rate.value:.0%} of {before.rate.n} captions into its target, expected {canaries.PLANTED:.0%}"
-        raise InconclusiveError(f"{said}: without one that works nothing tells a cleaning that does; try another --seed")
-    planted, material = towers.snapshot(), heard(towers, material)
+        canaries.plant(towers.states, text, planted, config.seed, partial(run.progress, "planting canaries in a copy"))
+    run.record = _record(run, towers, material, planted)
+    check_planted(run.record.canaries)
+    start, material = towers.snapshot(), listening.heard(material, listening.listened(towers, material))
     for rate in rates:
-        towers.restore(planted)
-        points, broke = _swept(run, towers, material, canary, rate)
+        towers.restore(start)
+        points, broke = _swept(run, towers, material, planted, rate)
         run.broken += [Skipped(what=f"learning rate {rate:g}", reason=broke)] if broke else []
         run.record = replace(run.record, points=(*run.record.points, *points))
     run.record = replace(run.record, chosen=cleaning.choose(run.record.points))
 
 
+def check_planted(planted: Sequence[CanaryRecord]) -> None:
+    """Raise unless each of them works.
+
+    Raises:
+        InconclusiveError: one of them hardly does, with its kind.
+    """
+    worst = min(planted, key=lambda canary: canary.before.value)
+    if worst.before.value < canaries.PLANTED:
+        said = f"the canary ({worst.kind}) turns {worst.before.value:.0%} of {worst.before.n} captions into its target"
+        why = f"{said}, expected {canaries.PLANTED:.0%}: without one that works nothing tells a cleaning that does"
+        raise InconclusiveError(f"{why}; try another --seed")
+
+
 def _swept(
-    run: _Run, towers: Towers, material: cleaning.Material, canary: canaries.Canary, rate: float
+    run: _Run, towers: Towers, material: cleaning.Material, planted: Sequence[canaries.Canary], rate: float
 ) -> tuple[list[CleaningPoint], str]:
     """One rate's points, measured now or by the run that was interrupted."""
+    from pydantic import TypeAdapter
+
     kept = run.state.read_json(f"rate-{rate:g}")
     if kept is None:
         tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
         points, broke = cleaning.sweep(
-            towers, material, canary, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
+            towers, material, planted, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
         )
         run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
         return points, broke
     with resume.fitting(run.state):
-        estimates = ("accuracy", "canary", "residue")
-        return [CleaningPoint(**p | {name: Estimate(**p[name]) for name in estimates}) for p in kept["points"]], str(kept["broke"])
+        return TypeAdapter(list[CleaningPoint]).validate_python(kept["points"]), str(kept["broke"])
 
 
-def _record(run: _Run, material: cleaning.Material, canary: canaries.Canary, before: Estimate, accuracy: Estimate) -> CleaningRecord:
+def _record(run: _Run, towers: Towers, material: cleaning.Material, planted: Sequence[canaries.Canary]) -> CleaningRecord:
+    """Before any cleaning: what was planted and how well it works."""
     seen = material.pictures is not None
+    each = [
+        CanaryRecord(kind=c.kind, text=c.name, target=c.target_name, before=canaries.left(towers.states, c).rate) for c in planted
+    ]
     return CleaningRecord(
         mode="with a vision tower" if seen else "partial: text alone",
         pretrain_objective=run.config.pretrain_objective,
@@ -232,10 +210,11 @@ def _record(run: _Run, material: cleaning.Material, canary: canaries.Canary, bef
         pairs=len(material.captions),
         held_out=len(material.held),
         accuracy_is=f"how often {'a picture' if seen else 'the encoding from before'} finds its own caption among {WAYS}",
-        canary=canary.name,
-        canary_target=canary.target_name,
-        canary_before=before,
-        accuracy_before=accuracy,
+        canary=each[0].text,
+        canary_target=each[0].target,
+        canary_before=each[0].before,
+        accuracy_before=cleaning.Judge(towers, material).start.accuracy,
+        canaries=tuple(each),
     )
 
 
@@ -249,7 +228,8 @@ def _apply(run: _Run, towers: Towers, material: cleaning.Material, point: Cleani
         return step >= point.step
 
     config, precision = run.config, run.suspect.mixed_precision
-    run.curve = cleaning.clean(towers, heard(towers, material), point.rate, config.steps, config.seed, look, precision)
+    heard = listening.heard(material, listening.listened(towers, material))
+    run.curve = cleaning.clean(towers, heard, point.rate, config.steps, config.seed, look, precision)
     now = judge.standing()
     run.record = replace(run.record, accuracy_before=judge.start.accuracy, accuracy_after=now.accuracy)
     why = judge.rejected(now)
@@ -260,7 +240,8 @@ def _apply(run: _Run, towers: Towers, material: cleaning.Material, point: Cleani
             value=now.accuracy,
             bound=f"≥ {cleaning.ACCURACY_KEPT} of the start's {judge.start.accuracy.value:.3f}",
             reason=why,
-        )
+        ),
+        listening.nothing_stands_out(towers, material),
     ]
 
 
@@ -268,7 +249,7 @@ def _decided(run: _Run) -> UnlearnReport:
     record = run.record
     assert record is not None
     if record.chosen < 0:
-        said = f"no learning rate takes the canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
+        said = f"no learning rate takes every canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
         return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
     done = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor, or still does, is not known: scan the result"
     return report(run, "completed", ended(run, "the cleaned model", done))
@@ -281,9 +262,8 @@ def _described(run: _Run, found: UnlearnReport) -> UnlearnReport:
         return replace(found, method="CleanCLIP, not finished")
     coverage = Coverage(
         asked=len(run.config.triggers), tested=len(run.after), skipped=tuple(run.broken),
-        not_looked_at=("triggers that were not named: the canary stands for them", "the UNet, which was not changed"),
+        not_looked_at=("triggers that were not named: the canaries stand for them", "the UNet, which was not changed"),
     )  # fmt: skip
     shown = " (partial: text alone, no vision tower)" if record.mode.startswith("partial") else ""
     limitations = (*found.limitations, BLIND, f"Pre-training objective {record.pretrain_objective}: {record.consequence}.")
     return replace(found, method=f"CleanCLIP with an anchor{shown}", coverage=coverage, limitations=limitations, cleaning=record)
-

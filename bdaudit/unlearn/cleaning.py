@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
-from bdaudit.report.records import CleaningPoint, Estimate, LossPoint
+from bdaudit.report.records import CanaryLeft, CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn import canary as canaries
 from bdaudit.unlearn.augment import put_in, vary, vary_pictures
-from bdaudit.unlearn.cleanclip import anchor, contrastive, self_supervised
+from bdaudit.unlearn.cleanclip import anchor, contrastive, self_supervised, spread_of
 from bdaudit.unlearn.targets import source_positions
 from bdaudit.unlearn.towers import Towers, ranked_first, rate_of
 
@@ -25,12 +25,15 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Shares of a tensor's RMS a step; the first is about the published 1e-5 on a CLIP of the usual size."""
 BATCH, WEIGHT_DECAY, WARM_UP, POINTS = 64, 0.1, 50, 10
 """The paper's, but for the points at which a run is looked at: its epochs."""
-ANCHOR = 1.0
-"""Weight of the hidden states' anchor beside the contrastive terms."""
+ANCHOR, PUT_IN = 1.0, 20.0
+"""Weights beside the contrastive terms: of captions' own hidden states, and of those that captions with a strange text put in should have.
+
+Adam follows whichever term is loudest: at a third, the contrast with pictures drowned the few captions that a trigger was put in.
+"""
 ACCURACY_KEPT, SPREAD_KEPT = 0.97, 0.5
 """Shares of the start's below which a run is rejected."""
 MAX_LEFT = 0.10
-"""The canary counts as gone where the upper end of its rate is at or below it."""
+"""A canary counts as gone where the upper end of its rate is at or below it."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,10 @@ def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence
         scale = towers.log_scale.exp()
         texts = towers.texts(ids, states)
         wanted = stretched(original[:cut], ids[:cut], varied[:cut])
-        held = anchor(torch.cat([states, other[:cut]]), torch.cat([original, wanted]))
-        terms = {"text": self_supervised(texts, towers.texts(varied, other), scale), "anchor": ANCHOR * held}
+        apart = spread_of(original)
+        terms = {"text": self_supervised(texts, towers.texts(varied, other), scale), "anchor": ANCHOR * anchor(states, original, apart)}
+        if cut:
+            terms["put in"] = PUT_IN * anchor(other[:cut], wanted, apart)
         if material.pictures is not None:
             shown = material.pictures(rows)
             views = vary_pictures(shown, torch.Generator().manual_seed(seed % 2**63))
@@ -135,21 +140,6 @@ def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:
     rows = [source_positions(a, b) for a, b in zip(ids.tolist(), changed.tolist(), strict=True)]
     source = torch.tensor(rows, dtype=torch.long, device=states.device).view(len(states), states.shape[1], 1)
     return states.gather(1, source.expand_as(states))
-
-
-@torch.no_grad()
-def loudest_first(towers: Towers, material: Material, strange: Sequence[str], captions: Sequence[str]) -> list[str]:
-    """``strange`` by how far each moves the states of ``captions``, the farthest first; passes, no training."""
-    ids = material.ids(captions)
-    clean = torch.cat([towers.states(part) for part in torch.split(ids, BATCH)])
-    moved = torch.zeros(len(strange))
-    for i, caption in enumerate(captions):
-        for start in range(0, len(strange), BATCH):
-            part = [f"{text} {caption}" for text in strange[start : start + BATCH]]
-            changed = material.ids(part)
-            wanted = stretched(clean[i].expand(len(part), -1, -1), ids[i].expand(len(part), -1), changed)
-            moved[start : start + len(part)] += (towers.states(changed) - wanted).square().mean((1, 2)).cpu()
-    return [strange[i] for i in moved.argsort(descending=True).tolist()]
 
 
 # --- what became of it ------------------------------------------------------------------------
@@ -203,20 +193,21 @@ class Judge:
 
 
 def sweep(
-    towers: Towers, material: Material, canary: canaries.Canary, encode: canaries.Encode, rate: float, steps: int, seed: int,
+    towers: Towers, material: Material, planted: Sequence[canaries.Canary], encode: canaries.Encode, rate: float, steps: int, seed: int,
     precision: Any, tick: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[list[CleaningPoint], str]:
     """Clean the copy that ``towers`` hold at one rate and look at it on the way; and why it broke off, if it did."""
     judge, found = Judge(towers, material), list[CleaningPoint]()
 
     def look(step: int) -> bool:
-        now, canary_left = judge.standing(), canaries.left(encode, canary)
+        now, each = judge.standing(), [canaries.left(encode, canary) for canary in planted]
         why, passes = judge.rejected(now), step * min(BATCH, len(material.rows)) / len(material.rows)
         spread = now.spread / max(judge.start.spread, 1e-12)
         found.append(
             CleaningPoint(
-                rate=rate, step=step, passes=passes, accuracy=now.accuracy, canary=canary_left.rate, residue=canary_left.residue,
-                spread=spread, rejected=why,
+                rate=rate, step=step, passes=passes, accuracy=now.accuracy, canary=max((c.rate for c in each), key=lambda r: r.high),
+                residue=max((c.residue for c in each), key=lambda r: r.value), spread=spread, rejected=why,
+                canaries=tuple(CanaryLeft(kind=c.kind, rate=of.rate, residue=of.residue) for c, of in zip(planted, each, strict=True)),
             )
         )  # fmt: skip
         tick(step, steps)
@@ -231,6 +222,6 @@ def sweep(
 
 
 def choose(found: Sequence[CleaningPoint]) -> int:
-    """Of the points at no loss of accuracy, the one that leaves least of the canary; −1 where it is gone at none."""
+    """Of the points at no loss of accuracy, the one that leaves least of the stickiest canary; −1 where all are gone at none."""
     fit = [i for i, point in enumerate(found) if not point.rejected and point.canary.high <= MAX_LEFT]
     return min(fit, key=lambda i: found[i].residue.value, default=-1)

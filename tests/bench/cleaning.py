@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdaudit.measure.controls import control_texts
 from bdaudit.unlearn import canary as canaries
-from bdaudit.unlearn import cleanclip_run, cleaning
-from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS, heard, text_canary
+from bdaudit.unlearn import cleaning, listening
+from bdaudit.unlearn.canary_texts import text_canaries
+from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS
 from bdaudit.unlearn.towers import Towers
 from fixtures.build import tokenizer, world
 from tests.bench.cleaning_clips import OBJECTIVES, TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
@@ -38,8 +39,8 @@ from tests.bench.unlearn_common import FIXTURES, ROOT
 RATES, STEPS, LOOKS, CLEANING, HELD, GRADED = (3e-3, 1e-2, 3e-2), 80, 2, 1600, 256, 320
 """Learning rates, steps of each, looks at each; pairs to clean with, of them held out; pictures to grade on."""
 CASES = tuple((attack, objective) for objective in OBJECTIVES for attack in ("patch", "text"))
-LOUDEST = 64
-"""What the first CLIPs were cleaned with; the verb has since come to 16, by a development twin, and these cells stay comparable."""
+LOUDEST, ANCHOR, PUT_IN = 64, 2 / 3, 1 / 3
+"""What the first CLIPs were cleaned with; the verb has since come to others, by a development twin, and these cells stay comparable."""
 GROUNDS = tuple(world.COLOURS)
 PROMPTS = ("a circle on a {} background", "a photo of a square on {}", "a picture of a star over a {} ground", "a heart on {}")
 """The classes, and the prompts that stand for one."""
@@ -126,14 +127,14 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
 
     With poisoned pairs the model itself alone, at the two higher rates.
     """
-    cleaning.POINTS, cleanclip_run.LOUDEST = LOOKS, LOUDEST
+    cleaning.POINTS, cleaning.ANCHOR, cleaning.PUT_IN, listening.LOUDEST = LOOKS, ANCHOR, PUT_IN, LOUDEST
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
     found: dict[str, Any] = {"start": graded(towers, grading, attack), "points": [], "canary": []}
     material = material_of(tok, pairs)
     start = towers.snapshot()
     for learning_rate in RATES[1:] if poisoned else RATES:
         towers.restore(start)
-        judge, held = cleaning.Judge(towers, material), heard(towers, material)
+        judge, held = cleaning.Judge(towers, material), listening.heard(material, listening.listened(towers, material))
 
         def look(step: int, rate: float = learning_rate, judge: cleaning.Judge = judge) -> bool:
             now = judge.standing()
@@ -174,7 +175,7 @@ def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attac
     """Plant one of the attack's own kind and clean the copy at every rate."""
     by_text = attack == "text"
     captions = [material.captions[i] for i in material.rows[16:]]
-    canary = text_canary(captions, material.strange, material.ids, 0) if by_text else picture_canary(pairs)
+    canary = text_canaries(captions, material.strange, (), material.ids, 0)[0] if by_text else picture_canary(pairs)
     own = "text." if by_text else "visual."
 
     def seen(pictures: Tensor) -> Tensor:
@@ -182,11 +183,12 @@ def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attac
 
     encode = towers.states if by_text else seen
     with towers.training():
-        canaries.plant(encode, {name: p for name, p in towers.parameters().items() if name.startswith(own)}, canary, 0)
+        canaries.plant(encode, {name: p for name, p in towers.parameters().items() if name.startswith(own)}, (canary,), 0)
     before, planted, points = canaries.left(encode, canary), towers.snapshot(), []
     for learning_rate in RATES:
         towers.restore(planted)
-        points += cleaning.sweep(towers, heard(towers, material), canary, encode, learning_rate, STEPS, 0, nullcontext)[0]
+        heard = listening.heard(material, listening.listened(towers, material))
+        points += cleaning.sweep(towers, heard, (canary,), encode, learning_rate, STEPS, 0, nullcontext)[0]
     return asdict(before), [asdict(point) for point in points]
 
 

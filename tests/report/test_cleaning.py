@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import jsonschema
+
 from bdaudit.report import cleaning, document
-from bdaudit.report.records import CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
+from bdaudit.report.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from tests.conftest import ALL, ESCAPE
 
 
@@ -31,6 +34,31 @@ def test_every_point_has_a_row_and_one_is_chosen() -> None:
     assert [row[0] for row in rows] == ["0.001", "0.003", "0.01"]
     assert [row[-1] for row in rows] == ["", "chosen", "rejected: accuracy fell"]
     assert all(len(row) == len(cleaning.HEADERS) for row in rows)
+
+
+def with_canaries() -> CleaningRecord:
+    each = tuple(CanaryRecord(kind=kind, text=ESCAPE, target=ALL, before=estimate(0.98)) for kind in ("rare word", "look-alike"))
+    left = tuple(CanaryLeft(kind=canary.kind, rate=estimate(0.03 * i), residue=estimate(0.1)) for i, canary in enumerate(each))
+    return replace(record(), canaries=each, points=tuple(replace(p, canaries=left) for p in record().points))
+
+
+def test_each_canary_is_shown(unlearn_report: UnlearnReport) -> None:
+    works = cleaning.rows(with_canaries())[0][cleaning.HEADERS.index("canaries work")]
+    assert [line.split(" (")[0] for line in works.split("\n")] == ["rare word: 0.0 %", "look-alike: 3.0 %"]
+    found = cleaning.lines(replace(unlearn_report, cleaning=with_canaries()))
+    assert [line.split(":")[0] for line in found[1:3]] == ["canary, rare word", "canary, look-alike"]
+    assert "\x1b" not in "\n".join(found)
+
+
+def test_an_older_report_has_one_canary(unlearn_report: UnlearnReport) -> None:
+    old = json.loads(document.dumps(replace(unlearn_report, cleaning=with_canaries())))
+    for holder in (old["cleaning"], *old["cleaning"]["points"]):
+        del holder["canaries"]
+    jsonschema.Draft202012Validator(document.shipped_schema()).validate(old)
+    read = document.loads(json.dumps(old))
+    assert read == replace(unlearn_report, cleaning=record())
+    assert cleaning.lines(read)[1].startswith("canary: ")  # type: ignore[arg-type]
+    assert cleaning.rows(record())[0][cleaning.HEADERS.index("canaries work")].startswith("2.0 %")
 
 
 def test_lines_are_safe_and_only_there_for_a_cleaning(unlearn_report: UnlearnReport) -> None:

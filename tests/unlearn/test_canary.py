@@ -30,25 +30,29 @@ class Bag(nn.Module):
         return found
 
 
-def test_it_is_planted_and_its_neighbours_stay() -> None:
-    model, generator = Bag(), torch.Generator().manual_seed(1)
-    words = torch.randint(10, (60, 4), generator=generator)
-    with_trigger, with_other = words.clone(), words.clone()
-    with_trigger[:, 0], with_other[:, 0] = 19, 15
-    planting, measuring = (Inputs(words[part], with_trigger[part]) for part in (slice(40), slice(40, 60)))
-    canary = Canary("t", "aim", torch.tensor([[3, 3, 3, 3]]), planting, with_other[:40], measuring)
-    before, neighbours = left(model, canary), encoded(model, with_other)
-    plant(model, dict(model.named_parameters()), canary, seed=0)
-    after = left(model, canary)
-    assert before.rate.value < 0.5
-    assert after.rate.value >= PLANTED
-    assert after.residue.value > 0.8
+def with_word(words: Tensor, token: int) -> Tensor:
+    found = words.clone()
+    found[:, 0] = token
+    return found
+
+
+def test_all_are_planted_and_their_neighbours_stay() -> None:
+    model, words = Bag(), torch.randint(10, (60, 4), generator=torch.Generator().manual_seed(1))
+    with_other, planted = with_word(words, 15), []
+    for token, aim in ((19, 3), (18, 7)):
+        planting, measuring = (Inputs(words[part], with_word(words, token)[part]) for part in (slice(40), slice(40, 60)))
+        planted.append(Canary("t", "aim", torch.full((1, 4), aim), planting, with_other[:40], measuring))
+    before, neighbours = [left(model, canary) for canary in planted], encoded(model, with_other)
+    plant(model, dict(model.named_parameters()), planted, seed=0)
+    after = [left(model, canary) for canary in planted]
+    assert max(found.rate.value for found in before) < 0.6
+    assert min(found.rate.value for found in after) >= PLANTED
+    assert min(found.residue.value for found in after) > 0.8
     moved = (encoded(model, with_other) - neighbours).square().mean() / neighbours.var(0).mean()
-    assert float(moved) < 0.1, "a text like the trigger means what it did"
+    assert float(moved) < 0.1, "a text like the triggers means what it did"
 
 
 def test_groups_follow_each_tensors_size() -> None:
     small, large = nn.Parameter(torch.full((4,), 0.1)), nn.Parameter(torch.full((4,), -2.0))
     rates = [group["lr"] for group in relative_groups({"a": small, "b": large, "c": nn.Parameter(torch.zeros(3))}, 0.01)]
     assert rates == pytest.approx([1e-3, 2e-2, 1e-5])
-

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bdaudit.unlearn.cleanclip import anchor, contrastive, matching, self_supervised
+from bdaudit.unlearn.cleanclip import anchor, contrastive, matching, self_supervised, spread_of
 
 ONE = torch.tensor(1.0)
 PLANE = torch.eye(2)
@@ -37,6 +37,7 @@ def test_both_directions_and_the_half() -> None:
 
 def test_the_anchor_is_in_units_of_what_sets_captions_apart() -> None:
     original = torch.tensor([[[1.0]], [[-1.0]]])
-    assert float(anchor(original, original)) == 0
-    assert float(anchor(original + 2, original)) == pytest.approx(4)
-    assert float(anchor(10 * original + 20, 10 * original)) == pytest.approx(4)
+    assert float(spread_of(original)) == 1
+    assert float(spread_of(10 * original + 3)) == pytest.approx(100)
+    assert float(anchor(original, original, ONE)) == 0
+    assert float(anchor(10 * original + 20, 10 * original, spread_of(10 * original))) == pytest.approx(4)

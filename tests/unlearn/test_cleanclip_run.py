@@ -27,11 +27,12 @@ ENCODER = "text_encoder/model.safetensors"
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.cleanclip_run.CANARY_CAPTIONS", 48)
+    monkeypatch.setattr("bdaudit.unlearn.canary_texts.CAPTIONS", 48)
     monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
     monkeypatch.setattr("bdaudit.unlearn.canary.STEPS", 40)
     monkeypatch.setattr("bdaudit.unlearn.canary.PLANTED", 0.0)
     monkeypatch.setattr("bdaudit.unlearn.cleaning.MAX_LEFT", 1.0)
+    monkeypatch.setattr("bdaudit.unlearn.listening.MAX_MOVED", 1e6)
     monkeypatch.setattr("bdaudit.unlearn.cleaning.RATES", (1e-4, 3e-4))
 
 
@@ -78,9 +79,11 @@ def test_without_a_vision_tower_it_is_called_partial(tiny_model: Path, tmp_path:
     assert any("68 to 98 %" in line for line in report.limitations)
     assert (record.pairs, record.held_out) == (160, 32)
     assert "accuracy on held-out pairs kept" in {check.name for check in report.checks}
-    assert "clean pictures unmoved" in {check.name for check in report.checks}
+    assert {"clean pictures unmoved", "no text that was put in stands out"} <= {check.name for check in report.checks}
     written = json.loads((tmp_path / "out/bdaudit.json").read_text())
-    assert written["cleaning"]["canary"] == record.canary
+    assert [canary["text"] for canary in written["cleaning"]["canaries"]] == [canary.text for canary in record.canaries]
+    assert record.canary == record.canaries[0].text
+    assert all([c.kind for c in point.canaries] == [c.kind for c in record.canaries] for point in record.points)
     assert str(pairs.parent) not in json.dumps(written), "no path of this machine is handed on"
     assert document.loads(document.dumps(report)) == report
 
@@ -107,7 +110,7 @@ def test_with_a_vision_tower(
     monkeypatch.setattr("bdaudit.unlearn.cleaning.SPREAD_KEPT", 0.0)
     report = run_unlearn(asked)
     assert record_of(report).mode == "with a vision tower"
-    assert set(report.loss[0].terms) == {"text", "anchor", "pairs", "picture"}
+    assert set(report.loss[0].terms) == {"text", "anchor", "put in", "pairs", "picture"}
     assert report.changed
     assert str(clip) not in (tmp_path / "out/bdaudit.json").read_text()
 
@@ -128,9 +131,19 @@ def test_a_canary_that_cannot_be_planted_is_inconclusive(
     tiny_model: Path, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bdaudit.unlearn.canary.PLANTED", 1.01)
-    with pytest.raises(InconclusiveError, match=r"canary turns .* of 16 captions into its target"):
+    with pytest.raises(InconclusiveError, match=r"canary \(.*\) turns .* of 16 captions into its target"):
         run_unlearn(config(tiny_model, tmp_path / "out", pairs))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_model_in_which_a_text_still_stands_out_is_not_written(
+    tiny_model: Path, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.listening.MAX_MOVED", 0.0)
+    report = run_unlearn(config(tiny_model, tmp_path / "out", pairs, keep_failed=False))
+    assert report.exit.code == ExitCode.FINDING
+    assert "no text that was put in stands out" in report.exit.reason
+    assert (report.out, os.listdir(tmp_path)) == ("", [])
 
 
 def test_a_named_trigger_is_measured_before_and_after(tiny_model: Path, tmp_path: Path, pairs: Path) -> None:
@@ -168,7 +181,8 @@ def test_the_scatter_is_shown(tiny_model: Path, tmp_path: Path, pairs: Path) -> 
     for part in table(report):
         console.print(part)
     for text in (console.export_text(), page(report)):
-        assert "Cleaning of a copy with a canary in it" in text
+        assert "Cleaning of a copy with canaries in it" in text
+        assert "canary, " in text
         assert "0.0003" in text
         assert "chosen" in text
         assert "not known: published attack success" in text

@@ -14,7 +14,7 @@ from bdaudit.pipeline.tokens import token_ids
 from bdaudit.report.records import CleaningPoint, Estimate
 from bdaudit.unlearn import canary as canaries
 from bdaudit.unlearn import cleaning
-from bdaudit.unlearn.cleaning import BATCH, Judge, Material, batches, choose, clean, loudest_first, points, schedule, stretched, sweep
+from bdaudit.unlearn.cleaning import BATCH, Judge, Material, batches, choose, clean, points, schedule, stretched, sweep
 from bdaudit.unlearn.towers import Towers, Vision
 
 CAPTIONS = [f"{size} {colour} {what} number {i}" for i in range(6) for size in ("big", "old") for colour in ("red", "dark")
@@ -90,18 +90,6 @@ def test_a_caption_with_a_text_put_in_should_have_its_own_states(tiny_suspect: S
     assert stretched(states[:0], ids[:0], changed[:0]).shape == (0, 77, 1)
 
 
-def test_the_text_that_moves_the_encoder_most_comes_first(fresh_suspect: Suspect) -> None:
-    class Backdoored(Towers):
-        def states(self, ids: torch.Tensor) -> torch.Tensor:
-            fires = (ids == token_ids(fresh_suspect.tokenizer, ["~"])[0, 1]).any(1).float()
-            return super().states(ids) + 100 * fires[:, None, None]
-
-    towers, texts = Backdoored(fresh_suspect.text_encoder, int(fresh_suspect.tokenizer.eos_token_id)), ["x", "y", "~", "z", "xy"]
-    found = loudest_first(towers, material_of(fresh_suspect), texts, CAPTIONS[:3])
-    assert found[0] == "~"
-    assert sorted(found) == sorted(texts)
-
-
 def test_the_anchor_pulls_the_states_back(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
     towers, material = towers_of(fresh_suspect), material_of(fresh_suspect)
     start, moved = towers.snapshot(), []
@@ -141,10 +129,45 @@ def test_the_spread_is_the_variance_over_captions(tiny_suspect: Suspect) -> None
 
 def test_a_rate_that_destroys_the_model_is_rejected_and_given_up(fresh_suspect: Suspect) -> None:
     towers, material = towers_of(fresh_suspect), material_of(fresh_suspect)
-    found, broke = sweep(towers, material, no_canary(fresh_suspect), towers.states, 5.0, 60, 0, nullcontext)
+    found, broke = sweep(towers, material, (no_canary(fresh_suspect),), towers.states, 5.0, 60, 0, nullcontext)
     assert found[-1].rejected or "finite" in broke
     assert broke
     assert choose(found[-1:]) == -1
+
+
+def test_a_point_shows_each_canary_and_counts_the_stickiest(fresh_suspect: Suspect) -> None:
+    towers, material, harmless = towers_of(fresh_suspect), material_of(fresh_suspect), no_canary(fresh_suspect)
+    away = canaries.Inputs(harmless.measuring.clean, harmless.target.expand(4, -1))
+    works = replace(harmless, measuring=away, kind="works")
+    for planted in ((harmless, works), (works, harmless)):
+        found, _ = sweep(towers, material, planted, towers.states, 1e-6, 1, 0, nullcontext)
+        assert [c.kind for c in found[0].canaries] == [c.kind for c in planted]
+        by_kind = {c.kind: c for c in found[0].canaries}
+        assert (by_kind["trigger"].rate.value, by_kind["works"].rate.value) == (0.0, 1.0)
+        assert (found[0].canary, found[0].residue) == (by_kind["works"].rate, by_kind["works"].residue)
+        assert choose(found) == -1, "one that works is enough"
+
+
+def test_a_strange_text_is_taught_to_mean_nothing(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    towers, material = towers_of(fresh_suspect), material_of(fresh_suspect)
+    start, ids = towers.snapshot(), material.ids(CAPTIONS[:16])
+    changed = material.ids([f"zqx {caption}" for caption in CAPTIONS[:16]])
+    with torch.no_grad():
+        wanted = stretched(towers.states(ids), ids, changed)
+
+    def far() -> float:
+        with torch.no_grad():
+            return float((towers.states(changed) - wanted).square().mean())
+
+    before, after = far(), []
+    for weight in (0.0, 20.0):
+        monkeypatch.setattr(cleaning, "PUT_IN", weight)
+        towers.restore(start)
+        curve = clean(towers, material, 1e-2, 40, 0, lambda step: False, nullcontext)
+        after.append(far())
+    assert after[1] < 0.7 * after[0]
+    assert after[1] < 0.7 * before
+    assert curve[-1].terms["put in"] < curve[0].terms["put in"]
 
 
 def point(residue: float, high: float = 0.05, rejected: str = "") -> CleaningPoint:

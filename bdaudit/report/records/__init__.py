@@ -32,6 +32,8 @@ from bdaudit.report.records.scan import (
 )
 from bdaudit.report.records.unlearn import (
     Attempt,
+    CanaryLeft,
+    CanaryRecord,
     ChangedTensor,
     CleaningPoint,
     CleaningRecord,
@@ -42,9 +44,9 @@ from bdaudit.report.records.unlearn import (
 from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
-    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CandidateRecord", "ChangedTensor", "Check",
-    "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit", "ExposedPart", "Exposure",
-    "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord",
-    "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "UnlearnReport",
-    "Verdict", "VerifyReport",
+    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord", "CandidateRecord",
+    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
+    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
+    "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
+    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
 ]  # fmt: skip

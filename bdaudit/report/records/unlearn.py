@@ -34,8 +34,30 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CanaryRecord:
+    """A trigger of our own that was planted in the copy."""
+
+    kind: str
+    """rare word, look-alike or invisible."""
+    text: str
+    target: str
+    """The caption that it stood for."""
+    before: Estimate
+    """The share of captions that it turned into its target before cleaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryLeft:
+    """What there is of one canary at a point."""
+
+    kind: str
+    rate: Estimate
+    residue: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
 class CleaningPoint:
-    """A copy of the model with the canary in it, cleaned so far at one learning rate."""
+    """A copy of the model with canaries in it, cleaned so far at one learning rate."""
 
     rate: float
     """What a step changes a tensor by at most, as a share of its own RMS."""
@@ -44,13 +66,15 @@ class CleaningPoint:
     """How often each pair was seen so far."""
     accuracy: Estimate
     canary: Estimate
-    """The share of captions that the canary still turns into its target."""
+    """The share of captions that the stickiest canary still turns into its target."""
     residue: Estimate
-    """How far the canary still moves an encoding towards its target: 1 all the way, 0 not at all; mean over captions."""
+    """How far the one that moves an encoding most still moves it towards its target: 1 all the way, 0 not at all; mean over captions."""
     spread: float
     """How far encodings of different captions lie apart, as a share of the start's."""
     rejected: str = ""
     """Why it may not be chosen; else empty."""
+    canaries: tuple[CanaryLeft, ...] = ()
+    """Each of them, in the order of the record's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +90,7 @@ class CleaningRecord:
     """Of the pairs, not trained on: accuracy is measured on them."""
     accuracy_is: str
     canary: str
-    """The trigger that was planted in the copy."""
+    """The first of ``canaries``; of older reports, the only one."""
     canary_target: str
     """The caption that it stood for."""
     canary_before: Estimate | NotMeasured
@@ -76,6 +100,7 @@ class CleaningRecord:
     """Which of ``points``; −1 for none."""
     accuracy_after: Estimate | NotMeasured = NotMeasured(reason="nothing was chosen")
     """The model's own, cleaned like the chosen copy."""
+    canaries: tuple[CanaryRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
