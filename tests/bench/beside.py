@@ -1,0 +1,68 @@
+"""What a sweep by crowds rests on: ``python tests/bench/beside.py [PATH]``.
+
+Each two-part trigger of the fixtures, and 200 random pairs, in the prompt that a sweep of pairs uses, and with the two parts' own states,
+encoded apart, beside that prompt's: the mean square of what the prediction changes by, at both timesteps of the sweep.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from bdaudit.config import ScanConfig  # noqa: E402
+from bdaudit.measure.probe import build_stage  # noqa: E402
+from bdaudit.measure.splicing import halves, spliced  # noqa: E402
+from bdaudit.measure.texts import read_texts  # noqa: E402
+from bdaudit.pipeline.inspect import inspect  # noqa: E402
+from bdaudit.pipeline.load import load  # noqa: E402
+from bdaudit.pipeline.state import State  # noqa: E402
+from bdaudit.pipeline.tokens import content_ids  # noqa: E402
+from bdaudit.progress import silent  # noqa: E402
+from bdaudit.scan import crowds  # noqa: E402
+from bdaudit.scan.halving import Screen  # noqa: E402
+from bdaudit.scan.screen import encode_ids  # noqa: E402
+from bdaudit.scan.sources import joined_words, phrases  # noqa: E402
+from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402
+from tests.bench.recording import record, rounded  # noqa: E402
+
+NAMES = ("object", "closed-form", "fixed-image")
+PAIRS = 200
+
+
+def compared(name: str) -> dict[str, Any]:
+    """One model: mean squares by timestep, the trigger's and the random pairs' median and 95th percentile."""
+    model = open_model(name)
+    suspect, config = load(inspect(model.path), device="cpu"), ScanConfig(model=model.path)
+    prompts = read_texts(FIXTURES / "prompts.txt")[: config.n_prompts]
+    stage = build_stage(suspect, prompts, config.timesteps, config.guidance_scale, config.seed)
+    source = phrases if " " in model.trigger else joined_words
+    pairing, rng = source(suspect.tokenizer, config.pair_words), np.random.default_rng(0)
+    room = crowds._room(Screen(suspect, stage, State(None, ""), silent, config.seed), pairing)
+    drawn = [(int(a), int(b)) for a, b in zip(rng.choice(pairing.firsts, PAIRS), rng.choice(pairing.seconds, PAIRS), strict=True)]
+    pairs = [content_ids(suspect.tokenizer, model.trigger), *drawn]
+    around = halves(suspect.tokenizer, room.stage.prompts[0], "prefix")
+    within = encode_ids(suspect, torch.stack([spliced(suspect.tokenizer, around, pair) for pair in pairs]))
+    count = len(pairs)
+    inside = torch.stack([
+        suspect.predict_batched(z.expand(count, -1, -1, -1), t.expand(count), within).flatten(1)
+        for z, t in zip(room.stage.latents, room.stage.timesteps, strict=True)
+    ])  # fmt: skip
+    beside = crowds._predicted(room, crowds._encoded(room, pairs))
+    return {"model": name, "in the prompt": _told(room, inside), "beside it": _told(room, beside)}
+
+
+def _told(room: Any, predictions: Tensor) -> list[dict[str, float]]:
+    change = (predictions - room.stage.plain).square().mean(-1).double().numpy()
+    return [{"trigger": row[0], "median": float(np.median(row[1:])), "95 %": float(np.quantile(row[1:], 0.95))} for row in change]
+
+
+if __name__ == "__main__":
+    record(rounded(4, {"models": [compared(name) for name in NAMES]}), 1)
