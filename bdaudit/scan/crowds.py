@@ -29,8 +29,8 @@ CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""
 TIMESTEPS = 2
 """The stage's noisiest timesteps: fixed pictures show at the first, patches, styles and objects at the second."""
-KEPT = 256
-"""Crowds that are halved."""
+KEPT, SHARE = 256, 24
+"""Crowds that are halved: so many at least, and one in so many where that is more, since in full crowds a pair can be half drowned."""
 SURVIVORS = 64
 """Pairs that are measured in full."""
 ROW, EACH = 64, 4
@@ -76,7 +76,7 @@ def sweep_crowds(screen: Screen, pairing: Pairing) -> Swept:
     usual = np.median(strengths, axis=0)
     while len(crowds[0][1]) > 1:
         order = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
-        chosen = [order[i] for i in at_most([(a,) for a, _ in order], KEPT, ROW)]
+        chosen = [order[i] for i in at_most([(a,) for a, _ in order], max(KEPT, len(order) // SHARE), ROW)]
         done.append(RoundDone(len(crowds), strengths.shape[1], len(chosen)))
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
         strengths = _measured(room, f"{pairing.name}, halved", crowds)
