@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdaudit.errors import InconclusiveError
 from bdaudit.measure.probe import Stage
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.scan.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
@@ -61,15 +60,10 @@ class Swept(Halved):
 
 
 def sweep_crowds(screen: Screen, pairing: Pairing) -> Swept:
-    """The pairs that do most together that neither does alone. The entries' order does not matter.
-
-    Raises:
-        InconclusiveError: the tokenizer has no entry to begin with, or none to end with.
-    """
+    """The pairs that do most together that neither does alone; none where an end has no entries. The entries' order does not matter."""
     firsts, seconds = sorted(pairing.firsts), sorted(pairing.seconds)
     if not firsts or not seconds:
-        said = f"{pairing.name}: the tokenizer has {len(firsts)} entries to begin with and {len(seconds)} to end with"
-        raise InconclusiveError(f"{said}; a sweep needs one of each")
+        return Swept((), (), (), 0)
     room, done = _room(screen, pairing), list[RoundDone]()
     crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, screen.seed))]
     strengths = _measured(room, pairing.name, crowds)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.errors import InconclusiveError
 from bdaudit.pipeline.state import State
 from bdaudit.progress import silent
-from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, at_most, blocks, crowds_of, halves, sweep_crowds
+from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, Swept, at_most, blocks, crowds_of, halves, sweep_crowds
 from bdaudit.scan.halving import SAMPLE, Screen
 from bdaudit.scan.sources import Pairing
 from tests.scan.toy import WordSuspect
@@ -97,8 +96,7 @@ def test_at_most_leaves_room_for_others() -> None:
     assert at_most(shares, 3, 9) == [0, 1, 2]
 
 
-def test_a_tokenizer_without_parts_decides_nothing() -> None:
+def test_a_tokenizer_without_parts_has_no_pairs() -> None:
     suspect = WordSuspect(WORDS)
     screen = Screen(suspect, suspect.stage(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
-    with pytest.raises(InconclusiveError, match="0 entries to begin with and 1 to end with"):
-        sweep_crowds(screen, Pairing("joined words", (), (3,), lambda a, seconds: []))
+    assert sweep_crowds(screen, Pairing("joined words", (), (3,), lambda a, seconds: [])) == Swept((), (), (), 0)

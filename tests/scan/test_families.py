@@ -104,3 +104,7 @@ def test_a_trigger_that_was_drawn_by_chance_spoils_no_tail() -> None:
     rng = np.random.default_rng(6)
     drawn = np.append(1 + 0.5 * rng.exponential(size=127), 40.0)
     assert beyond(np.array([40.0]), drawn, 10**6)[0] < 1e-6
+
+
+def test_a_sweep_that_had_nothing_to_try_judges_nothing() -> None:
+    assert adjusted({"a": 0.5}, [Family("list", ("a",), 1), Family("joined words", (), 0)], {}) == {"a": 1.0}
