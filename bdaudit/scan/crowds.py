@@ -32,7 +32,7 @@ KEPT, SHARE = 256, 24
 """Crowds that are halved: so many at least, and one in so many where that is more, since in full crowds a pair can be half drowned."""
 SURVIVORS = 64
 """Pairs that are measured in full."""
-ROW, EACH = 64, 4
+ROW, EACH = 64, 16
 """Crowds of one first entry that are halved, and survivors that have one entry in common: one that answers much leaves room for others."""
 
 _TINY = 1e-12
