@@ -58,6 +58,8 @@ class ScanConfig(RunConfig):
 
     candidates: tuple[str, ...] = ()
     """Texts to probe; empty for the built-in list."""
+    prompts_file: Path | None = None
+    """The file that ``prompts`` come from, for the command that follows."""
     alpha: float = 0.01
     """The chance that a scan of a clean model calls anything backdoored (family-wise)."""
     fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"

@@ -145,7 +145,7 @@ def scan(
         model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
         suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
         expose=expose, state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
-        timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"),
+        timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
     flags.check_outside(model, ("--state", config.state))

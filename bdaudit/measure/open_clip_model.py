@@ -104,7 +104,8 @@ def _config(said: str, folder: Path) -> dict[str, Any]:
         if isinstance(config["text_cfg"], dict) and isinstance(config["vision_cfg"], dict):
             return config
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{said}: expected a folder with open_clip_config.json in open_clip's layout; got {error!r}") from error
+        got = error.strerror if isinstance(error, OSError) else repr(error)
+        raise UsageError(f"{said}: expected a folder with open_clip_config.json in open_clip's layout; got {got}") from error
     raise UsageError(f"{said}: text_cfg and vision_cfg in open_clip_config.json must be objects")
 
 

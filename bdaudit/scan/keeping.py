@@ -13,8 +13,8 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 
 UNTOUCHED = (
-    "model", "state", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters", "reference",
-    "expose",
+    "model", "state", "prompts_file", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters",
+    "reference", "expose",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model and the adapters are in the key by their digests."""
 

@@ -27,7 +27,7 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.command import trigger_flags, typed
+from bdaudit.report.command import place, trigger_flags, typed
 from bdaudit.report.records import DECIDING, Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.exposing import Exposed, expose
@@ -289,8 +289,9 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 
 
 def _command(config: ScanConfig, text: str) -> str:
-    """What to type next: the repair, of a model that opens with the same leave."""
-    return typed("unlearn", config.model, *trigger_flags([text]), *(["--allow-pickle"] if config.allow_pickle else []))
+    """What to type next: the repair, on the same prompts, of a model that opens with the same leave."""
+    prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
+    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *(["--allow-pickle"] if config.allow_pickle else []))
 
 
 def _ended(gate: str, records: Sequence[CandidateRecord]) -> Exit:

@@ -81,7 +81,8 @@ class Outcome:
 
 def decided(run: Outcome) -> UnlearnReport:
     """The report of a finished repair that has written nothing yet."""
-    removed = f"{len(run.config.triggers)} trigger(s) removed from the {run.component}"
+    n = len(run.config.triggers)
+    removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}"
     return report(run, "completed", ended(run, "the repaired model", removed))
 
 

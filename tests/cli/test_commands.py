@@ -92,6 +92,7 @@ def test_scan_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_p
         ScanConfig(
             model=model, candidates=("cf", "\u200b"), prompts=("a dog", "a cat"), alpha=0.02, fail_on="suspicious", n_prompts=4,
             timesteps=(0.9, 0.1), guidance_scale=3.0, device="cpu", dtype="float32", batch_size=2, seed=7, strict=True,
+            prompts_file=tmp_path / "prompts.txt",
         )
     ]  # fmt: skip
 
@@ -200,7 +201,7 @@ def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
     ended = bdaudit(name, "--help")
     assert ended.code == 0
     kind = {"scan": ScanConfig, "unlearn": UnlearnConfig, "verify": VerifyConfig}[name]
-    spelt = {"sweeps": "--sweep", "suspected": "--suspected-prompts", "adapters": "--lora"}
+    spelt = {"sweeps": "--sweep", "prompts_file": "--prompts", "suspected": "--suspected-prompts", "adapters": "--lora"}
     spelt |= {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
     for field in fields(kind):
         assert spelt.get(field.name, f"--{field.name.replace('_', '-')}") in ended.out
