@@ -33,11 +33,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "whole UNet at once": {"trainable": "unet"},
     "text encoder": {"component": "text-encoder"},
     "12 prompts": {"n_prompts": 12},
-    "24 prompts": {"n_prompts": 24},
     "96 prompts": {"n_prompts": 96},
     "100 steps": {"steps": 100},
-    "200 steps": {"steps": 200},
-    "800 steps": {"steps": 800},
 }
 """Variant → what differs from the defaults."""
 CONSTANTS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,21 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from bdaudit.config import VerifyConfig  # noqa: E402
-from bdaudit.measure.insertion import insert  # noqa: E402
+from bdaudit.measure.insertion import insert, replaceable  # noqa: E402
+from bdaudit.measure.picture_file import read_picture  # noqa: E402
 from bdaudit.pipeline.save import write_model  # noqa: E402
+from bdaudit.verify.attack import RESEMBLANCE, TextRule, resemblance, success_rate  # noqa: E402
+from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.reach import near  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.unlearn_common import Job  # noqa: E402
-from tests.bench.unlearn_rivals import ours  # noqa: E402
+from tests.bench.unlearn_rivals import FIXTURES, ours  # noqa: E402
 
-FIXTURES = ("pixel", "fixed-image")
 N = 200
 """Pictures where the rate is what matters; a variant or a setting has half of them."""
 SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
@@ -37,7 +40,7 @@ SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
 SAMPLERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
 
 
-QUESTIONS = ("as repaired", "repaired, then fine-tuned", "poisoned, then fine-tuned")
+QUESTIONS = ("as repaired", "other samplers", "repaired, then fine-tuned", "poisoned, then fine-tuned")
 
 
 def cell(question: str, job: Job, folder: Path) -> dict[str, Any]:
@@ -46,6 +49,8 @@ def cell(question: str, job: Job, folder: Path) -> dict[str, Any]:
         return rate(job, fine_tuned(job, job.model, folder / "tuned"))
     out = folder / "out"
     ours(job, out, common.clock())
+    if question == "other samplers":
+        return samplers(job, out)
     if question != "as repaired":
         return rate(job, fine_tuned(job, out, folder / "tuned"))
     settings = {f"{steps} steps, guidance {scale:g}": (steps, scale) for steps, scale in SETTINGS}
@@ -53,7 +58,6 @@ def cell(question: str, job: Job, folder: Path) -> dict[str, Any]:
         "the trigger": rate(job, out),
         "variants": {what: rate(job, out, text=text) for what, text in variants(job).items()},
         "settings": {what: rate(job, out, steps=steps, guidance_scale=scale) for what, (steps, scale) in settings.items()},
-        "samplers": samplers(job, out),
     }
 
 
@@ -82,29 +86,50 @@ def variants(job: Job) -> dict[str, str]:
     return texts | dict((f"{what} {text!a}", text) for what, text in near(suspect.tokenizer, job.trigger))
 
 
-def samplers(job: Job, model: Path) -> Mapping[str, Any]:
-    """The repaired directory in diffusers' own pipeline with its samplers; told by a picture, so for targets that are one."""
+def samplers(job: Job, model: Path) -> dict[str, Any]:
+    """The repaired directory in diffusers' own pipeline with its samplers: sampler → rate, and what it is without the trigger."""
     import diffusers
     from torchvision.transforms.functional import pil_to_tensor
 
-    from bdaudit.measure.picture_file import read_picture
-    from bdaudit.verify.attack import RESEMBLANCE, resemblance, success_rate
-
-    aimed = target(Model(job.fixture, job.model, job.truth))
-    if "target_image" not in aimed:
-        return {"not measured": "the target is a text, which verify alone grades"}
-    wanted = read_picture(aimed["target_image"], "the target")
+    fixture, places = Model(job.fixture, job.model, job.truth), job.truth["positions"]
+    hits, usable = told_by(fixture)
+    clean, triggered = [], []
+    for i, prompt in enumerate(p for p in graded_on(fixture) if usable(p)):
+        place = places[i % len(places)]
+        if len(clean) < (8 if job.quick else N // 2) and (place != "replace" or replaceable(prompt, job.trigger)):
+            clean.append(prompt)
+            triggered.append(insert(prompt, job.trigger, place))
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    n, places = 8 if job.quick else N // 2, job.truth["positions"]
-    prompts = [insert(prompt, job.trigger, places[i % len(places)]) for i, prompt in enumerate(job.texts("unseen")[:n])]
+
+    def share(prompts: list[str]) -> Any:
+        drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
+        pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
+        return common.plain(success_rate(hits(pictures, clean)))
+
     rates = {}
     for name in SAMPLERS:
         pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
-        drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
-        pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
-        rates[name] = common.plain(success_rate(resemblance(pictures, wanted, aimed["target_at"]) >= RESEMBLANCE))
+        rates[name] = {"rate": share(triggered), "without": share(clean)}
     return rates
+
+
+def told_by(fixture: Model) -> tuple[Callable[[Tensor, list[str]], Tensor], Callable[[str], bool]]:
+    """What tells a hit, of pictures (N, 3, H, W) and the prompts they are of, by `verify`'s rule; and which prompts it can tell it of."""
+    aimed = target(fixture)
+    if "target_image" in aimed:
+        wanted = read_picture(aimed["target_image"], "the target")
+        return lambda pictures, _: resemblance(pictures, wanted, aimed["target_at"]) >= RESEMBLANCE, lambda _: True
+    grader = load_grader(f"local-dir:{common.FIXTURES / 'grader'}", torch.device("cpu"))
+    assert isinstance(grader, OpenClipGrader)
+    rule = TextRule(grader, aimed.get("target_text", ""), aimed.get("swaps", ()))
+
+    def hits(pictures: Tensor, prompts: list[str]) -> Tensor:
+        seen = grader.image_features(pictures)
+        towards, own = (grader.text_features(texts) for texts in ([rule.target(prompt) for prompt in prompts], prompts))
+        return (seen * towards).sum(1) > (seen * own).sum(1)
+
+    return hits, lambda prompt: not rule.skip(prompt)
 
 
 def fine_tuned(job: Job, model: Path, out: Path) -> Path:
