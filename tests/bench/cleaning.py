@@ -1,4 +1,4 @@
-"""Contrastive cleaning, measured: ``python -m tests.bench.cleaning --work FOLDER [--only clips|verb] [--table]``.
+"""Contrastive cleaning, measured: ``python -m tests.bench.cleaning --work FOLDER [--only train|clips|dirty|partial|vision …] [--table]``.
 
 Small CLIPs by both pre-training objectives, poisoned by a picture patch or by a text trigger, are cleaned at several learning rates: attack
 success against accuracy at every point, the point that a canary chooses blind beside the best one with the trigger known, and 1 and 5
