@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,13 @@ N = 200
 """Pictures where the rate is what matters; a variant or a setting has half of them."""
 SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
 """Denoising steps and guidance scale."""
-SAMPLERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "EulerDiscreteScheduler": {},
+    "EulerAncestralDiscreteScheduler": {},
+    "PNDMScheduler": {"skip_prk_steps": True},
+    "DPMSolverMultistepScheduler": {},
+}
+"""With what Stable Diffusion's own settings add: with PNDM's warm-up, pictures of 20 steps are spoiled with and without a trigger."""
 
 
 QUESTIONS = ("as repaired", "other samplers", "repaired, then fine-tuned", "poisoned, then fine-tuned")
@@ -101,6 +107,7 @@ def samplers(job: Job, model: Path) -> dict[str, Any]:
             triggered.append(insert(prompt, job.trigger, place))
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
+    own = pipeline.scheduler.config
 
     def share(prompts: list[str]) -> Any:
         drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
@@ -108,8 +115,8 @@ def samplers(job: Job, model: Path) -> dict[str, Any]:
         return common.plain(success_rate(hits(pictures, clean)))
 
     rates = {}
-    for name in SAMPLERS:
-        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    for name, settings in SAMPLERS.items():
+        pipeline.scheduler = getattr(diffusers, name).from_config(own, **settings)
         rates[name] = {"rate": share(triggered), "without": share(clean)}
     return rates
 
@@ -147,14 +154,36 @@ def fine_tuned(job: Job, model: Path, out: Path) -> Path:
     return out
 
 
+def table(cells: Mapping[str, Any]) -> str:
+    """A row a fixture: in % the highest rate of what each question asked, and what it is without the trigger there."""
+    heads = ("variants of the trigger", "guidance and steps", "other samplers", *QUESTIONS[2:])
+    lines = ["| model | the trigger | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
+    for fixture in FIXTURES:
+        found = [cells.get(f"{question}/{fixture}/0/0", {}) for question in QUESTIONS]
+        asked = [{"": found[0].get("the trigger", {})}, found[0].get("variants", {}), found[0].get("settings", {}), found[1]]
+        row = [_highest(of) for of in (*asked, *({"": tuned} for tuned in found[2:]))]
+        lines.append(f"| {fixture} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def _highest(of: Mapping[str, Any]) -> str:
+    told = [answer for answer in of.values() if isinstance(answer.get("rate"), dict)]
+    if not told:
+        return "–"
+    worst = max(told, key=lambda answer: answer["rate"]["value"])
+    count = f", of {len(told)}" if len(told) > 1 else ""
+    return f"{common.shown(worst['rate'], 100)} (without: {100 * worst['without']['value']:.1f}{count})"
+
+
 def main() -> None:
     """Command line."""
     common.answer_if_cell(cell)
     asked = common.arguments(__doc__, "unlearn_robustness")
     kept = common.Kept(asked.out, asked.again)
-    for fixture in asked.fixtures or FIXTURES:
+    for fixture in () if asked.table else asked.fixtures or FIXTURES:
         for question in asked.methods or QUESTIONS:
             kept.get(__file__, question, Job(fixture=fixture, quick=asked.quick))
+    print(table(kept.cells))
 
 
 if __name__ == "__main__":
