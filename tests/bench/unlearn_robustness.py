@@ -37,13 +37,8 @@ N = 200
 """Pictures where the rate is what matters; a variant or a setting has half of them."""
 SETTINGS = ((12, 1.5), (12, 8.0), (6, 5.0), (30, 5.0))
 """Denoising steps and guidance scale."""
-SAMPLERS: dict[str, dict[str, Any]] = {
-    "EulerDiscreteScheduler": {},
-    "EulerAncestralDiscreteScheduler": {},
-    "PNDMScheduler": {"skip_prk_steps": True},
-    "DPMSolverMultistepScheduler": {},
-}
-"""With what Stable Diffusion's own settings add: with PNDM's warm-up, pictures of 20 steps are spoiled with and without a trigger."""
+SAMPLERS = {"EulerDiscreteScheduler": 20, "EulerAncestralDiscreteScheduler": 20, "PNDMScheduler": 50, "DPMSolverMultistepScheduler": 20}
+"""Denoising steps of each: in 20, PNDM spoils the clean pipeline's own pictures."""
 
 
 QUESTIONS = ("as repaired", "other samplers", "repaired, then fine-tuned", "poisoned, then fine-tuned")
@@ -109,15 +104,15 @@ def samplers(job: Job, model: Path) -> dict[str, Any]:
     pipeline.set_progress_bar_config(disable=True)
     own = pipeline.scheduler.config
 
-    def share(prompts: list[str]) -> Any:
-        drawn = pipeline(prompts, num_inference_steps=20, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
+    def share(prompts: list[str], steps: int) -> Any:
+        drawn = pipeline(prompts, num_inference_steps=steps, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
         pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
         return common.plain(success_rate(hits(pictures, clean)))
 
     rates = {}
-    for name, settings in SAMPLERS.items():
-        pipeline.scheduler = getattr(diffusers, name).from_config(own, **settings)
-        rates[name] = {"rate": share(triggered), "without": share(clean)}
+    for name, steps in SAMPLERS.items():
+        pipeline.scheduler = getattr(diffusers, name).from_config(own)
+        rates[name] = {"rate": share(triggered, steps), "without": share(clean, steps)}
     return rates
 
 
