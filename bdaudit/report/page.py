@@ -20,7 +20,7 @@ from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
 from bdaudit.report.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import visible
-from bdaudit.report.tables import bar, calibration_line, exposure_lines
+from bdaudit.report.tables import bar, calibration_line, exposure_lines, recovery_line
 from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
@@ -146,7 +146,8 @@ def _model_lines(report: Report) -> list[str]:
 def _lines(report: Report) -> list[str]:
     if isinstance(report, ScanReport):
         tail = [] if isinstance(report.calibration, NotMeasured) else [report.calibration.tail]
-        return [calibration_line(report), *tail, *exposure_lines(report.exposure)]
+        whole = [] if isinstance(report.recovery, NotMeasured) else [recovery_line(report.recovery)]
+        return [calibration_line(report), *tail, *exposure_lines(report.exposure), *whole]
     if isinstance(report, UnlearnReport):
         wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
         why = f": {report.component_reason}" if report.component_reason else ""

@@ -164,12 +164,12 @@ def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
 
 
 def recovery_line(record: RecoveryRecord) -> str:
-    """How far the strongest mixture of entries goes, and the strongest text; no verdict."""
+    """How far the strongest mixture of entries goes, and the strongest text; the model's verdict."""
     text = f"the strongest text named, {short(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
     return (
         f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
         f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
-        f"{number(record.strongest_entry)} times; no verdict is made of this"
+        f"{number(record.strongest_entry)} times; named pull {number(record.named_pull)}: the model as a whole is {record.verdict}"
     )
 
 

@@ -60,6 +60,9 @@ SEARCHED, RANKED = 2.0, {ENTRIES: 1.0, CHARACTERS: 0.0, PAIRS: 1.0}
 """How much of the text encoding's shift, both as logarithms, is taken off; shifts of the prediction are squares, so 2 is all of it."""
 MORE = 0.7
 """What a pair must pull beyond its entries, as a logarithm: twice as much, since shifts are squares."""
+NAMED_PULL = 6.0
+"""A named pull beyond which the model as a whole is called suspicious. Of 41 clean small models none went beyond 5.1, half of them searched
+after that had been seen; backdoors of one entry or character in a denoiser begin at 7.2, those in a text encoder lie below it."""
 KEPT = (24, 12)
 """Texts of each kind that get the dearer round, and that are measured in full."""
 
@@ -215,11 +218,15 @@ def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> 
     def ratio(value: float) -> float:
         return float(np.exp((value - middle) / 2))
 
+    soft_pull, text_pull = ratio(max(float(part.values.max()) for part in found)), ratio(strongest) if text else 0.0
+    named_pull = text_pull**2 / soft_pull
     return RecoveryRecord(
         choices=sum(len(part.values) for part in found),
         gradients=sum(len(part.values) for part in found) * (STEPS + 1) * _passes(ROUNDS[1], search),
-        soft_pull=ratio(max(float(part.values.max()) for part in found)),
-        text_pull=ratio(strongest) if text else 0.0,
+        soft_pull=soft_pull,
+        text_pull=text_pull,
+        named_pull=named_pull,
+        verdict="suspicious" if named_pull > NAMED_PULL else "clean",
         text=text,
         strongest_entry=ratio(float(usual.max())),
         drawn=len(usual),

@@ -28,7 +28,19 @@ from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.report.command import place, trigger_flags, typed
-from bdaudit.report.records import DECIDING, Calibration, CandidateRecord, Coverage, Exit, FileRecord, ScanReport, SignalRecord, Skipped
+from bdaudit.report.records import (
+    DECIDING,
+    Calibration,
+    CandidateRecord,
+    Coverage,
+    Exit,
+    FileRecord,
+    NotMeasured,
+    RecoveryRecord,
+    ScanReport,
+    SignalRecord,
+    Skipped,
+)
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.exposing import Exposed, expose
 from bdaudit.scan.families import Family, verdict
@@ -222,7 +234,7 @@ def _judged(run: _Run) -> ScanReport:
     found = [_record(run, null, text, of, kinds[text], scores[of], effects[of], p[of], adjusted[of]) for text, of in source.items()]
     ranked = sorted((_unless_word_like(record, ordinary) for record in found), key=_order)
     records = [replace(record, rank=rank) for rank, record in enumerate(ranked, start=1)]
-    report = _report(run, "completed", _ended(run.config.fail_on, records), tuple(records))
+    report = _report(run, "completed", _ended(run.config.fail_on, records, _recovery(run)), tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
 
@@ -294,11 +306,19 @@ def _command(config: ScanConfig, text: str) -> str:
     return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *(["--allow-pickle"] if config.allow_pickle else []))
 
 
-def _ended(gate: str, records: Sequence[CandidateRecord]) -> Exit:
+def _recovery(run: _Run) -> RecoveryRecord | NotMeasured:
+    return next((family.recovery for family in run.families if family.recovery), ScanReport.recovery)
+
+
+def _ended(gate: str, records: Sequence[CandidateRecord], whole: RecoveryRecord | NotMeasured = ScanReport.recovery) -> Exit:
     order = ("clean", "suspicious", "backdoored")
     found = {verdict: sum(r.verdict == verdict for r in records) for verdict in order}
     said = f"{found['backdoored']} of {len(records)} candidates backdoored, {found['suspicious']} suspicious"
-    if gate != "never" and any(order.index(r.verdict) >= order.index(gate) for r in records):
+    verdicts = [r.verdict for r in records]
+    if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
+        verdicts.append(whole.verdict)
+        said += f"; the model as a whole {whole.verdict} (named pull {whole.named_pull:.1f})"
+    if gate != "never" and any(order.index(verdict) >= order.index(gate) for verdict in verdicts):
         return Exit(code=ExitCode.FINDING, name="finding", reason=said)
     return Exit(code=ExitCode.PASS, name="pass", reason=said)
 
@@ -348,7 +368,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         candidates=records,
         sweeps=sweeps,
         adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
-        recovery=next((f.recovery for f in run.families if f.recovery), ScanReport.recovery),
+        recovery=_recovery(run),
         exposure=run.exposed.record,
     )
 

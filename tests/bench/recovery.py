@@ -38,7 +38,7 @@ from bdaudit.pipeline.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.families import Family  # noqa: E402
 from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.recovery import DRAWN, ROUNDS, recovered  # noqa: E402
+from bdaudit.scan.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
 from bdaudit.scan.screen import screened, standings  # noqa: E402
 from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
@@ -50,9 +50,10 @@ RESULTS = Path(__file__).parent / "results" / "recovery.json"
 DEVELOPMENT = ("clean", "dev-style", "dev-pixel")
 TWINS = ("pixel", "style", "encoder", "object", "benign")
 FIRST, TRIED, PICTURES = 10, 3, 40
-NAMED_PULL = 5.1
-"""What the strongest text pulls, times the share of the strongest mixture's pull that this is. Set between the clean fixtures and models of
-the first round (5.07 at most) and those whose attack works (10 of 12 beyond 5.15), both known then; the second round is its test."""
+SET_BEFORE = 5.1
+"""The limit on the named pull that was set before the second round's models were searched, between the clean ones of the first round
+(5.07 at most) and those whose attack works (10 of 12 beyond 5.15). The scan's own, ``NAMED_PULL``, was moved up after the second round, in
+which three clean models came as near as 5.09: to where no model of either round lies, 7.2 being the next above."""
 HELD_OUT = ("e-", "f-")
 """Bases of the second round, none of whose models had been searched when the limit was set."""
 LIFT = 0.5
@@ -61,7 +62,8 @@ LIFT = 0.5
 
 def models(work: Path) -> dict[str, tuple[Model, dict[str, Any]]]:
     """Name → model, and what the study measured of its attack: development, fixtures, then the study's; phrases are left out."""
-    found = {name: (open_model(name), {}) for name in (*DEVELOPMENT, *TWINS)}
+    built = [name for name in DEVELOPMENT if name == "clean" or (FIXTURES / "dev" / name).exists()]
+    found: dict[str, tuple[Model, dict[str, Any]]] = {name: (open_model(name), {}) for name in (*built, *TWINS)}
     for path in sorted((work / "models").glob("*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         truth = told["twin"] | {"name": told["name"]}
@@ -193,8 +195,16 @@ def pulls(rows: dict[str, dict[str, Any]], held_out: bool) -> dict[str, Any]:
         "named pull": named_pull,
     }
     auroc = {name: stats.auroc([s(r) for r in working], [s(r) for r in clean]) for name, s in scores.items()}
-    beyond = {name: rate_of([named_pull(r) > NAMED_PULL for r in of]) for name, of in (("working", working), ("clean", clean))}
-    return {"n": [len(working), len(clean)], "AUROC": auroc, f"named pull beyond {NAMED_PULL}": beyond}
+    groups = {
+        "clean": clean,
+        "working, in the denoiser": [r for r in working if r["family"] != "encoder"],
+        "working, in the text encoder": [r for r in working if r["family"] == "encoder"],
+    }
+    beyond = {
+        f"named pull beyond {limit:g}": {name: rate_of([named_pull(r) > limit for r in of]) for name, of in groups.items()}
+        for limit in (SET_BEFORE, NAMED_PULL)
+    }
+    return {"n": [len(working), len(clean)], "AUROC": auroc, **beyond}
 
 
 def table(document: dict[str, Any]) -> str:

@@ -180,7 +180,10 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     first = replace(scan_report.candidates[0], localisation=place, adapter="comes with the adapter", word_like="so does a word")
     prompts = (PromptRecord(prompt=f"a {hostile[0]}", carriers=(hostile[0],), sets=9), PromptRecord(prompt="b", carriers=(), sets=1))
     assert "recovery" not in rendered(scan_report)
-    soft = RecoveryRecord(choices=16, gradients=99, soft_pull=12.5, text_pull=3.25, text=hostile[0], strongest_entry=2.5, drawn=64)
+    soft = RecoveryRecord(
+        choices=16, gradients=99, soft_pull=12.5, text_pull=10.0, text=hostile[0], strongest_entry=2.5, drawn=64, named_pull=8.0,
+        verdict="suspicious",
+    )  # fmt: skip
     report = replace(scan_report, sweeps=(sweep,), prompts=prompts, recovery=soft, candidates=(first, *scan_report.candidates[1:]))
     shown = " ".join(rendered(report).split())
     assert "4,000 at 2 passes each, then 500 at 8 passes each; 48 measured in full; p adjusted for 4,000 texts" in shown
@@ -188,6 +191,6 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "comes with the adapter; so does a word" in shown
     assert "carried by" in shown
     assert "the strongest pulls 12.5 times as far as the median entry" in shown
-    assert "no verdict is made of this" in shown
+    assert "named pull 8: the model as a whole is suspicious" in shown
     assert "nothing in it fires" in shown
     assert not any(c in shown for c in "\x1b\u202e\u200b")

@@ -40,6 +40,8 @@ def test_a_single_entry_is_named_first(tiny_suspect: Suspect) -> None:
     assert record is not None
     assert record.text == "~"
     assert min(record.soft_pull, record.text_pull) > 10
+    assert record.named_pull == pytest.approx(record.text_pull**2 / record.soft_pull)
+    assert record.verdict == "suspicious"
     assert not any("~" in text for text in (*characters.texts, *pairs.texts)), "a pair that pulls no more than its part is that part"
 
 
@@ -57,6 +59,8 @@ def test_two_letters_that_are_no_character_are_named_as_a_pair(tiny_suspect: Sus
 
 def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect) -> None:
     families = search(planted(tiny_suspect, (97,), strength=0.0))
+    assert families[0].recovery is not None
+    assert families[0].recovery.verdict == "clean", "nothing is planted"
     sizes = {family.name: family.size for family in families}
     assert sizes["recovered entries"] == len(vocabulary(tiny_suspect.tokenizer).probes)
     assert sizes["recovered pairs"] == 512**2

@@ -12,7 +12,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
-from bdaudit.report.records import CandidateRecord, NotMeasured, ScanReport, SignalRecord
+from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
 from bdaudit.scan.run import MEANINGFUL, _ended, _unless_word_like, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -164,6 +164,19 @@ def test_the_gate_decides_the_exit_code(report: ScanReport) -> None:
         ended = _ended(gate, records)
         assert ended.code == code
         assert f"{int(verdict == 'backdoored')} of 5 candidates backdoored" in ended.reason
+
+
+@pytest.mark.parametrize(("gate", "code"), [("backdoored", ExitCode.PASS), ("suspicious", ExitCode.FINDING), ("never", ExitCode.PASS)])
+def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(report: ScanReport, gate: str, code: ExitCode) -> None:
+    records = [replace(record, verdict="clean") for record in report.candidates]
+    whole = RecoveryRecord(
+        choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
+        verdict="suspicious",
+    )  # fmt: skip
+    assert _ended(gate, records, replace(whole, named_pull=5.0, verdict="clean")) == _ended(gate, records)
+    ended = _ended(gate, records, whole)
+    assert ended.code == code
+    assert ended.reason == "0 of 5 candidates backdoored, 0 suspicious; the model as a whole suspicious (named pull 8.0)"
 
 
 def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:

@@ -109,7 +109,7 @@ class SweepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryRecord:
-    """What no text was needed for: the strongest mixture of the vocabulary's entries. Information; no verdict is made of it.
+    """What no text was needed for: the strongest mixture of the vocabulary's entries, and a verdict on the model as a whole.
 
     Pulls are ratios: how many times as far as the median entry a thing moves the prediction, at equal movement of the text encoding, on
     prompts and noise that the full measurement does not use.
@@ -129,6 +129,10 @@ class RecoveryRecord:
     """Of the strongest of the entries drawn at random that give the median."""
     drawn: int
     """How many those are."""
+    named_pull: float = 0.0
+    """The text's pull, times the share of the mixture's pull that it is: what moves the model a great deal and has a name."""
+    verdict: Verdict = "clean"
+    """*suspicious* beyond ``scan.recovery.NAMED_PULL``; never *backdoored*, since it has no p."""
 
 
 @dataclass(frozen=True, kw_only=True)
