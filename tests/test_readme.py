@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -96,6 +97,23 @@ def test_the_table_of_the_whole_job_is_what_its_bench_prints(page: Path) -> None
 
     results = json.loads(end_to_end.RESULTS.read_text(encoding="utf-8"))
     assert end_to_end.table(results) in page.read_text(encoding="utf-8")
+
+
+def test_the_tables_of_repairs_are_what_their_benches_print() -> None:
+    from tests.bench import unlearn_ablation, unlearn_rivals, unlearn_robustness
+
+    page = EVIDENCE.read_text(encoding="utf-8")
+    rivals = kept("unlearn_rivals")
+    assert unlearn_rivals.short(rivals) in README.read_text(encoding="utf-8")
+    assert [table.__name__ for table in unlearn_rivals.EVIDENCE if table(rivals) not in page] == []
+    assert unlearn_ablation.beside(kept("unlearn_ablation")) in page
+    assert unlearn_robustness.table(kept("unlearn_robustness")) in page
+
+
+def kept(bench: str) -> dict[str, Any]:
+    """The cells of a bench's results."""
+    found: dict[str, Any] = json.loads((EVIDENCE.parent / "results" / f"{bench}.json").read_text(encoding="utf-8"))["cells"]
+    return found
 
 
 def test_every_results_file_has_its_place_in_the_evidence() -> None:

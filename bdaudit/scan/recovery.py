@@ -226,6 +226,7 @@ def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> 
         soft_pull=soft_pull,
         text_pull=text_pull,
         named_pull=named_pull,
+        limit=NAMED_PULL,
         verdict="suspicious" if named_pull > NAMED_PULL else "clean",
         text=text,
         strongest_entry=ratio(float(usual.max())),

@@ -191,6 +191,6 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "comes with the adapter; so does a word" in shown
     assert "carried by" in shown
     assert "the strongest pulls 12.5 times as far as the median entry" in shown
-    assert "named pull 8: the model as a whole is suspicious" in shown
+    assert "named pull 8, limit 6: the model as a whole is suspicious" in shown
     assert "nothing in it fires" in shown
     assert not any(c in shown for c in "\x1b\u202e\u200b")

@@ -131,8 +131,10 @@ class RecoveryRecord:
     """How many those are."""
     named_pull: float = 0.0
     """The text's pull, times the share of the mixture's pull that it is: what moves the model a great deal and has a name."""
+    limit: float = 6.0
+    """The named pull beyond which the model as a whole is suspicious: set on small models."""
     verdict: Verdict = "clean"
-    """*suspicious* beyond ``scan.recovery.NAMED_PULL``; never *backdoored*, since it has no p."""
+    """Never *backdoored*, since it has no p."""
 
 
 @dataclass(frozen=True, kw_only=True)
