@@ -169,7 +169,8 @@ def recovery_line(record: RecoveryRecord) -> str:
     return (
         f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
         f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
-        f"{number(record.strongest_entry)} times; named pull {number(record.named_pull)}, limit {number(record.limit)}: the model as a whole is {record.verdict}"
+        f"{number(record.strongest_entry)} times; named pull {number(record.named_pull)}, limit {number(record.limit)}: "
+        f"the model as a whole is {record.verdict}"
     )
 
 
