@@ -43,8 +43,8 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "clean prompts alone": {"neighbours": False},
 }
 """Variant → constants of the training that differ; the batch stays as large."""
-UNET_ALONE = ("attention off", "distillation off", "empty prompt off")
-"""Terms that the text encoder's training has not: nothing to leave out there."""
+UNET_ALONE = ("attention off", "distillation off", "empty prompt off", "text encoder")
+"""Terms that the text encoder's training has not, and that it is trained at all: nothing else there."""
 
 
 def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
