@@ -100,12 +100,12 @@ def test_the_table_of_the_whole_job_is_what_its_bench_prints(page: Path) -> None
 
 
 def test_the_tables_of_repairs_are_what_their_benches_print() -> None:
-    from tests.bench import unlearn_ablation, unlearn_rivals, unlearn_robustness
+    from tests.bench import unlearn_ablation, unlearn_robustness, unlearn_tables
 
     page = EVIDENCE.read_text(encoding="utf-8")
     rivals = kept("unlearn_rivals")
-    assert unlearn_rivals.short(rivals) in README.read_text(encoding="utf-8")
-    assert [table.__name__ for table in unlearn_rivals.EVIDENCE if table(rivals) not in page] == []
+    assert unlearn_tables.short(rivals) in README.read_text(encoding="utf-8")
+    assert [table.__name__ for table in unlearn_tables.EVIDENCE if table(rivals) not in page] == []
     assert unlearn_ablation.beside(kept("unlearn_ablation")) in page
     assert unlearn_robustness.table(kept("unlearn_robustness")) in page
 

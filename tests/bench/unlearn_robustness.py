@@ -31,7 +31,8 @@ from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.unlearn_common import Job  # noqa: E402
-from tests.bench.unlearn_rivals import FIXTURES, ours  # noqa: E402
+from tests.bench.unlearn_rivals import ours  # noqa: E402
+from tests.bench.unlearn_tables import FIXTURES  # noqa: E402
 
 N = 200
 """Pictures where the rate is what matters; a variant or a setting has half of them."""
