@@ -171,10 +171,16 @@ def figures(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     groups = {"all": short, "where the attack works": [row for row in short if works(row)]}
     for n, part in ((1, "one entry"), (2, "two entries")):
         groups[f"of these, {part}"] = [row for row in groups["where the attack works"] if row["entries"] == n]
+    fresh = [row for name, row in graded.items() if name.startswith(HELD_OUT) and "rank" in row]
+    groups["of these, held out"] = [row for row in fresh if works(row)]
     ways = (found, found_standing, betrayed)
     rates = {name: {way.__name__: rate_of([way(row) for row in group]) for way in ways} for name, group in groups.items()}
-    rounds = {"where the limit was set": False, "held out": True}
-    return {"found": rates} | {name: pulls(graded, held_out) for name, held_out in rounds.items()}
+    rounds = {
+        "where the limit was set": [row for name, row in graded.items() if not name.startswith(HELD_OUT)],
+        "held out": [row for name, row in graded.items() if name.startswith(HELD_OUT)],
+        "both rounds": list(graded.values()),
+    }
+    return {"found": rates} | {name: pulls(rows) for name, rows in rounds.items()}
 
 
 def named_pull(row: dict[str, Any]) -> float:
@@ -182,10 +188,9 @@ def named_pull(row: dict[str, Any]) -> float:
     return float(row["text_pull"] ** 2 / row["soft_pull"])
 
 
-def pulls(rows: dict[str, dict[str, Any]], held_out: bool) -> dict[str, Any]:
+def pulls(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How well pulls tell models with a working attack from clean ones, and who is beyond the limit."""
-    part = [row for name, row in rows.items() if name.startswith(HELD_OUT) == held_out]
-    working, clean = [row for row in part if "rank" in row and works(row)], [row for row in part if "rank" not in row]
+    working, clean = [row for row in rows if "rank" in row and works(row)], [row for row in rows if "rank" not in row]
     if not working or not clean:
         return {}
     scores: dict[str, Callable[[dict[str, Any]], float]] = {

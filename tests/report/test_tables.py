@@ -182,7 +182,7 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "recovery" not in rendered(scan_report)
     soft = RecoveryRecord(
         choices=16, gradients=99, soft_pull=12.5, text_pull=10.0, text=hostile[0], strongest_entry=2.5, drawn=64, named_pull=8.0,
-        verdict="suspicious",
+        limit=6.0, verdict="suspicious",
     )  # fmt: skip
     report = replace(scan_report, sweeps=(sweep,), prompts=prompts, recovery=soft, candidates=(first, *scan_report.candidates[1:]))
     shown = " ".join(rendered(report).split())

@@ -171,7 +171,7 @@ def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(repor
     records = [replace(record, verdict="clean") for record in report.candidates]
     whole = RecoveryRecord(
         choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
-        verdict="suspicious",
+        limit=6.0, verdict="suspicious",
     )  # fmt: skip
     assert _ended(gate, records, replace(whole, named_pull=5.0, verdict="clean")) == _ended(gate, records)
     ended = _ended(gate, records, whole)

@@ -129,11 +129,11 @@ class RecoveryRecord:
     """Of the strongest of the entries drawn at random that give the median."""
     drawn: int
     """How many those are."""
-    named_pull: float = 0.0
+    named_pull: float
     """The text's pull, times the share of the mixture's pull that it is: what moves the model a great deal and has a name."""
-    limit: float = 6.0
+    limit: float
     """The named pull beyond which the model as a whole is suspicious: set on small models."""
-    verdict: Verdict = "clean"
+    verdict: Verdict
     """Never *backdoored*, since it has no p."""
 
 
