@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.report.page import page, read_pictures
-from bdaudit.report.records import Check, Metric, NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import Check, Metric, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 VOID = {"meta", "img", "path", "circle", "rect", "polyline", "br"}
@@ -90,6 +90,15 @@ def test_what_was_found_out_stands_beside_each_finding(scan_report: ScanReport) 
     told = page(replace(scan_report, candidates=(replace(first, word_like="so does a word"), *others)))
     assert told.count("unet; so does a word") == 1
     assert told.count("not localised") == 0, "nothing was found out of what is clean"
+
+
+def test_the_verdict_on_the_model_as_a_whole_is_on_the_page(scan_report: ScanReport) -> None:
+    assert "model as a whole" not in page(scan_report)
+    whole = RecoveryRecord(
+        choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
+        limit=6.0, verdict="suspicious",
+    )  # fmt: skip
+    assert "named pull 8, limit 6: the model as a whole is suspicious" in page(replace(scan_report, recovery=whole))
 
 
 def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:

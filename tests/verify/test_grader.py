@@ -121,6 +121,11 @@ def test_an_unknown_name_is_a_usage_error(name: str) -> None:
         load_grader(name, CPU)
 
 
+def test_a_folder_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"in open_clip's layout; got No such file or directory$"):
+        load_grader(f"local-dir:{tmp_path / 'nowhere'}", CPU)
+
+
 def test_a_grader_that_is_not_here_is_not_measured_and_its_command_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(open_clip_model, "try_to_load_from_cache", lambda repository, name: None)
