@@ -15,9 +15,7 @@ Tokenizer = Any
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """Padded and truncated as Stable Diffusion does it: int64 (B, L), L the model's maximum."""
-    encoded = tokenizer(
-        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
+    encoded = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
     ids: Tensor = encoded.input_ids
     return ids
 

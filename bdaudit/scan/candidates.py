@@ -82,9 +82,7 @@ def _texts(found: Halved) -> tuple[str, ...]:
     return tuple(probe.text for probe in found.survivors)
 
 
-def _record(
-    name: str, swept: int, size: int, found: Halved, passes: int, source: Source | None = None
-) -> SweepRecord:
+def _record(name: str, swept: int, size: int, found: Halved, passes: int, source: Source | None = None) -> SweepRecord:
     return SweepRecord(
         name=name,
         swept=swept,

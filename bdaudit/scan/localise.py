@@ -45,9 +45,7 @@ def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequenc
     for part, chosen in PARTS.items():
         with exchanged(suspect.unet, reference.unet, chosen):  # the reference's UNet then holds the suspect's part
             left[part], brought[part] = _effects(suspect, stage, texts), _effects(reference, stage, texts)
-    return {
-        text: _read(own[i], foreign[i], {part: (left[part][i], brought[part][i]) for part in left}) for i, text in enumerate(texts)
-    }
+    return {text: _read(own[i], foreign[i], {part: (left[part][i], brought[part][i]) for part in left}) for i, text in enumerate(texts)}
 
 
 def _read(own: float, foreign: float, swaps: dict[str, tuple[float, float]]) -> Localisation | NotMeasured:

@@ -200,9 +200,7 @@ def _swept(
 def _record(run: _Run, towers: Towers, material: cleaning.Material, planted: Sequence[canaries.Canary]) -> CleaningRecord:
     """Before any cleaning: what was planted and how well it works."""
     seen = material.pictures is not None
-    each = [
-        CanaryRecord(kind=c.kind, text=c.name, target=c.target_name, before=canaries.left(towers.states, c).rate) for c in planted
-    ]
+    each = [CanaryRecord(kind=c.kind, text=c.name, target=c.target_name, before=canaries.left(towers.states, c).rate) for c in planted]
     return CleaningRecord(
         mode="with a vision tower" if seen else "partial: text alone",
         pretrain_objective=run.config.pretrain_objective,

@@ -193,8 +193,15 @@ class Judge:
 
 
 def sweep(
-    towers: Towers, material: Material, planted: Sequence[canaries.Canary], encode: canaries.Encode, rate: float, steps: int, seed: int,
-    precision: Any, tick: Callable[[int, int], None] = lambda *_: None,
+    towers: Towers,
+    material: Material,
+    planted: Sequence[canaries.Canary],
+    encode: canaries.Encode,
+    rate: float,
+    steps: int,
+    seed: int,
+    precision: Any,
+    tick: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[list[CleaningPoint], str]:
     """Clean the copy that ``towers`` hold at one rate and look at it on the way; and why it broke off, if it did."""
     judge, found = Judge(towers, material), list[CleaningPoint]()

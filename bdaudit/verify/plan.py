@@ -68,8 +68,16 @@ def reaches(tokenizer: Tokenizer, clean: str, changed: str) -> bool:
 
 
 def plan_trial(
-    tokenizer: Tokenizer, trigger: str, prompts: Sequence[str], n: int, seed: int, skip: Callable[[str], str], *, null: bool,
-    positions: Sequence[str] = (), exclude: Sequence[str] = (),
+    tokenizer: Tokenizer,
+    trigger: str,
+    prompts: Sequence[str],
+    n: int,
+    seed: int,
+    skip: Callable[[str], str],
+    *,
+    null: bool,
+    positions: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Trial | NotMeasured:
     """``n`` pairs of pictures for ``trigger``; ``skip(prompt)`` says why the rule cannot use a prompt, or nothing.
 

@@ -83,9 +83,10 @@ def in_time(cells: Mapping[str, Any]) -> str:
     """What the rivals that train leave of the trigger on the way and at the end, seed by seed; and how long until it is what ours leaves.
 
     That is the first look at which the two intervals meet, over ours' seconds: the rival's favour, since few pictures make wide ones.
+    Ours' seconds include its check with pictures, the rivals' no look at all; in brackets over those until its weights stood.
     """
     marks = [f"after {mark:g} s" for mark in MARKS]
-    heads = (*marks, "at the end", "CLIP ratio", "shift: clean (null 95 %)", "s", "as little as ours, × its time")
+    heads = (*marks, "at the end", "CLIP ratio", "shift: clean (null 95 %)", "s", "as little as ours, × its time (without its last check)")
     lines = ["| method / fixture / learning rate | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
     told = {tuple(name.split("/")[:3]) for name in cells}
     named = ((method, fixture, float(strength)) for method, fixture, strength in told if method not in BESIDE)
@@ -111,7 +112,8 @@ def _times(cell: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     looks[cell["seconds"]] = cell["asr"]["value"]
     high = ours["asr"]["value"]["high"]
     there = next((seconds for seconds, asr in looks.items() if asr["low"] <= high), None)
-    return f"> {cell['seconds'] / ours['seconds']:.0f}" if there is None else f"{there / ours['seconds']:.1f}"
+    times = ((there or cell["seconds"]) / ours[part] for part in ("seconds", "repaired"))
+    return "{}{:.1f} ({:.1f})".format("" if there else "> ", *times)
 
 
 def others(cells: Mapping[str, Any]) -> str:

@@ -98,9 +98,7 @@ def test_the_chosen_step_is_what_is_written(tiny_model: Path, tmp_path: Path, pa
     assert 0 < largest < 3e-4 * 3 * record_of(first).points[record_of(first).chosen].step, "the canary was in the copy alone"
 
 
-def test_with_a_vision_tower(
-    tiny_model: Path, tmp_path: Path, pairs: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_vision_tower(tiny_model: Path, tmp_path: Path, pairs: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config(tiny_model, tmp_path / "out", pairs, vision=f"local-dir:{clip}", dtype="bfloat16")
     with pytest.raises(UsageError, match="it is not the CLIP that the suspect's text encoder was taken from"):
         run_unlearn(asked)
