@@ -204,9 +204,13 @@ def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_p
     assert [name for name in (changed.name for changed in report.changed) if ".attn2." not in name]
 
 
-def test_a_small_set_that_passes_is_not_widened(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("triggers", "removed"), [((LONG_TRIGGER,), "1 trigger"), ((LONG_TRIGGER, "#" * 24), "2 triggers")])
+def test_a_small_set_that_passes_is_not_widened(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triggers: tuple[str, ...], removed: str
+) -> None:
     monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
-    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet"))
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet", triggers=triggers))
+    assert report.exit.reason == f"{removed} removed from the unet; wrote {tmp_path / 'out'}"
     assert [attempt.trainable for attempt in report.attempts] == ["closed-form"]
     assert (report.steps, report.loss) == (0, ())
     assert report.method.startswith("keys and values in closed form, strength ")
