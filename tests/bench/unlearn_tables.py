@@ -82,8 +82,8 @@ def _rate(figure: Any) -> str:
 def in_time(cells: Mapping[str, Any]) -> str:
     """What the rivals that train leave of the trigger on the way and at the end, seed by seed; and how long until it is what ours leaves.
 
-    That is the first look at which the two intervals meet, over ours' seconds: the rival's favour, since few pictures make wide ones.
-    Ours' seconds include its check with pictures, the rivals' no look at all; in brackets over those until its weights stood.
+    That is the first look at which the two intervals meet (the rival's favour: few pictures make wide ones), over the seconds of ours'
+    same seed. These include its check with pictures, the rivals' no look at all; in brackets over those until its weights stood.
     """
     marks = [f"after {mark:g} s" for mark in MARKS]
     heads = (*marks, "at the end", "CLIP ratio", "shift: clean (null 95 %)", "s", "as little as ours, × its time (without its last check)")
@@ -101,7 +101,7 @@ def in_time(cells: Mapping[str, Any]) -> str:
             [f"{c['clip_ratio']['value']['value']:.3f}" for c in found],
             [f"{c['shift']['clean']:.3f} ({c['shift']['null95']:.3f})" for c in found],
             [f"{c['seconds']:.0f}" for c in found],
-            [_times(c, _of(cells, "ours", fixture)) for c in found],
+            [_times(c, ours) for c, ours in zip(found, _seeds(cells, "ours", fixture, 0.0), strict=False)],
         ]
         lines.append(f"| {method}/{fixture}/{strength:g} | " + " | ".join(" / ".join(of) for of in figures) + " |")
     return "\n".join(lines)
