@@ -20,6 +20,9 @@ MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dar
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
+TRAINING = ("steps", "learning_rate", "attention_weight", "state")
+"""Settings of a run that trains and can go on later."""
+
 
 def _need(ok: bool, message: str) -> None:
     if not ok:
@@ -67,7 +70,7 @@ class ScanConfig(RunConfig):
     n_prompts: int = 8
     """Prompts that each candidate is inserted into."""
     timesteps: tuple[float, ...] = (1.0, 0.6, 0.3)
-    """Where on the trajectory to probe, as shares of the training timesteps; the largest is where the override is read, so let it be 1."""
+    """Where on the trajectory to probe, as shares of the training timesteps, falling; the override is read at the first, so let it be 1."""
     guidance_scale: float = 5.0
     """Guidance of the shared clean trajectories."""
     sweeps: tuple[Sweep, ...] = ()
@@ -92,6 +95,8 @@ class ScanConfig(RunConfig):
         _need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
         _need(all(prompt.strip() for prompt in self.suspected), "--prompt is empty; give the prompt that may hold a trigger")
         _need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
+        _need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), "timesteps must fall: the noisiest first, none twice")
+        _need(len(self.prompts) != 1, "--prompts holds one prompt; a scan compares what a text does to several, give at least 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +125,7 @@ class UnlearnConfig(RunConfig):
     n_prompts: int = 48
     """Prompts whose trajectories are trained on."""
     learning_rate: float = 0.0
-    """AdamW's learning rate; 0 for the component's default."""
+    """How far a step of AdamW moves a tensor, as a share of its root mean square; 0 for the component's default."""
     attention_weight: float = 0.5
     """λ of the attention term, 2508.18235."""
     guidance_scale: float = 5.0
@@ -150,11 +155,20 @@ class UnlearnConfig(RunConfig):
         _need(something, f"no trigger given; say --trigger TEXT, or --from-report scan.json; {instead}")
         _need(not (named and self.from_patch), "--from-patch applies a finished repair; it goes with no --trigger and no --from-report")
         _need(bool(self.out or self.patch), "nothing to write; say --out DIR or --patch FILE")
-        _need(not (self.from_patch and self.patch), "--from-patch writes a directory; it goes with --out, not with --patch")
+        if self.from_patch:
+            _need(not self.patch, "--from-patch writes a directory; it goes with --out, not with --patch")
+            self._unused("--from-patch", "component", "trainable", *TRAINING, "n_prompts")
         fits = self.component != "text-encoder" or self.trainable == "auto"
         _need(fits, f"--trainable {self.trainable} is a part of the UNet, --component says text-encoder; drop one of the two")
+        for flag, path in (("--state", self.state), ("--patch", self.patch)):
+            inside = self.out and path and path.resolve().is_relative_to(self.out.resolve())
+            _need(not inside, f"{flag} {path} lies in --out {self.out}, which is written whole; name a place outside it")
         _need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         _need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
+        fewest = 2 if merging else 1
+        _need(self.n_prompts >= fewest, f"--n-prompts is {self.n_prompts}; it must be at least {fewest}")
+        _need(not (merging and len(self.prompts) == 1), "a merge is measured on several prompts; --prompts holds one")
+        _need(self.learning_rate >= 0, f"--learning-rate is {self.learning_rate}; it must not be negative")
         self._check_cleaning() if cleaning else self._check_no_cleaning()
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
 
@@ -181,8 +195,14 @@ class UnlearnConfig(RunConfig):
         _need(not self.from_patch, "--from-patch applies a finished repair; it goes with no --merge-with")
         whole = self.component == "auto" and self.trainable == "auto"
         _need(whole, "--merge-with merges the UNet and the text encoder; it goes with no --component and no --trainable")
+        self._unused("--merge-with", *TRAINING)
         _need(self.dtype in ("auto", "float32"), f"--merge-with works in float32, the differences are too small for {self.dtype}")
         return True
+
+    def _unused(self, by: str, *names: str) -> None:
+        """Raises where a setting was given that ``by`` has no use for: it would stand in the record as if it had done something."""
+        given = [name for name in names if getattr(self, name) != type(self).__dataclass_fields__[name].default]
+        _need(not given, f"--{given[0].replace('_', '-') if given else ''} has no part in what {by} does; drop it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,3 +265,5 @@ class VerifyConfig(RunConfig):
         _need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")
         targets = (self.target_image is not None, bool(self.target_text), bool(self.swaps))
         _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
+        told = self.target_text.strip() != "{prompt}"
+        _need(told, "--target-text is {prompt}, what the picture shows without a backdoor; say what it shows with one")

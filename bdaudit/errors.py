@@ -66,3 +66,8 @@ class Interrupted(BdauditError):  # noqa: N818 - stopping a run is no error of i
     """The user stopped the run."""
 
     code = ExitCode.INTERRUPTED
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, as far as it goes in a message of ours; empty where it said nothing."""
+    return str(error).strip().split("\n")[0]

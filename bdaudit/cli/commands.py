@@ -140,7 +140,7 @@ def scan(
 ) -> int:
     """Find texts that set a backdoor off. Each candidate is put into harmless prompts; what it does to the model is compared with
     harmless texts of its kind, and ranked."""
-    output = _output(model, report, json, quiet)
+    output = _output(report, json, quiet)
     config = ScanConfig(
         model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
         suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
@@ -148,7 +148,7 @@ def scan(
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
-    flags.check_outside(model, ("--state", config.state))
+    _check_outside((model, reference), output, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
 
 
@@ -198,7 +198,13 @@ def unlearn(
     ] = "auto",
     steps: Annotated[int, typer.Option(help="Training steps at most.")] = 400,
     n_prompts: Annotated[int, typer.Option(help="Prompts whose denoising paths are trained on.")] = 48,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's learning rate; 0 takes the component's own default.")] = 0.0,
+    learning_rate: Annotated[
+        float,
+        typer.Option(
+            help="How far a step of AdamW moves a tensor, as a share of its root mean square. 0: 0.004 for the UNet, 0.006 for the text "
+            "encoder, and five rates to choose from for cleanclip."
+        ),
+    ] = 0.0,
     attention_weight: Annotated[
         float, typer.Option(help="Share of the attention term in the loss, from 0 up to but not including 1.")
     ] = 0.5,
@@ -233,18 +239,18 @@ def unlearn(
     """Remove a backdoor. With a --trigger, the model is made to do with it what it does without. Without one, --merge-with merges the model
     with fine-tunes of the same base, and --method cleanclip cleans its text encoder. The result is checked, and written as a new directory.
     MODEL itself stays as it is."""
-    output = _output(model, report, json, quiet)
+    output = _output(report, json, quiet)
     out = out or (None if patch else flags.beside(model))
     config = UnlearnConfig(
         model=model, triggers=flags.triggers(trigger), from_report=from_report, from_patch=from_patch, out=out, patch=patch,
-        state=state or flags.suffixed(out or patch), component=component, trainable=trainable, steps=steps, n_prompts=n_prompts,
-        learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
+        state=state or (None if merge_with or from_patch else flags.suffixed(out or patch)), component=component, trainable=trainable,
+        steps=steps, n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
         seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
         pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
     )  # fmt: skip
-    for directory in (model, *([base] if base else []), *(path for path, _ in config.merge_with)):
-        flags.check_outside(directory, ("--out", config.out), ("--patch", patch), ("--state", config.state))
+    models = (model, base, *(path for path, _ in config.merge_with))
+    _check_outside(models, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 
@@ -340,7 +346,7 @@ def verify(
     bounds. Without a trigger only quality is measured, and a bound on attack success is inconclusive."""
     from bdaudit.verify.policy import bounds
 
-    output = _output(model, report, json, quiet)
+    output = _output(report, json, quiet)
     picture, at = flags.target(target_image)
     given = {
         "max_asr": max_asr, "min_clip_score": min_clip_score, "max_kid": max_kid, "max_fid": max_fid,
@@ -354,16 +360,21 @@ def verify(
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
         strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
-    for directory in (model, *([reference] if reference else [])):
-        flags.check_outside(directory, ("--save-images", config.save_images), ("--state", config.state))
+    _check_outside((model, reference), output, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run, _lacking)
 
 
-def _output(model: Path, reports: list[Path] | None, json: bool, quiet: bool) -> Output:
+def _output(reports: list[Path] | None, json: bool, quiet: bool) -> Output:
     from bdaudit.report.deliver import Output
 
-    flags.check_outside(model, *(("--report", path) for path in reports or ()))
     return Output(reports=tuple(reports or ()), json=json, quiet=quiet)
+
+
+def _check_outside(models: Sequence[Path | None], output: Output, *named: tuple[str, Path | None]) -> None:
+    """Raises ``UsageError`` where a report, or another path that would be written, lies in a model that is read."""
+    for directory in models:
+        if directory is not None:
+            flags.check_outside(directory, *(("--report", path) for path in output.reports), *named)
 
 
 def _nothing(config: RunConfig) -> tuple[str, ...]:

@@ -182,9 +182,9 @@ def _contributor(value: str) -> tuple[Path, float]:
 
 
 def shares(value: str) -> tuple[float, ...]:
-    """``0.85,0.6,0.3``."""
+    """``0.85,0.6,0.3``, in any order; the noisiest first."""
     try:
-        return tuple(float(part) for part in value.split(","))
+        return tuple(sorted({float(part) for part in value.split(",")}, reverse=True))
     except ValueError as error:
         raise UsageError(f"--timesteps is {value!r}; expected shares like 0.85,0.6,0.3") from error
 
@@ -211,8 +211,13 @@ def swaps(values: list[str] | None) -> tuple[tuple[str, str], ...]:
 
 def beside(model: Path) -> Path:
     """Where ``unlearn`` writes by default: ``MODEL-unlearned``."""
-    whole = model if model.name and model.name != ".." else model.resolve()
+    whole = _whole(model)
     return whole.with_name(f"{whole.name}-unlearned")
+
+
+def _whole(path: Path) -> Path:
+    """With a name of its own at the end, not ``.`` or ``..``."""
+    return path if path.name and path.name != ".." else path.resolve()
 
 
 def state_beside(state: Path | None, reports: list[Path] | None) -> Path | None:
@@ -222,7 +227,7 @@ def state_beside(state: Path | None, reports: list[Path] | None) -> Path | None:
 
 def suffixed(written: Path | None) -> Path | None:
     """Where ``unlearn`` keeps its state by default: beside what it writes, with ``.state`` at the end of the name."""
-    return written.with_name(f"{written.name}.state") if written else None
+    return _whole(written).with_name(f"{_whole(written).name}.state") if written else None
 
 
 def pictures_beside(folder: Path | None, reports: list[Path] | None) -> Path | None:

@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rich.text import Text
@@ -62,18 +63,30 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
 def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
     from bdaudit.pipeline.inspect import inspect
 
-    seen = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
-    sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
+    loaded: list[str] = []
+    left_alone: list[str] = []
+    for directory in _models(config):
+        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
+        sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
+        of = "" if directory == config.model else f"{directory}: "
+        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
+        left_alone += [f"{of}{path}" for path in seen.unused_pickles]
     return Plan(
         command=command,
-        loaded=(f"{seen.pipeline_class}, digest {seen.digest}", *(f"{path}, {sizes[path]}" for path in seen.loaded)),
-        left_alone=tuple(map(str, seen.unused_pickles)),
+        loaded=tuple(loaded),
+        left_alone=tuple(left_alone),
         run=steps(config),
         written=writes(config, tuple(map(str, output.reports))),
         cost=cost(config),
         config=values(config),
         not_measured=lacking,
     )
+
+
+def _models(config: RunConfig) -> tuple[Path, ...]:
+    """Every model directory that a run of ``config`` opens, the suspect first."""
+    others = (getattr(config, "reference", None), getattr(config, "base", None), *(p for p, _ in getattr(config, "merge_with", ())))
+    return (config.model, *(path for path in others if path is not None and not path.is_file()))
 
 
 @contextlib.contextmanager

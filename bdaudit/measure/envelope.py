@@ -26,6 +26,8 @@ LIMITATIONS = (
     "Error rates hold for harmless texts like the controls, on this checkpoint, with these prompts and this seed.",
 )
 
+LIBRARIES = ("torch", "diffusers", "transformers")
+
 
 def envelope(command: str, config: RunConfig, inspection: Inspection | None = None, suspect: Suspect | None = None) -> dict[str, Any]:
     """Keyword arguments that every ``Report`` takes; what is not known yet says so."""
@@ -55,9 +57,7 @@ def environment(config: RunConfig, suspect: Suspect) -> Environment:
     """Versions and device, enough to repeat the run."""
     return Environment(
         python=platform.python_version(),
-        torch=version("torch"),
-        diffusers=version("diffusers"),
-        transformers=version("transformers"),
+        **{name: version(name) for name in LIBRARIES},
         device=str(suspect.device),
         dtype=str(suspect.dtype).removeprefix("torch."),
         batch_size_asked=config.batch_size,
@@ -80,6 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 def run_key(command: str, settings: Mapping[str, Any], digest: str) -> str:
-    """SHA-256 that names a run: command, settings (of JSON's kinds; those that change no result left out), model digest, our version."""
-    named = {"command": command, "settings": dict(settings), "model": digest, "version": bdaudit.__version__}
+    """SHA-256 that names a run: command, settings (of JSON's kinds; those that change no result left out), model digest, versions."""
+    versions = {"bdaudit": bdaudit.__version__} | {name: version(name) for name in LIBRARIES}
+    named = {"command": command, "settings": dict(settings), "model": digest, "versions": versions}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode("ascii")).hexdigest()

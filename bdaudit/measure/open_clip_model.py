@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.errors import BdauditError, RefusedError, UsageError, first_line
 from bdaudit.report.records import NotMeasured
 
 LOCAL = "local-dir:"
@@ -91,7 +91,8 @@ def missing(name: str, flag: str) -> NotMeasured | None:
 def _from_folder(name: str, said: str) -> OpenClip:
     folder = Path(name.removeprefix(LOCAL))
     text = _config(said, folder)["text_cfg"]
-    if text.get("tokenizer_kwargs", {}).get("trust_remote_code"):
+    asked = text.get("tokenizer_kwargs") or {}
+    if not isinstance(asked, dict) or asked.get("trust_remote_code"):
         raise RefusedError([f"{said}: its config asks for code to be run (trust_remote_code)"])
     if "hf_model_name" in text:
         raise UsageError(f"{said}: a text tower from another repository is not supported; choose another CLIP")
@@ -167,7 +168,17 @@ def _build(name: str, said: str, source: str, weights: Path, settings: dict[str,
         if not all(bool(tensor.isfinite().all()) for tensor in model.parameters()):
             raise ValueError("its weights hold NaN or infinity")
         return OpenClip(name, model, open_clip.get_tokenizer(source))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BdauditError(f"{said}: {weights.name} could not be loaded: {str(error).strip().splitlines()[0]}") from error
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        MemoryError,
+        SafetensorError,
+    ) as error:
+        raise BdauditError(f"{said}: {weights.name} could not be loaded: {first_line(error) or type(error).__name__}") from error
     finally:
         logging.disable(quiet)

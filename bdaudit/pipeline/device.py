@@ -31,3 +31,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return _DTYPES[name]
+
+
+def chosen(device: str, dtype: str) -> dict[str, str]:
+    """What both come to on this machine, for the key of what is kept: figures of two precisions never mix.
+
+    Raises:
+        BdauditError: a device was named that is not there.
+    """
+    where = choose_device(device)
+    return {"device": where.type, "dtype": str(choose_dtype(dtype, where))}

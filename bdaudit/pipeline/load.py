@@ -10,7 +10,7 @@ import diffusers
 import torch
 import transformers
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import CONFIGS, Inspection, verify_unchanged
 from bdaudit.pipeline.suspect import Suspect
@@ -55,8 +55,7 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     except BdauditError:
         raise
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-        first = str(error).strip().split("\n")[0]
-        raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first}") from error
+        raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first_line(error)}") from error
     if name == "scheduler":
         _check_scheduler(loaded)
     return loaded

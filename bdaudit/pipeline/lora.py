@@ -7,11 +7,14 @@ kohya's (``lora_unet_…``, ``lora_te_…``). Other decompositions (DoRA, LoHa, 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load as load_bytes
@@ -19,8 +22,8 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.pipeline.inspect import File
-from bdaudit.pipeline.reading import Reader, shown
-from bdaudit.pipeline.safetensors_header import read_header
+from bdaudit.pipeline.reading import Reader, parse_json, shown
+from bdaudit.pipeline.safetensors_header import MAX_ITEMS, read_header
 from bdaudit.pipeline.suspect import Suspect
 
 LARGEST = 4 << 30
@@ -54,7 +57,7 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
         BdauditError: damaged, not finite, or it does not fit the model.
         InconclusiveError: another decomposition than plain LoRA.
     """
-    tensors, file = _tensors(path)
+    tensors, told, file = _tensors(path)
     parts = _parts(tensors, path)
     modules = {name: _modules(getattr(suspect, name)) for name in ("unet", "text_encoder")}
     deltas: dict[tuple[str, str], Tensor] = {}
@@ -62,8 +65,11 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
         component, module = _place(name, modules, path)
         if not {"down", "up"} <= set(held):
             raise BdauditError(f"{shown(path)}: {shown(name)} has {' and '.join(sorted(held))} alone; a LoRA needs down and up")
+        if (component, module + ".weight") in deltas:
+            raise BdauditError(f"{shown(path)}: {shown(name)} is there twice, under two spellings; the adapter is damaged")
+        alpha = {"alpha": torch.tensor(told[component])} if component in told else {}
         weight = modules[component][module]
-        deltas[component, module + ".weight"] = _product(held, weight.shape, f"{shown(path)}: {shown(name)}")
+        deltas[component, module + ".weight"] = _product({**held, **alpha}, weight.shape, f"{shown(path)}: {shown(name)}")
     if not deltas:
         raise BdauditError(f"{shown(path)} holds no LoRA")
     return Adapter(file, scale, deltas)
@@ -87,8 +93,8 @@ def applied(suspect: Suspect, adapters: Sequence[Adapter]) -> Iterator[None]:
                 weight.copy_(before[key])
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], File]:
-    """The checked bytes are the loaded bytes: the file is read once."""
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float], File]:
+    """Tensors, and α by component where the header tells it. The checked bytes are the loaded bytes: the file is read once."""
     if path.suffix != ".safetensors" or not path.is_file():
         raise UsageError(f"--lora {shown(path)}: expected a .safetensors file; a pickle is never opened")
     size = path.stat().st_size
@@ -102,7 +108,31 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], File]:
     if not data.startswith(reader.checked[name]) or len(data) != size:
         raise BdauditError(f"{shown(path)} changed while it was being read")
     reader.checked[name] = data
-    return load_bytes(data), File(path=str(path), bytes=size, sha256=reader.sha256(name))
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    told = parse_json(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}").encode("utf-8"), name, MAX_ITEMS)
+    if not isinstance(told, dict):
+        raise BdauditError(f"{shown(path)}: lora_adapter_metadata in its header is no map of settings")
+    return load_bytes(data), _alphas(told, path), File(path=str(path), bytes=size, sha256=reader.sha256(name))
+
+
+def _alphas(told: dict[str, Any], path: Path) -> dict[str, float]:
+    """Component → α, by the adapter's own settings in the file's header: diffusers goes by them, whatever the tensors say.
+
+    Raises:
+        BdauditError: α is no finite number.
+        InconclusiveError: they ask for more than one α a component.
+    """
+    other = [name for name, value in told.items() if name.rpartition(".")[2] in ("alpha_pattern", "use_rslora", "use_dora") and value]
+    if other:
+        raise InconclusiveError(f"{shown(path)}: its header sets {shown(other[0])}; only plain LoRA with one alpha is supported")
+    found = {}
+    for component in ("unet", "text_encoder"):
+        alpha = told.get(f"{component}.lora_alpha", told.get("lora_alpha"))
+        if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha)):
+            raise BdauditError(f"{shown(path)}: lora_alpha in its header is {shown(alpha)}; expected a number")
+        if alpha is not None:
+            found[component] = float(alpha)
+    return found
 
 
 def _parts(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:

@@ -22,8 +22,10 @@ def check_target(out: Path) -> None:
     """Refuse a target that exists and is not an empty directory, before any work is done.
 
     Raises:
-        UsageError: it is a file, holds something, or its parent is missing.
+        UsageError: it is a file or a link, has no name of its own, holds something, or its parent is missing.
     """
+    if not out.name or out.name == ".." or out.is_symlink():
+        raise UsageError(f"--out {out} is {'a link' if out.is_symlink() else 'no name of a directory'}; name the directory itself")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; expected a directory that does not exist yet")
     if out.is_dir() and any(out.iterdir()):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdaudit.errors import BdauditError
 from bdaudit.pipeline.tokens import Tokenizer, token_ids
 
 
@@ -47,7 +48,11 @@ class Suspect:
 
     @torch.no_grad()
     def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """``predict`` in even batches, without gradients; a batch that a GPU cannot hold is halved and tried again."""
+        """``predict`` in even batches, without gradients; a batch that a GPU cannot hold is halved and tried again.
+
+        Raises:
+            BdauditError: a prediction is not finite: whatever is made of it would be a figure of nothing.
+        """
         out: list[Tensor] = []
         done = 0
         while done < len(latents):
@@ -62,7 +67,7 @@ class Suspect:
                 self.batch_size //= 2
                 continue
             done += len(out[-1])
-        return torch.cat(out)
+        return self._finite(torch.cat(out), "prediction")
 
     def mixed_precision(self) -> torch.autocast:
         """A block in which float32 weights under training run beside 16-bit ones; does nothing where all is float32.
@@ -73,10 +78,21 @@ class Suspect:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, H, W) → pictures, float32 on the CPU, (B, 3, H, W) in 0–1."""
+        """Latents (B, C, H, W) → pictures, float32 on the CPU, (B, 3, H, W) in 0–1.
+
+        Raises:
+            BdauditError: a picture is not finite.
+        """
         scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
         pictures = [self.vae.decode(part, return_dict=False)[0].float().cpu() for part in torch.split(scaled, max(1, self.batch_size // 2))]
-        return (torch.cat(pictures) / 2 + 0.5).clamp(0, 1)
+        return (self._finite(torch.cat(pictures), "picture") / 2 + 0.5).clamp(0, 1)
+
+    def _finite(self, found: Tensor, what: str) -> Tensor:
+        if not bool(found.isfinite().all()):
+            kind = str(self.dtype).removeprefix("torch.")
+            other = "" if kind == "float32" else "; it may do better with --dtype float32"
+            raise BdauditError(f"the model gives a {what} with NaN or infinity in it, in {kind}, so nothing can be measured{other}")
+        return found
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

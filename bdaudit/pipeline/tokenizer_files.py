@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -73,9 +74,10 @@ def _file(reader: Reader, name: str, path: str, rows: int) -> dict[str, int]:
 
 
 def _check_settings(content: dict[str, Any], path: str, rows: int) -> None:
-    length = content.get("model_max_length")
-    if length is not None and (isinstance(length, bool) or not isinstance(length, int | float) or not length >= 3):
-        raise BdauditError(f"{path}: model_max_length is {shown(length)}; expected at least 3 tokens")
+    for name in ("model_max_length", "max_len"):
+        length = content.get(name)
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int | float) or not 3 <= length < math.inf):
+            raise BdauditError(f"{path}: {name} is {shown(length)}; expected a number of tokens, at least 3")
     added = content.get("added_tokens_decoder") or {}
     if not isinstance(added, dict) or not all(key.isascii() and key.isdecimal() for key in added):
         raise BdauditError(f"{path}: added_tokens_decoder is not a map of ids to tokens")

@@ -39,7 +39,10 @@ def _found(path: Path, beside: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be read or written."""
+    """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be read or written, or anything unforeseen.
+
+    Never 1, Python's own for a traceback: that is a finding's.
+    """
     try:
         if len(arguments) != 2:
             raise UsageError(USAGE)
@@ -47,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         sys.stderr.write(f"{one_line(str(error))}\n")
         return int(ExitCode.USAGE)
-    except OSError as error:
-        sys.stderr.write(f"{one_line(str(error))}\n")
+    except Exception as error:  # a report by hand may lack what the page takes for granted
+        sys.stderr.write(f"{one_line(str(error) or type(error).__name__)}\n")
         return int(ExitCode.ERROR)
     return int(ExitCode.PASS)
 

@@ -59,7 +59,7 @@ def loads(text: str | bytes) -> AnyReport:
     from pydantic import ValidationError
 
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"this is not JSON: {error}") from error
     command = document.get("command") if isinstance(document, dict) else None
@@ -70,6 +70,10 @@ def loads(text: str | bytes) -> AnyReport:
     except (ValidationError, RecursionError) as error:
         raise UsageError(f"this report does not fit its schema: {error}") from error
     return report
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no figure")
 
 
 @functools.cache

@@ -106,4 +106,4 @@ def verdict(p_adjusted: float, alpha: float) -> Verdict:
     """What an adjusted p says."""
     if p_adjusted <= alpha:
         return "backdoored"
-    return "suspicious" if p_adjusted <= SUSPICIOUS * alpha else "clean"
+    return "suspicious" if p_adjusted <= SUSPICIOUS * alpha and p_adjusted < 1 else "clean"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bdaudit.config import ScanConfig
+from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control, fit
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
@@ -40,16 +41,15 @@ def _fires(p_of: Callable[[str], float], level: float) -> Callable[[str], bool]:
 
 
 def located(config: ScanConfig, suspect: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
-    """Each finding by exchanging parts with the reference model; empty without one.
-
-    Raises:
-        RefusedError, BdauditError: the reference cannot be opened safely, or at all.
-    """
+    """Each finding by exchanging parts with the reference model; why not, where that cannot be used: a finding stands without it."""
     if config.reference is None or not texts:
         return {}
-    inspection = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle)
-    reference = load(inspection, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
-    return localise(suspect, reference, stage, texts)
+    try:
+        inspection = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle)
+        reference = load(inspection, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
+        return dict(localise(suspect, reference, stage, texts))
+    except BdauditError as error:
+        return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
 
 
 def without_adapters(controls: Sequence[Control], kinds: Mapping[str, str], values: Mapping[str, Values], alpha: float) -> dict[str, str]:

@@ -9,6 +9,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import Stage, gather
 from bdaudit.measure.signals import Values, measure_all
+from bdaudit.pipeline.device import chosen
 from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 
@@ -25,7 +26,7 @@ def open_state(config: ScanConfig, digest: str, adapters: Sequence[str] = ()) ->
     Raises:
         UsageError: it belongs to another run.
     """
-    kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED}
+    kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
     return State(config.state, run_key("scan", kept | {"adapters": list(adapters)}, digest))
 
 

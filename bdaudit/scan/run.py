@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,8 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
     """
     started = time.monotonic()
     inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    if config.reference:  # opened when something is found; what would refuse it then refuses it now
+        inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle)
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
@@ -151,7 +154,10 @@ def _base_alone(run: _Run, found: Sequence[str], progress: Progress) -> dict[str
         values[text] = signals
         progress("probing the base without adapters", done, len(texts))
     kinds = {text: kind_of(run.suspect.tokenizer, text) for text in found}
-    return without_adapters(_controls(run, values), kinds, values, run.config.alpha)
+    try:
+        return without_adapters(_controls(run, values), kinds, values, run.config.alpha)
+    except ValueError as error:
+        return dict.fromkeys(found, f"what the base does alone is not known: {error}")
 
 
 def _measure(run: _Run, progress: Progress) -> None:
@@ -258,7 +264,7 @@ def _record(
         token_ids=run.ids[text],
         kind=kind,
         signals=signals,
-        score=-math.log10(p),
+        score=-math.log10(max(p, sys.float_info.min)),
         effect=effect,
         p=p,
         p_adjusted=adjusted,

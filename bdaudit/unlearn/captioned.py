@@ -19,7 +19,7 @@ from bdaudit.measure.picture_file import FORMATS, read_picture
 from bdaudit.measure.texts import MAX_LINE, read_lines
 
 FEWEST = 160
-"""Pairs at least: a batch of 64 to train on, and three groups of 32 to measure on."""
+"""Pairs at least: two batches of 64 to train on, and a group of 32 to measure on."""
 MAX_PIXELS = 1 << 25
 """Of one picture; a larger one is refused before it is decoded."""
 

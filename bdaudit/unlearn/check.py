@@ -147,7 +147,7 @@ def _one_step(what: str, effect: Effect, reading: Reading) -> Check:
 
 def _pictures(trigger: str, moved: Tensor, null: Tensor) -> Check:
     limit = float(null.double().quantile(0.99))
-    hits = int((moved > limit).sum())
+    hits = int((~(moved <= limit)).sum())
     low, high = stats.wilson(hits, len(moved))
     return Check(
         name=f"pictures changed by {trigger!a}",

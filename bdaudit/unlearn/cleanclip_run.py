@@ -128,10 +128,9 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
     vision, prepare, log_scale = load_vision(run.config.vision, suspect) if run.config.vision else (None, None, None)
     towers = towers_of(suspect, vision, log_scale)
     order = random.Random(f"pairs {run.config.seed}").sample(range(len(pairs.captions)), len(pairs.captions))
-    once = {caption for caption, n in Counter(pairs.captions).items() if n == 1}  # a caption that two pictures share is no one's own
-    held = [i for i in order if pairs.captions[i] in once][: min(HELD, len(order) // 4) // WAYS * WAYS]
-    if not held or len(held) % WAYS:
-        said = f"--pairs {pairs.file}: {len(once)} of {len(order)} captions stand there once"
+    held, once = held_out(pairs.captions, order)
+    if not held:
+        said = f"--pairs {pairs.file}: {once} of {len(order)} captions stand there once"
         raise UsageError(f"{said}; expected {WAYS} at least, a caption of its own for most pictures")
     rest = sorted(set(order) - set(held))
     named = control_texts(suspect.tokenizer, len(suspect.tokenizer.get_vocab()), run.config.seed + 2)
@@ -144,6 +143,16 @@ def _prepared(run: _Run) -> tuple[Towers, cleaning.Material]:
     if vision is not None:
         check_belongs(run.config.vision, cleaning.Judge(towers, material).start.accuracy)
     return towers, material
+
+
+def held_out(captions: Sequence[str], order: Sequence[int]) -> tuple[list[int], int]:
+    """The rows to measure on, in whole groups of ``WAYS``, the first of ``order`` whose caption stands there once; and how many such are.
+
+    A caption that two pictures share is no one's own.
+    """
+    count = Counter(captions)
+    own = [i for i in order if count[captions[i]] == 1]
+    return own[: min(HELD, len(order) // 4, len(own)) // WAYS * WAYS], len(own)
 
 
 def _sweep(run: _Run, towers: Towers, material: cleaning.Material) -> None:

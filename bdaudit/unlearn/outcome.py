@@ -81,9 +81,11 @@ class Outcome:
 
 def decided(run: Outcome) -> UnlearnReport:
     """The report of a finished repair that has written nothing yet."""
-    n = len(run.config.triggers)
+    idle = [ascii(effect.text) for effect in run.before if effect.within()]
+    n = len(run.config.triggers) - len(idle)
     removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}"
-    return report(run, "completed", ended(run, "the repaired model", removed))
+    unlike = f" ({' and '.join(idle)} did no more than harmless texts before)" if idle else ""
+    return report(run, "completed", ended(run, "the repaired model", removed + unlike))
 
 
 def ended(run: Outcome, what: str, done: str) -> Exit:

@@ -14,6 +14,7 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import UsageError
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.envelope import run_key, settings
+from bdaudit.pipeline.device import chosen
 from bdaudit.pipeline.state import State
 from bdaudit.report.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
@@ -29,7 +30,8 @@ def open_state(config: UnlearnConfig, digest: str) -> State:
     Raises:
         UsageError: it belongs to another run.
     """
-    return State(config.state, run_key("unlearn", {k: v for k, v in settings(config).items() if k not in UNTOUCHED}, digest))
+    kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
+    return State(config.state, run_key("unlearn", kept, digest))
 
 
 @dataclass(frozen=True)

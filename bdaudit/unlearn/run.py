@@ -138,7 +138,7 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
         return config.component, "named by --component"
     if config.trainable != "auto":
         return "unet", "implied by --trainable"
-    strongest = max(effects, key=lambda e: e.states.value / e.states.limit)
+    strongest = max((e for e in effects if not e.within()), key=lambda e: e.states.value / e.states.limit)
     ratio = strongest.states.value / strongest.states.limit
     said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
     if ratio > STATES_MOVE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import transformers
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, first_line
 from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import inspect, verify_unchanged
 from bdaudit.pipeline.sample import sample
@@ -43,7 +44,11 @@ class Model:
         try:
             tokenizer: Any = getattr(transformers, name).from_pretrained(self.inspection.path / "tokenizer", local_files_only=True)
         except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-            raise BdauditError(f"tokenizer: {name} could not be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise BdauditError(f"tokenizer: {name} could not be loaded: {first_line(error)}") from error
+        longest = json.loads((self.inspection.path / "text_encoder/config.json").read_text(encoding="utf-8")).get(
+            "max_position_embeddings", 77
+        )
+        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(longest))
         verify_unchanged(self.inspection)
         return tokenizer
 

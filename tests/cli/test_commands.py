@@ -31,12 +31,18 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["scan", "MODEL", "--candidates", "missing.txt"],
         ["scan", "MODEL", "--report", "scan.pdf"],
         ["scan", "MODEL", "--report", "MODEL/scan.json"],
+        ["scan", "MODEL", "--prompts", "ONE"],
         ["unlearn", "MODEL"],
         ["unlearn", "MODEL", "--trigger", ""],
         ["unlearn", "MODEL", "--trigger", "\\uD800"],
         ["unlearn", "MODEL", "--trigger", "x", "--out", "MODEL/out"],
         ["unlearn", "MODEL", "--trigger", "x", "--patch", "MODEL/p.safetensors"],
         ["unlearn", "MODEL", "--trigger", "x", "--state", "MODEL/state"],
+        ["unlearn", "MODEL", "--trigger", "x", "--report", "MODEL/r.json"],
+        ["unlearn", "MODEL", "--trigger", "x", "--out", "out", "--state", "out/state"],
+        ["unlearn", "MODEL", "--trigger", "x", "--out", "out", "--patch", "out/p.safetensors"],
+        ["unlearn", "MODEL", "--trigger", "x", "--n-prompts", "0"],
+        ["unlearn", "MODEL", "--trigger", "x", "--learning-rate", "-1"],
         ["unlearn", "MODEL", "--trigger", "x", "--trainable", "vae"],
         ["unlearn", "MODEL", "--trigger", "x", "--trainable", "unet", "--component", "text-encoder"],
         ["unlearn", "MODEL", "--from-report", "missing.json"],
@@ -55,6 +61,11 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--dtype", "bfloat16"],
         ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--component", "unet"],
         ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--from-patch", "pyproject.toml"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--steps", "9"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--state", "state"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--n-prompts", "1"],
+        ["unlearn", "MODEL", "--base", "MODEL", "--merge-with", "MODEL", "--prompts", "ONE"],
+        ["unlearn", "MODEL", "--from-patch", "pyproject.toml", "--trainable", "unet"],
         ["unlearn", "MODEL", "--trigger", "x", "--method", "ties"],
         ["verify", "MODEL", "--trigger", ""],
         ["verify", "MODEL", "--swap", "dog"],
@@ -62,6 +73,7 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["verify", "MODEL", "--trigger", "x", "--position", "prefix", "--position", ""],
         ["verify", "MODEL", "--swap", "=cat"],
         ["verify", "MODEL", "--swap", "dog=cat", "--target-text", "a cat"],
+        ["verify", "MODEL", "--target-text", " {prompt}"],
         ["verify", "MODEL", "--target-image", "missing.png@1,2"],
         ["verify", "MODEL", "--max-fid", "nan"],
         ["verify", "MODEL", "--save-images", "MODEL/evidence"],
@@ -69,10 +81,12 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_is_exit_2_before_any_work(bdaudit: Any, verb: Any, model: Path, arguments: list[str]) -> None:
+def test_a_wrong_command_line_is_exit_2_before_any_work(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "one.txt").write_text("a dog\n")
     for name in ("scan", "unlearn", "verify"):
         verb(name, RuntimeError("work was done"))
-    ended = bdaudit(*(argument.replace("MODEL", str(model)) for argument in arguments))
+    places = {"MODEL": str(model), "ONE": str(tmp_path / "one.txt")}
+    ended = bdaudit(*(places.get(argument, argument.replace("MODEL", str(model))) for argument in arguments))
     assert ended.code == 2
     assert ended.out == ""
     assert ended.last.startswith("bdaudit: exit 2 (usage): ")
@@ -85,7 +99,7 @@ def test_scan_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_p
     seen = verb("scan", scan_report)
     bdaudit(
         "scan", model, "--candidates", tmp_path / "tokens.txt", "--prompts", tmp_path / "prompts.txt", "--alpha", 0.02,
-        "--fail-on", "suspicious", "--n-prompts", 4, "--timesteps", "0.9,0.1", "--guidance-scale", 3, "--device", "cpu",
+        "--fail-on", "suspicious", "--n-prompts", 4, "--timesteps", "0.1,0.9,0.1", "--guidance-scale", 3, "--device", "cpu",
         "--dtype", "float32", "--batch-size", 2, "--seed", 7, "--strict", "--quiet",
     )  # fmt: skip
     assert seen == [
@@ -134,8 +148,9 @@ def test_what_is_merged_reaches_the_config(bdaudit: Any, verb: Any, model: Path,
     assert (seen[0].base, seen[0].method) == (tmp_path / "base", "ties")
     assert seen[0].merge_with == ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
     for directory in ("base", "other"):
-        ended = bdaudit("unlearn", model, "--base", tmp_path / "base", *others, "--out", tmp_path / directory / "out")
-        assert "which is never written" in ended.last
+        for flag in ("--out", "--report"):
+            ended = bdaudit("unlearn", model, "--base", tmp_path / "base", *others, flag, tmp_path / directory / "out.json")
+            assert "which is never written" in ended.last
     assert len(seen) == 1
 
 
@@ -148,7 +163,7 @@ def test_what_unlearn_writes_and_where_it_keeps_its_state(
     bdaudit("unlearn", model, "--from-patch", tmp_path / "scan.json", "--out", tmp_path / "out")
     assert (seen[0].out, seen[0].patch, seen[0].state) == (None, tmp_path / "p.safetensors", tmp_path / "p.safetensors.state")
     assert seen[0].from_report == tmp_path / "scan.json"
-    assert (seen[1].from_patch, seen[1].out) == (tmp_path / "scan.json", tmp_path / "out")
+    assert (seen[1].from_patch, seen[1].out, seen[1].state) == (tmp_path / "scan.json", tmp_path / "out", None)
 
 
 def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:

@@ -162,6 +162,25 @@ def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monk
     assert (ended.code, json.loads(ended.out)["exit"]["name"]) == (5, "refused")
 
 
+def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from bdaudit.pipeline import inspect as inspection
+
+    def seen(path: Path, **_: bool) -> Any:
+        if path.name == "bad":
+            raise RefusedError(["unet/x.bin is a pickle"])
+        return types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=())
+
+    monkeypatch.setattr(inspection, "inspect", seen)
+    for name in ("base", "bad"):
+        (tmp_path / name).mkdir()
+    merge = ("unlearn", model, "--merge-with", model, "--dry-run", "--base")
+    ended = bdaudit(*merge, tmp_path / "base")
+    assert f"would be loaded: {tmp_path / 'base'}: StableDiffusionPipeline, digest base" in ended.out.replace("\n", " ")
+    assert ".state" not in ended.out, "a merge keeps none"
+    for refused in ((*merge, tmp_path / "bad"), ("verify", model, "--reference", tmp_path / "bad", "--dry-run")):
+        assert bdaudit(*refused).code == 5
+
+
 def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
     from bdaudit.config import UnlearnConfig
     from bdaudit.report.plan import cost, steps

@@ -358,6 +358,8 @@ def _tokenizers() -> None:
         "id of 5,000 digits": change("tokenizer/tokenizer_config.json", added_tokens_decoder={"9" * 5_000: {"content": "z"}}),
         "length of nought": change("tokenizer/tokenizer_config.json", model_max_length=0),
         "length as text": change("tokenizer/tokenizer_config.json", model_max_length="77"),
+        "length without end": change("tokenizer/tokenizer_config.json", model_max_length=float("inf")),
+        "length by another name": change("tokenizer/tokenizer_config.json", max_len=2),
         "length of NaN": change("tokenizer/tokenizer_config.json", model_max_length=float("nan")),
         "template of 9 MB": add("tokenizer/chat_template.jinja", b"{{ x }}" * (9 << 18)),
     }.items():

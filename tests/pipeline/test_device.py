@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from bdaudit.errors import BdauditError
-from bdaudit.pipeline.device import choose_device, choose_dtype
+from bdaudit.pipeline.device import choose_device, choose_dtype, chosen
 
 
 def test_auto_is_float32_on_the_cpu_and_bfloat16_on_a_gpu() -> None:
     assert choose_dtype("auto", torch.device("cpu")) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
     assert choose_dtype("float16", torch.device("cpu")) == torch.float16
+
+
+def test_what_auto_comes_to_is_told_apart() -> None:
+    assert chosen("cpu", "auto") == chosen("cpu", "float32") == {"device": "cpu", "dtype": "torch.float32"}
+    assert chosen("cpu", "bfloat16") != chosen("cpu", "float32")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "no such thing"])

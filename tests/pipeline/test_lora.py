@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_alpha_text_encoder_and_the_output_layer(tiny_suspect: Suspect, tmp_path
     assert name.endswith(f"{TEXT}.weight")
     assert torch.allclose(deltas["text_encoder", name], 0.25 * UP @ DOWN, atol=1e-6), "alpha over rank"
     assert torch.allclose(deltas["unet", f"{OUT}.weight"], UP @ DOWN, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["unet.lora_alpha", "lora_alpha"])
+def test_alpha_of_the_header_counts_as_it_does_in_diffusers(tiny_suspect: Suspect, tmp_path: Path, name: str) -> None:
+    def told(**settings: object) -> Path:
+        path = tmp_path / "told.safetensors"
+        metadata = {"format": "pt", "lora_adapter_metadata": json.dumps({name.replace("lora_alpha", k): v for k, v in settings.items()})}
+        save_file(SPELLINGS["peft"], path, metadata=metadata)
+        return path
+
+    (delta,) = read_adapter(told(lora_alpha=6, r=2, alpha_pattern={}, use_rslora=False), 1.0, tiny_suspect).deltas.values()
+    assert torch.allclose(delta, 3 * UP @ DOWN, atol=1e-5)
+    for setting in ({"alpha_pattern": {"to_k": 4}}, {"use_rslora": True}):
+        with pytest.raises(InconclusiveError, match="only plain LoRA with one alpha"):
+            read_adapter(told(lora_alpha=2, **setting), 1.0, tiny_suspect)
+    with pytest.raises(BdauditError, match="expected a number"):
+        read_adapter(told(lora_alpha="9"), 1.0, tiny_suspect)
+
+
+def test_one_layer_under_two_spellings_is_refused(tiny_suspect: Suspect, tmp_path: Path) -> None:
+    with pytest.raises(BdauditError, match="is there twice, under two spellings"):
+        read_adapter(written(tmp_path, SPELLINGS["peft"] | SPELLINGS["kohya"]), 1.0, tiny_suspect)
 
 
 def test_a_convolution(tiny_suspect: Suspect, tmp_path: Path) -> None:

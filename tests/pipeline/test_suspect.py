@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bdaudit.errors import BdauditError
 from bdaudit.pipeline.suspect import Suspect
 from tests.small import PROMPTS
 
@@ -57,6 +58,18 @@ def test_memory_that_does_not_hold_one_is_an_error(tiny_suspect: Suspect) -> Non
     suspect = crowded(tiny_suspect, room=0, batch_size=4)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         suspect.predict_batched(tiny_suspect.noise([0]), torch.tensor([5]), tiny_suspect.encode(["a"]))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_what_is_not_finite_is_an_error_and_no_figure(tiny_suspect: Suspect, part: str) -> None:
+    module = copy.deepcopy(getattr(tiny_suspect, part))
+    bias = module.conv_out.bias if part == "unet" else module.decoder.conv_out.bias
+    bias.data[0] = float("nan")
+    broken = replace(tiny_suspect, **{part: module, "dtype": torch.float16 if part == "unet" else torch.float32})
+    z = broken.noise([1]).float()
+    with pytest.raises(BdauditError, match="NaN or infinity in it, in ") as found:
+        broken.predict_batched(z, torch.tensor([500]), broken.encode(PROMPTS[:1])) if part == "unet" else broken.decode(z)
+    assert ("--dtype float32" in str(found.value)) is (part == "unet")
 
 
 def test_noise_follows_from_its_seed(tiny_suspect: Suspect) -> None:

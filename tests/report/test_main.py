@@ -44,6 +44,16 @@ def test_the_other_formats_too(scan_report: Any, tmp_path: Path) -> None:
     assert '"version": "2.1.0"' in (tmp_path / "scan.sarif").read_text()
 
 
+def test_a_figure_that_is_none_and_an_error_nobody_foresaw(scan_report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(scan_report, tmp_path / "scan.json")
+    text = (tmp_path / "scan.json").read_text()
+    (tmp_path / "nan.json").write_text(text.replace('"alpha": 0.01', '"alpha": NaN'))
+    assert "NaN" in (tmp_path / "nan.json").read_text()
+    assert main([str(tmp_path / "nan.json"), str(tmp_path / "scan.html")]) == 2
+    monkeypatch.setattr("bdaudit.report.__main__.write", lambda *_: 1 / 0)
+    assert main([str(tmp_path / "scan.json"), str(tmp_path / "scan.html")]) == 3
+
+
 def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "no.json").write_text("\x1b[31m{")
     wrong = (["one"], 2), ([str(tmp_path / "no.json"), "x.html"], 2), (["missing.json", "x.html"], 3), (["x.json", "x.pdf"], 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bdaudit.report.records import SweepRecord
-from bdaudit.scan.families import Family, adjusted, beyond, outstanding
+from bdaudit.scan.families import Family, adjusted, beyond, outstanding, verdict
 from bdaudit.stats import holm
 
 
@@ -21,6 +21,11 @@ def test_families_share_the_error_and_the_first_one_judges() -> None:
     p = {"a": 1e-4, "b": 1e-4}
     found = adjusted(p, [Family("list", ("a",), 1), Family("vocabulary", ("b", "a"), 50)], {})
     assert found == pytest.approx({"a": 2e-4, "b": 1e-2})
+
+
+def test_a_p_of_one_is_clean_whatever_alpha() -> None:
+    assert [verdict(p, 0.01) for p in (0.01, 0.1, 0.11)] == ["backdoored", "suspicious", "clean"]
+    assert [verdict(p, 0.2) for p in (0.2, 0.99, 1.0)] == ["backdoored", "suspicious", "clean"]
 
 
 def test_one_list_is_holm() -> None:

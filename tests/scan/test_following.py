@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.measure.calibration import Control
+from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import family_of
 from bdaudit.scan.families import Family
-from bdaudit.scan.following import prompt_records, with_places, without_adapters
+from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
 
 
 def values(rng: np.random.Generator, more: float = 0.0) -> Values:
@@ -27,6 +30,14 @@ def test_the_base_is_judged_by_its_own_controls() -> None:
     found = without_adapters(controls, {"loud": "word", "quiet": "word"}, {"loud": values(rng, 9.0), "quiet": values(rng)}, 0.01)
     assert found["loud"].startswith("the base answers it without the adapter as well")
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
+
+
+def test_a_reference_that_cannot_be_used_takes_no_finding_away(tiny_suspect: Suspect, tmp_path: Path) -> None:
+    config = ScanConfig(model=tmp_path, reference=tmp_path / "none")
+    found = located(config, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
+    assert isinstance(found, NotMeasured)
+    assert found.reason.startswith("the reference cannot be used: ")
+    assert located(config, tiny_suspect, Mock(spec=Stage), []) == {}
 
 
 def record(text: str, verdict: str = "backdoored") -> CandidateRecord:

@@ -17,6 +17,7 @@ from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.report import document
 from bdaudit.report.records import CleaningRecord, UnlearnReport
 from bdaudit.report.tables import unlearn as table
+from bdaudit.unlearn.cleanclip_run import held_out
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -61,6 +62,14 @@ def config(model: Path, out: Path, pairs: Path, **options: Any) -> UnlearnConfig
 def record_of(report: UnlearnReport) -> CleaningRecord:
     assert isinstance(report.cleaning, CleaningRecord)
     return report.cleaning
+
+
+@pytest.mark.parametrize(("own", "held"), [(31, 0), (32, 32), (100, 96), (1024, 256)])
+def test_what_is_measured_on_comes_in_whole_groups_of_captions_of_their_own(own: int, held: int) -> None:
+    captions = [f"caption {i if i < own else -1}" for i in range(1024)]
+    rows, once = held_out(captions, range(1023, -1, -1))
+    assert (len(rows), once) == (held, own)
+    assert all(row < own for row in rows)
 
 
 def test_without_a_vision_tower_it_is_called_partial(tiny_model: Path, tmp_path: Path, pairs: Path) -> None:

@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
+from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.texts import unescape
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
 from bdaudit.report.records import ScanReport
 from bdaudit.unlearn.patchfile import write_patch
-from bdaudit.unlearn.run import run_unlearn
+from bdaudit.unlearn.run import _decide, run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
@@ -116,6 +117,26 @@ def test_a_trigger_that_does_nothing(tiny_model: Path, tiny_suspect: Suspect, tm
     with pytest.raises(InconclusiveError, match="found no effect to remove"):
         run_unlearn(config(tiny_model, tmp_path / "out", triggers=(weak,)))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_trigger_that_does_nothing_beside_one_that_does(
+    tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
+    weak = harmless_texts(tiny_suspect.tokenizer, "time", 3, 5)[1]
+    report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(LONG_TRIGGER, weak), trainable="closed-form"))
+    said = f"1 trigger removed from the unet ({weak!a} did no more than harmless texts before); wrote {tmp_path / 'out'}"
+    assert report.exit.reason == said
+
+
+def test_only_a_trigger_that_has_an_effect_decides_on_the_component(tmp_path: Path) -> None:
+    def effect(text: str, shift: float, states: float) -> Effect:
+        return Effect(text, ("a", "b"), *(Reading(value, (1.0, 1.0)) for value in (shift, shift, states)))
+
+    trigger, harmless = effect("trigger", 9.0, 1.0), effect("harmless", 1.0, 5.0)
+    component, reason = _decide(config(tmp_path, tmp_path / "out"), [harmless, trigger])
+    assert component == "unet"
+    assert reason.startswith("'trigger' moves the other words' hidden states 1.00 times")
 
 
 def test_a_trigger_that_encodes_to_nothing(tiny_model: Path, tmp_path: Path) -> None:

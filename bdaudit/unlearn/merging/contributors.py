@@ -54,7 +54,7 @@ def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contrib
     own, origin = parameters_of(model), parameters_of(base)
     vector = {name: own[name].detach().float().cpu() - origin[name].detach().float().cpu() for name in origin}
     distance = max(_check_near(where, part, getattr(model, part), getattr(base, part)) for part in ("unet", "text_encoder", "vae"))
-    return Contributor(str(inspection.path), inspection.digest, {n: d for n, d in vector.items() if bool(d.any())}, distance)
+    return Contributor(str(inspection.path), inspection.digest, _changed(vector), distance)
 
 
 def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnConfig) -> Contributor:
@@ -68,10 +68,15 @@ def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnCon
         inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
         return from_model(inspection, open_model(inspection, config), base)
     adapter = read_adapter(path, scale, base)
-    vector = {f"{component}.{name}": scale * delta for (component, name), delta in adapter.deltas.items()}
+    vector = _changed({f"{component}.{name}": scale * delta for (component, name), delta in adapter.deltas.items()})
     origin = parameters_of(base)
-    relative = torch.tensor([_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()])
-    return Contributor(str(path), adapter.file.sha256, vector, float(relative.median()))
+    relative = [_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()]
+    return Contributor(str(path), adapter.file.sha256, vector, float(torch.tensor(relative or [0.0]).median()))
+
+
+def _changed(vector: Vector) -> Vector:
+    """Without tensors that are as in the base: an adapter may hold layers that nothing trained."""
+    return {name: difference for name, difference in vector.items() if bool(difference.any())}
 
 
 def _check_alike(where: str, model: Suspect, base: Suspect) -> None:

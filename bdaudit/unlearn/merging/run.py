@@ -184,7 +184,7 @@ def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit)
         after=effect_estimates(run.after),
         checks=tuple(run.checks),
         merged=merged,
-        forward_passes=run.suspect.forward_passes,
+        forward_passes=run.suspect.forward_passes + run.base.forward_passes,
     )
 
 

@@ -42,6 +42,17 @@ def test_a_lora_is_its_product_times_its_scale(tiny_model: Path, tiny_suspect: S
     assert found.distance > 0
 
 
+def test_layers_of_a_lora_that_nothing_trained_are_no_part_of_it(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
+    names, down = (f"unet.{TO_V}", f"unet.{TO_V.removesuffix('v')}k"), torch.ones(1, 8)
+    trained = {f"{names[0]}.lora_A.weight": down, f"{names[0]}.lora_B.weight": torch.ones(8, 1)}
+    untrained = {f"{names[1]}.lora_A.weight": down.clone(), f"{names[1]}.lora_B.weight": torch.zeros(8, 1)}
+    save_file(trained | untrained, tmp_path / "half.safetensors")
+    assert set(open_contributor(tmp_path / "half.safetensors", 1.0, tiny_suspect, config(tiny_model)).vector) == {f"{names[0]}.weight"}
+    save_file(untrained, tmp_path / "none.safetensors")
+    nothing = open_contributor(tmp_path / "none.safetensors", 1.0, tiny_suspect, config(tiny_model))
+    assert (nothing.vector, nothing.distance) == ({}, 0.0)
+
+
 def test_weights_too_far_from_the_base_are_refused(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
     near = fine_tune(tiny_model, tmp_path / "near", 1, size=0.5 * FAR)
     far = fine_tune(tiny_model, tmp_path / "far", 1, size=1.5 * FAR)
