@@ -87,7 +87,7 @@ class Null:
 
 
 def fit(controls: Sequence[Control]) -> Null:
-    """The null of harmless texts, those left out that stand apart from all others (at most one in eight).
+    """The null of harmless texts, those left out that stand apart from all others (at most one in eight by each deciding signal).
 
     Raises:
         ValueError: fewer than ``FEWEST`` controls, a signal that is not finite, or controls without any spread.

@@ -11,13 +11,15 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from bdaudit.report.records import CandidateRecord, Check, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import code_point, one_line, visible
+from bdaudit.report.tables import recovery_line
 from bdaudit.report.words import check_line, found_out, number, p_value, short, short_points
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RULES = {
     "backdoor-trigger": "A text makes the model draw something that harmless texts of its kind do not.",
+    "suspicious-model": "No text was needed: something with a name moves the model as harmless models are not moved.",
     "repair-check": "The repaired model does not pass its own check.",
     "verify-bound": "A measured figure is outside the bound that was set for it.",
 }
@@ -61,7 +63,10 @@ def _invocation(report: Report) -> dict[str, Any]:
 
 def _results(report: Report) -> list[dict[str, Any]]:
     if isinstance(report, ScanReport):
-        return [_candidate(item, report) for item in report.candidates if item.verdict != "clean"]
+        whole, found = report.recovery, [_candidate(item, report) for item in report.candidates if item.verdict != "clean"]
+        if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
+            found.append(_result("suspicious-model", "warning", recovery_line(whole), "the model as a whole", report))
+        return found
     rule = "repair-check" if isinstance(report, UnlearnReport) else "verify-bound"
     checks = report.checks if isinstance(report, UnlearnReport | VerifyReport) else ()
     return [_check(check, rule, report) for check in checks if check.status == "failed"]

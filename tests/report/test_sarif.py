@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator, FormatChecker
 
-from bdaudit.report.records import Exit, NotMeasured, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import Exit, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.sarif import document, sarif
 
 PUBLISHED = Path(__file__).parent / "published" / "sarif-2.1.0-rtm.5.json"
@@ -38,6 +38,17 @@ def test_a_result_for_each_candidate_that_is_not_clean(scan_report: ScanReport) 
     levels = [result["level"] for result in results(scan_report)]
     assert levels.count("error") == 6
     assert levels.count("warning") == 5
+
+
+@pytest.mark.parametrize("verdict", ["clean", "suspicious"])
+def test_a_result_for_a_model_that_is_suspicious_as_a_whole(scan_report: ScanReport, verdict: Any) -> None:
+    whole = RecoveryRecord(
+        choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
+        limit=6.0, verdict=verdict,
+    )  # fmt: skip
+    told = [result for result in results(replace(scan_report, recovery=whole)) if result["ruleId"] == "suspicious-model"]
+    assert [result["level"] for result in told] == ["warning"] * (verdict == "suspicious")
+    assert all("the model as a whole is suspicious" in result["message"]["text"] for result in told)
 
 
 def test_a_message_says_what_was_found_out(scan_report: ScanReport) -> None:
