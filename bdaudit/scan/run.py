@@ -84,6 +84,8 @@ class _Run:
     passes: dict[str, int] = field(default_factory=dict)
     null: Null = field(init=False)
     exposed: Exposed = field(default_factory=Exposed)
+    judged: ScanReport | None = None
+    """The report with every verdict, while the findings are looked into further."""
 
     @property
     def drawn(self) -> list[str]:
@@ -121,7 +123,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         report = _completed(run, progress)
     except KeyboardInterrupt:
         ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
-        return _report(run, "interrupted", ended, ())
+        return replace(run.judged or _report(run, "interrupted", ended, ()), status="interrupted", exit=ended)
     state.remove()
     return report
 
@@ -130,7 +132,7 @@ def _completed(run: _Run, progress: Progress) -> ScanReport:
     with applied(run.suspect, run.adapters):
         _measure(run, progress)
         _expose(run, progress)
-        report = _judged(run)
+        run.judged = report = _judged(run)
         found = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         prompts = prompt_records(run.config, run.families, report.candidates, lambda text: _p_of(run, text))
         records = with_places(report.candidates, located(run.config, run.suspect, run.stage, found))

@@ -190,6 +190,16 @@ def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
     assert isinstance(report.calibration, NotMeasured)
 
 
+def test_an_interrupt_after_the_verdicts_leaves_them_in_the_report(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bdaudit.scan.run.located", stop)
+    report = scan(tiny_model, candidates=("Cat", "dogs"))
+    assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
+    assert {record.text for record in report.candidates} == {"Cat", "dogs"}
+
+
 def test_an_interrupt_of_the_shared_trajectories_is_reported_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
