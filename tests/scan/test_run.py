@@ -233,7 +233,7 @@ def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path,
 def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts() -> None:
     from bdaudit.scan.run import _command
 
-    asked = ScanConfig(model=Path("m"), prompts=("a dog",), prompts_file=Path("my prompts.txt"))
+    asked = ScanConfig(model=Path("m"), prompts=("a dog", "a cat"), prompts_file=Path("my prompts.txt"))
     assert _command(asked, "x") == "bdaudit unlearn m --trigger x --prompts 'my prompts.txt'"
 
     assert _command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
