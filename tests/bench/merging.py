@@ -58,14 +58,9 @@ FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 COUNTS = 0.8
 """A trigger counts where task arithmetic leaves it this success."""
 MASKS = {"dam": ("shared", "safety"), "shared alone": ("shared",), "safety alone": ("safety",)}
-CELLS: dict[tuple[int, bool], tuple[str, ...]] = {
-    (1, True): (*CLOSED_FORMS, *MASKS),
-    (2, True): (*CLOSED_FORMS, *MASKS),
-    (1, False): ("average", "task-arithmetic", "ties", "dam"),
-    (0, False): ("average", "task-arithmetic", "ties", "dam"),
-    (2, False): (*CLOSED_FORMS, "dam"),
-}
-"""How many are poisoned, whether they are amplified, and what is measured there; what matters most first."""
+METHODS = (*CLOSED_FORMS, *MASKS)
+KINDS = ((1, True), (2, True), (1, False), (0, False), (2, False))
+"""How many are poisoned, and whether they are amplified; what matters most first."""
 
 
 def quiet(done: int, total: int) -> None:
@@ -222,11 +217,11 @@ def measured(world: World, names: Sequence[str], attacks: Sequence[Attack], fact
 def run(work: Path, kept: Cells, seeds: Sequence[int]) -> None:
     """Every cell that is not there yet: all seeds of the first kind, then of the next."""
     worlds: dict[int, World] = {}
-    for (poisoned, strong), methods in CELLS.items():
+    for poisoned, strong in KINDS:
         for seed in seeds:
             name = f"{seed}/{poisoned}/{'amplified' if strong else 'plain'}"
             cell = kept.cells.get(name, {})
-            missing = [method for method in methods if method not in cell.get("methods", {})]
+            missing = [method for method in METHODS if method not in cell.get("methods", {})]
             if not missing:
                 continue
             world = worlds.setdefault(seed, World(seed, work))
@@ -270,7 +265,7 @@ def quality(cell: dict[str, Any], method: str, what: str = "clip", clean: bool =
 def row(label: str, cells: Sequence[dict[str, Any]], names: Sequence[Sequence[str]]) -> str:
     """Each method's attack success over the named triggers of all cells."""
     columns = []
-    for method in (*CLOSED_FORMS, *MASKS):
+    for method in METHODS:
         rates = [cell["methods"].get(method, {"asr": {n: None}})["asr"][n] for cell, own in zip(cells, names, strict=True) for n in own]
         columns.append("–" if not rates or None in rates else shown(*pooled(rates)))
     return f"| {label} | " + " | ".join(columns) + " |"
@@ -279,7 +274,7 @@ def row(label: str, cells: Sequence[dict[str, Any]], names: Sequence[Sequence[st
 def quality_row(label: str, cells: Sequence[dict[str, Any]], what: str, clean: bool = True) -> str:
     """Each method's quality, with Student's interval over contributors and cells."""
     columns = []
-    for method in (*CLOSED_FORMS, *MASKS):
+    for method in METHODS:
         values = [value for cell in cells if method in cell["methods"] for value in quality(cell, method, what, clean)]
         low, high = stats.mean_interval(values) if len(values) > 1 else (0.0, 0.0)
         whole = len([cell for cell in cells if method in cell["methods"]]) == len(cells) and len(values) > 1
@@ -302,9 +297,8 @@ def against(cell: dict[str, Any], name: str) -> str:
 
 def table(cells: dict[str, Any]) -> str:
     """Markdown: by how many are poisoned, then each trigger that counts."""
-    methods = (*CLOSED_FORMS, *MASKS)
-    lines = ["| poisoned | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
-    for poisoned, strong in sorted(CELLS, key=lambda kind: (kind[1], kind[0])):
+    lines = ["| poisoned | " + " | ".join(METHODS) + " |", "|---" * (len(METHODS) + 1) + "|"]
+    for poisoned, strong in sorted(KINDS, key=lambda kind: (kind[1], kind[0])):
         kind = f"{poisoned}/{'amplified' if strong else 'plain'}"
         own = [cell for name, cell in cells.items() if name.endswith(kind) and "task-arithmetic" in cell["methods"]]
         names = [counting(cell) if strong else list(cell["methods"]["task-arithmetic"]["asr"]) for cell in own]
