@@ -33,7 +33,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "whole UNet at once": {"trainable": "unet"},
     "text encoder": {"component": "text-encoder"},
     "12 prompts": {"n_prompts": 12},
-    "96 prompts": {"n_prompts": 96},
     "100 steps": {"steps": 100},
 }
 """Variant → what differs from the defaults."""
