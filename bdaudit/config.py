@@ -54,6 +54,11 @@ class RunConfig:
         _need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
         _need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
 
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """Every model directory that the run opens, the suspect first: all are inspected alike, and none is ever written."""
+        return (self.model,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig(RunConfig):
@@ -97,6 +102,11 @@ class ScanConfig(RunConfig):
         _need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
         _need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), "timesteps must fall: the noisiest first, none twice")
         _need(len(self.prompts) != 1, "--prompts holds one prompt; a scan compares what a text does to several, give at least 2")
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """With the reference."""
+        return (self.model, *([self.reference] if self.reference else []))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +181,11 @@ class UnlearnConfig(RunConfig):
         _need(self.learning_rate >= 0, f"--learning-rate is {self.learning_rate}; it must not be negative")
         self._check_cleaning() if cleaning else self._check_no_cleaning()
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """With the base and what is merged; LoRA files are no directories."""
+        return (self.model, *([self.base] if self.base else []), *(path for path, _ in self.merge_with if not path.is_file()))
 
     def _check_cleaning(self) -> None:
         _need(self.pairs is not None, "--method cleanclip learns from pictures with captions; name their file with --pairs FILE")
@@ -267,3 +282,8 @@ class VerifyConfig(RunConfig):
         _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
         told = self.target_text.strip() != "{prompt}"
         _need(told, "--target-text is {prompt}, what the picture shows without a backdoor; say what it shows with one")
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """With the reference."""
+        return (self.model, *([self.reference] if self.reference else []))

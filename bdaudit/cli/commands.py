@@ -148,7 +148,7 @@ def scan(
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
-    _check_outside((model, reference), output, ("--state", config.state))
+    _check_outside(config, output, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
 
 
@@ -249,8 +249,7 @@ def unlearn(
         seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
         pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
     )  # fmt: skip
-    models = (model, base, *(path for path, _ in config.merge_with))
-    _check_outside(models, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
+    _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 
@@ -360,7 +359,7 @@ def verify(
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
         strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
-    _check_outside((model, reference), output, ("--save-images", config.save_images), ("--state", config.state))
+    _check_outside(config, output, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run, _lacking)
 
 
@@ -370,11 +369,10 @@ def _output(reports: list[Path] | None, json: bool, quiet: bool) -> Output:
     return Output(reports=tuple(reports or ()), json=json, quiet=quiet)
 
 
-def _check_outside(models: Sequence[Path | None], output: Output, *named: tuple[str, Path | None]) -> None:
+def _check_outside(config: RunConfig, output: Output, *named: tuple[str, Path | None]) -> None:
     """Raises ``UsageError`` where a report, or another path that would be written, lies in a model that is read."""
-    for directory in models:
-        if directory is not None:
-            flags.check_outside(directory, *(("--report", path) for path in output.reports), *named)
+    for directory in config.models:
+        flags.check_outside(directory, *(("--report", path) for path in output.reports), *named)
 
 
 def _nothing(config: RunConfig) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from rich.text import Text
@@ -65,7 +64,7 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
 
     loaded: list[str] = []
     left_alone: list[str] = []
-    for directory in _models(config):
+    for directory in config.models:
         seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
@@ -81,12 +80,6 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         config=values(config),
         not_measured=lacking,
     )
-
-
-def _models(config: RunConfig) -> tuple[Path, ...]:
-    """Every model directory that a run of ``config`` opens, the suspect first."""
-    others = (getattr(config, "reference", None), getattr(config, "base", None), *(p for p, _ in getattr(config, "merge_with", ())))
-    return (config.model, *(path for path in others if path is not None and not path.is_file()))
 
 
 @contextlib.contextmanager

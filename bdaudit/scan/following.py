@@ -10,7 +10,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control, fit
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
-from bdaudit.pipeline.inspect import inspect
+from bdaudit.pipeline.inspect import Inspection
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
@@ -40,14 +40,15 @@ def _fires(p_of: Callable[[str], float], level: float) -> Callable[[str], bool]:
     return lambda text: p_of(text) <= level
 
 
-def located(config: ScanConfig, suspect: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+def located(
+    config: ScanConfig, reference: Inspection | None, suspect: Suspect, stage: Stage, texts: Sequence[str]
+) -> dict[str, Localisation | NotMeasured]:
     """Each finding by exchanging parts with the reference model; why not, where that cannot be used: a finding stands without it."""
-    if config.reference is None or not texts:
+    if reference is None or not texts:
         return {}
     try:
-        inspection = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle)
-        reference = load(inspection, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
-        return dict(localise(suspect, reference, stage, texts))
+        other = load(reference, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
+        return dict(localise(suspect, other, stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
 

@@ -84,6 +84,8 @@ class _Run:
     passes: dict[str, int] = field(default_factory=dict)
     null: Null = field(init=False)
     exposed: Exposed = field(default_factory=Exposed)
+    reference: Inspection | None = None
+    """Its weights are loaded when something is found."""
     judged: ScanReport | None = None
     """The report with every verdict, while the findings are looked into further."""
 
@@ -107,14 +109,13 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
     """
     started = time.monotonic()
     inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
-    if config.reference:  # opened when something is found; what would refuse it then refuses it now
-        inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle)
+    reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle) if config.reference else None
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
     asked = listed(config)
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
-    run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started})
+    run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started}, reference=reference)
     if not any(ids.values()) and not config.sweeps and not config.suspected:
         _distinct(run)
         said = "no candidate encodes to any token, so nothing was tested"
@@ -135,7 +136,7 @@ def _completed(run: _Run, progress: Progress) -> ScanReport:
         run.judged = report = _judged(run)
         found = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         prompts = prompt_records(run.config, run.families, report.candidates, lambda text: _p_of(run, text))
-        records = with_places(report.candidates, located(run.config, run.suspect, run.stage, found))
+        records = with_places(report.candidates, located(run.config, run.reference, run.suspect, run.stage, found))
     said = _base_alone(run, found, progress) if run.adapters and found else {}
     records = tuple(replace(record, adapter=said.get(record.text, "")) for record in records)
     return replace(report, candidates=records, prompts=prompts)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from bdaudit.config import ScanConfig
+from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.pipeline.inspect import Inspection
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import family_of
@@ -32,12 +34,18 @@ def test_the_base_is_judged_by_its_own_controls() -> None:
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
 
 
-def test_a_reference_that_cannot_be_used_takes_no_finding_away(tiny_suspect: Suspect, tmp_path: Path) -> None:
-    config = ScanConfig(model=tmp_path, reference=tmp_path / "none")
-    found = located(config, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
+def test_a_reference_that_cannot_be_used_takes_no_finding_away(
+    tiny_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise BdauditError("unet: weights hold NaN")
+
+    monkeypatch.setattr("bdaudit.scan.following.load", damaged)
+    config, reference = ScanConfig(model=tmp_path, reference=tmp_path / "none"), Mock(spec=Inspection)
+    found = located(config, reference, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
     assert isinstance(found, NotMeasured)
     assert found.reason.startswith("the reference cannot be used: ")
-    assert located(config, tiny_suspect, Mock(spec=Stage), []) == {}
+    assert located(config, reference, tiny_suspect, Mock(spec=Stage), []) == {}
 
 
 def record(text: str, verdict: str = "backdoored") -> CandidateRecord:
