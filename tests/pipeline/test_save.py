@@ -116,3 +116,7 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
     check_target(tmp_path / "new")
     (tmp_path / "empty").mkdir()
     check_target(tmp_path / "empty")
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for out, said in ((tmp_path / "link", "is a link"), (Path("."), "no name of a directory"), (tmp_path / "..", "no name of a directory")):
+        with pytest.raises(UsageError, match=said):
+            check_target(out)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bdaudit.config import ScanConfig
-from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
@@ -177,6 +177,14 @@ def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(repor
     ended = _ended(gate, records, whole)
     assert ended.code == code
     assert ended.reason == "0 of 5 candidates backdoored, 0 suspicious; the model as a whole suspicious (named pull 8.0)"
+
+
+def test_a_reference_that_is_none_is_told_before_anything_is_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bdaudit.scan.run.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(UsageError, match=r"model_index\.json"):
+        scan(tiny_model, reference=tmp_path)
 
 
 def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:

@@ -45,6 +45,10 @@ def test_pictures_are_counted_with_the_intervals_upper_end(hits: int, status: st
     assert estimate(found).value == pytest.approx(hits / 96)
 
 
+def test_a_picture_that_is_none_counts_as_changed() -> None:
+    assert _pictures("x", torch.full((96,), float("nan")), NULL).status == "failed"
+
+
 @pytest.mark.parametrize(("distance", "status"), [(0.2, "passed"), (0.99, "failed")])
 def test_clean_pictures_must_stay(distance: float, status: str) -> None:
     moved = distance + 0.001 * torch.randn(96, generator=torch.Generator().manual_seed(0))

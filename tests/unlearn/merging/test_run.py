@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 from bdaudit.config import MERGING, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
+from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps, loads
 from bdaudit.report.records import Check, Estimate, NotMeasured
+from bdaudit.unlearn.merging.contributors import open_model
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 from tests.unlearn.merging.fine_tunes import FILES, fine_tune
@@ -38,6 +40,20 @@ def models(tiny_model: Path, tmp_path: Path) -> Path:
 def config(base: Path, models: Path, **options: Any) -> UnlearnConfig:
     settings: dict[str, Any] = {"prompts": PROMPTS, "device": "cpu", "keep_failed": True, "base": base, "out": models / "out"}
     return UnlearnConfig(model=models / "model", **(settings | {"merge_with": ((models / "other", 1.0),)} | options))
+
+
+def test_the_passes_are_those_of_the_model_and_of_the_base(tiny_model: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Suspect] = []
+
+    def kept(*arguments: Any) -> Suspect:
+        opened.append(open_model(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr("bdaudit.unlearn.merging.run.open_model", kept)
+    report = run_unlearn(config(tiny_model, models, method="average"))
+    assert len(opened) == 2
+    assert all(suspect.forward_passes > 0 for suspect in opened)
+    assert report.forward_passes == sum(suspect.forward_passes for suspect in opened)
 
 
 def test_the_average_is_written_and_reported(tiny_model: Path, models: Path) -> None:
