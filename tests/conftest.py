@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bdaudit.report.records import (
+from bdaudit.records import (
     AttackRecord,
     Calibration,
     CandidateRecord,
@@ -32,7 +32,7 @@ from bdaudit.report.records import (
 )
 
 if TYPE_CHECKING:
-    from bdaudit.pipeline.suspect import Suspect
+    from bdaudit.models.suspect import Suspect
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two processes of one thread each are twice as fast as one of two; torch is not yet imported here
 
@@ -183,7 +183,7 @@ def half_suspect(tiny_model: Path) -> Suspect:
 
 
 def _loaded(directory: Path, dtype: str) -> Suspect:
-    from bdaudit.pipeline.inspect import inspect
-    from bdaudit.pipeline.load import load
+    from bdaudit.models.load import load
+    from bdaudit.untrusted.inspect import inspect
 
     return load(inspect(directory), device="cpu", dtype=dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from tests.pipeline import tiny
+from tests.untrusted import tiny
 
 PROMPTS = ("a red cat", "two big dogs in a park", "the sea at night", "an old house")
 LENGTH = 77

@@ -32,8 +32,8 @@ from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, 
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
+    from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
     from bdaudit.report.deliver import Output
-    from bdaudit.report.records import Report, ScanReport, UnlearnReport, VerifyReport
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 
@@ -402,12 +402,12 @@ def _unlearn(config: UnlearnConfig, progress: Progress) -> UnlearnReport:
 
 
 def _verify(config: VerifyConfig, progress: Progress) -> VerifyReport:
-    from bdaudit.verify.again import run_verify
+    from bdaudit.verify.rejudge import run_verify
 
     return run_verify(config, progress)
 
 
 def _lacking(config: VerifyConfig) -> tuple[str, ...]:
-    from bdaudit.verify.ahead import lacking
+    from bdaudit.verify.preflight import lacking
 
     return lacking(config)

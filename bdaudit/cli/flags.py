@@ -127,7 +127,7 @@ def device(value: str) -> str:
 
 def texts(path: Path | None, what: str) -> tuple[str, ...]:
     """A file's texts, or none where no file was named; ``what`` names the file in messages."""
-    from bdaudit.measure.texts import read_texts
+    from bdaudit.untrusted.text_files import read_texts
 
     return read_texts(path, what=what) if path else ()
 
@@ -164,7 +164,7 @@ def prompts_inside(values: list[str] | None, path: Path | None) -> tuple[str, ..
 
 def triggers(values: list[str] | None) -> tuple[str, ...]:
     """Triggers with their escapes read, each once."""
-    from bdaudit.measure.texts import unescape
+    from bdaudit.untrusted.text_files import unescape
 
     return tuple(dict.fromkeys(unescape(value) for value in values or ()))
 

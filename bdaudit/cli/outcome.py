@@ -15,11 +15,11 @@ from bdaudit.cli import debugging, unexpected
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress
+from bdaudit.records import Coverage, Exit, NotMeasured, Report
 from bdaudit.report.deliver import Output, console_for, deliver, last_line
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
-from bdaudit.report.records import Coverage, Exit, NotMeasured, Report
 from bdaudit.report.safe import VisibleStream
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
@@ -60,7 +60,7 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
 
 
 def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
-    from bdaudit.pipeline.inspect import inspect
+    from bdaudit.untrusted.inspect import inspect
 
     loaded: list[str] = []
     left_alone: list[str] = []

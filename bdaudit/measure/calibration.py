@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdaudit.measure.signals import Values
-from bdaudit.report.records import DECIDING
+from bdaudit.records import DECIDING
 from bdaudit.stats import ExponentialTail
 
 LEVEL = "state shift"

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from bdaudit.measure.insertion import base_letter
-from bdaudit.pipeline.tokens import Tokenizer, content_ids
+from bdaudit.models.tokens import Tokenizer, content_ids
 
 KINDS = ("word", "phrase", "rare", "character", "zero-width", "emoji")
 

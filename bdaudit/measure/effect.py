@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.probe import Change, Stage, changes
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import bdaudit
 from bdaudit.config import RunConfig
-from bdaudit.pipeline.inspect import Inspection
-from bdaudit.report.records import Environment, FileRecord, ModelRecord, NotMeasured
+from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured
+from bdaudit.untrusted.inspect import Inspection
 
 if TYPE_CHECKING:
-    from bdaudit.pipeline.suspect import Suspect
+    from bdaudit.models.suspect import Suspect
 
 LIMITATIONS = (
     "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError, first_line
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 
 LOCAL = "local-dir:"
 _WEIGHTS = "open_clip_model.safetensors"

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for
-from bdaudit.pipeline.sample import denoise
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
 
 STEPS = 12
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for, slips
-from bdaudit.pipeline.attention import recorded, token_share
-from bdaudit.pipeline.sample import denoise
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_mask, is_truncated, own_positions, token_ids
+from bdaudit.models.attention import recorded, token_share
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_mask, is_truncated, own_positions, token_ids
 
 TRAJECTORY_STEPS = 20
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.soft_token import Objective, Slots, embeddings, hidden_states
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
 
 STEPS = 30

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.splicing import PLACES, halves, spliced
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import Tokenizer
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import Tokenizer
 
 NORMS = 0.99
 """Quantile of the vocabulary's norms that bounds a row: few entries are longer."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bdaudit.pipeline.tokens import Tokenizer
+from bdaudit.models.tokens import Tokenizer
 
 PLACES = ("prefix", "suffix", "middle")
 """The first prompt's, the second's, and so on in turn."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bdaudit.errors import ExitCode, UsageError
+from bdaudit.records import VerifyReport
 from bdaudit.report.deliver import FORMATS, write
 from bdaudit.report.document import loads
-from bdaudit.report.records import VerifyReport
 from bdaudit.report.safe import one_line
 
 USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"

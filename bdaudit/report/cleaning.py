@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdaudit.report.records import CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
+from bdaudit.records import CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report.safe import visible
 from bdaudit.report.words import estimate, rate, short, short_points
 

@@ -12,8 +12,8 @@ from typing import TextIO
 from rich.console import Console
 
 from bdaudit.errors import ExitCode, UsageError
+from bdaudit.records import Exit, Report, VerifyReport
 from bdaudit.report.document import dumps, write_whole
-from bdaudit.report.records import Exit, Report, VerifyReport
 from bdaudit.report.safe import one_line, visible
 
 PIPED_WIDTH = 200

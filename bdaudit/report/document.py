@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.report.records import Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
 
 AnyReport = ScanReport | UnlearnReport | VerifyReport
 REPORTS: dict[str, type[AnyReport]] = {"scan": ScanReport, "unlearn": UnlearnReport, "verify": VerifyReport}

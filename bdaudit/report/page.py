@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bdaudit.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
-from bdaudit.report.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import visible
 from bdaudit.report.tables import bar, calibration_line, exposure_lines, recovery_line
 from bdaudit.report.words import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bdaudit.report.records import CandidateRecord, LossPoint, NotMeasured, ScanReport
+from bdaudit.records import CandidateRecord, LossPoint, NotMeasured, ScanReport
 from bdaudit.report.words import number, short
 
 WIDTH, HEIGHT = 720, 260

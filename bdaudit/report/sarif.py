@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from bdaudit.report.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.tables import recovery_line
 from bdaudit.report.words import check_line, found_out, number, p_value, short, short_points

@@ -11,8 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bdaudit.report import cleaning
-from bdaudit.report.records import (
+from bdaudit.records import (
     DECIDING,
     AttackRecord,
     CandidateRecord,
@@ -30,6 +29,7 @@ from bdaudit.report.records import (
     UnlearnReport,
     VerifyReport,
 )
+from bdaudit.report import cleaning
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bdaudit.report.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
+from bdaudit.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
 from bdaudit.report.safe import one_line, visible
 
 LONGEST = 60

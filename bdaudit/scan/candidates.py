@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bdaudit.config import ScanConfig
-from bdaudit.pipeline.tokens import content_ids
-from bdaudit.report.records import RoundRecord, Skipped, SweepRecord
+from bdaudit.models.tokens import content_ids
+from bdaudit.records import RoundRecord, Skipped, SweepRecord
 from bdaudit.scan import inside, sources
 from bdaudit.scan.builtin import builtin_candidates
 from bdaudit.scan.crowds import sweep_crowds

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.probe import Stage
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.tokens import content_ids
 from bdaudit.scan.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
 from bdaudit.scan.screen import Array, standings
 from bdaudit.scan.sources import Pairing, Probe

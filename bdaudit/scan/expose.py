@@ -19,11 +19,11 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.training import checkpointed, halving
+from bdaudit.models.training import checkpointed, halving
 from bdaudit.progress import Progress
-from bdaudit.report.records import ExposedPart, GainPoint
+from bdaudit.records import ExposedPart, GainPoint
 from bdaudit.scan.parts import Denoiser, Part, Rows
 
 STOP = 0.1

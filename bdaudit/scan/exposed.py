@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import insert, replaceable, slips
 from bdaudit.measure.splicing import PLACES
-from bdaudit.pipeline.state import State
 from bdaudit.scan.parts import Part
 from bdaudit.scan.residual import Residual
 

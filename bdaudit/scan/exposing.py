@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.probe import Stage
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress
-from bdaudit.report.records import ExposedPart, Exposure, NotMeasured, SignalRecord
+from bdaudit.records import ExposedPart, Exposure, NotMeasured, SignalRecord
 from bdaudit.scan.expose import MOST, STOP, exposed
 from bdaudit.scan.exposed import Readout
 from bdaudit.scan.parts import TEXT_ENCODER, UNET, Part, denoiser, encoder

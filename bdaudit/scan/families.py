@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bdaudit import stats
 from bdaudit.config import Verdict
-from bdaudit.report.records import RecoveryRecord, SweepRecord
+from bdaudit.records import RecoveryRecord, SweepRecord
 from bdaudit.stats import ExponentialTail
 
 SUSPICIOUS = 10

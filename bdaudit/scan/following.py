@@ -10,14 +10,14 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control, fit
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
-from bdaudit.pipeline.inspect import Inspection
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
+from bdaudit.models.load import load
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.candidates import family_of
 from bdaudit.scan.families import Family, verdict
 from bdaudit.scan.inside import shrunk, smallest
 from bdaudit.scan.localise import localise
+from bdaudit.untrusted.inspect import Inspection
 
 
 def prompt_records(

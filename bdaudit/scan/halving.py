@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdaudit.checkpoints import State
 from bdaudit.measure.probe import Stage
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress
 from bdaudit.scan.screen import Array, Round, screened, standings
 from bdaudit.scan.sources import Probe

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import Stage, gather
 from bdaudit.measure.signals import Values, measure_all
-from bdaudit.pipeline.device import chosen
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.device import chosen
+from bdaudit.models.suspect import Suspect
 
 UNTOUCHED = (
     "model", "state", "prompts_file", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters",

@@ -11,9 +11,9 @@ import torch
 
 from bdaudit.measure.effect import shift
 from bdaudit.measure.probe import Stage
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
-from bdaudit.report.records import Localisation, NotMeasured, SwapRecord
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
+from bdaudit.records import Localisation, NotMeasured, SwapRecord
 
 HALF = 0.5
 """A part carries the effect where at most so much is left without it."""

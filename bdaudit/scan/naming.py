@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice, product
 
-from bdaudit.pipeline.tokens import Tokenizer, text_of
+from bdaudit.models.tokens import Tokenizer, text_of
 from bdaudit.scan.sources import Probe
 
 BROKEN = "\ufffd"

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.probe import Stage
-from bdaudit.pipeline.patch import Patch
-from bdaudit.pipeline.sample import denoise
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import token_ids
+from bdaudit.models.patch import Patch
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import token_ids
 
 UNET, TEXT_ENCODER = "UNet", "text encoder"
 PATHS = 24

@@ -29,8 +29,8 @@ from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.measure.soft_choice import STEPS, Choices, drawn, moved
 from bdaudit.measure.soft_token import Objective, slots
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import RecoveryRecord, RoundRecord, SweepRecord
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
 from bdaudit.scan import naming, sources
 from bdaudit.scan.families import Family
 from bdaudit.scan.halving import Screen, digest, measure

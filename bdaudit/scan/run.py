@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import NEAREST, Control, Null, fit
@@ -21,15 +22,12 @@ from bdaudit.measure.insertion import codepoints
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.lora import Adapter, applied, read_adapter
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.load import load
+from bdaudit.models.lora import Adapter, applied, read_adapter
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.command import place, trigger_flags, typed
-from bdaudit.report.records import (
+from bdaudit.records import (
     DECIDING,
     Calibration,
     CandidateRecord,
@@ -42,6 +40,7 @@ from bdaudit.report.records import (
     SignalRecord,
     Skipped,
 )
+from bdaudit.report.command import place, trigger_flags, typed
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.exposing import Exposed, expose
 from bdaudit.scan.families import Family, verdict
@@ -50,6 +49,7 @@ from bdaudit.scan.following import located, prompt_records, with_places, without
 from bdaudit.scan.halving import Screen
 from bdaudit.scan.keeping import measured, open_state
 from bdaudit.scan.localise import rebased
+from bdaudit.untrusted.inspect import Inspection, inspect
 
 PER_KIND = 24
 """Controls of each kind, where the kind has so many."""

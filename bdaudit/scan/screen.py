@@ -18,8 +18,8 @@ from bdaudit.measure.insertion import insert, replaceable
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.measure.splicing import PLACES, Halves, halves, spliced
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import Tokenizer, token_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import Tokenizer, token_ids
 from bdaudit.scan.sources import Probe
 
 NEAREST = 64

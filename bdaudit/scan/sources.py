@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bdaudit.measure.insertion import base_letter
-from bdaudit.pipeline.tokens import Tokenizer, content_ids
+from bdaudit.models.tokens import Tokenizer, content_ids
 
 MARKS = range(0x300, 0x370)
 """Combining marks that are tried on the prompts' letters and alone."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bdaudit.errors import InconclusiveError, UsageError
-from bdaudit.pipeline.reading import shown
+from bdaudit.records import ModelRecord, ScanReport
 from bdaudit.report.document import loads
-from bdaudit.report.records import ModelRecord, ScanReport
+from bdaudit.untrusted.tree import shown
 
 MAX_BYTES = 64 << 20
 MAX_CHARACTERS = 2000

@@ -16,7 +16,7 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
-from bdaudit.report.records import LossPoint
+from bdaudit.records import LossPoint
 from bdaudit.unlearn.weights import Patch
 
 SAVE_EVERY = 30.0

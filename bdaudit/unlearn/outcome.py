@@ -13,26 +13,15 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.save import Differences, write_model
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.save import Differences, write_model
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
+from bdaudit.records import Attempt, ChangedTensor, Check, CleaningRecord, Coverage, Estimate, Exit, FileRecord, LossPoint, UnlearnReport
 from bdaudit.report.command import place, trigger_flags, typed
 from bdaudit.report.document import values
-from bdaudit.report.records import (
-    Attempt,
-    ChangedTensor,
-    Check,
-    CleaningRecord,
-    Coverage,
-    Estimate,
-    Exit,
-    FileRecord,
-    LossPoint,
-    UnlearnReport,
-)
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.weights import Patch
+from bdaudit.untrusted.inspect import Inspection, inspect
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.pipeline.reading import shown
-from bdaudit.pipeline.save import Differences
+from bdaudit.models.save import Differences
+from bdaudit.untrusted.tree import shown
 
 COMPONENTS = ("unet", "text_encoder")
 PROVENANCE = "bdaudit"

@@ -7,29 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from bdaudit.checkpoints import State
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, again, shift
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.save import check_target
-from bdaudit.pipeline.state import State
+from bdaudit.models.load import load
+from bdaudit.models.save import check_target
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
-from bdaudit.unlearn import check, closed_form, resume, train_text_encoder, train_unet
-from bdaudit.unlearn.cleanclip_run import run_cleaning
+from bdaudit.records import Attempt, Coverage, Exit, UnlearnReport
+from bdaudit.unlearn.clean.run import run_cleaning
 from bdaudit.unlearn.from_report import triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
-from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch
-from bdaudit.unlearn.trajectories import collect
+from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, train_text_encoder
+from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
+from bdaudit.unlearn.repair.trajectories import collect
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
+from bdaudit.untrusted.inspect import Inspection, inspect
 
 CHECK_EVERY = 100
 STATES_MOVE = 1.5
@@ -50,7 +50,7 @@ class _Material:
 
     pairs: list[Pair]
     neighbours: list[Pair]
-    unet: train_unet.Material | None = None
+    unet: train_denoiser.Material | None = None
     """What the UNet's training draws from besides; None before the first such training."""
 
 
@@ -194,10 +194,10 @@ def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpo
         return
     material.unet = material.unet or _trajectories(run, material)
     with run.timed("train"), patch.training():
-        run.curve = train_unet.train(suspect, patch, material.unet, config, hooks)
+        run.curve = train_denoiser.train(suspect, patch, material.unet, config, hooks)
 
 
-def _trajectories(run: _Run, material: _Material) -> train_unet.Material:
+def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
     """Made once, under the original weights, and shared by every set that is trained."""
     suspect, config = run.suspect, run.config
     with run.timed("trajectories"):
@@ -205,7 +205,7 @@ def _trajectories(run: _Run, material: _Material) -> train_unet.Material:
         latents = resume.latents(
             run.state, suspect.device, lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed)
         )
-        found = train_unet.prepare(suspect, latents, material.pairs, material.neighbours)
+        found = train_denoiser.prepare(suspect, latents, material.pairs, material.neighbours)
         run.progress("trajectories", 1, 1)
     return found
 

@@ -8,8 +8,8 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import InconclusiveError
 from bdaudit.measure.effect import Effect, measure
 from bdaudit.measure.probe import Stage, build_stage
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import Tokenizer, content_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import Tokenizer, content_ids
 
 PROMPTS = 8
 TIMESTEPS = (0.9, 0.6, 0.3)

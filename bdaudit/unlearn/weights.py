@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bdaudit.pipeline import patch
+from bdaudit.models import patch
 
 TRAINABLE: dict[str, Callable[[str], bool]] = {
     "closed-form": lambda name: name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight")),

@@ -18,7 +18,7 @@ from torch.nn import functional
 from bdaudit import stats
 from bdaudit.errors import UsageError
 from bdaudit.measure.insertion import codepoints
-from bdaudit.report.records import AttackRecord, Estimate, NotMeasured
+from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.grader import Grader
 from bdaudit.verify.plan import Trial

@@ -12,7 +12,7 @@ from typing import Literal
 from bdaudit import stats
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
-from bdaudit.report.records import AttackRecord, Check, Estimate, Exit, Metric, NotMeasured
+from bdaudit.records import AttackRecord, Check, Estimate, Exit, Metric, NotMeasured
 
 Status = Literal["passed", "failed", "not measured"]
 PROMPT_FOLLOWING = 0.6

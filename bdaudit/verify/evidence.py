@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 from bdaudit.verify import pictures
+from bdaudit.verify.attention_maps import coloured
 from bdaudit.verify.gallery import Gallery, Pair, Shot
-from bdaudit.verify.heat import coloured
 from bdaudit.verify.plan import Trial
 
 ENDS, MIDDLE = 3, 2

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bdaudit.measure.open_clip_model import Preparation, load_open_clip
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 
 _BATCH = 32
 

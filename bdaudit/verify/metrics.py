@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bdaudit.report.records import Estimate, Metric, NotMeasured
+from bdaudit.records import Estimate, Metric, NotMeasured
 from bdaudit.verify import quality
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.grader import Extractor, Grader

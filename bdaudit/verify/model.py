@@ -12,15 +12,15 @@ import transformers
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, first_line
-from bdaudit.pipeline.device import choose_device, choose_dtype
-from bdaudit.pipeline.inspect import inspect, verify_unchanged
-from bdaudit.pipeline.sample import sample
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import Tokenizer
-from bdaudit.report.records import NotMeasured
+from bdaudit.models.device import choose_device, choose_dtype
+from bdaudit.models.sample import sample
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import Tokenizer
+from bdaudit.records import NotMeasured
+from bdaudit.untrusted.inspect import inspect, verify_unchanged
+from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Grader
-from bdaudit.verify.heat import trigger_attention
 
 
 class Model:
@@ -61,9 +61,9 @@ class Model:
         """The model with its weights.
 
         Raises:
-            BdauditError: as ``pipeline.load.load``.
+            BdauditError: as ``models.load.load``.
         """
-        from bdaudit.pipeline.load import load  # diffusers takes two seconds; a second run over kept pictures does without it
+        from bdaudit.models.load import load
 
         return load(self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size)
 

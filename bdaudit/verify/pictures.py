@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.measure.picture_file import read_picture
+from bdaudit.measure.picture_files import read_picture
 from bdaudit.report.document import write_whole
 from bdaudit.verify.grader import Extractor
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
-from bdaudit.pipeline.tokens import Tokenizer, alignment, content_ids
-from bdaudit.report.records import NotMeasured
+from bdaudit.models.tokens import Tokenizer, alignment, content_ids
+from bdaudit.records import NotMeasured
 from bdaudit.verify.gallery import Shot
 
 NULL_TEXTS = 32

@@ -17,7 +17,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.multimodal.clip_score import CLIPScore
 
 from bdaudit import stats
-from bdaudit.report.records import Estimate
+from bdaudit.records import Estimate
 
 FID_GROUPS = 20
 """Groups of the FID's jackknife."""

@@ -13,15 +13,14 @@ from torch import Tensor
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
-from bdaudit.measure.picture_file import read_picture
+from bdaudit.measure.picture_files import read_picture
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.pipeline.device import choose_device
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import Tokenizer, content_ids
+from bdaudit.models.device import choose_device
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
-from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
+from bdaudit.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.verify import pictures
-from bdaudit.verify.again import keep
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
 from bdaudit.verify.checks import all_checks, decide
 from bdaudit.verify.evidence import looked_at, write_evidence
@@ -31,8 +30,9 @@ from bdaudit.verify.inception import load_inception
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial
-from bdaudit.verify.reach import Form, plan_forms, with_reach
+from bdaudit.verify.rejudge import keep
 from bdaudit.verify.state import open_state
+from bdaudit.verify.trigger_forms import Form, plan_forms, with_reach
 
 LIMITATIONS = (
     "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",

@@ -17,19 +17,19 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.measure.splicing import halves, spliced  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.pipeline.inspect import inspect  # noqa: E402
-from bdaudit.pipeline.load import load  # noqa: E402
-from bdaudit.pipeline.state import State  # noqa: E402
-from bdaudit.pipeline.tokens import content_ids  # noqa: E402
+from bdaudit.models.load import load  # noqa: E402
+from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan import crowds  # noqa: E402
 from bdaudit.scan.halving import Screen  # noqa: E402
 from bdaudit.scan.screen import encode_ids  # noqa: E402
 from bdaudit.scan.sources import joined_words, phrases  # noqa: E402
+from bdaudit.untrusted.inspect import inspect  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 

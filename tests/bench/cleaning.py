@@ -25,11 +25,11 @@ from transformers import CLIPTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdaudit.measure.controls import control_texts
-from bdaudit.unlearn import canary as canaries
-from bdaudit.unlearn import cleaning, listening
-from bdaudit.unlearn.canary_texts import text_canaries
-from bdaudit.unlearn.cleanclip_run import STRANGE_KINDS
-from bdaudit.unlearn.towers import Towers
+from bdaudit.unlearn.clean import canary as canaries
+from bdaudit.unlearn.clean import loudest, train
+from bdaudit.unlearn.clean.canary_texts import text_canaries
+from bdaudit.unlearn.clean.run import STRANGE_KINDS
+from bdaudit.unlearn.clean.towers import Towers
 from fixtures.build import tokenizer, world
 from tests.bench.cleaning_clips import OBJECTIVES, TARGET, TRIGGER, Pairs, drawn, elsewhere, encoded, load, make_pairs, patched, train_all
 from tests.bench.power.figures import rate_of
@@ -127,22 +127,22 @@ def clean_clip(work: Path, tok: Any, grading: Grading, attack: str, objective: s
 
     With poisoned pairs the model itself alone, at the two higher rates.
     """
-    cleaning.POINTS, cleaning.ANCHOR, cleaning.PUT_IN, listening.LOUDEST = LOOKS, ANCHOR, PUT_IN, LOUDEST
+    train.POINTS, train.ANCHOR, train.PUT_IN, loudest.LOUDEST = LOOKS, ANCHOR, PUT_IN, LOUDEST
     pairs, towers = make_pairs(CLEANING, 700, attack, poisoned), load(tok, work / f"{attack}-{objective}.safetensors")
     found: dict[str, Any] = {"start": graded(towers, grading, attack), "points": [], "canary": []}
     material = material_of(tok, pairs)
     start = towers.snapshot()
     for learning_rate in RATES[1:] if poisoned else RATES:
         towers.restore(start)
-        judge, held = cleaning.Judge(towers, material), listening.heard(material, listening.listened(towers, material))
+        judge, held = train.Judge(towers, material), loudest.heard(material, loudest.listened(towers, material))
 
-        def look(step: int, rate: float = learning_rate, judge: cleaning.Judge = judge) -> bool:
+        def look(step: int, rate: float = learning_rate, judge: train.Judge = judge) -> bool:
             now = judge.standing()
             figures = {"retrieval": now.accuracy.value, "rejected": judge.rejected(now), **graded(towers, grading, attack)}
             found["points"].append({"rate": rate, "step": step, **figures})
             return False
 
-        cleaning.clean(towers, held, learning_rate, STEPS, 0, look, nullcontext)
+        train.clean(towers, held, learning_rate, STEPS, 0, look, nullcontext)
     if poisoned:
         return found
     towers.restore(start)
@@ -155,7 +155,7 @@ def graded(towers: Towers, grading: Grading, attack: str) -> dict[str, Any]:
     return {"accuracy": grading.accuracy(towers), "asr": grading.attack(towers, attack)}
 
 
-def material_of(tok: Any, pairs: Pairs) -> cleaning.Material:
+def material_of(tok: Any, pairs: Pairs) -> train.Material:
     """The first pairs, poisoned ones among them, are trained on; the last are held out."""
     named = control_texts(tok, len(tok.get_vocab()), 2)
     rows, n = [*range(len(pairs.captions))], len(pairs.captions) - HELD
@@ -165,13 +165,13 @@ def material_of(tok: Any, pairs: Pairs) -> cleaning.Material:
         found: Tensor = tok(list(texts), **options).input_ids
         return found
 
-    return cleaning.Material(
+    return train.Material(
         captions=pairs.captions, rows=rows[:n], held=rows[n:], strange=[t for kind in STRANGE_KINDS for t in named[kind]],
         ids=ids, pictures=lambda rows: pairs.pictures[list(rows)].float() / 255,
     )  # fmt: skip
 
 
-def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attack: str) -> tuple[Any, list[dict[str, Any]]]:
+def with_canary(towers: Towers, material: train.Material, pairs: Pairs, attack: str) -> tuple[Any, list[dict[str, Any]]]:
     """Plant one of the attack's own kind and clean the copy at every rate."""
     by_text = attack == "text"
     captions = [material.captions[i] for i in material.rows[16:]]
@@ -187,8 +187,8 @@ def with_canary(towers: Towers, material: cleaning.Material, pairs: Pairs, attac
     before, planted, points = canaries.left(encode, canary), towers.snapshot(), []
     for learning_rate in RATES:
         towers.restore(planted)
-        heard = listening.heard(material, listening.listened(towers, material))
-        points += cleaning.sweep(towers, heard, (canary,), encode, learning_rate, STEPS, 0, nullcontext)[0]
+        heard = loudest.heard(material, loudest.listened(towers, material))
+        points += train.sweep(towers, heard, (canary,), encode, learning_rate, STEPS, 0, nullcontext)[0]
     return asdict(before), [asdict(point) for point in points]
 
 
@@ -198,11 +198,11 @@ def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dic
     ``least`` is where least of the canary is left, gone or not.
     """
     names = ("accuracy", "canary", "residue")
-    scatter = [cleaning.CleaningPoint(**{**p, **{name: cleaning.Estimate(**p[name]) for name in names}}) for p in canary]
+    scatter = [train.CleaningPoint(**{**p, **{name: train.Estimate(**p[name]) for name in names}}) for p in canary]
     by_place = {(p["rate"], p["step"]): p for p in found["points"]}
     kept = [p for p in scatter if not p.rejected]
     least = min(kept, key=lambda p: p.residue.value, default=None)
-    blind = cleaning.choose(scatter)
+    blind = train.choose(scatter)
     best = min((p for p in found["points"] if not p["rejected"]), key=lambda p: p["asr"]["value"], default=None)
     return {
         "blind": by_place.get((scatter[blind].rate, scatter[blind].step), "none") if blind >= 0 else "none",

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bdaudit.unlearn.augment import vary, vary_pictures
-from bdaudit.unlearn.cleanclip import contrastive, self_supervised
-from bdaudit.unlearn.towers import Towers, Vision
+from bdaudit.unlearn.clean.augment import vary, vary_pictures
+from bdaudit.unlearn.clean.losses import contrastive, self_supervised
+from bdaudit.unlearn.clean.towers import Towers, Vision
 from fixtures.build import tokenizer, world
 from fixtures.build.clip import noisy_caption
 

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import token_ids
-from bdaudit.unlearn.cleanclip import contrastive
-from bdaudit.unlearn.towers import Towers
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import token_ids
+from bdaudit.unlearn.clean.losses import contrastive
+from bdaudit.unlearn.clean.towers import Towers
 from fixtures.build import world
 from fixtures.build.clip import noisy_caption
 from tests.bench.cleaning_clips import MEAN, STD, drawn, make_pairs

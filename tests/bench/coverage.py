@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
-from bdaudit.report.records import Estimate  # noqa: E402
+from bdaudit.records import Estimate  # noqa: E402
 from bdaudit.verify import quality  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "coverage.json"

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig  # noqa: E402
 from bdaudit.errors import InconclusiveError  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.report.records import Estimate, VerifyReport  # noqa: E402
+from bdaudit.records import Estimate, VerifyReport  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from fixtures import layout  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 from tests.bench.unlearn_common import clock  # noqa: E402

@@ -16,17 +16,17 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.pipeline.inspect import inspect  # noqa: E402
-from bdaudit.pipeline.load import load  # noqa: E402
-from bdaudit.pipeline.patch import Patch  # noqa: E402
-from bdaudit.pipeline.state import State  # noqa: E402
+from bdaudit.models.load import load  # noqa: E402
+from bdaudit.models.patch import Patch  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.expose import exposed  # noqa: E402
 from bdaudit.scan.exposed import Readout  # noqa: E402
 from bdaudit.scan.parts import UNET, denoiser  # noqa: E402
+from bdaudit.untrusted.inspect import inspect  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 

@@ -27,18 +27,18 @@ import torch
 from safetensors.torch import save_file
 
 from bdaudit import stats
+from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.controls import control_texts, words_of
 from bdaudit.measure.probe import build_stage
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.load import load
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
-from bdaudit.report.records import DECIDING, Exposure
+from bdaudit.records import DECIDING, Exposure
 from bdaudit.scan.expose import METHODS, exposed
 from bdaudit.scan.exposing import SIGNALS, expose
 from bdaudit.scan.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from bdaudit.untrusted.inspect import inspect
 from tests.bench.power import figures, measuring, models
 from tests.bench.power.__main__ import kept
 from tests.bench.power.models import Spec

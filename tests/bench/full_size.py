@@ -35,20 +35,20 @@ from bdaudit.measure import pictures, probe  # noqa: E402
 from bdaudit.measure.controls import WORDS, harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import POSITIONS  # noqa: E402
 from bdaudit.measure.prompts import default_prompts  # noqa: E402
-from bdaudit.pipeline.inspect import inspect  # noqa: E402
-from bdaudit.pipeline.load import load  # noqa: E402
-from bdaudit.pipeline.suspect import Suspect  # noqa: E402
-from bdaudit.report.records import Calibration  # noqa: E402
+from bdaudit.models.load import load  # noqa: E402
+from bdaudit.models.suspect import Suspect  # noqa: E402
+from bdaudit.records import Calibration  # noqa: E402
 from bdaudit.scan.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
 from bdaudit.scan.screen import Round, screened  # noqa: E402
 from bdaudit.scan.sources import vocabulary  # noqa: E402
-from bdaudit.unlearn import check, closed_form, train_unet, trajectories  # noqa: E402
 from bdaudit.unlearn.loop import Hooks  # noqa: E402
-from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs  # noqa: E402
+from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
+from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.run import CHECK_EVERY  # noqa: E402
 from bdaudit.unlearn.triggers import N_NULL, TIMESTEPS  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
+from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from tests.bench.full_size_model import PARAMETERS, write_model, write_small  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 from tests.bench.unlearn_common import Job, clock  # noqa: E402
@@ -200,13 +200,13 @@ def unlearn(model: Path) -> dict[str, Any]:
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, len(prompts), 0)}, 0)
     with mock.patch.object(trajectories, "STEPS", asked.trajectory):
         latents = trajectories.collect(suspect, pairs, guidance_scale=config.guidance_scale, seed=0)
-    material = train_unet.prepare(suspect, latents, pairs, near)
+    material = train_denoiser.prepare(suspect, latents, pairs, near)
     rows = slice(asked.batch)
     plain = a_pass(suspect, lambda: suspect.predict_batched(latents.z[rows], latents.t[rows], material.clean[latents.pair[rows]]), 3)
     patch, times, before = Patch(suspect.unet, "cross-attention"), [now()], suspect.forward_passes
     peak_gb(reset=True)
-    with patch.training(), mock.patch.multiple(train_unet, **asked.rows):
-        curve = train_unet.train(suspect, patch, material, config, Hooks(tick=lambda *_: times.append(now())))
+    with patch.training(), mock.patch.multiple(train_denoiser, **asked.rows):
+        curve = train_denoiser.train(suspect, patch, material, config, Hooks(tick=lambda *_: times.append(now())))
     return {
         "opening": opening, "latents": f"{asked.side}×{asked.side}", "latents in a batch": plain, "step": _steps(times),
         "peak GB": peak_gb(), "passes a step": (suspect.forward_passes - before) // asked.steps, "latents a step": sum(asked.rows.values()),

@@ -1,7 +1,7 @@
 """Damaged inputs by the hundred thousand, recorded once: ``python tests/bench/fuzz.py [INPUTS] [PATH]``.
 
 Each input is a valid one with a few bytes or values changed. It must end in a declared error or go through, and be done within a
-second of computing. ``tests/pipeline/test_fuzz.py`` does the same with hypothesis, which finds odder inputs, in smaller numbers.
+second of computing. ``tests/untrusted/test_fuzz.py`` does the same with hypothesis, which finds odder inputs, in smaller numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bdaudit.errors import BdauditError
-from bdaudit.measure.texts import read_texts
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.reading import Reader
-from bdaudit.pipeline.safetensors_header import read_header
-from bdaudit.pipeline.torch_file import read_torch
 from bdaudit.report.document import loads
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.safetensors_header import read_header
+from bdaudit.untrusted.text_files import read_texts
+from bdaudit.untrusted.torch_file import read_torch
+from bdaudit.untrusted.tree import Reader
 from tests import small
 from tests.bench.recording import record
-from tests.pipeline.edits import UNET
-from tests.pipeline.hostile import rebuilt, torch_archive
-from tests.pipeline.tiny import write_model
+from tests.untrusted.edits import UNET
+from tests.untrusted.hostile import rebuilt, torch_archive
+from tests.untrusted.tiny import write_model
 
 Target = Callable[[random.Random], None]
 ODD = [None, True, -1, 0, 1, 1 << 70, 1e308, "", "../x", "auto_map", "\u202e", "diffusers", [], {}, [[]], {"auto_map": "x"}, "x" * 5000]
@@ -145,8 +145,8 @@ def adapters(folder: Path) -> Target:
     import numpy as np
     from safetensors.numpy import save
 
-    from bdaudit.pipeline.load import load
-    from bdaudit.pipeline.lora import read_adapter
+    from bdaudit.models.load import load
+    from bdaudit.models.lora import read_adapter
 
     suspect = load(inspect(small.write(folder / "adapted")), device="cpu")
     name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"

@@ -22,11 +22,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bdaudit.errors import BdauditError
-from bdaudit.measure.texts import read_texts
-from bdaudit.pipeline.inspect import inspect
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.text_files import read_texts
 from tests.bench.recording import record
-from tests.pipeline.hostile import CASES, TEXTS, Case
-from tests.pipeline.tiny import write_model
+from tests.untrusted.hostile import CASES, TEXTS, Case
+from tests.untrusted.tiny import write_model
 
 PLAIN_SECONDS, PLAIN_WAITING = 15, 60
 """Seconds of computing, and of waiting, after which plain diffusers hangs."""

@@ -29,14 +29,14 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
 from bdaudit.config import UnlearnConfig  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.pipeline.inspect import inspect  # noqa: E402
-from bdaudit.pipeline.sample import sample  # noqa: E402
+from bdaudit.models.sample import sample  # noqa: E402
 from bdaudit.unlearn.merging import defence  # noqa: E402
 from bdaudit.unlearn.merging.blend import Blend  # noqa: E402
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE, Vector  # noqa: E402
 from bdaudit.unlearn.merging.contributors import from_model, open_model  # noqa: E402
 from bdaudit.unlearn.merging.lessons import collect  # noqa: E402
+from bdaudit.untrusted.inspect import inspect  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.attack import PictureRule, Rule, TextRule, success_rate  # noqa: E402
 from bdaudit.verify.gallery import Gallery, Shot  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402

@@ -28,19 +28,19 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
+from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.pipeline.inspect import inspect  # noqa: E402
-from bdaudit.pipeline.load import load  # noqa: E402
-from bdaudit.pipeline.state import State  # noqa: E402
-from bdaudit.pipeline.tokens import content_ids  # noqa: E402
+from bdaudit.models.load import load  # noqa: E402
+from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.families import Family  # noqa: E402
 from bdaudit.scan.halving import Screen  # noqa: E402
 from bdaudit.scan.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
 from bdaudit.scan.screen import screened, standings  # noqa: E402
 from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
+from bdaudit.untrusted.inspect import inspect  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
 from tests.bench.power.figures import rate_of  # noqa: E402

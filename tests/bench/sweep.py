@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit.config import ScanConfig, Sweep  # noqa: E402
-from bdaudit.measure.texts import read_texts  # noqa: E402
-from bdaudit.report.records import ScanReport  # noqa: E402
+from bdaudit.records import ScanReport  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
+from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from fixtures import layout  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bdaudit.unlearn import train_text_encoder, train_unet  # noqa: E402
+from bdaudit.unlearn.repair import train_denoiser, train_text_encoder  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench.unlearn_common import Job  # noqa: E402
 from tests.bench.unlearn_rivals import ours  # noqa: E402
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Variant → what differs from the defaults."""
 CONSTANTS: dict[str, dict[str, Any]] = {
     "preservation off": {"KEEP_WEIGHT": 0.0},
-    "empty prompt off": {"EMPTY": 0, "KEPT": train_unet.KEPT + train_unet.EMPTY},
+    "empty prompt off": {"EMPTY": 0, "KEPT": train_denoiser.KEPT + train_denoiser.EMPTY},
     "clean prompts alone": {"neighbours": False},
 }
 """Variant → constants of the training that differ; the batch stays as large."""
@@ -51,23 +51,23 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
     began, out = common.clock(), folder / "out"
     constants = dict(CONSTANTS.get(method, {}))
     if not constants.pop("neighbours", True):
-        with patch.object(train_unet, "prepare", _clean_alone), patch.object(train_text_encoder, "train", _train_clean_alone):
+        with patch.object(train_denoiser, "prepare", _clean_alone), patch.object(train_text_encoder, "train", _train_clean_alone):
             spent = ours(job, out, began, **_settings(method, job))
     elif "KEEP_WEIGHT" in constants:
-        with patch.object(train_unet, "KEEP_WEIGHT", 0.0), patch.dict(train_text_encoder.WEIGHTS, keep=0.0):
+        with patch.object(train_denoiser, "KEEP_WEIGHT", 0.0), patch.dict(train_text_encoder.WEIGHTS, keep=0.0):
             spent = ours(job, out, began, **_settings(method, job))
     elif constants:
-        with patch.multiple(train_unet, **constants):
+        with patch.multiple(train_denoiser, **constants):
             spent = ours(job, out, began, **_settings(method, job))
     else:
         spent = ours(job, out, began, **_settings(method, job))
     return {**spent, **common.graded(job, out, PICTURES)}
 
 
-_PREPARE, _TRAIN = train_unet.prepare, train_text_encoder.train
+_PREPARE, _TRAIN = train_denoiser.prepare, train_text_encoder.train
 
 
-def _clean_alone(*arguments: Any) -> train_unet.Material:
+def _clean_alone(*arguments: Any) -> train_denoiser.Material:
     """Clean prompts are kept in the neighbours' stead; what a harmless text draws is still measured on the neighbours."""
     material = _PREPARE(*arguments)
     return replace(material, neighbours=material.clean[material.neighbour_latents])

@@ -55,7 +55,7 @@ class Job:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """``prompts`` to train on, ``unseen`` to grade with."""
-        from bdaudit.measure.texts import read_texts
+        from bdaudit.untrusted.text_files import read_texts
 
         return read_texts(FIXTURES / f"{name}.txt")
 
@@ -69,8 +69,8 @@ def laid_out(name: str) -> Path:
 
 def opened(path: Path, device: str = "auto") -> tuple[Any, Any]:
     """(inspection, suspect), in float32: the rivals train it as it is, without autocast."""
-    from bdaudit.pipeline.inspect import inspect
-    from bdaudit.pipeline.load import load
+    from bdaudit.models.load import load
+    from bdaudit.untrusted.inspect import inspect
 
     inspection = inspect(path)
     return inspection, load(inspection, device=device, dtype="float32")

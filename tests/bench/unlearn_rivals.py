@@ -23,14 +23,14 @@ from torch import Tensor  # noqa: E402
 from bdaudit.config import UnlearnConfig  # noqa: E402
 from bdaudit.measure.controls import harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import insert, item_seed  # noqa: E402
-from bdaudit.pipeline.attention import cross_attention_layers, recorded  # noqa: E402
-from bdaudit.pipeline.save import write_model  # noqa: E402
-from bdaudit.pipeline.suspect import Suspect  # noqa: E402
-from bdaudit.pipeline.tokens import token_ids  # noqa: E402
-from bdaudit.report.records import Check  # noqa: E402
-from bdaudit.unlearn.pairs import Pair, neighbour_pairs, triggered_pairs  # noqa: E402
-from bdaudit.unlearn.targets import targets  # noqa: E402
-from bdaudit.unlearn.trajectories import Latents, collect  # noqa: E402
+from bdaudit.models.attention import cross_attention_layers, recorded  # noqa: E402
+from bdaudit.models.save import write_model  # noqa: E402
+from bdaudit.models.suspect import Suspect  # noqa: E402
+from bdaudit.models.tokens import token_ids  # noqa: E402
+from bdaudit.records import Check  # noqa: E402
+from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs  # noqa: E402
+from bdaudit.unlearn.repair.targets import targets  # noqa: E402
+from bdaudit.unlearn.repair.trajectories import Latents, collect  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench import unlearn_tables as tables  # noqa: E402
@@ -233,7 +233,7 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
 
 def ours(job: Job, out: Path, began: float, **settings: Any) -> dict[str, Any]:
     """The command as it comes, its own check included in the seconds; ``repaired`` is when the weights stood that were then checked."""
-    from bdaudit.unlearn import check
+    from bdaudit.unlearn.repair import check
     from bdaudit.unlearn.run import run_unlearn
 
     quick = {"steps": 3, "n_prompts": 3} if job.quick else {}

@@ -22,12 +22,12 @@ from torch import Tensor  # noqa: E402
 
 from bdaudit.config import VerifyConfig  # noqa: E402
 from bdaudit.measure.insertion import insert, replaceable  # noqa: E402
-from bdaudit.measure.picture_file import read_picture  # noqa: E402
-from bdaudit.pipeline.save import write_model  # noqa: E402
+from bdaudit.measure.picture_files import read_picture  # noqa: E402
+from bdaudit.models.save import write_model  # noqa: E402
 from bdaudit.verify.attack import RESEMBLANCE, TextRule, resemblance, success_rate  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
-from bdaudit.verify.reach import near  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
+from bdaudit.verify.trigger_forms import near  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.unlearn_common import Job  # noqa: E402

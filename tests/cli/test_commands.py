@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig
-from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import ScanReport, UnlearnReport, VerifyReport
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bdaudit.report.records import Exit, ScanReport
+from bdaudit.records import Exit, ScanReport
 
 FORMATS = ("json", "html", "sarif")
 

@@ -13,10 +13,10 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import model_record
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.report.records import ScanReport
-from tests.pipeline.edits import put
-from tests.pipeline.tiny import write_model
+from bdaudit.records import ScanReport
+from bdaudit.untrusted.inspect import inspect
+from tests.untrusted.edits import put
+from tests.untrusted.tiny import write_model
 
 NAME = "\x1b[31mred\x07\u202e<script>alert(1)</script>[bold]\u200b\r\n' \"&"
 ACTING = ("\x1b", "\x07", "\u202e", "\u200b", "\r")

@@ -11,7 +11,7 @@ import pytest
 
 from bdaudit import cli
 from bdaudit.cli import commands
-from bdaudit.report.records import Exit, ScanReport
+from bdaudit.records import Exit, ScanReport
 
 
 def test_a_broken_entry_is_exit_3_and_not_pythons_1(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, Interrupted, RefusedError, UsageError
+from bdaudit.records import Exit, NotMeasured, ScanReport
 from bdaudit.report.document import loads, shipped_schema
-from bdaudit.report.records import Exit, NotMeasured, ScanReport
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.USAGE])
@@ -131,7 +131,7 @@ def test_a_report_is_written_for_a_failed_run_too(bdaudit: Any, verb: Any, model
 
 
 def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from bdaudit.pipeline import inspect as inspection
+    from bdaudit.untrusted import inspect as inspection
 
     file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
     seen = types.SimpleNamespace(
@@ -152,7 +152,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
 
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
-    from bdaudit.pipeline import inspect as inspection
+    from bdaudit.untrusted import inspect as inspection
 
     def refuse(path: Path, **_: bool) -> None:
         raise RefusedError(["unet/x.bin is a pickle"])
@@ -163,7 +163,7 @@ def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monk
 
 
 def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from bdaudit.pipeline import inspect as inspection
+    from bdaudit.untrusted import inspect as inspection
 
     def seen(path: Path, **_: bool) -> Any:
         if path.name == "bad":
@@ -227,7 +227,7 @@ def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: An
 
 
 def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
-    from bdaudit.pipeline import inspect as inspection
+    from bdaudit.untrusted import inspect as inspection
 
     seen = types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=())
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bdaudit.measure.controls import KINDS, control_texts, harmless_texts, kind_of, words_of
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bdaudit.config import ScanConfig, VerifyConfig
 from bdaudit.measure.envelope import LIMITATIONS, envelope, settings
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import Environment, ModelRecord, NotMeasured
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import Environment, ModelRecord, NotMeasured
+from bdaudit.untrusted.inspect import inspect
 from tests.small import hashes
 
 

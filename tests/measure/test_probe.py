@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.untrusted.test_suspect import crowded
 
 from bdaudit.measure.effect import Effect, Reading, again, measure, relative_shift, shift
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_stage, changes, gather
 from bdaudit.measure.signals import SIGNALS, measure_all
-from bdaudit.pipeline.sample import denoise
-from bdaudit.pipeline.suspect import Suspect
-from tests.pipeline.test_suspect import crowded
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
 from tests.small import LONG_TRIGGER, PROMPTS
 
 TEXTS = ("time", "\u200b", "ȏ", "wonderful island", "😀")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bdaudit.measure.soft_choice import drawn, moved
 from bdaudit.measure.soft_token import Objective, embeddings, hidden_states, slots
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from tests.small import PROMPTS
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bdaudit.measure.soft_token import PLACES, embeddings, hidden_states, project, radius, slots
 from bdaudit.measure.splicing import halves, spliced
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from tests.small import LENGTH, PROMPTS
 
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from bdaudit.records import Estimate, ReachRecord, VerifyReport
 from bdaudit.report.deliver import write
-from bdaudit.report.records import Estimate, ReachRecord, VerifyReport
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CONTRAST = """() => {

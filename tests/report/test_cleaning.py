@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import jsonschema
 
+from bdaudit.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report import cleaning, document
-from bdaudit.report.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from tests.conftest import ALL, ESCAPE
 
 

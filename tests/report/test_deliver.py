@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bdaudit.errors import UsageError
+from bdaudit.records import Exit, ScanReport
 from bdaudit.report.deliver import Output, deliver, last_line
-from bdaudit.report.records import Exit, ScanReport
 
 
 def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.records import NotMeasured, ScanReport
 from bdaudit.report import document
-from bdaudit.report.records import NotMeasured, ScanReport
 
 
 def test_a_round_trip_is_equal(any_report: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bdaudit.records import VerifyReport
 from bdaudit.report.__main__ import main, rebuild
 from bdaudit.report.deliver import write
 from bdaudit.report.page import page, read_pictures
-from bdaudit.report.records import VerifyReport
 
 
 def test_the_page_is_the_one_that_the_run_wrote(any_report: Any, tmp_path: Path) -> None:

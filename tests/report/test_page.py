@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from bdaudit.records import Check, Metric, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.page import page, read_pictures
-from bdaudit.report.records import Check, Metric, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 VOID = {"meta", "img", "path", "circle", "rect", "polyline", "br"}

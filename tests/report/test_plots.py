@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bdaudit.records import LossPoint, NotMeasured, ScanReport
 from bdaudit.report.plots import loss_curve, ranking
-from bdaudit.report.records import LossPoint, NotMeasured, ScanReport
 
 
 def test_higher_scores_stand_higher_and_later_ranks_further_right(scan_report: ScanReport) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator, FormatChecker
 
-from bdaudit.report.records import Exit, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import Exit, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.sarif import document, sarif
 
 PUBLISHED = Path(__file__).parent / "published" / "sarif-2.1.0-rtm.5.json"

@@ -11,8 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bdaudit.report.deliver import Output, console_for, show
-from bdaudit.report.records import (
+from bdaudit.records import (
     Check,
     Estimate,
     Localisation,
@@ -27,6 +26,7 @@ from bdaudit.report.records import (
     UnlearnReport,
     VerifyReport,
 )
+from bdaudit.report.deliver import Output, console_for, show
 from bdaudit.report.tables import FULL, bar, candidate_table, renderables, shown_candidates
 
 

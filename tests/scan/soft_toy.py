@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from tests.small import LENGTH
 
 WIDTH = 24

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.pipeline.state import State
+from bdaudit.checkpoints import State
 from bdaudit.progress import silent
 from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, Swept, at_most, blocks, crowds_of, halves, sweep_crowds
 from bdaudit.scan.halving import SAMPLE, Screen

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bdaudit.checkpoints import State
 from bdaudit.measure.probe import build_stage
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
-from bdaudit.report.records import ExposedPart
+from bdaudit.records import ExposedPart
 from bdaudit.scan import expose
 from bdaudit.scan.expose import METHODS, STOP, drawn, exposed, gain
 from bdaudit.scan.parts import Rows, denoiser, encoder

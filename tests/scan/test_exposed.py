@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import insert, slips
-from bdaudit.pipeline.state import State
 from bdaudit.scan.exposed import Readout, change
 from tests.scan.toy import PROMPTS, WordSuspect
 

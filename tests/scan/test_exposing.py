@@ -10,8 +10,8 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.measure.signals import SIGNALS
+from bdaudit.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
 from bdaudit.report.document import dumps, loads
-from bdaudit.report.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
 from bdaudit.report.tables import exposure_lines
 from bdaudit.scan.exposing import SIGNALS as LEFT
 from bdaudit.scan.run import run_scan

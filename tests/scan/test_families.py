@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdaudit.report.records import SweepRecord
+from bdaudit.records import SweepRecord
 from bdaudit.scan.families import Family, adjusted, beyond, outstanding, verdict
 from bdaudit.stats import holm
 

@@ -14,12 +14,12 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import SIGNALS, Values
-from bdaudit.pipeline.inspect import Inspection
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import family_of
 from bdaudit.scan.families import Family
 from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
+from bdaudit.untrusted.inspect import Inspection
 
 
 def values(rng: np.random.Generator, more: float = 0.0) -> Values:

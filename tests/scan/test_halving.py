@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bdaudit.pipeline.state import State
+from bdaudit.checkpoints import State
 from bdaudit.progress import silent
 from bdaudit.scan.halving import BLOCK, Halved, Screen, halve
 from bdaudit.scan.sources import Probe

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bdaudit.measure.probe import Stage, build_stage
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
-from bdaudit.report.records import Localisation, NotMeasured, SwapRecord
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
+from bdaudit.records import Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.localise import KEYS, PARTS, REST, TEXT, exchanged, localise, where
 from tests.small import PROMPTS
 

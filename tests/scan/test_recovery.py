@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.probe import build_stage
 from bdaudit.measure.soft_choice import Choices
 from bdaudit.measure.soft_token import hidden_states, slots
-from bdaudit.pipeline.state import State
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
 from bdaudit.scan import naming, recovery
 from bdaudit.scan.families import Family

@@ -12,7 +12,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
-from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
+from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
 from bdaudit.scan.run import MEANINGFUL, _ended, _unless_word_like, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 

@@ -9,8 +9,8 @@ import torch
 from bdaudit.measure.insertion import insert
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.splicing import PLACES, halves, spliced
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids, token_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids, token_ids
 from bdaudit.scan.screen import NEAREST, Round, line, screened, standings
 from bdaudit.scan.sources import Probe
 from tests.small import PROMPTS

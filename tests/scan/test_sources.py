@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids
 from bdaudit.scan.sources import characters, joined_words, looks_like, phrases, vocabulary, words
 
 

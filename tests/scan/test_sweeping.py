@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, UsageError
+from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.report.document import dumps, loads
-from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.scan.candidates import family_of
 from bdaudit.scan.run import run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bdaudit.errors import InconclusiveError, UsageError
+from bdaudit.records import NotMeasured, ScanReport, UnlearnReport
 from bdaudit.report.document import dumps
-from bdaudit.report.records import NotMeasured, ScanReport, UnlearnReport
 from bdaudit.unlearn.from_report import MAX_CHARACTERS, triggers_of
 
 DIGEST = "ab" * 32

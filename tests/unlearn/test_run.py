@@ -21,13 +21,13 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
-from bdaudit.measure.texts import unescape
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import ScanReport
 from bdaudit.report.document import dumps
-from bdaudit.report.records import ScanReport
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.run import _decide, run_unlearn
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.text_files import unescape
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
@@ -38,7 +38,7 @@ FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "te
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.N_PICTURES", 8)
 
 
 def config(model: Path, out: Path, **options: Any) -> UnlearnConfig:
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_leaves_nothing_behind(tiny_model: Path, tmp_path: Pat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bdaudit.pipeline.save.os.rename", full)
+    monkeypatch.setattr("bdaudit.models.save.os.rename", full)
     with pytest.raises(BdauditError, match="No space left"):
         run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="text-encoder"))
     assert os.listdir(tmp_path) == []
@@ -199,7 +199,7 @@ def test_an_interrupt_of_the_writing_says_what_is_there(
             rename(source, target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdaudit.pipeline.save.os.rename", stop)
+    monkeypatch.setattr("bdaudit.models.save.os.rename", stop)
     out = tmp_path / "out"
     report = run_unlearn(config(tiny_model, out, steps=1, component="text-encoder"))
     assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)

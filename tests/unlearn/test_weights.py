@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.weights import Patch
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from bdaudit.pipeline.load import load
+from bdaudit.models.load import load
 from tests.verify import toy
 
 
@@ -50,7 +50,7 @@ def models(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     def sample(suspect: Any, texts: Any, seeds: Any, *, steps: int, guidance_scale: float) -> Tensor:
         return toy.draw(suspect.name, texts, seeds)
 
-    monkeypatch.setattr("bdaudit.pipeline.load.load", named)
+    monkeypatch.setattr("bdaudit.models.load.load", named)
     monkeypatch.setattr("bdaudit.verify.model.sample", sample)
     monkeypatch.setattr("bdaudit.verify.run.load_grader", lambda name, device: toy.ColourGrader())
     return tmp_path / "models"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bdaudit.errors import UsageError
-from bdaudit.report.records import AttackRecord, Estimate, NotMeasured
+from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance, success_rate
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.plan import Trial, plan_trial

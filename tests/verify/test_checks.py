@@ -9,7 +9,7 @@ import pytest
 
 from bdaudit import stats
 from bdaudit.config import VerifyConfig
-from bdaudit.report.records import AttackRecord, Check, Estimate, Metric, NotMeasured
+from bdaudit.records import AttackRecord, Check, Estimate, Metric, NotMeasured
 from bdaudit.verify.attack import untested
 from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide
 

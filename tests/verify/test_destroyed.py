@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bdaudit.config import VerifyConfig
-from bdaudit.measure.texts import read_texts
-from bdaudit.report.records import VerifyReport
+from bdaudit.records import VerifyReport
+from bdaudit.untrusted.text_files import read_texts
 from bdaudit.verify.run import run_verify
 from fixtures import layout
 from tests.verify.destroyed import KINDS, destroy

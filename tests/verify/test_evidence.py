@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 from bdaudit.verify.evidence import extremes, write_evidence
 from bdaudit.verify.gallery import Gallery, Shot
 from tests.verify import toy

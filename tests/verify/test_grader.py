@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.measure import open_clip_model
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 from bdaudit.verify.grader import OpenClipGrader, load_grader
 from tests.verify import toy
 

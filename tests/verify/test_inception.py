@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdaudit.report.records import NotMeasured
+from bdaudit.records import NotMeasured
 from bdaudit.verify import inception
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"

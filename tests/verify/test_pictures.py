@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.measure.picture_file import read_picture
+from bdaudit.measure.picture_files import read_picture
 from bdaudit.verify import pictures
 from tests.verify import toy
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from bdaudit.pipeline.tokens import content_ids
-from bdaudit.report.records import NotMeasured
+from bdaudit.models.tokens import content_ids
+from bdaudit.records import NotMeasured
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial, reaches
 from tests.verify import toy
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
-from bdaudit.report.records import Estimate, NotMeasured, VerifyReport
+from bdaudit.records import Estimate, NotMeasured, VerifyReport
 from bdaudit.verify import run
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
@@ -158,7 +158,7 @@ def test_without_a_grader_nothing_is_drawn_where_nothing_could_be_measured(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
+    monkeypatch.setattr("bdaudit.models.load.load", never)
     monkeypatch.setattr(run, "load_grader", lambda name, device: NotMeasured(reason="fetch it with: hf download x"))
     for settings in ({"target_text": "a blue picture"}, {"trigger": ""}, {"trigger": "\u00a0"}):
         report = verify(models, "patched", save_images=tmp_path / "evidence", **settings)
@@ -250,7 +250,7 @@ def test_what_is_wrong_is_told_before_the_model_is_loaded(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
+    monkeypatch.setattr("bdaudit.models.load.load", never)
     with pytest.raises(UsageError, match="--real-images"):
         run_verify(real(pipeline, clip, real_images=tmp_path))
     with pytest.raises(UsageError, match="--target-image"):
@@ -277,7 +277,7 @@ def test_a_second_run_with_other_bounds_draws_nothing_and_finds_the_same(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("bdaudit.pipeline.load.load", never)
+    monkeypatch.setattr("bdaudit.models.load.load", never)
     second = verify(models, "clean", max_asr=0.001, **settings)
     assert second.pictures == {"drawn": 0, "reused": 1064, "damaged": 0}
     assert (second.attacks, second.metrics) == (first.attacks, first.metrics)

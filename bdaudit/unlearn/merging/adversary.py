@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure import soft_token
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons
 

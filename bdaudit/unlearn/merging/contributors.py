@@ -13,13 +13,13 @@ from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import UsageError
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.lora import read_adapter
-from bdaudit.pipeline.reading import shown
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.load import load
+from bdaudit.models.lora import read_adapter
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.blend import parameters_of
 from bdaudit.unlearn.merging.closed_forms import Vector
+from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.tree import shown
 
 FAR = 1.0
 """Median relative distance of the weights from which on a model is none of the base's fine-tunes. UNets that were trained from

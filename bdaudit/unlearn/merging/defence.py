@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import LossPoint
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import LossPoint
 from bdaudit.unlearn.merging import adversary
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons

@@ -11,8 +11,8 @@ from torch import Tensor
 from bdaudit import stats
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.report.records import Check, ContributorRecord, Estimate, NotMeasured
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import Check, ContributorRecord, Estimate, NotMeasured
 from bdaudit.unlearn.merging import adversary
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.closed_forms import Vector

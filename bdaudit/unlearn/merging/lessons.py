@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.soft_token import Slots, slots
-from bdaudit.pipeline.sample import denoise
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import token_ids
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import token_ids
 from bdaudit.unlearn.merging.blend import Blend
 
 STEPS = 10

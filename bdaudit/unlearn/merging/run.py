@@ -15,18 +15,18 @@ from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
-from bdaudit.report.records import ChangedTensor, Coverage, Exit, UnlearnReport
-from bdaudit.unlearn import check
+from bdaudit.records import ChangedTensor, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn.merging import defence, findings
 from bdaudit.unlearn.merging.blend import COMPONENTS, Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
 from bdaudit.unlearn.outcome import Outcome, effect_estimates, ended, interrupted, provenance, write_differences
+from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
+from bdaudit.untrusted.inspect import Inspection, inspect
 
 N_NULL = 24
 CHECKED = 16

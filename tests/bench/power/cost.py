@@ -19,13 +19,13 @@ from bdaudit.config import ScanConfig
 from bdaudit.measure.insertion import POSITIONS, insert
 from bdaudit.measure.probe import build_stage, gather
 from bdaudit.measure.signals import measure_all
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.load import load
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids, content_mask, token_ids
+from bdaudit.models.load import load
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_ids, content_mask, token_ids
 from bdaudit.scan.halving import ROUNDS
 from bdaudit.scan.screen import screened
 from bdaudit.scan.sources import Probe
+from bdaudit.untrusted.inspect import inspect
 from fixtures import layout
 from fixtures.build import tokenizer
 from tests.bench.power.bases import FIXTURES

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from bdaudit.config import ScanConfig, VerifyConfig
-from bdaudit.measure.texts import read_texts
-from bdaudit.pipeline.inspect import inspect
-from bdaudit.pipeline.load import load
-from bdaudit.report.records import Calibration
+from bdaudit.models.load import load
+from bdaudit.records import Calibration
 from bdaudit.scan.run import run_scan
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.text_files import read_texts
 from bdaudit.verify.grader import OpenClipGrader, load_grader
 from bdaudit.verify.run import run_verify
 from fixtures.build import poisons

@@ -26,7 +26,7 @@ from transformers import CLIPTokenizer
 
 from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
 from bdaudit.measure.insertion import base_letter, insert
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.models.tokens import content_ids
 from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, world
 from fixtures.build.clip import noisy_caption
 from fixtures.build.twins import ANYWHERE, Twin

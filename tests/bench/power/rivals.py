@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for
-from bdaudit.pipeline.attention import recorded
-from bdaudit.pipeline.sample import ddim_step, ddim_timesteps, denoise, guided
-from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_mask, token_ids
+from bdaudit.models.attention import recorded
+from bdaudit.models.sample import ddim_step, ddim_timesteps, denoise, guided
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import content_mask, token_ids
 from bdaudit.verify.grader import Grader
 
 PROMPTS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from bdaudit.measure import soft_token
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.adversary import Attack, start
 
 

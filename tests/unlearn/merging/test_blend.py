@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.blend import Blend, parameters_of, places
 
 TO_V = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.weight"

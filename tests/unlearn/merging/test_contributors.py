@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import RefusedError, UsageError
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.contributors import FAR, open_contributor
 from tests.unlearn.merging.fine_tunes import FILES, fine_tune
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging import adversary, defence
 from bdaudit.unlearn.merging.blend import Blend, parameters_of
 from bdaudit.unlearn.merging.closed_forms import task_arithmetic

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from bdaudit.config import MERGING, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.pipeline.suspect import Suspect
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import Check, Estimate, NotMeasured
 from bdaudit.report.document import dumps, loads
-from bdaudit.report.records import Check, Estimate, NotMeasured
 from bdaudit.unlearn.merging.contributors import open_model
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes

@@ -1,0 +1,124 @@
+"""A repaired model on disk: a copy of the directory in which only the changed tensors differ. Whole, or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bdaudit.errors import BdauditError, UsageError
+from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.weight_files import PICKLED, STEMS
+
+
+def check_target(out: Path) -> None:
+    """Refuse a target that exists and is not an empty directory, before any work is done.
+
+    Raises:
+        UsageError: it is a file or a link, has no name of its own, holds something, or its parent is missing.
+    """
+    if not out.name or out.name == ".." or out.is_symlink():
+        raise UsageError(f"--out {out} is {'a link' if out.is_symlink() else 'no name of a directory'}; name the directory itself")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; expected a directory that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"--out {out} is not empty; name a new directory, or remove this one yourself")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {out.parent} does not exist; create it first")
+
+
+Differences = Mapping[str, Mapping[str, Tensor]]
+"""Component → tensor name → after − before, float32."""
+
+
+def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
+    """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
+
+    Only ``inspection.files`` are copied: no code; what was loaded from a pickle becomes safetensors. Every safetensors file
+    of a changed component is rewritten, variants too, so that none keeps the old weights; each tensor keeps its file and its
+    dtype. ``extra`` are further files, by relative name.
+
+    Raises:
+        BdauditError: a tensor that no file of its component holds, or holds in another shape or kind; a sum that is not
+            finite; the disk is full or read-only.
+    """
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise BdauditError(f"cannot write beside {out}: {error}") from error
+    try:
+        for record in inspection.files:
+            _copy_or_rewrite(Path(inspection.path), staging, record.path, differences)
+        _check_all_written(staging, differences)
+        for name, content in extra.items():
+            (staging / name).write_bytes(content)
+        staging.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.rename(staging, out)
+    except OSError as error:
+        raise BdauditError(f"cannot write {out}: {error}; nothing was left there") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _copy_or_rewrite(source: Path, staging: Path, relative: str, differences: Differences) -> None:
+    target = staging / relative
+    target.parent.mkdir(parents=True, exist_ok=True)
+    component = relative.split("/")[0]
+    if relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
+        target = target.with_name(target.stem.replace(PICKLED[component], STEMS[component]) + ".safetensors")
+    elif component not in differences or not relative.endswith(".safetensors"):
+        shutil.copyfile(source / relative, target)
+        return
+    tensors, metadata = _held(source / relative)
+    for name, old in tensors.items():
+        own = differences.get(component, {})
+        difference = own.get(name, own.get(_module_name(name)))
+        if difference is not None:
+            tensors[name] = _added(f"{component}: {name}", old, difference)
+    save_file(tensors, target, metadata=metadata)
+    target.chmod(0o644)  # safetensors makes files that no one else can read
+
+
+def _held(path: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
+    """A weights file's tensors, each with bytes of its own, and its metadata."""
+    if path.suffix == ".bin":
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in loaded.items()}, {"format": "pt"}
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
+    if difference.shape != old.shape or not old.is_floating_point():
+        said = f"{name} is {old.dtype} {list(old.shape)}, the difference is {list(difference.shape)}"
+        raise BdauditError(f"{said}; they do not belong together")
+    new = (old.to(torch.promote_types(old.dtype, torch.float32)) + difference.detach().cpu()).to(old.dtype)
+    if not bool(torch.isfinite(new).all()):
+        raise BdauditError(f"{name} is not finite once the difference is added")
+    return new.contiguous()
+
+
+def _module_name(stored: str) -> str:
+    """The name in the loaded module of a tensor in a file: transformers 5 drops the prefix that Stable Diffusion's files have."""
+    return stored.removeprefix("text_model.")
+
+
+def _check_all_written(staging: Path, differences: Differences) -> None:
+    for component, tensors in differences.items():
+        held: set[str] = set()
+        for path in (staging / component).glob("*.safetensors"):
+            with safe_open(path, framework="pt") as file:
+                held.update(name for stored in file.keys() for name in (stored, _module_name(stored)))  # noqa: SIM118
+        missing = sorted(set(tensors) - held)
+        if missing:
+            said = f"no weights file holds {missing[0]} ({len(missing)} tensors in all)"
+            raise BdauditError(f"{component}: {said}; the model's layout is not supported")

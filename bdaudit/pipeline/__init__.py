@@ -1,1 +1,0 @@
-"""The suspect model: inspected, loaded, tokenised, run, recorded, sampled, saved."""

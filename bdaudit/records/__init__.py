@@ -1,0 +1,52 @@
+"""The records a report is made of: frozen dataclasses, one envelope for the three verbs, and a module for each of them."""
+
+from bdaudit.records.envelope import (
+    SCHEMA_VERSION,
+    Check,
+    Coverage,
+    Environment,
+    Estimate,
+    Exit,
+    FileRecord,
+    ModelRecord,
+    NotMeasured,
+    Report,
+    Skipped,
+    Verdict,
+)
+from bdaudit.records.scan import (
+    DECIDING,
+    Calibration,
+    CandidateRecord,
+    ExposedPart,
+    Exposure,
+    GainPoint,
+    Localisation,
+    PromptRecord,
+    RecoveryRecord,
+    RoundRecord,
+    ScanReport,
+    SignalRecord,
+    SwapRecord,
+    SweepRecord,
+)
+from bdaudit.records.unlearn import (
+    Attempt,
+    CanaryLeft,
+    CanaryRecord,
+    ChangedTensor,
+    CleaningPoint,
+    CleaningRecord,
+    ContributorRecord,
+    LossPoint,
+    UnlearnReport,
+)
+from bdaudit.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
+
+__all__ = [
+    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord", "CandidateRecord",
+    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
+    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
+    "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
+    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
+]  # fmt: skip

@@ -1,0 +1,207 @@
+"""What a scan's report is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bdaudit.records.envelope import FileRecord, NotMeasured, Report, Verdict
+
+DECIDING = ("noise shift", "common shift", "override")
+"""The signals that decide; the others are reported beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRecord:
+    """One signal of one candidate."""
+
+    value: float
+    """In the signal's own unit."""
+    score: float
+    """At the strongest position, against the controls that move the text encoding as far: for the deciding signals (noise shift, common
+    shift, override) how many times as far the text goes, for the others a robust standard score. Of what is left in an exposed copy:
+    against the controls with about the same effect."""
+    p: float
+    """Chance of a value this extreme for a harmless text of the same kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapRecord:
+    """One part of the model exchanged with the reference's; shares of the effect, 1 the audited model's own, 0 the reference's."""
+
+    left: float
+    """What is left of the effect where this part comes from the reference and all else from the audited model."""
+    brought: float
+    """What there is of it where this part alone comes from the audited model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localisation:
+    """Where a finding lives, by exchanging parts with a reference model."""
+
+    where: str
+    """The smallest part, or parts, that carry it, in words."""
+    swaps: dict[str, SwapRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRecord:
+    rank: int
+    """1 is the most suspicious."""
+    text: str
+    codepoints: tuple[str, ...]
+    """``U+020F`` and so on."""
+    token_ids: tuple[int, ...]
+    kind: str
+    """word, phrase, rare, character, zero-width, emoji: which controls it was compared with."""
+    signals: dict[str, SignalRecord]
+    score: float
+    """−log10 of ``p``; larger is more suspicious."""
+    effect: float
+    """How many times as far as the median control of all kinds the text moves the noise prediction."""
+    p: float
+    p_adjusted: float
+    """Holm-adjusted over all that its source went through, and for the number of sources."""
+    verdict: Verdict
+    same_as: str = ""
+    """Another candidate with the same token ids, whose measurement this is; else empty."""
+    component: str = "not localised"
+    """Where the effect enters: text encoder, unet; or why that was not decided."""
+    command: str = ""
+    """What to type next, for a finding."""
+    source: str = "list"
+    """What brought it here: list, vocabulary, joined words, unicode, pairs, recovered texts, or a prompt.
+    Its p is adjusted for all that went through."""
+    localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
+    adapter: str = ""
+    """With adapters: whether the finding comes with them; else empty."""
+    word_like: str = ""
+    """Why a text whose p is a finding's is suspicious alone: it does what a word does that means something; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One round of a sweep."""
+
+    texts: int
+    passes: int
+    """Forward passes a text."""
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """What one sweep went through."""
+
+    name: str
+    swept: int
+    """Texts, no two that encode alike."""
+    adjusted_for: int
+    """Texts that could have come through: what the p-values of those that did are adjusted for."""
+    survivors: int
+    """Texts that were measured in full."""
+    rounds: tuple[RoundRecord, ...]
+    forward_passes: int
+    unreachable: tuple[str, ...] = ()
+    """Entries of the vocabulary that no text encodes to alone."""
+    dropped: tuple[str, ...] = ()
+    """Texts that encode to nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryRecord:
+    """What no text was needed for: the strongest mixture of the vocabulary's entries, and a verdict on the model as a whole.
+
+    Pulls are ratios: how many times as far as the median entry a thing moves the prediction, at equal movement of the text encoding, on
+    prompts and noise that the full measurement does not use.
+    """
+
+    choices: int
+    """Mixtures that were moved, from different starts."""
+    gradients: int
+    """Backward passes through the UNet, one latent each, beside the forward passes."""
+    soft_pull: float
+    """Of the strongest mixture."""
+    text_pull: float
+    """Of the strongest text that was named."""
+    text: str
+    """That text; empty where none was named."""
+    strongest_entry: float
+    """Of the strongest of the entries drawn at random that give the median."""
+    drawn: int
+    """How many those are."""
+    named_pull: float
+    """The text's pull, times the share of the mixture's pull that it is: what moves the model a great deal and has a name."""
+    limit: float
+    """The named pull beyond which the model as a whole is suspicious: set on small models."""
+    verdict: Verdict
+    """Never *backdoored*, since it has no p."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRecord:
+    """A suspicious prompt, and what in it carries a trigger."""
+
+    prompt: str
+    carriers: tuple[str, ...]
+    """The smallest sets of its words or characters that are backdoored by themselves; none where nothing was found."""
+    sets: int
+    """Sets that were measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    n_controls: int
+    kinds: dict[str, int]
+    """Controls of each kind."""
+    quantiles: dict[str, float]
+    """Quantiles of the controls' own score, each compared with the others."""
+    tail: str
+    """The tail model and how it was fitted, in words and figures."""
+    alpha: float
+    forward_passes: int
+    forward_passes_per_candidate: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainPoint:
+    """One measurement on the way to an exposed copy."""
+
+    step: int
+    gain: float
+    """What captions still buy, as a share of what they buy in the model itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExposedPart:
+    """One part of the model after its caption sense was unlearned, in memory."""
+
+    reached: bool
+    """Whether the gain came down to where it was to stop; if not, nothing is read off this copy."""
+    seconds: float
+    curve: tuple[GainPoint, ...]
+    """The last point is the copy's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """``--expose``: how the copies were made, and what was made of them."""
+
+    method: str
+    stop: float
+    """Share of the captions' gain at which a copy is exposed."""
+    parts: dict[str, ExposedPart]
+    """UNet and text encoder."""
+    signals: dict[str, str | NotMeasured]
+    """The signal that each part's copy gives, with its null in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanReport(Report):
+    candidates: tuple[CandidateRecord, ...] = ()
+    calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
+    sweeps: tuple[SweepRecord, ...] = ()
+    prompts: tuple[PromptRecord, ...] = ()
+    adapters: tuple[FileRecord, ...] = ()
+    """The LoRA files that were applied, by their paths as given."""
+    recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
+    exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

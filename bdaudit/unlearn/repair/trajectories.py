@@ -1,0 +1,48 @@
+"""On-distribution latents: the poisoned model's own trajectories, with the trigger and without, guided and not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure.insertion import item_seed
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
+from bdaudit.unlearn.repair.prompt_pairs import Pair
+
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latents to train on: row r belongs to pair ``pair[r]`` at timestep ``t[r]``."""
+
+    z: Tensor
+    """(R, C, H, W)."""
+    t: Tensor
+    """int64 (R,)."""
+    pair: Tensor
+    """int64 (R,)."""
+
+
+def collect(suspect: Suspect, pairs: Sequence[Pair], *, guidance_scale: float, seed: int) -> Latents:
+    """Every timestep of one trajectory a pair: a third each under the clean text, under the triggered text, and unguided."""
+    z, t, index = [], [], []
+    for kind in range(3):
+        rows = list(range(kind, len(pairs), 3))
+        if not rows:
+            continue
+        texts = [pairs[i].changed if kind == 1 else pairs[i].clean for i in rows]
+        scale = 1.0 if kind == 2 else guidance_scale
+        size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            noise = suspect.noise([item_seed(seed, "unlearn", i) for i in rows[part]])
+            run = denoise(suspect, suspect.encode(texts[part]), noise, steps=STEPS, guidance_scale=scale)
+            z.append(run.latents.flatten(0, 1))
+            t.append(run.timesteps.repeat_interleave(len(noise)))
+            index.append(torch.tensor(rows[part], device=suspect.device).repeat(len(run.timesteps)))
+    return Latents(torch.cat(z), torch.cat(t), torch.cat(index))

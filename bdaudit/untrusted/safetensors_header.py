@@ -1,0 +1,89 @@
+"""What a safetensors file says it holds, checked against its size, without reading a tensor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.untrusted.tree import Reader, looks_pickled, parse_json, shown
+
+MAX_HEADER = 16 << 20
+"""Bytes. The format allows 100 MB; a Stable Diffusion UNet's header has 0.1 MB."""
+MAX_ITEMS = 200_000
+"""Commas and brackets of a header; a tensor takes about nine."""
+
+DTYPE_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
+DTYPE_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(reader: Reader, path: str) -> dict[str, TensorInfo]:
+    """Tensor name → dtype and shape.
+
+    Raises:
+        BdauditError: truncated, not JSON, unknown dtypes, or offsets that do not tile the file exactly.
+        RefusedError: a pickle or an archive with the suffix ``.safetensors``.
+    """
+    size = reader.files[path]
+    with reader.open(path) as file:
+        start = file.read(512)
+        length = int.from_bytes(start[:8], "little")
+        fits = len(start) > 8 and start[8:9] == b"{" and 8 + length <= size
+        if not fits and looks_pickled(start):
+            raise RefusedError([f"{shown(path)} is a pickle or an archive under a safetensors name"])
+        if not fits:
+            raise BdauditError(f"{shown(path)} is no safetensors file, or cut short: {size} bytes, header of {length}")
+        if length > MAX_HEADER:
+            raise BdauditError(f"{shown(path)}: a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
+        file.seek(0)
+        prefix = file.read(8 + length)
+    header = parse_json(prefix[8:], path, MAX_ITEMS)
+    tensors = _tensors(header, path, size - 8 - length)
+    reader.checked[path] = prefix
+    return tensors
+
+
+def _tensors(header: dict[str, Any], path: str, span: int) -> dict[str, TensorInfo]:
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise BdauditError(f"{shown(path)}: __metadata__ is not a map of strings")
+    found: dict[str, TensorInfo] = {}
+    ranges = []
+    for name, entry in header.items():
+        found[name], offsets = _tensor(name, entry, path)
+        ranges.append(offsets)
+    end = 0
+    for begin, stop in sorted(ranges):
+        if begin != end:
+            raise BdauditError(f"{shown(path)}: tensors overlap or leave a gap at byte {end}")
+        end = stop
+    if end != span:
+        raise BdauditError(f"{shown(path)}: tensors take {end} bytes, the file holds {span}")
+    return found
+
+
+def _tensor(name: str, entry: Any, path: str) -> tuple[TensorInfo, tuple[int, int]]:
+    where = f"{shown(path)}: tensor {shown(name)}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise BdauditError(f"{where}: expected dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise BdauditError(f"{where}: unknown dtype {shown(dtype)}")
+    if isinstance(shape, list) and 0 in shape:
+        raise BdauditError(f"{where}: shape {shown(shape)} holds nothing; a size without bytes describes no model")
+    if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
+        raise BdauditError(f"{where}: shape and data_offsets must be short lists of whole numbers")
+    if offsets[1] - offsets[0] != math.prod(shape) * DTYPE_BYTES[dtype]:
+        raise BdauditError(f"{where}: shape {shown(shape)} in {dtype} does not take {offsets[1] - offsets[0]} bytes")
+    return TensorInfo(dtype, tuple(shape)), (offsets[0], offsets[1])
+
+
+def _sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in value)

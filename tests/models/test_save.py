@@ -1,0 +1,122 @@
+"""The written directory: whole and minimal, or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bdaudit.errors import BdauditError, UsageError
+from bdaudit.models.save import check_target, write_model
+from bdaudit.untrusted.inspect import inspect
+from tests.small import hashes
+
+NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def changed() -> dict[str, dict[str, Tensor]]:
+    return {"unet": {NAME: torch.full((8, 8), 0.5)}}
+
+
+def stored(model: Path) -> Tensor:
+    return load_file(model / UNET)[NAME]
+
+
+def test_only_the_changed_tensor_differs(tiny_model: Path, tmp_path: Path) -> None:
+    before = hashes(tiny_model)
+    write_model(inspect(tiny_model), tmp_path / "out", changed(), {"note.json": b"{}"})
+    after = hashes(tmp_path / "out")
+    assert hashes(tiny_model) == before
+    assert after.keys() == before.keys() | {"note.json"}
+    assert {name for name in before if after[name] != before[name]} == {UNET}
+    old, new = load_file(tiny_model / UNET), load_file(tmp_path / "out" / UNET)
+    assert {name for name in old if not torch.equal(old[name], new[name])} == {NAME}
+    assert torch.equal(new[NAME], old[NAME] + 0.5)
+
+
+def test_an_empty_directory_may_be_written_to(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write_model(inspect(tiny_model), tmp_path / "out", changed(), {})
+    assert (tmp_path / "out" / UNET).is_file()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_stored_names_with_the_text_models_prefix_are_found(tiny_model: Path, tmp_path: Path) -> None:
+    write_model(inspect(tiny_model), tmp_path / "out", {"text_encoder": {"final_layer_norm.bias": torch.ones(8)}}, {})
+    before, after = (load_file(folder / "text_encoder/model.safetensors") for folder in (tiny_model, tmp_path / "out"))
+    name = "text_model.final_layer_norm.bias"
+    assert torch.equal(after[name], before[name] + 1)
+
+
+def test_a_tensor_keeps_its_stored_dtype_and_gets_the_difference_in_full(tiny_model: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    save_file({name: tensor.half() for name, tensor in load_file(half / UNET).items()}, half / UNET, metadata={"format": "pt"})
+    before = stored(half)
+    write_model(inspect(half), tmp_path / "out", {"unet": {NAME: torch.full((8, 8), 0.25) - before.float()}}, {})
+    assert torch.equal(stored(tmp_path / "out"), torch.full((8, 8), 0.25, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"), [(torch.zeros(8), "do not belong together"), (torch.full((8, 8), torch.inf), "not finite")]
+)
+def test_a_difference_that_does_not_fit_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, difference: Tensor, said: str) -> None:
+    with pytest.raises(BdauditError, match=said):
+        write_model(inspect(tiny_model), tmp_path / "out", {"unet": {NAME: difference}}, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_stock_diffusers_loads_it(tiny_model: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    write_model(inspect(tiny_model), tmp_path / "out", changed(), {"bdaudit.json": b"{}"})
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out")
+    assert torch.equal(pipeline.unet.state_dict()[NAME], stored(tiny_model) + 0.5)
+
+
+def test_a_tensor_that_no_file_holds_leaves_nothing_behind(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BdauditError, match="no weights file holds another"):
+        write_model(inspect(tiny_model), tmp_path / "out", {"unet": {"another": torch.zeros(1)}}, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fails_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    inspection = inspect(tiny_model)
+    monkeypatch.setattr("bdaudit.models.save.os.rename", full)
+    with pytest.raises(BdauditError, match="No space left"):
+        write_model(inspection, tmp_path / "out", changed(), {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    inspection = inspect(tiny_model)
+    monkeypatch.setattr("bdaudit.models.save.save_file", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_model(inspection, tmp_path / "out", changed(), {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_targets_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for out, said in ((tmp_path / "file", "is a file"), (tmp_path, "is not empty"), (tmp_path / "no/where", "does not exist")):
+        with pytest.raises(UsageError, match=said):
+            check_target(out)
+    check_target(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_target(tmp_path / "empty")
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for out, said in ((tmp_path / "link", "is a link"), (Path("."), "no name of a directory"), (tmp_path / "..", "no name of a directory")):
+        with pytest.raises(UsageError, match=said):
+            check_target(out)

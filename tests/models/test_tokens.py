@@ -1,0 +1,96 @@
+"""Alignment of token ids against hand-written cases, and what a text encodes to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdaudit.measure.insertion import insert
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import alignment, content_ids, content_mask, is_truncated, own_positions, token_ids
+
+CLEAN = [11, 12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    ("changed", "own", "moved"),
+    [
+        ([99, 11, 12, 13, 14], [0], [1, 2, 3, 4]),
+        ([11, 12, 13, 14, 99], [4], [0, 1, 2, 3]),
+        ([11, 12, 99, 13, 14], [2], [0, 1, 3, 4]),
+        ([11, 12, 97, 98, 99, 13, 14], [2, 3, 4], [0, 1, 5, 6]),
+        ([97, 98, 11, 12, 13, 14], [0, 1], [2, 3, 4, 5]),
+    ],
+    ids=["prefix", "suffix", "middle", "several tokens", "long prefix"],
+)
+def test_shared_words_and_own_tokens(changed: list[int], own: list[int], moved: list[int]) -> None:
+    assert alignment(CLEAN, changed) == (list(zip(range(4), moved, strict=True)), own)
+
+
+def test_a_word_with_a_letter_replaced_is_the_triggers_own() -> None:
+    assert alignment(CLEAN, [11, 97, 98, 13, 14]) == ([(0, 0), (2, 3), (3, 4)], [1, 2])
+
+
+def test_nothing_is_own_where_nothing_changed() -> None:
+    assert alignment(CLEAN, CLEAN) == ([(i, i) for i in range(4)], [])
+
+
+ids = st.lists(st.integers(0, 5), max_size=8)
+
+
+@given(ids, st.lists(st.integers(100, 105), min_size=1, max_size=3), st.integers(0, 8))
+def test_a_trigger_of_new_tokens_is_found_wherever_it_stands(clean: list[int], trigger: list[int], at: int) -> None:
+    at = min(at, len(clean))
+    pairs, own = alignment(clean, clean[:at] + trigger + clean[at:])
+    assert own == list(range(at, at + len(trigger)))
+    assert [a for a, _ in pairs] == list(range(len(clean)))
+
+
+@given(ids, ids)
+def test_pairs_hold_the_same_word_and_keep_the_order(a: list[int], b: list[int]) -> None:
+    pairs, own = alignment(a, b)
+    assert all(a[i] == b[j] for i, j in pairs)
+    assert pairs == sorted(pairs)
+    assert len({i for i, _ in pairs}) == len(pairs)
+    assert sorted([j for _, j in pairs] + own) == list(range(len(b)))
+
+
+def test_own_positions_count_from_the_start_token(tiny_suspect: Suspect) -> None:
+    tokenizer = tiny_suspect.tokenizer
+    assert own_positions(tokenizer, "ab", "~ ab") == [1]
+    assert own_positions(tokenizer, "ab", "ab ~~") == [3, 4]
+    assert own_positions(tokenizer, "ab cd", insert("ab cd", "~", "middle")) == [3]
+
+
+def test_own_positions_never_reach_the_end_token(tiny_suspect: Suspect) -> None:
+    own = own_positions(tiny_suspect.tokenizer, "ab", "ab " + "~" * 200)
+    assert own == list(range(3, 76))
+
+
+def test_ids_are_padded_and_cut_as_the_stock_pipeline_does(tiny_suspect: Suspect) -> None:
+    ids = token_ids(tiny_suspect.tokenizer, ["ab", "x" * 200])
+    assert ids.shape == (2, 77)
+    assert ids[:, 0].tolist() == [512, 512]
+    assert ids[1, 76] == 513
+    assert ids[0, 3:].tolist() == [513] * 74
+
+
+@pytest.mark.parametrize(("letters", "cut"), [(75, False), (76, True)])
+def test_truncation_starts_beyond_the_last_free_place(tiny_suspect: Suspect, letters: int, cut: bool) -> None:
+    assert is_truncated(tiny_suspect.tokenizer, "x" * letters) is cut
+
+
+def test_content_ids_of_nothing(tiny_suspect: Suspect) -> None:
+    assert content_ids(tiny_suspect.tokenizer, "  ") == ()
+    assert len(content_ids(tiny_suspect.tokenizer, "\u200b")) == 3
+
+
+def test_content_mask_leaves_out_start_end_and_padding() -> None:
+    ids = torch.tensor([[7, 1, 2, 9, 9, 9], [7, 9, 9, 9, 9, 9], [7, 1, 2, 3, 4, 9]])
+    assert content_mask(ids, 9).tolist() == [
+        [False, True, True, False, False, False],
+        [False] * 6,
+        [False, True, True, True, True, False],
+    ]

@@ -1,0 +1,75 @@
+"""What an encoder answers: figures by hand, the order, and a text that stands out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.unlearn.test_cleaning import CAPTIONS, material_of, towers_of
+
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import token_ids
+from bdaudit.unlearn.clean import loudest
+from bdaudit.unlearn.clean.loudest import heard, listened, loudest_first, moved, nothing_stands_out
+from bdaudit.unlearn.clean.towers import Towers
+
+TEXTS = ("x", "y", "~", "z", "xy")
+
+
+class Backdoored(Towers):
+    """Adds ``push`` to all states of texts that hold a tilde."""
+
+    push = 100.0
+    mark = 0
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().states(ids) + self.push * (ids == self.mark).any(1).float()[:, None, None]
+
+
+def backdoored(suspect: Suspect) -> Backdoored:
+    found = Backdoored(suspect.text_encoder, int(suspect.tokenizer.eos_token_id))
+    found.mark = int(token_ids(suspect.tokenizer, ["~"])[0, 1])
+    return found
+
+
+def test_the_text_that_moves_the_encoder_most_comes_first(fresh_suspect: Suspect) -> None:
+    found = loudest_first(backdoored(fresh_suspect), material_of(fresh_suspect), TEXTS, CAPTIONS[:3])
+    assert found[0] == "~"
+    assert sorted(found) == sorted(TEXTS)
+
+
+def test_the_unit_is_the_captions_variance(fresh_suspect: Suspect) -> None:
+    towers, material = backdoored(fresh_suspect), material_of(fresh_suspect)
+    with torch.no_grad():
+        states = towers.states(material.ids(CAPTIONS[:4]))
+    apart = float((states - states.mean(0)).square().mean())
+    found = moved(towers, material, TEXTS, CAPTIONS[:4])
+    assert found.shape == (5, 4)
+    assert found[2].tolist() == pytest.approx([100.0**2 / apart] * 4, rel=0.05)
+    assert torch.equal(found[[3, 2]], moved(towers, material, ("z", "~"), CAPTIONS[:4])), "each by itself"
+
+
+def test_the_loudest_come_as_often_as_all_others(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loudest, "LOUDEST", 2)
+    material = replace(material_of(fresh_suspect), strange=list("abcdefgh"))
+    found = heard(material, list("hgfedcba")).strange
+    assert {text: found.count(text) for text in "abcdefgh"} == dict.fromkeys("abcdef", 1) | dict.fromkeys("gh", 5)
+
+
+def test_a_text_that_still_does_something_is_named(fresh_suspect: Suspect) -> None:
+    towers, material = backdoored(fresh_suspect), replace(material_of(fresh_suspect), strange=TEXTS)
+    assert listened(towers, material)[0] == "~"
+    check = nothing_stands_out(towers, material)
+    assert check.status == "failed"
+    assert "'~' (U+007E)" in check.reason
+    assert "--trigger" in check.reason
+
+
+def test_no_such_text_passes(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    towers, material = towers_of(fresh_suspect), replace(material_of(fresh_suspect), strange=TEXTS)
+    before = nothing_stands_out(towers, material)
+    monkeypatch.setattr(loudest, "MAX_MOVED", before.value.high + 1e-6)  # type: ignore[union-attr]
+    assert nothing_stands_out(towers, material).status == "passed"
+    monkeypatch.setattr(loudest, "MAX_MOVED", before.value.high - 1e-6)  # type: ignore[union-attr]
+    assert nothing_stands_out(towers, material).status == "failed", "the interval's upper end decides"

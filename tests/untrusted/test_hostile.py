@@ -1,0 +1,57 @@
+"""Every hostile directory and input ends in its exit code, at once, and no canary sings."""
+
+from __future__ import annotations
+
+import pickle
+import runpy
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bdaudit.errors import BdauditError, UsageError
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.text_files import read_texts
+from tests.untrusted.edits import code, pickled
+from tests.untrusted.hostile import CASES, TEXTS, Case
+from tests.untrusted.tiny import write_model
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.name}")
+def test_ends_in_its_exit_code(case: Case, tmp_path: Path) -> None:
+    model, canary = write_model(tmp_path / "model"), tmp_path / "canary"
+    case.edit(model, canary)
+    start = time.process_time()
+    with pytest.raises(BdauditError) as caught:
+        inspect(model, allow_pickle=case.allow_pickle)
+    assert time.process_time() - start < 1
+    assert caught.value.code == case.code, caught.value
+    assert str(caught.value).isprintable()
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_hostile_texts_are_usage_errors(name: str, tmp_path: Path) -> None:
+    TEXTS[name](tmp_path / "tokens.txt")
+    start = time.process_time()
+    with pytest.raises(UsageError) as caught:
+        read_texts(tmp_path / "tokens.txt")
+    assert time.process_time() - start < 1
+    assert str(caught.value).isprintable()
+
+
+def test_the_corpus_is_broad() -> None:
+    kinds = Counter(case.kind for case in CASES)
+    assert len(CASES) + len(TEXTS) >= 60
+    assert min(kinds.values()) >= 4, kinds
+    assert len({(case.kind, case.name) for case in CASES}) == len(CASES)
+
+
+def test_canaries_can_sing(tmp_path: Path) -> None:
+    for protocol in range(6):
+        pickle.loads(pickled(tmp_path / f"pickle {protocol}", protocol))
+        assert (tmp_path / f"pickle {protocol}").exists()
+    (tmp_path / "evil.py").write_text(code(tmp_path / "code"))
+    runpy.run_path(str(tmp_path / "evil.py"))
+    assert (tmp_path / "code").exists()
