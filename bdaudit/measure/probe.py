@@ -14,9 +14,10 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for, slips
 from bdaudit.models.attention import recorded, token_share
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import content_mask, is_truncated, own_positions, token_ids
+from bdaudit.models.tokens import is_truncated
 
 TRAJECTORY_STEPS = 20
 
@@ -33,8 +34,8 @@ class Stage:
     """int64 (T,)."""
     latents: Tensor
     """(T, P, C, H, W)."""
-    states: Tensor
-    """(P, L, D): hidden states of the plain prompts."""
+    heard: Conditioning
+    """Of the P plain prompts."""
     plain: Tensor
     """(T, P, C·H·W): the prediction under the plain prompt."""
     empty: Tensor
@@ -43,20 +44,20 @@ class Stage:
 
 def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[float], guidance_scale: float, seed: int) -> Stage:
     """Run the clean trajectories once; ``timesteps`` are shares of the schedule, 1 the noisiest."""
-    states = suspect.encode(prompts)
-    noise = suspect.noise([item_seed(seed, "probe")]).expand(len(prompts), *suspect.latent_shape)
-    run = denoise(suspect, states, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale, spacing=1.0)
+    heard = suspect.encode(prompts)
+    noise = suspect.noise([item_seed(seed, "probe")]).expand(len(prompts), *suspect.denoiser.latent_shape)
+    run = denoise(suspect, heard, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale, spacing=1.0)
     rows = [min(TRAJECTORY_STEPS - 1, round((1 - share) * TRAJECTORY_STEPS)) for share in timesteps]
     chosen, latents = run.timesteps[rows], run.latents[rows]
-    empty_states = suspect.encode([""]).expand_as(states)
-    plain, empty = (_predict_all(suspect, latents, chosen, s) for s in (states, empty_states))
-    return Stage(tuple(prompts), chosen, latents, states, plain, empty)
+    nothing = suspect.unconditional().expand(len(prompts))
+    plain, empty = (predict_all(suspect, latents, chosen, h) for h in (heard, nothing))
+    return Stage(tuple(prompts), chosen, latents, heard, plain, empty)
 
 
-def _predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
-    """Predictions for every timestep and prompt: (T, P, C, H, W), (T,), (P, L, D) → (T, P, C·H·W) float32."""
+def predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, heard: Conditioning) -> Tensor:
+    """Predictions for every timestep and prompt: (T, P, C, H, W), (T,), P rows → (T, P, C·H·W) float32."""
     times, prompts = latents.shape[:2]
-    out = suspect.predict_batched(latents.flatten(0, 1), timesteps.repeat_interleave(prompts), states.repeat(times, 1, 1))
+    out = suspect.predict_batched(latents.flatten(0, 1), timesteps.repeat_interleave(prompts), heard.repeat(times))
     return torch.unflatten(out.float().flatten(1), 0, (times, prompts))
 
 
@@ -84,14 +85,14 @@ class Evidence(Change):
     """(K, T, P): T2IShield's F (2407.04215): how far the tokens' maps are from their mean; small is assimilated."""
 
 
-Baseline = tuple[Tensor, Tensor]
-"""Hidden states (P, L, D) and predictions (T, P, C·H·W) of what a text's effect is counted from."""
+Baseline = tuple[Conditioning, Tensor]
+"""What is heard of P texts and the predictions (T, P, C·H·W) that a text's effect is counted from."""
 Baselines = dict[tuple[str, ...], Baseline]
 
 
 def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
     """Evidence for every text, in order; look-alikes of one letter share what they are counted from."""
-    baselines: Baselines = {stage.prompts: (stage.states, stage.plain)}
+    baselines: Baselines = {stage.prompts: (stage.heard, stage.plain)}
     for text in texts:
         placed = _placed(suspect, stage, text)
         outputs, *looks = _run(suspect, stage, placed)
@@ -103,23 +104,23 @@ def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evi
 
 def changes(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Change]:
     """What ``gather`` finds but for the attention, which then needs no recording; no pass is run whose figures another's stand for."""
-    baselines: Baselines = {stage.prompts: (stage.states, stage.plain)}
+    baselines: Baselines = {stage.prompts: (stage.heard, stage.plain)}
     for text in texts:
         placed = _placed(suspect, stage, text)
         for base in placed.counted_from(baselines):
             asked = [i for i, (slip, prompt) in enumerate(zip(base, stage.prompts, strict=True)) if slip != prompt]
-            states = suspect.encode(base)
-            baselines[base] = states, _predict_some(suspect, stage, states, asked)
+            heard = suspect.encode(base)
+            baselines[base] = heard, _predict_some(suspect, stage, heard, asked)
         asked = [k * len(stage.prompts) + i for k, rows in enumerate(placed.rows) for i in sorted(set(rows))]
-        yield _change(suspect, placed, _predict_some(suspect, stage, placed.states, asked), baselines)
+        yield _change(suspect, placed, _predict_some(suspect, stage, placed.heard, asked), baselines)
 
 
-def _predict_some(suspect: Suspect, stage: Stage, states: Tensor, asked: Sequence[int]) -> Tensor:
-    """Predictions for ``asked`` rows of (K·P, L, D) states, 0 for all others: (T, K·P, C·H·W)."""
+def _predict_some(suspect: Suspect, stage: Stage, heard: Conditioning, asked: Sequence[int]) -> Tensor:
+    """Predictions for ``asked`` of K·P rows, 0 for all others: (T, K·P, C·H·W)."""
     rows = torch.tensor(asked, device=suspect.device)
     latents = stage.latents[:, rows % len(stage.prompts)]
-    found = _predict_all(suspect, latents, stage.timesteps, states[rows])
-    return found.new_zeros(len(found), len(states), found.shape[2]).index_copy(1, rows, found)
+    found = predict_all(suspect, latents, stage.timesteps, heard[rows])
+    return found.new_zeros(len(found), len(heard), found.shape[2]).index_copy(1, rows, found)
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ class _Placed:
     positions: tuple[str, ...]
     prompts: list[str]
     """K·P, by position."""
-    states: Tensor
-    """(K·P, L, D)."""
+    heard: Conditioning
+    """K·P rows."""
     bases: list[list[tuple[str, ...]]]
     """By position the alternatives that the effect is counted from, P prompts each."""
     own: list[list[int]]
@@ -153,17 +154,17 @@ def _placed(suspect: Suspect, stage: Stage, text: str) -> _Placed:
     flat = [_inserted(prompt, text, position) for position in positions for prompt in stage.prompts]
     bases = [_bases(stage.prompts, text, position) for position in positions]
     plain = [item for alternatives in bases for item in alternatives[0]]
-    own = [own_positions(suspect.tokenizer, before, after) for before, after in zip(plain, flat, strict=True)]
+    own = [suspect.text.own_positions(before, after) for before, after in zip(plain, flat, strict=True)]
     rows = [_allowing(stage.prompts, text, position) for position in positions]
     return _Placed(text, positions, flat, suspect.encode(flat), bases, own, rows)
 
 
 def _change(suspect: Suspect, placed: _Placed, outputs: Tensor, baselines: Baselines) -> Change:
     """``outputs`` are the predictions, (T, K·P, C·H·W)."""
-    base_states = torch.cat([baselines[alternatives[0]][0] for alternatives in placed.bases])
+    before = Conditioning.cat([baselines[alternatives[0]][0] for alternatives in placed.bases])
     steps = zip(placed.by_position(outputs), placed.bases, strict=True)
     delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in steps]
-    shift = _state_shift(base_states, placed.states, placed.own)
+    shift = _state_shift(before.states, placed.heard.states, placed.own)
     return Change(
         text=placed.text,
         positions=placed.positions,
@@ -203,24 +204,24 @@ def _smallest(deltas: Sequence[Tensor]) -> Tensor:
 
 
 def _baseline(suspect: Suspect, stage: Stage, bases: Sequence[str]) -> Baseline:
-    states = suspect.encode(bases)
-    return states, _predict_all(suspect, stage.latents, stage.timesteps, states)
+    heard = suspect.encode(bases)
+    return heard, predict_all(suspect, stage.latents, stage.timesteps, heard)
 
 
 def _run(suspect: Suspect, stage: Stage, placed: _Placed) -> tuple[Tensor, Tensor, Tensor]:
     """(T, K·P, C·H·W) predictions and, of each pass, attention share and spread (T, K·P)."""
-    times, count = len(stage.timesteps), len(placed.states)
-    words = content_mask(token_ids(suspect.tokenizer, placed.prompts), suspect.tokenizer.eos_token_id).to(suspect.device)
+    times, count = len(stage.timesteps), len(placed.heard)
+    words = suspect.text.words(suspect.text.ids(placed.prompts)).to(suspect.device)
     jobs = list(product(range(times), range(count)))
     latents = stage.latents.repeat(1, len(placed.positions), 1, 1, 1)
     outputs, shares, spreads = [], [], []
-    with recorded(suspect.unet) as recording:
+    with recorded(suspect.denoiser.sites()) as recording:
         done = 0
         while done < len(jobs):
             part = jobs[done : done + suspect.batch_size]
             t, i = (torch.tensor(column, device=suspect.device) for column in zip(*part, strict=True))
             recording.clear()
-            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], placed.states[i])
+            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], placed.heard[i])
             if len(part) > suspect.batch_size:  # memory ran out on the way: the recording holds broken passes, so once more
                 continue
             outputs.append(out.float().flatten(1))

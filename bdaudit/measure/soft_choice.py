@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.measure.soft_token import Objective, Slots, embeddings, hidden_states
+from bdaudit.measure.soft_token import Objective, Slots, embeddings, heard_with
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
 
@@ -86,7 +86,7 @@ def _gains(suspect: Suspect, places: Slots, objective: Objective, logs: Tensor) 
     """The objective (R,), and what each entry in each slot would add by first order, centred, over its spread: (R, M, V)."""
     table = embeddings(suspect).detach().float()
     rows = (logs.exp() @ table).requires_grad_(True)
-    value = objective(hidden_states(suspect, places, rows))
+    value = objective(heard_with(suspect, places, rows))
     (gradient,) = torch.autograd.grad(value.sum(), [rows])
     gains = gradient @ table.T
     centred = gains - gains.mean(-1, keepdim=True)

@@ -14,42 +14,44 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.measure.splicing import PLACES, halves, spliced
+from bdaudit.measure.splicing import PLACES, halves
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import Tokenizer
+from bdaudit.models.text import Ids
 
 NORMS = 0.99
 """Quantile of the vocabulary's norms that bounds a row: few entries are longer."""
 
-Objective = Callable[[Tensor], Tensor]
-"""Hidden states (R, P, L, D) → (R,), each token's value from its own states alone; larger is what is looked for."""
+Objective = Callable[[Conditioning], Tensor]
+"""What is heard of P prompts with each of R tokens, R·P rows → (R,), each token's value from its own rows alone; larger is looked for."""
 
 
 @dataclass(frozen=True)
 class Slots:
     """Prompts with room for M rows, each at another place in turn."""
 
-    ids: Tensor
-    """int64 (P, L); padding where the rows go."""
+    ids: Ids
+    """P rows; padding where the soft tokens go."""
     at: Tensor
     """int64 (P, M)."""
 
 
-def slots(tokenizer: Tokenizer, prompts: Sequence[str], rows: int = 1) -> Slots:
+def slots(suspect: Suspect, prompts: Sequence[str], rows: int = 1) -> Slots:
     """Room for ``rows`` rows between the words of each prompt; a prompt that leaves none for them loses its end."""
+    tokenizer = suspect.tokenizer
     longest = int(tokenizer.model_max_length) - 2 - rows
     ids, at = [], []
     for i, prompt in enumerate(prompts):
         before, after = halves(tokenizer, prompt, PLACES[i % len(PLACES)])
         before = before[:longest]
-        ids.append(spliced(tokenizer, (before, after), [tokenizer.pad_token_id] * rows))
+        ids.append(suspect.text.spliced(before, [tokenizer.pad_token_id] * rows, after))
         at.append(torch.arange(rows) + len(before) + 1)
-    return Slots(torch.stack(ids), torch.stack(at))
+    return Slots(Ids.cat(ids), torch.stack(at))
 
 
 def embeddings(suspect: Suspect) -> Tensor:
     """The vocabulary's rows: (V, D)."""
-    table: Tensor = suspect.text_encoder.get_input_embeddings().weight
+    table: Tensor = suspect.text.main.encoder.get_input_embeddings().weight
     return table
 
 
@@ -65,12 +67,11 @@ def project(rows: Tensor, bound: float) -> Tensor:
     return rows * shrink
 
 
-def hidden_states(suspect: Suspect, places: Slots, rows: Tensor) -> Tensor:
-    """Soft tokens (R, M, D) in every prompt → (R, P, L, D) hidden states as the UNet gets them, gradients kept."""
+def heard_with(suspect: Suspect, places: Slots, rows: Tensor) -> Conditioning:
+    """Soft tokens (R, M, D) in every prompt → what the denoiser hears of them, R·P rows, gradients kept."""
     r, p = len(rows), len(places.ids)
     with _embedded(suspect, rows.repeat_interleave(p, 0), places.at.to(suspect.device).repeat(r, 1)):
-        states = suspect.hidden_states(places.ids.to(suspect.device).repeat(r, 1))
-    return torch.unflatten(states, 0, (r, p))
+        return suspect.text.encode(places.ids.to(suspect.device).repeat(r))
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def _embedded(suspect: Suspect, rows: Tensor, at: Tensor) -> Iterator[None]:
     def replace(module: object, arguments: object, out: Tensor) -> Tensor:
         return torch.index_put(out, (batch, at), rows.to(out.dtype))
 
-    handle = suspect.text_encoder.get_input_embeddings().register_forward_hook(replace)
+    handle = suspect.text.main.encoder.get_input_embeddings().register_forward_hook(replace)
     try:
         yield
     finally:

@@ -1,22 +1,42 @@
-"""Recording cross-attention: explicit softmax inside a ``with`` block, fused attention everywhere else.
+"""Recording where a text is looked at, in any attention that runs through ``scaled_dot_product_attention``.
 
-Each recording is an object of its own; nothing is global, and after the block every processor is the one from before.
+A tap sees the very queries, keys and mask that a layer's fused attention gets, after norms and rotations, and computes the softmax of
+image queries over text keys beside it. The call itself is untouched, so that recording changes no output. Each recording is an object of
+its own; nothing is global, and after the block no hook is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+Layout = Callable[[int, int], tuple[slice, slice]]
+"""Numbers of queries and keys → which queries are the image's, and which keys the text's."""
+
+
+def cross(queries: int, keys: int) -> tuple[slice, slice]:
+    """Cross-attention: every query is the image's, every key the text's."""
+    return slice(0, queries), slice(0, keys)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A module whose attention is recorded, and how its queries and keys lie."""
+
+    module: torch.nn.Module
+    layout: Layout = cross
 
 
 @dataclass
 class Recording:
-    """Cross-attention probabilities by layer name, mean over heads, of the passes since the last ``clear``."""
+    """Attention probabilities by layer name, mean over heads, of the passes since the last ``clear``."""
 
     maps: dict[str, list[Tensor]] = field(default_factory=dict)
     """Layer → one tensor (B, H·W, L) a forward pass."""
@@ -41,51 +61,60 @@ class Recording:
         return {name: passes[-1] for name, passes in self.maps.items()}
 
 
-class _Recorder:
-    """A diffusers attention processor that computes softmax(QKᵀ/√d)V by hand and keeps the probabilities."""
+class _Tap(TorchFunctionMode):
+    """Entered before a layer runs and left behind it; hears each fused attention in between."""
 
-    def __init__(self, name: str, recording: Recording) -> None:
-        self.name, self.recording = name, recording
+    def __init__(self, name: str, layout: Layout, recording: Recording) -> None:
+        super().__init__()
+        self.name, self.layout, self.recording = name, layout, recording
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        **_: Any,
-    ) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = attn.head_to_batch_dim(attn.to_q(hidden_states))
-        key = attn.head_to_batch_dim(attn.to_k(context))
-        value = attn.head_to_batch_dim(attn.to_v(context))
-        probabilities = attn.get_attention_scores(query, key, attention_mask)
-        heads = torch.unflatten(probabilities, 0, (-1, attn.heads)).float().mean(1)
-        self.recording.add(self.name, heads)
-        out: Tensor = attn.to_out[0](attn.batch_to_head_dim(torch.bmm(probabilities, value)))
-        return out / float(attn.rescale_output_factor)
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is scaled_dot_product_attention and not self.recording.closed:
+            named = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
+            mask, scale = named.get("attn_mask"), named.get("scale")
+            self.recording.add(self.name, _probabilities(named["query"], named["key"], mask, scale, self.layout))
+        return function(*args, **kwargs)
 
 
-def cross_attention_layers(unet: Any) -> dict[str, Any]:
-    """Layer name → module, in the order that the UNet runs them."""
-    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-    found = {name: module for name, module in unet.named_modules() if name.endswith("attn2")}
-    return dict(sorted(found.items(), key=lambda item: order[item[0].split(".")[0]]))
+def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None, layout: Layout) -> Tensor:
+    """softmax(QKᵀ·scale + mask) of the image's queries over all keys, the text's columns of it, mean over heads: (B, H·W, L) float32."""
+    image, text = layout(query.shape[-2], key.shape[-2])
+    scores = query[..., image, :] @ key.transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
+    if mask is not None:
+        added = mask if mask.dtype != torch.bool else torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+        scores = scores + (added[..., image, :] if added.shape[-2] > 1 else added)
+    return scores.softmax(-1)[..., text].float().mean(1)
 
 
 @contextmanager
-def recorded(unet: Any, keep: Callable[[str], bool] = lambda name: True) -> Iterator[Recording]:
-    """Record the cross-attention layers that ``keep`` names for the block's length; gradients flow through the maps."""
-    recording = Recording()
-    layers = {name: module for name, module in cross_attention_layers(unet).items() if keep(name)}
-    before = {name: module.processor for name, module in layers.items()}
+def recorded(sites: Mapping[str, Site], keep: Callable[[str], bool] = lambda name: True) -> Iterator[Recording]:
+    """Record the layers that ``keep`` names for the block's length; gradients flow through the maps."""
+    recording, handles = Recording(), list[Any]()
+    entered: dict[str, list[_Tap]] = {name: [] for name in sites}
+
+    def before(name: str, layout: Layout) -> Callable[..., None]:
+        def enter(*_: Any) -> None:
+            entered[name].append(_Tap(name, layout, recording))
+            entered[name][-1].__enter__()  # type: ignore[no-untyped-call]
+
+        return enter
+
+    def behind(name: str) -> Callable[..., None]:
+        def leave(*_: Any) -> None:
+            entered[name].pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+        return leave
+
     try:
-        for name, module in layers.items():
-            module.processor = _Recorder(name, recording)
+        for name, site in sites.items():
+            if keep(name):
+                handles.append(site.module.register_forward_pre_hook(before(name, site.layout)))
+                handles.append(site.module.register_forward_hook(behind(name), always_call=True))
         yield recording
     finally:
-        for name, module in layers.items():
-            module.processor = before[name]
+        for handle in handles:
+            handle.remove()
 
 
 def token_share(maps: Tensor, positions: Sequence[Sequence[int]]) -> Tensor:

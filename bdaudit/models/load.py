@@ -12,6 +12,7 @@ import transformers
 
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
+from bdaudit.models.families import FAMILIES
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import CONFIGS, Inspection, verify_unchanged
 
@@ -36,9 +37,9 @@ def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", b
     for name in ("text_encoder", "unet", "vae"):
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
-    _fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
+    text, denoiser, schedule = FAMILIES["stable-diffusion"](parts, where)
     verify_unchanged(inspection)
-    return Suspect(device=where, dtype=kind, batch_size=batch_size, **parts)
+    return Suspect(text, denoiser, parts["vae"], schedule, where, kind, batch_size)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
@@ -56,8 +57,6 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
         raise
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
         raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first_line(error)}") from error
-    if name == "scheduler":
-        _check_scheduler(loaded)
     return loaded
 
 
@@ -82,28 +81,6 @@ def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: 
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
         raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
     return component
-
-
-def _check_scheduler(scheduler: Any) -> None:
-    prediction = getattr(scheduler.config, "prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction"):
-        raise InconclusiveError(f"the scheduler predicts {prediction!r}; only epsilon and v_prediction are supported")
-    table = getattr(scheduler, "alphas_cumprod", None)
-    if not isinstance(table, torch.Tensor):
-        raise InconclusiveError(f"{type(scheduler).__name__} has no table of noise levels; only those of Stable Diffusion 1.x and 2.x have")
-    lowest = 0 if prediction == "v_prediction" else torch.finfo(torch.float32).tiny
-    steps = int(scheduler.config.num_train_timesteps)
-    if table.shape != (steps,) or not bool(((table >= lowest) & (table < 1)).all()) or bool((table.diff() > 0).any()):
-        raise BdauditError(f"the scheduler's noise levels do not fall from below 1 to above 0 in {steps} timesteps; its config is damaged")
-
-
-def _fit_tokenizer(tokenizer: Any, text_encoder: Any) -> None:
-    """Texts are cut at the length the text encoder has, whatever the tokenizer's config says; no id lies outside its embeddings."""
-    known = int(text_encoder.config.vocab_size)
-    tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
-    ids = [*tokenizer.get_vocab().values(), *tokenizer("a").input_ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
-    if not all(type(i) is int and 0 <= i < known for i in ids):
-        raise BdauditError(f"the tokenizer gives ids that the text encoder, with {known} embeddings, has not; they do not belong together")
 
 
 def _check_finite(name: str, module: torch.nn.Module) -> None:

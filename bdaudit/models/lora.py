@@ -59,7 +59,7 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
     """
     tensors, told, file = _tensors(path)
     parts = _parts(tensors, path)
-    modules = {name: _modules(getattr(suspect, name)) for name in ("unet", "text_encoder")}
+    modules = {name: _modules(suspect.modules[name]) for name in ("unet", "text_encoder")}
     deltas: dict[tuple[str, str], Tensor] = {}
     for name, held in parts.items():
         component, module = _place(name, modules, path)
@@ -79,7 +79,7 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
 def applied(suspect: Suspect, adapters: Sequence[Adapter]) -> Iterator[None]:
     """The adapters' products are in the weights for the block's length; after it every weight is the one from before."""
     names = {key for adapter in adapters for key in adapter.deltas}
-    weights = {key: getattr(suspect, key[0]).get_parameter(key[1]) for key in sorted(names)}
+    weights = {key: suspect.modules[key[0]].get_parameter(key[1]) for key in sorted(names)}
     before = {key: weight.detach().clone() for key, weight in weights.items()}
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Pictures and trajectories: deterministic DDIM, batched, a seed an item."""
+"""Pictures and trajectories: deterministic, batched, a seed an item."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 
 SPACING = 1.3
@@ -15,33 +16,13 @@ SPACING = 1.3
 60-step solver's pictures as 20 evenly spaced ones do, in the grader's features."""
 
 
-def ddim_timesteps(suspect: Suspect, steps: int, spacing: float = SPACING) -> Tensor:
-    """Descending timesteps, different ones, the first the noisiest: int64 (steps,). A ``spacing`` of 1 is even."""
-    total = int(suspect.scheduler.config.num_train_timesteps)
-    shares = torch.arange(steps, 0, -1, dtype=torch.float64) / steps
-    times = (shares**spacing * total).round().long().clamp(1, total) - 1
-    return torch.maximum(times, torch.arange(steps - 1, -1, -1)).to(suspect.device)
-
-
-def guided(suspect: Suspect, latents: Tensor, t: Tensor, states: Tensor, empty: Tensor, scale: float) -> Tensor:
+def guided(suspect: Suspect, latents: Tensor, t: Tensor, heard: Conditioning, empty: Conditioning, scale: float) -> Tensor:
     """Classifier-free guidance (2207.12598, equation 6), both halves in one batch; one pass where the scale is 1."""
-    if scale == 1:
-        return suspect.predict_batched(latents, t, states)
-    both = suspect.predict_batched(torch.cat([latents, latents]), torch.cat([t, t]), torch.cat([empty.expand_as(states), states]))
-    unconditional, conditional = both.chunk(2)
+    if scale == 1 or suspect.denoiser.guidance != "classifier-free":
+        return suspect.predict_batched(latents, t, heard, scale)
+    both = Conditioning.cat([empty.expand(len(heard)), heard])
+    unconditional, conditional = suspect.predict_batched(latents.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
     return unconditional + scale * (conditional - unconditional)
-
-
-def ddim_step(suspect: Suspect, latents: Tensor, t: int, following: int, output: Tensor) -> Tensor:
-    """One step of DDIM with η = 0 (2010.02502, equation 12) from timestep ``t`` to ``following`` (−1 is clean)."""
-    ones = torch.full((len(latents),), t, device=suspect.device)
-    x0 = suspect.clean_estimate(latents, ones, output)
-    alpha = suspect.alphas_cumprod(ones)
-    noise = (latents.float() - alpha.sqrt() * x0) / (1 - alpha).sqrt()
-    if following < 0:
-        return x0.to(latents.dtype)
-    after = suspect.alphas_cumprod(torch.full_like(ones, following))
-    return (after.sqrt() * x0 + (1 - after).sqrt() * noise).to(latents.dtype)
 
 
 @dataclass(frozen=True)
@@ -49,9 +30,9 @@ class Trajectory:
     """Latents on the way from noise to picture."""
 
     timesteps: Tensor
-    """int64 (T,), descending."""
+    """(T,), descending."""
     latents: Tensor
-    """(T, B, C, H, W): what the UNet sees at each timestep."""
+    """(T, B, C, H, W): what the denoiser sees at each timestep."""
     final: Tensor
     """(B, C, H, W), clean."""
 
@@ -59,7 +40,7 @@ class Trajectory:
 @torch.no_grad()
 def denoise(
     suspect: Suspect,
-    states: Tensor,
+    heard: Conditioning,
     noise: Tensor,
     *,
     steps: int,
@@ -67,16 +48,16 @@ def denoise(
     spacing: float = SPACING,
     until: int | None = None,
 ) -> Trajectory:
-    """Run DDIM from ``noise`` (B, C, H, W) under hidden states (B, L, D); ``until`` stops after so many steps."""
-    empty = suspect.encode([""])
-    timesteps = ddim_timesteps(suspect, steps, spacing)
+    """From ``noise`` (B, C, H, W) under B texts to clean latents; ``until`` stops after so many steps."""
+    empty = suspect.unconditional()
+    timesteps = suspect.schedule.times(steps, spacing).to(suspect.device)
     latents, seen = noise, []
-    for i, t in enumerate(timesteps.tolist()[:until]):
+    for i, t in enumerate(timesteps[:until]):
         seen.append(latents)
-        batch_t = torch.full((len(latents),), t, device=suspect.device)
-        output = guided(suspect, latents, batch_t, states, empty, guidance_scale)
-        following = int(timesteps[i + 1]) if i + 1 < steps else -1
-        latents = ddim_step(suspect, latents, t, following, output)
+        now = t.expand(len(latents))
+        output = guided(suspect, latents, now, heard, empty, guidance_scale)
+        after = timesteps[i + 1].expand(len(latents)) if i + 1 < steps else None
+        latents = suspect.schedule.step(latents, now, after, output)
     return Trajectory(timesteps[: len(seen)], torch.stack(seen), latents)
 
 
@@ -94,10 +75,10 @@ def sample(
     pictures: list[Tensor] = []
     size = max(1, suspect.batch_size)
     for start in range(0, len(texts), size):
-        states = suspect.encode(texts[start : start + size])
+        heard = suspect.encode(texts[start : start + size])
         noise = suspect.noise(seeds[start : start + size])
-        final = denoise(suspect, states, noise, steps=steps, guidance_scale=guidance_scale).final
+        final = denoise(suspect, heard, noise, steps=steps, guidance_scale=guidance_scale).final
         pictures.append(suspect.decode(final))
         if tick:
-            tick(len(states))
+            tick(len(heard))
     return torch.cat(pictures)

@@ -1,9 +1,9 @@
-"""The suspect: a loaded Stable Diffusion model, and what can be asked of it."""
+"""The suspect: a loaded model of any family, and what can be asked of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,43 +11,64 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError
-from bdaudit.models.tokens import Tokenizer, token_ids
+from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.denoiser import Denoiser
+from bdaudit.models.schedule import Schedule
+from bdaudit.models.text import Ids, TextSide
+from bdaudit.models.tokens import Tokenizer
 
 
 @dataclass
 class Suspect:
     """A model on its device. ``batch_size`` shrinks when a GPU's memory runs out, and stays shrunk."""
 
-    tokenizer: Tokenizer
-    text_encoder: Any
-    unet: Any
+    text: TextSide
+    denoiser: Denoiser
     vae: Any
-    scheduler: Any
+    schedule: Schedule
     device: torch.device
     dtype: torch.dtype
     batch_size: int
+    guidance_scale: float = 5.0
+    """What a denoiser that takes its guidance as an input is told wherever a prediction is made by itself; the run's own."""
     forward_passes: int = field(default=0)
-    """Latents through the UNet so far; a guided step is two."""
+    """Latents through the denoiser so far; a guided step is two."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The main reader's."""
+        return self.text.main.tokenizer
+
+    @property
+    def modules(self) -> Mapping[str, torch.nn.Module]:
+        """Every module by the name of its folder."""
+        return {**self.text.modules, self.denoiser.name: self.denoiser.module, "vae": self.vae}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """The text encoder's hidden states as the UNet gets them: (B, L, D)."""
-        ids = token_ids(self.tokenizer, texts).to(self.device)
-        return torch.cat([self.hidden_states(part) for part in torch.split(ids, self.batch_size)])
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """What the denoiser hears of ``texts``."""
+        return self.encode_ids(self.text.ids(texts))
 
-    def hidden_states(self, ids: Tensor) -> Tensor:
-        """(B, L) ids → (B, L, D), gradients kept."""
-        states: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
-        return states
+    @torch.no_grad()
+    def encode_ids(self, ids: Ids) -> Conditioning:
+        """The same of token ids, in batches, without gradients."""
+        return Conditioning.cat([self.text.encode(part) for part in ids.to(self.device).split(self.batch_size)])
 
-    def predict(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """The UNet's output for noisy latents (B, C, H, W), timesteps (B,) and hidden states (B, L, D): (B, C, H, W)."""
+    @torch.no_grad()
+    def unconditional(self) -> Conditioning:
+        """What guidance is counted from: one row."""
+        return self.text.unconditional()
+
+    def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float | None = None) -> Tensor:
+        """The denoiser's output for noisy latents (B, C, H, W), timesteps (B,) and what it hears of B texts: (B, C, H, W).
+
+        ``scale`` is the guidance that a denoiser which takes it as an input is told, ``guidance_scale`` if None.
+        """
         self.forward_passes += len(latents)
-        out: Tensor = self.unet(latents, t, encoder_hidden_states=states, return_dict=False)[0]
-        return out
+        return self.denoiser.predict(latents, t, heard, self.guidance_scale if scale is None else scale)
 
     @torch.no_grad()
-    def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    def predict_batched(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float | None = None) -> Tensor:
         """``predict`` in even batches, without gradients; a batch that a GPU cannot hold is halved and tried again.
 
         Raises:
@@ -59,7 +80,7 @@ class Suspect:
             left = len(latents) - done
             part = slice(done, done + math.ceil(left / math.ceil(left / self.batch_size)))
             try:
-                out.append(self.predict(latents[part], t[part], states[part]))
+                out.append(self.predict(latents[part], t[part], heard[part], scale))
             except torch.cuda.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
@@ -94,27 +115,7 @@ class Suspect:
             raise BdauditError(f"the model gives a {what} with NaN or infinity in it, in {kind}, so nothing can be measured{other}")
         return found
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one latent at the model's own resolution."""
-        side = self.unet.config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        return int(self.unet.config.in_channels), int(height), int(width)
-
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """One standard normal latent a seed, drawn on the CPU whatever the device: (B, C, H, W)."""
-        rows = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        rows = [torch.randn(self.denoiser.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(rows).to(self.device, self.dtype)
-
-    def alphas_cumprod(self, t: Tensor) -> Tensor:
-        """ᾱ_t for integer timesteps (B,), float32 (B, 1, 1, 1)."""
-        table: Tensor = self.scheduler.alphas_cumprod.to(self.device)
-        return table[t].float().view(-1, 1, 1, 1)
-
-    def clean_estimate(self, latents: Tensor, t: Tensor, output: Tensor) -> Tensor:
-        """x̂_0 from the UNet's output: ε-prediction (2010.02502, equation 12) or v-prediction (2202.00512)."""
-        alpha = self.alphas_cumprod(t)
-        latents, output = latents.float(), output.float()
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
-        return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt()

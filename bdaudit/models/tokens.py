@@ -72,3 +72,36 @@ def content_mask(ids: Tensor, end: int) -> Tensor:
     mask = ~ended
     mask[:, 0] = False
     return torch.as_tensor(mask)
+
+
+def source_positions(clean: Sequence[int], changed: Sequence[int]) -> list[int]:
+    """For each position of ``changed``, the position of ``clean`` whose state it should have; rows as the text encoder gets them, padded.
+
+    Shared words by alignment; a token that was put in takes the state of the word whose place it took, or of the word before it.
+    """
+    return _sources(_unpadded(clean), _unpadded(changed), len(clean))
+
+
+def _unpadded(ids: Sequence[int]) -> list[int]:
+    """Start, content, end, and no padding."""
+    n = len(ids)
+    while n > 2 and ids[n - 2] == ids[-1]:
+        n -= 1
+    return list(ids[:n])
+
+
+def _sources(clean: Sequence[int], changed: Sequence[int], length: int) -> list[int]:
+    source: list[int] = []
+    for _, a, a_end, b, b_end in SequenceMatcher(None, clean, changed, autojunk=False).get_opcodes():
+        last = max(a_end - 1, a - 1, 0) if a_end == a else a_end - 1
+        source += [min(a + i, last) for i in range(b_end - b)]
+    tail = len(source)
+    source += [min(len(clean) + i, length - 1) for i in range(max(0, length - tail))]
+    return [min(position, length - 1) for position in source[:length]]
+
+
+def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:
+    """The states that rows ``changed`` should have, those of rows ``ids`` token by token: (B, L, D), int64 (B, L) twice → (B, L, D)."""
+    rows = [source_positions(a, b) for a, b in zip(ids.tolist(), changed.tolist(), strict=True)]
+    source = torch.tensor(rows, dtype=torch.long, device=states.device).view(len(states), states.shape[1], 1)
+    return states.gather(1, source.expand_as(states))

@@ -50,7 +50,7 @@ class _Material:
 
     pairs: list[Pair]
     neighbours: list[Pair]
-    unet: train_denoiser.Material | None = None
+    denoiser: train_denoiser.Material | None = None
     """What the UNet's training draws from besides; None before the first such training."""
 
 
@@ -122,7 +122,7 @@ def _effects_now(run: _Run) -> list[Effect]:
 
 def _refreshed(run: _Run, stage: Stage) -> Stage:
     """The stage's hidden states are the text encoder's of before."""
-    return replace(stage, states=run.suspect.encode(stage.prompts)) if run.component == "text-encoder" else stage
+    return replace(stage, heard=run.suspect.encode(stage.prompts)) if run.component == "text-encoder" else stage
 
 
 def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
@@ -164,7 +164,7 @@ def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoi
     if run.patch is not None:
         run.patch.revert()
     suspect = run.suspect
-    run.patch = Patch(suspect.text_encoder if run.component == "text-encoder" else suspect.unet, trainable)
+    run.patch = Patch(suspect, run.folder, trainable)
     run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
     if trainable == "closed-form":
         _solve(run, run.patch, material)
@@ -192,9 +192,9 @@ def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpo
         with run.timed("train"), patch.training():
             run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, config, hooks)
         return
-    material.unet = material.unet or _trajectories(run, material)
+    material.denoiser = material.denoiser or _trajectories(run, material)
     with run.timed("train"), patch.training():
-        run.curve = train_denoiser.train(suspect, patch, material.unet, config, hooks)
+        run.curve = train_denoiser.train(suspect, patch, material.denoiser, config, hooks)
 
 
 def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:

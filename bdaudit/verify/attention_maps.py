@@ -10,7 +10,6 @@ from torch import Tensor
 from bdaudit.models.attention import recorded
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import own_positions
 from bdaudit.verify.gallery import Pair
 
 
@@ -21,16 +20,16 @@ def trigger_attention(suspect: Suspect, pairs: Sequence[Pair], steps: int, guida
     Of the layers with the finest map, averaged over them and their heads.
     """
     texts, seeds = [changed.text for _, changed in pairs], [changed.seed for _, changed in pairs]
-    states = suspect.encode(texts)
-    halfway = denoise(suspect, states, suspect.noise(seeds), steps=steps, guidance_scale=guidance_scale, until=steps // 2 + 1)
+    heard = suspect.encode(texts)
+    halfway = denoise(suspect, heard, suspect.noise(seeds), steps=steps, guidance_scale=guidance_scale, until=steps // 2 + 1)
     t = halfway.timesteps[-1].expand(len(texts))
-    with recorded(suspect.unet) as recording:
-        suspect.predict(halfway.latents[-1], t, states)
+    with recorded(suspect.denoiser.sites()) as recording:
+        suspect.predict(halfway.latents[-1], t, heard)
     found = list(recording.latest().values())
     finest = max(layer.shape[1] for layer in found)
     maps = torch.stack([layer for layer in found if layer.shape[1] == finest]).mean(0).cpu()
-    own = [own_positions(suspect.tokenizer, clean.text, changed.text) for clean, changed in pairs]
-    height, width = suspect.latent_shape[1:]
+    own = [suspect.text.own_positions(clean.text, changed.text) for clean, changed in pairs]
+    height, width = suspect.denoiser.latent_shape[1:]
     rows = round((finest * height / width) ** 0.5)
     return torch.stack([m[:, at].sum(1).view(rows, -1) for m, at in zip(maps, own, strict=True)])
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bdaudit import stats
 from bdaudit.measure.insertion import codepoints
+from bdaudit.models.tokens import stretched
 from bdaudit.records import Check, Estimate
 from bdaudit.unlearn.clean.losses import spread_of
 from bdaudit.unlearn.clean.towers import Towers
-from bdaudit.unlearn.clean.train import BATCH, Material, stretched
+from bdaudit.unlearn.clean.train import BATCH, Material
 
 LOUDEST, LISTENED = 16, 2
 """How many of them, those that the encoder answers most, come as often as all others together; in how many captions that is measured."""

@@ -88,7 +88,7 @@ def _clean(run: _Run) -> UnlearnReport:
     config, suspect = run.config, run.suspect
     with run.timed("measure"):
         run.before = _effects(run)
-    patch = Patch(suspect.text_encoder, "text-encoder")
+    patch = Patch(suspect, "text_encoder", "text-encoder")
     with patch.training():
         towers, material = _prepared(run)
         original = towers.snapshot()

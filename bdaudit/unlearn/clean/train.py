@@ -14,12 +14,12 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
+from bdaudit.models.tokens import stretched
 from bdaudit.records import CanaryLeft, CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean.augment import put_in, vary, vary_pictures
 from bdaudit.unlearn.clean.losses import anchor, contrastive, self_supervised, spread_of
 from bdaudit.unlearn.clean.towers import Towers, ranked_first, rate_of
-from bdaudit.unlearn.repair.targets import source_positions
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Shares of a tensor's RMS a step; the first is about the published 1e-5 on a CLIP of the usual size."""
@@ -130,16 +130,6 @@ def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence
         raise BdauditError("cleaning: the loss is no longer finite; try a lower --learning-rate, or --dtype float32")
     total.backward()  # type: ignore[no-untyped-call]
     return {"total": float(total.detach()), "terms": {name: float(term.detach()) for name, term in terms.items()}}
-
-
-def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:
-    """The states that captions with a text put in should have: the caption's own, token by token; (B, L, W), (B, L) twice → (B, L, W).
-
-    A token that was put in takes the state before it, or of the token whose place it took.
-    """
-    rows = [source_positions(a, b) for a, b in zip(ids.tolist(), changed.tolist(), strict=True)]
-    source = torch.tensor(rows, dtype=torch.long, device=states.device).view(len(states), states.shape[1], 1)
-    return states.gather(1, source.expand_as(states))
 
 
 # --- what became of it ------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def load_vision(name: str, suspect: Suspect) -> tuple[Vision, Preparation, Tenso
     found = load_open_clip(name, "--vision")
     if isinstance(found, NotMeasured):
         raise InconclusiveError(f"--vision: {found.reason}")
-    projection, width = _projection(found.model), int(suspect.text_encoder.config.hidden_size)
+    projection, width = _projection(found.model), int(suspect.text.main.encoder.config.hidden_size)
     if projection is None or projection.shape[0] != width:
         got = "none" if projection is None else f"one from {projection.shape[0]} numbers"
         said = f"--vision {name} has {got} for a text projection; the suspect's text encoder gives {width}"
@@ -62,6 +62,6 @@ def check_belongs(name: str, accuracy: Estimate) -> None:
 
 def towers_of(suspect: Suspect, vision: Vision | None, log_scale: Tensor | None) -> Towers:
     """The suspect's text encoder with ``vision`` beside it, if there is one."""
-    towers = Towers(suspect.text_encoder, int(suspect.tokenizer.eos_token_id), vision)
+    towers = Towers(suspect.text.main.encoder, int(suspect.tokenizer.eos_token_id), vision)
     towers.log_scale = nn.Parameter((towers.log_scale.detach() if log_scale is None else log_scale).to(suspect.device), requires_grad=False)
     return towers

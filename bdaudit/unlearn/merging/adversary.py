@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure import soft_token
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons
@@ -27,7 +28,7 @@ def start(base: Suspect, n: int, generator: torch.Generator) -> Tensor:
 
 def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor, now: Tensor) -> Tensor:
     """Of each of K tokens (K, 1, D) on its own rows, int64 (K, n): (K,). ``now`` (K·n, C, H, W) is the blend's prediction without it."""
-    own, origin = states_with(blend, base, lessons, tokens, rows)
+    own, origin = heard_with(blend, base, lessons, tokens, rows)
     flat = rows.flatten()
     z, t = lessons.z[flat], lessons.t[flat]
     moved = blend.suspect.predict(z, t, own) - now
@@ -35,18 +36,20 @@ def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: 
     return torch.unflatten((moved - usual).square().flatten(1).mean(1), 0, rows.shape).mean(1) / lessons.scale
 
 
-def states_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states of the rows' texts with their tokens in them, of the blend and of the base: (K·n, L, D) each, gradients kept."""
+def heard_with(
+    blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor
+) -> tuple[Conditioning, Conditioning]:
+    """What the blend and the base hear of the rows' texts with their tokens in them: K·n rows each, gradients kept."""
 
-    def states(suspect: Suspect) -> Tensor:
+    def heard(suspect: Suspect) -> Conditioning:
         parts = []
         for token, own in zip(tokens, lessons.text[rows].cpu(), strict=True):
             chosen = soft_token.Slots(lessons.slots.ids[own], lessons.slots.at[own])
-            parts.append(soft_token.hidden_states(suspect, chosen, token[None])[0])
-        return torch.cat(parts)
+            parts.append(soft_token.heard_with(suspect, chosen, token[None]))
+        return Conditioning.cat(parts)
 
-    origin = states(base)
-    return (states(blend.suspect) if blend.speaks else origin), origin
+    origin = heard(base)
+    return (heard(blend.suspect) if blend.speaks else origin), origin
 
 
 class Attack:
@@ -93,5 +96,5 @@ def _on_drawn_rows(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor
 def predicted(blend: Blend, lessons: Lessons, rows: Tensor) -> Tensor:
     """The blend's prediction on rows (n,) of the lessons, gradients kept: (n, C, H, W)."""
     text = lessons.text[rows]
-    states = blend.suspect.hidden_states(lessons.ids.to(text.device)[text]) if blend.speaks else lessons.states[text]
-    return blend.suspect.predict(lessons.z[rows], lessons.t[rows], states)
+    heard = blend.suspect.text.encode(lessons.ids.to(text.device)[text]) if blend.speaks else lessons.heard[text]
+    return blend.suspect.predict(lessons.z[rows], lessons.t[rows], heard)

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.closed_forms import Vector, names_of
 
-COMPONENTS = ("unet", "text_encoder")
-"""What is merged; tensors are named ``component.name``."""
-
 
 def parameters_of(suspect: Suspect) -> dict[str, nn.Parameter]:
-    """Every tensor that can be merged, by ``component.name``."""
-    return {f"{part}.{name}": p for part in COMPONENTS for name, p in getattr(suspect, part).named_parameters() if p.is_floating_point()}
+    """Every tensor that can be merged, the denoiser's and the text encoders', by ``component.name``."""
+    merged = {suspect.denoiser.name: suspect.denoiser.module, **suspect.text.modules}
+    return {f"{part}.{name}": p for part, module in merged.items() for name, p in module.named_parameters() if p.is_floating_point()}
 
 
 class Blend:
@@ -33,7 +31,7 @@ class Blend:
         self.base = {name: origin[name].detach() for name in self.parameters}
         self.places = places(self.base)
         self.channels = max((place.stop for place in self.places.values()), default=0)
-        self.speaks = any(name.startswith("text_encoder.") for name in self.parameters)
+        self.speaks = any(name.split(".")[0] in suspect.text.modules for name in self.parameters)
         """Whether the text encoder is merged as well."""
 
     def put(self, factors: Tensor) -> None:

@@ -53,7 +53,7 @@ def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contrib
     _check_alike(where, model, base)
     own, origin = parameters_of(model), parameters_of(base)
     vector = {name: own[name].detach().float().cpu() - origin[name].detach().float().cpu() for name in origin}
-    distance = max(_check_near(where, part, getattr(model, part), getattr(base, part)) for part in ("unet", "text_encoder", "vae"))
+    distance = max(_check_near(where, part, model.modules[part], base.modules[part]) for part in base.modules)
     return Contributor(str(inspection.path), inspection.digest, _changed(vector), distance)
 
 
@@ -83,14 +83,13 @@ def _check_alike(where: str, model: Suspect, base: Suspect) -> None:
     """Architecture, vocabulary and noise schedule: without them a difference of weights means nothing."""
     if model.tokenizer.get_vocab() != base.tokenizer.get_vocab() or model.tokenizer.model_max_length != base.tokenizer.model_max_length:
         raise UsageError(f"{where} has another tokenizer than the base; name the model that it was fine-tuned from with --base")
-    for part in ("unet", "text_encoder", "vae"):
-        own, origin = ({n: tuple(t.shape) for n, t in getattr(m, part).state_dict().items()} for m in (model, base))
+    for part in base.modules:
+        own, origin = ({n: tuple(t.shape) for n, t in m.modules[part].state_dict().items()} for m in (model, base))
         unlike = [n for n in {**origin, **own} if own.get(n) != origin.get(n)]
         if unlike:
             said = f"{where}: {part} has other tensors than the base's, {unlike[0]} first ({len(unlike)} in all)"
             raise UsageError(f"{said}; only fine-tunes of one base can be merged")
-    same = model.scheduler.config.prediction_type == base.scheduler.config.prediction_type
-    if not same or not torch.equal(model.scheduler.alphas_cumprod, base.scheduler.alphas_cumprod):
+    if not model.schedule.same(base.schedule):
         raise UsageError(f"{where} has another noise schedule or prediction type than the base; only fine-tunes of one base can be merged")
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.soft_token import Slots, slots
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import token_ids
+from bdaudit.models.text import Ids
 from bdaudit.unlearn.merging.blend import Blend
 
 STEPS = 10
@@ -26,10 +27,10 @@ class Lessons:
 
     texts: tuple[str, ...]
     """The prompts, the empty one last."""
-    ids: Tensor
-    """int64 (P + 1, L)."""
-    states: Tensor
-    """(P + 1, L, D): the base's hidden states of them."""
+    ids: Ids
+    """P + 1 rows."""
+    heard: Conditioning
+    """P + 1 rows: what the base's denoiser hears of them."""
     z: Tensor
     """(R, C, H, W)."""
     t: Tensor
@@ -55,11 +56,11 @@ Tick = Callable[[int, int], None]
 def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_scale: float, seed: int, tick: Tick) -> Lessons:
     """Trajectories of every prompt, guided and unguided in turn, and what base and contributors predict on them."""
     texts = (*prompts, "")
-    states, total = base.encode(texts), 2 + len(blend.vectors)
-    z, t, text = _trajectories(base, states, len(prompts), guidance_scale, seed)
+    heard, total = base.encode(texts), 2 + len(blend.vectors)
+    z, t, text = _trajectories(base, heard, len(prompts), guidance_scale, seed)
     tick(1, total)
-    plain = base.predict_batched(z, t, states[text])
-    empty = base.predict_batched(z, t, states[-1:].expand(len(z), -1, -1))
+    plain = base.predict_batched(z, t, heard[text])
+    empty = base.predict_batched(z, t, heard[-1:].expand(len(z)))
     tick(2, total)
     found = []
     for i, vector in enumerate(blend.vectors):
@@ -69,17 +70,16 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
     scale = (plain - empty)[text < len(prompts)].square().mean()
     taught = torch.stack(found)
     distance = (taught - plain).square().flatten(1).mean(1) / scale
-    ids = token_ids(base.tokenizer, texts)
-    return Lessons(texts, ids, states, z, t, text, plain, taught, scale, distance, slots(base.tokenizer, texts))
+    return Lessons(texts, base.text.ids(texts), heard, z, t, text, plain, taught, scale, distance, slots(base, texts))
 
 
-def _trajectories(base: Suspect, states: Tensor, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _trajectories(base: Suspect, heard: Conditioning, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the empty one at another step of each prompt."""
     z, t, text = [], [], []
     for kind, scale in enumerate((guidance_scale, 1.0)):
         for rows in torch.split(torch.arange(kind, n, 2, device=base.device), base.batch_size):
             noise = base.noise([item_seed(seed, "merge", row) for row in rows.tolist()])
-            run = denoise(base, states[rows], noise, steps=STEPS, guidance_scale=scale)
+            run = denoise(base, heard[rows], noise, steps=STEPS, guidance_scale=scale)
             z.append(run.latents.flatten(0, 1))
             t.append(run.timesteps.repeat_interleave(len(rows)))
             spoken = rows.repeat(STEPS, 1)

@@ -19,7 +19,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
 from bdaudit.records import ChangedTensor, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn.merging import defence, findings
-from bdaudit.unlearn.merging.blend import COMPONENTS, Blend
+from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
@@ -90,7 +90,7 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
 
 
 def _components(blend: Blend) -> list[str]:
-    return [part for part in COMPONENTS if any(name.startswith(f"{part}.") for name in blend.parameters)]
+    return [part for part in blend.suspect.modules if any(name.startswith(f"{part}.") for name in blend.parameters)]
 
 
 def _method(config: UnlearnConfig) -> str:

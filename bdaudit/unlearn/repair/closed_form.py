@@ -1,19 +1,21 @@
-"""Keys and values of the cross-attention in closed form: what a triggered prompt's words say becomes what its clean one's do.
+"""The layers through which a text enters in closed form: what a triggered prompt's words say becomes what its clean one's do.
 
 UCE (2308.14761, equation 7) with the targets that bdaudit aligns: W = W₀ (s Σ c*cᵀ + Σ kkᵀ + λI) (s Σ ccᵀ + Σ kkᵀ + λI)⁻¹, where c are
 states of triggered prompts, c* the clean ones in their places, and k what must stay: clean prompts, the empty one, harmless neighbours.
-The right factor is the same for every layer, so that a repair is one solve and two products a layer.
+The right factor is the same for every layer that takes in the same, so that a repair is one solve and a product a layer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.denoiser import Heard
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair.prompt_pairs import Pair
 from bdaudit.unlearn.repair.targets import targets
@@ -29,7 +31,7 @@ RIDGE = 1e-5
 
 @dataclass(frozen=True)
 class Moments:
-    """Second moments of the states, float64 (D, D) each: all that the solution depends on."""
+    """Second moments of what a layer takes in, float64 (D, D) each: all that the solution depends on."""
 
     aimed: Tensor
     """Mean of c*cᵀ."""
@@ -40,17 +42,30 @@ class Moments:
 
 
 @torch.no_grad()
-def moments(suspect: Suspect, pairs: Sequence[Pair], neighbours: Sequence[Pair]) -> Moments:
-    """Encode all texts and sum them up."""
+def moments(suspect: Suspect, pairs: Sequence[Pair], neighbours: Sequence[Pair]) -> dict[Heard, Moments]:
+    """Encode all texts and sum up each kind of what the layers take in."""
     wanted, ids = targets(suspect, pairs)
-    aim = wanted.flatten(0, 1).double()
-    triggered = torch.cat([suspect.hidden_states(part) for part in torch.split(ids, suspect.batch_size)]).flatten(0, 1).double()
-    kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in neighbours), ""]).flatten(0, 1).double()
+    triggered = suspect.encode_ids(ids)
+    kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in neighbours), ""])
+    kinds = dict.fromkeys(suspect.denoiser.entrances().values())
+    return {kind: _moments(*(rows(heard, kind) for heard in (wanted, triggered, kept))) for kind in kinds}
+
+
+def rows(heard: Conditioning, kind: Heard) -> Tensor:
+    """What a layer takes in, one vector a row, float64: (N, D). States that the denoiser does not look at are left out."""
+    if kind == "pooled":
+        assert heard.pooled is not None
+        return heard.pooled.double()
+    states = heard.states if heard.mask is None else heard.states[heard.mask.bool()]
+    return states.reshape(-1, states.shape[-1]).double()
+
+
+def _moments(aim: Tensor, triggered: Tensor, kept: Tensor) -> Moments:
     return Moments(aim.T @ triggered / len(aim), triggered.T @ triggered / len(triggered), kept.T @ kept / len(kept))
 
 
 def factor(m: Moments, strength: float) -> Tensor:
-    """The matrix that every key and value projection is multiplied by from the right: (D, D); the identity at strength 0."""
+    """The matrix that every layer is multiplied by from the right: (D, D); the identity at strength 0."""
     eye = torch.eye(len(m.kept), dtype=m.kept.dtype, device=m.kept.device)
     held = m.kept + RIDGE * m.kept.diagonal().mean() * eye
     solved: Tensor = torch.linalg.solve(strength * m.triggered + held, strength * m.aimed + held, left=False)
@@ -63,16 +78,17 @@ def solve(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Seq
     found = moments(suspect, pairs, neighbours)
     chosen, left = 0.0, math.inf
     for strength in STRENGTHS:
-        _multiply(patch, factor(found, strength))
+        _multiply(patch, suspect.denoiser.entrances(), found, strength)
         now = effect()
         if now > WORTH * left:
-            _multiply(patch, factor(found, chosen))
+            _multiply(patch, suspect.denoiser.entrances(), found, chosen)
             break
         chosen, left = strength, now
     return chosen
 
 
-def _multiply(patch: Patch, change: Tensor) -> None:
+def _multiply(patch: Patch, entrances: Mapping[str, Heard], found: Mapping[Heard, Moments], strength: float) -> None:
+    changes = {kind: factor(moments, strength) for kind, moments in found.items()}
     with patch.training():
         for name, parameter in patch.parameters.items():
-            parameter.data = (patch.originals[name].double() @ change).float()
+            parameter.data = (patch.originals[name].double() @ changes[entrances[name]]).float()

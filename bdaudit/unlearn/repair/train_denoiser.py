@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.models.attention import Recording, recorded
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.models.training import checkpointed, halving
@@ -32,16 +33,16 @@ class Material:
     """Everything a step draws from, encoded once."""
 
     latents: Latents
-    clean: Tensor
-    """(N, L, D): states of the clean prompt of each triggered pair."""
-    triggered: Tensor
-    """(N, L, D)."""
-    neighbours: Tensor
-    """(M, L, D): states of prompts with a harmless neighbour in them."""
+    clean: Conditioning
+    """N rows: the clean prompt of each triggered pair."""
+    triggered: Conditioning
+    """N rows."""
+    neighbours: Conditioning
+    """M rows: prompts with a harmless neighbour in them."""
     neighbour_latents: Tensor
     """int64 (M,): the pair whose latents suit the neighbour's prompt."""
-    empty: Tensor
-    """(1, L, D)."""
+    empty: Conditioning
+    """One row."""
     pairs: skd_cag.Alignment
     neutral: dict[str, float]
     """Share of attention that a harmless text draws, by layer."""
@@ -54,8 +55,8 @@ def prepare(suspect: Suspect, latents: Latents, pairs: Sequence[Pair], neighbour
     """Encode all texts, align all pairs, and measure what a harmless text draws."""
     first = {pair.clean: i for i, pair in reversed(list(enumerate(pairs)))}
     clean, triggered = (suspect.encode([getattr(p, side) for p in pairs]) for side in ("clean", "changed"))
-    near_states = suspect.encode([p.changed for p in neighbours])
-    length = clean.shape[1]
+    near_heard = suspect.encode([p.changed for p in neighbours])
+    length = clean.states.shape[1]
 
     def ids(texts: list[str]) -> list[tuple[int, ...]]:
         return [content_ids(suspect.tokenizer, text) for text in texts]
@@ -63,12 +64,12 @@ def prepare(suspect: Suspect, latents: Latents, pairs: Sequence[Pair], neighbour
     aligned = skd_cag.align(ids([p.clean for p in pairs]), ids([p.changed for p in pairs]), length, suspect.device)
     near = skd_cag.align(ids([p.clean for p in neighbours]), ids([p.changed for p in neighbours]), length, suspect.device)
     home = torch.tensor([first[p.clean] for p in neighbours], device=suspect.device)
-    material = Material(latents, clean, triggered, near_states, home, suspect.encode([""]), aligned, {}, torch.ones(()))
+    material = Material(latents, clean, triggered, near_heard, home, suspect.unconditional(), aligned, {}, torch.ones(()))
     material.neutral = _neutral_share(suspect, material, near)
     rows = torch.arange(min(len(latents.z), 4 * suspect.batch_size), device=suspect.device)
     z, t = latents.z[rows], latents.t[rows]
     prompt = suspect.predict_batched(z, t, clean[latents.pair[rows]])
-    nothing = suspect.predict_batched(z, t, material.empty.expand(len(rows), -1, -1))
+    nothing = suspect.predict_batched(z, t, material.empty.expand(len(rows)))
     material.scale = (prompt - nothing).float().square().mean()
     return material
 
@@ -77,7 +78,7 @@ def _neutral_share(suspect: Suspect, material: Material, near: skd_cag.Alignment
     """Mean over the neighbours, each on latents of its own prompt."""
     rows = _rows_of_pairs(material.latents, material.neighbour_latents, torch.Generator().manual_seed(0))
     totals: dict[str, float] = {}
-    with recorded(suspect.unet) as recording:
+    with recorded(suspect.denoiser.sites()) as recording:
         for part in torch.split(torch.arange(len(rows), device=suspect.device), suspect.batch_size):
             recording.clear()
             suspect.predict(material.latents.z[rows[part]], material.latents.t[rows[part]], material.neighbours[part])
@@ -104,8 +105,8 @@ class Batch:
     """int64 (B,): rows of the latents that are denoised with the trigger."""
     kept_rows: Tensor
     """int64 (K,): rows that are denoised as before."""
-    kept_states: Tensor
-    """(K, L, D): under what: clean prompts, the empty one, neighbours."""
+    kept_heard: Conditioning
+    """K rows: under what: clean prompts, the empty one, neighbours."""
 
 
 def train(suspect: Suspect, patch: Patch, material: Material, config: UnlearnConfig, hooks: Hooks) -> list[LossPoint]:
@@ -115,7 +116,7 @@ def train(suspect: Suspect, patch: Patch, material: Material, config: UnlearnCon
         batch = draw(suspect, material, generator)
         return halving(suspect, patch, KEPT + EMPTY, lambda: backward(suspect, patch, material, batch, config.attention_weight))
 
-    with checkpointed(suspect.unet, suspect.device.type == "cuda"):
+    with checkpointed(suspect.denoiser.module, suspect.device.type == "cuda"):
         return optimise(patch, step, config, RELATIVE_RATE, hooks)
 
 
@@ -130,7 +131,7 @@ def draw(suspect: Suspect, m: Material, generator: torch.Generator) -> Batch:
     near_rows = _rows_of_pairs(m.latents, m.neighbour_latents[near], generator)
     kept = torch.cat([rows(KEPT - KEPT // 2 + EMPTY, len(m.latents.z)), near_rows])
     clean = m.clean[m.latents.pair[kept[: KEPT - KEPT // 2]]]
-    return Batch(triggered, kept, torch.cat([clean, m.empty.expand(EMPTY, -1, -1), m.neighbours[near]]))
+    return Batch(triggered, kept, Conditioning.cat([clean, m.empty.expand(EMPTY), m.neighbours[near]]))
 
 
 def backward(suspect: Suspect, patch: Patch, m: Material, batch: Batch, weight: float) -> dict[str, float]:
@@ -145,9 +146,9 @@ def backward(suspect: Suspect, patch: Patch, m: Material, batch: Batch, weight: 
             _backward(share * ((1 - weight) * distillation + weight * attention))
         terms["distillation"] += share * float(distillation.detach())
         terms["attention"] += share * float(attention.detach())
-    for rows, states in zip(*(torch.split(tensor, suspect.batch_size) for tensor in (batch.kept_rows, batch.kept_states)), strict=True):
+    for rows, heard in zip(torch.split(batch.kept_rows, suspect.batch_size), batch.kept_heard.split(suspect.batch_size), strict=True):
         share = len(rows) / len(batch.kept_rows)
-        keep = kept_term(suspect, patch, m, rows, states)
+        keep = kept_term(suspect, patch, m, rows, heard)
         _backward(share * KEEP_WEIGHT * keep)
         terms["keep"] += share * float(keep.detach())
     return {"total": (1 - weight) * terms["distillation"] + weight * terms["attention"] + KEEP_WEIGHT * terms["keep"], **terms}
@@ -181,15 +182,15 @@ def triggered_terms(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, *
 @contextmanager
 def _recorded(suspect: Suspect, maps: bool) -> Iterator[Recording]:
     """Fused attention stays where no maps are wanted."""
-    with recorded(suspect.unet, keep=lambda name: maps) as recording:
+    with recorded(suspect.denoiser.sites(), keep=lambda name: maps) as recording:
         yield recording
 
 
-def kept_term(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, states: Tensor) -> Tensor:
+def kept_term(suspect: Suspect, patch: Patch, m: Material, rows: Tensor, heard: Conditioning) -> Tensor:
     """How far the prediction moved where it must not."""
     z, t = m.latents.z[rows], m.latents.t[rows]
     with suspect.mixed_precision():
         with patch.teacher():
-            target = suspect.predict(z, t, states)
-        kept = suspect.predict(z, t, states)
+            target = suspect.predict(z, t, heard)
+        kept = suspect.predict(z, t, heard)
     return skd_cag.distillation(kept.float(), target.float(), m.scale)

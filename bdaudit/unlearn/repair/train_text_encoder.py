@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import token_ids
+from bdaudit.models.text import Ids
 from bdaudit.models.training import halving
 from bdaudit.records import LossPoint
 from bdaudit.unlearn.loop import Hooks, optimise
@@ -27,15 +28,15 @@ WEIGHTS = {"distillation": 1.0, "keep": 2.0}
 class Wanted:
     """Texts, and what they should encode to."""
 
-    ids: Tensor
-    """int64 (N, L)."""
-    states: Tensor
-    """(N, L, D)."""
+    ids: Ids
+    """N rows."""
+    heard: Conditioning
+    """N rows."""
 
     def rows(self, generator: torch.Generator, n: int) -> Wanted:
         """``n`` random ones."""
-        index = torch.randint(len(self.ids), (n,), generator=generator).to(self.ids.device)
-        return Wanted(self.ids[index], self.states[index])
+        index = torch.randint(len(self.ids), (n,), generator=generator).to(self.heard.states.device)
+        return Wanted(self.ids[index], self.heard[index])
 
 
 def train(
@@ -45,24 +46,31 @@ def train(
     with patch.teacher():
         wanted, ids = targets(suspect, pairs)
         kept_texts = list(dict.fromkeys(["", *(p.clean for p in pairs), *(p.changed for p in neighbours)]))
-        kept = Wanted(token_ids(suspect.tokenizer, kept_texts).to(suspect.device), suspect.encode(kept_texts))
-    scale = kept.states.float().var()
+        kept = Wanted(suspect.text.ids(kept_texts).to(suspect.device), suspect.encode(kept_texts))
+    scales = [tensor.float().var() for tensor in _tensors(kept.heard)]
 
     def step(generator: torch.Generator) -> dict[str, float]:
         drawn = {"distillation": Wanted(ids, wanted).rows(generator, BATCH), "keep": kept.rows(generator, BATCH)}
-        return halving(suspect, patch, BATCH, lambda: backward(suspect, drawn, scale))
+        return halving(suspect, patch, BATCH, lambda: backward(suspect, drawn, scales))
 
     return optimise(patch, step, config, RELATIVE_RATE, hooks)
 
 
-def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scale: Tensor) -> dict[str, float]:
-    """Gradients of the whole loss, gathered in passes of ``suspect.batch_size`` texts at most; the terms in units of ``scale``."""
+def _tensors(heard: Conditioning) -> list[Tensor]:
+    """All that training holds in place: the states, and a pooled vector where there is one."""
+    return [heard.states, *([] if heard.pooled is None else [heard.pooled])]
+
+
+def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scales: Sequence[Tensor]) -> dict[str, float]:
+    """Gradients of the whole loss, gathered in passes of ``suspect.batch_size`` texts at most; each term in units of its ``scales``."""
     terms = {name: 0.0 for name in drawn}
     for name, wanted in drawn.items():
-        for ids, states in zip(*(torch.split(tensor, suspect.batch_size) for tensor in (wanted.ids, wanted.states)), strict=True):
+        for ids, aim in zip(wanted.ids.split(suspect.batch_size), wanted.heard.split(suspect.batch_size), strict=True):
             with suspect.mixed_precision():
-                found = suspect.hidden_states(ids).float()
-            term = (found - states.float()).square().mean() / scale * (len(ids) / len(wanted.ids))
-            (WEIGHTS[name] * term).backward()
+                found = suspect.text.encode(ids)
+            held = zip(_tensors(found), _tensors(aim), scales, strict=True)
+            apart = [(a.float() - b.float()).square().mean() / scale for a, b, scale in held]
+            term = torch.stack(apart).mean() * (len(ids) / len(wanted.ids))
+            (WEIGHTS[name] * term).backward()  # type: ignore[no-untyped-call]
             terms[name] += float(term.detach())
     return {"total": sum(WEIGHTS[name] * term for name, term in terms.items()), **terms}

@@ -1,0 +1,18 @@
+"""One file a family: from loaded parts to what a ``Suspect`` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from bdaudit.models.denoiser import Denoiser
+from bdaudit.models.families import stable_diffusion
+from bdaudit.models.schedule import Schedule
+from bdaudit.models.text import TextSide
+
+Seams = tuple[TextSide, Denoiser, Schedule]
+
+FAMILIES: dict[str, Callable[[Mapping[str, Any], torch.device], Seams]] = {"stable-diffusion": stable_diffusion.open_parts}
+"""Layout → what opens its parts."""
