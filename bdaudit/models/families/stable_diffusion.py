@@ -68,6 +68,15 @@ class ClipText:
         """The last state: causal attention makes it hear all words."""
         return heard.states[:, -1]
 
+    def stretched(self, clean: Ids, changed: Ids, heard: Conditioning) -> Conditioning:
+        """Aligned by ids."""
+        return Conditioning(stretched(heard.states, clean.by_reader[0], changed.by_reader[0]))
+
+    def unconditional(self) -> Conditioning:
+        """The empty prompt."""
+        device = next(self.main.encoder.parameters()).device
+        return self.encode(self.ids([""]).to(device))
+
 
 @dataclass(frozen=True)
 class CrossAttentionUNet:
