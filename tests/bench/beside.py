@@ -26,10 +26,10 @@ from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.state import State  # noqa: E402
 from bdaudit.pipeline.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan import crowds  # noqa: E402
-from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.screen import encode_ids  # noqa: E402
-from bdaudit.scan.sources import joined_words, phrases  # noqa: E402
+from bdaudit.scan.sweep import two_part as crowds  # noqa: E402
+from bdaudit.scan.sweep.halving import Screen  # noqa: E402
+from bdaudit.scan.sweep.screen import encode_ids  # noqa: E402
+from bdaudit.scan.sweep.sources import joined_words, phrases  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 

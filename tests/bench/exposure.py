@@ -36,9 +36,9 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.report.records import DECIDING, Exposure
-from bdaudit.scan.expose import METHODS, exposed
-from bdaudit.scan.exposing import SIGNALS, expose
-from bdaudit.scan.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from bdaudit.scan.exposure.methods import METHODS, exposed
+from bdaudit.scan.exposure.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from bdaudit.scan.exposure.run import SIGNALS, expose
 from tests.bench.power import figures, measuring, models
 from tests.bench.power.__main__ import kept
 from tests.bench.power.models import Spec

@@ -39,10 +39,10 @@ from bdaudit.pipeline.inspect import inspect  # noqa: E402
 from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.suspect import Suspect  # noqa: E402
 from bdaudit.report.records import Calibration  # noqa: E402
-from bdaudit.scan.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
-from bdaudit.scan.screen import Round, screened  # noqa: E402
-from bdaudit.scan.sources import vocabulary  # noqa: E402
+from bdaudit.scan.sweep.halving import ROUNDS  # noqa: E402
+from bdaudit.scan.sweep.screen import Round, screened  # noqa: E402
+from bdaudit.scan.sweep.sources import vocabulary  # noqa: E402
 from bdaudit.unlearn import check, closed_form, train_unet, trajectories  # noqa: E402
 from bdaudit.unlearn.loop import Hooks  # noqa: E402
 from bdaudit.unlearn.pairs import neighbour_pairs, triggered_pairs  # noqa: E402

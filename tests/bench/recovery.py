@@ -36,11 +36,11 @@ from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.state import State  # noqa: E402
 from bdaudit.pipeline.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.families import Family  # noqa: E402
-from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
-from bdaudit.scan.screen import screened, standings  # noqa: E402
-from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
+from bdaudit.scan.multiplicity import Family  # noqa: E402
+from bdaudit.scan.sweep.halving import Screen  # noqa: E402
+from bdaudit.scan.sweep.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
+from bdaudit.scan.sweep.screen import screened, standings  # noqa: E402
+from bdaudit.scan.sweep.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
 from tests.bench.power.figures import rate_of  # noqa: E402

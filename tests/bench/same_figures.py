@@ -30,7 +30,8 @@ PASSING = frozenset({"created_at", "timings", "environment", "digest", "sha256",
 COMMON = ("--seed", "0", "--device", "cpu", "--dtype", "float32", "--quiet", "--json")
 SCAN = ("--n-prompts", "3", "--timesteps", "1,0.5", "--prompts", str(FIXTURES / "prompts.txt"))
 UNLEARN = ("--n-prompts", "8", "--steps", "20", "--keep-failed", "--prompts", str(FIXTURES / "prompts.txt"))
-VERIFY = ("--n", "16", "--reach", "2", "--steps", "3", "--prompts", str(FIXTURES / "unseen.txt"), "--clip", f"local-dir:{FIXTURES / 'grader'}")
+GRADER, UNSEEN = f"local-dir:{FIXTURES / 'grader'}", str(FIXTURES / "unseen.txt")
+VERIFY = ("--n", "16", "--reach", "2", "--steps", "3", "--prompts", UNSEEN, "--clip", GRADER)
 OTHERS = ("cf", "ȏ", "\u200b", "latte coffee", "сat", "😀")
 """Candidates beside the true trigger, one a kind."""
 PAIRS = 200

@@ -23,9 +23,9 @@ from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids, content_mask, token_ids
-from bdaudit.scan.halving import ROUNDS
-from bdaudit.scan.screen import screened
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.sweep.halving import ROUNDS
+from bdaudit.scan.sweep.screen import screened
+from bdaudit.scan.sweep.sources import Probe
 from fixtures import layout
 from fixtures.build import tokenizer
 from tests.bench.power.bases import FIXTURES

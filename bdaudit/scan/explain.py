@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
-from bdaudit.measure.calibration import Control, fit
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
 from bdaudit.pipeline.inspect import Inspection
@@ -15,9 +14,10 @@ from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.candidates import family_of
-from bdaudit.scan.families import Family, verdict
-from bdaudit.scan.inside import shrunk, smallest
 from bdaudit.scan.localise import localise
+from bdaudit.scan.multiplicity import Family, verdict
+from bdaudit.scan.null import Control, fit
+from bdaudit.scan.prompt_parts import shrunk, smallest
 
 
 def prompt_records(
