@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from bdaudit.config import ScanConfig
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import RoundRecord, Skipped, SweepRecord
-from bdaudit.scan import inside, sources
+from bdaudit.scan import prompt_parts
 from bdaudit.scan.builtin import builtin_candidates
-from bdaudit.scan.crowds import sweep_crowds
-from bdaudit.scan.families import Family
-from bdaudit.scan.halving import Halved, Screen, halve
-from bdaudit.scan.recovery import recovered
-from bdaudit.scan.sources import Pairing, Probe, Source
+from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.sweep import sources
+from bdaudit.scan.sweep.halving import Halved, Screen, halve
+from bdaudit.scan.sweep.recovery import recovered
+from bdaudit.scan.sweep.sources import Pairing, Probe, Source
+from bdaudit.scan.sweep.two_part import sweep_crowds
 
 INSIDE = 32
 """Sets of several words of a suspicious prompt that are measured in full."""
@@ -59,7 +60,7 @@ def _paired(screen: Screen, pairing: Pairing) -> Family:
 
 def _inside(screen: Screen, prompt: str) -> Family:
     """Words by themselves are all measured, sets of several as far as they stand out."""
-    single, several = inside.sets(prompt)
+    single, several = prompt_parts.sets(prompt)
     probes = {content_ids(screen.suspect.tokenizer, text): text for text in reversed(several)}
     found = halve(screen, "parts of a prompt", [Probe(text, ids) for ids, text in probes.items()], kept=(2 * INSIDE, INSIDE))
     return Family(family_of(prompt), (*single, *_texts(found)), len(single) + len(probes))

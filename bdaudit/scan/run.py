@@ -15,7 +15,6 @@ import numpy as np
 from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
-from bdaudit.measure.calibration import NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.insertion import codepoints
@@ -41,14 +40,15 @@ from bdaudit.records import (
     Skipped,
 )
 from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.scan.cached import measured, open_state
 from bdaudit.scan.candidates import collect, listed, skips
-from bdaudit.scan.exposing import Exposed, expose
-from bdaudit.scan.families import Family, verdict
-from bdaudit.scan.families import adjusted as adjusted_p
-from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
-from bdaudit.scan.halving import Screen
-from bdaudit.scan.keeping import measured, open_state
+from bdaudit.scan.explain import located, prompt_records, with_places, without_adapters
+from bdaudit.scan.exposure.run import Exposed, expose
 from bdaudit.scan.localise import rebased
+from bdaudit.scan.multiplicity import Family, verdict
+from bdaudit.scan.multiplicity import adjusted as adjusted_p
+from bdaudit.scan.null import NEAREST, Control, Null, fit
+from bdaudit.scan.sweep.halving import Screen
 from bdaudit.untrusted.inspect import Inspection, inspect
 
 PER_KIND = 24

@@ -24,10 +24,10 @@ from bdaudit.measure.splicing import halves, spliced  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan import crowds  # noqa: E402
-from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.screen import encode_ids  # noqa: E402
-from bdaudit.scan.sources import joined_words, phrases  # noqa: E402
+from bdaudit.scan.sweep import two_part as crowds  # noqa: E402
+from bdaudit.scan.sweep.halving import Screen  # noqa: E402
+from bdaudit.scan.sweep.screen import encode_ids  # noqa: E402
+from bdaudit.scan.sweep.sources import joined_words, phrases  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402

@@ -35,9 +35,9 @@ from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import DECIDING, Exposure
-from bdaudit.scan.expose import METHODS, exposed
-from bdaudit.scan.exposing import SIGNALS, expose
-from bdaudit.scan.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from bdaudit.scan.exposure.methods import METHODS, exposed
+from bdaudit.scan.exposure.parts import TEXT_ENCODER, UNET, denoiser, encoder
+from bdaudit.scan.exposure.run import SIGNALS, expose
 from bdaudit.untrusted.inspect import inspect
 from tests.bench.power import figures, measuring, models
 from tests.bench.power.__main__ import kept

@@ -38,10 +38,10 @@ from bdaudit.measure.prompts import default_prompts  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.suspect import Suspect  # noqa: E402
 from bdaudit.records import Calibration  # noqa: E402
-from bdaudit.scan.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
-from bdaudit.scan.screen import Round, screened  # noqa: E402
-from bdaudit.scan.sources import vocabulary  # noqa: E402
+from bdaudit.scan.sweep.halving import ROUNDS  # noqa: E402
+from bdaudit.scan.sweep.screen import Round, screened  # noqa: E402
+from bdaudit.scan.sweep.sources import vocabulary  # noqa: E402
 from bdaudit.unlearn.loop import Hooks  # noqa: E402
 from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402

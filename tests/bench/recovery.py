@@ -34,11 +34,11 @@ from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.families import Family  # noqa: E402
-from bdaudit.scan.halving import Screen  # noqa: E402
-from bdaudit.scan.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
-from bdaudit.scan.screen import screened, standings  # noqa: E402
-from bdaudit.scan.sources import Probe, vocabulary  # noqa: E402
+from bdaudit.scan.multiplicity import Family  # noqa: E402
+from bdaudit.scan.sweep.halving import Screen  # noqa: E402
+from bdaudit.scan.sweep.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
+from bdaudit.scan.sweep.screen import screened, standings  # noqa: E402
+from bdaudit.scan.sweep.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402

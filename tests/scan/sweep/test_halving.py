@@ -10,8 +10,8 @@ import pytest
 
 from bdaudit.checkpoints import State
 from bdaudit.progress import silent
-from bdaudit.scan.halving import BLOCK, Halved, Screen, halve
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.sweep.halving import BLOCK, Halved, Screen, halve
+from bdaudit.scan.sweep.sources import Probe
 from tests.scan.toy import WordSuspect
 
 WORDS = tuple(f"word{i}" for i in range(300))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bdaudit.scan.residual import FEWEST, Residual, fit
+from bdaudit.scan.exposure.residual import FEWEST, Residual, fit
 
 
 def harmless(n: int, seed: int = 0) -> list[Residual]:

@@ -6,7 +6,7 @@ from math import comb
 
 import pytest
 
-from bdaudit.scan.inside import FEW, FURTHEST, holds, odd, sets, shrunk, smallest
+from bdaudit.scan.prompt_parts import FEW, FURTHEST, holds, odd, sets, shrunk, smallest
 
 
 def test_all_words_pairs_and_stretches_of_a_short_prompt() -> None:

@@ -11,8 +11,8 @@ from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.splicing import PLACES, halves, spliced
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, token_ids
-from bdaudit.scan.screen import NEAREST, Round, line, screened, standings
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.sweep.screen import NEAREST, Round, line, screened, standings
+from bdaudit.scan.sweep.sources import Probe
 from tests.small import PROMPTS
 
 TEXTS = ("cf", "\u200b", "wonderful island", "🎃", "today", "ȏ")

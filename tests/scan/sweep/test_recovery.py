@@ -12,18 +12,18 @@ import torch
 from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.probe import build_stage
-from bdaudit.measure.soft_choice import Choices
 from bdaudit.measure.soft_token import hidden_states, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
-from bdaudit.scan import naming, recovery
-from bdaudit.scan.families import Family
-from bdaudit.scan.halving import Screen
-from bdaudit.scan.recovery import leaning, objective, pull, recovered
-from bdaudit.scan.screen import screened
-from bdaudit.scan.sources import Probe, vocabulary
-from tests.scan.soft_toy import planted
+from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.sweep import entry_texts, recovery
+from bdaudit.scan.sweep.halving import Screen
+from bdaudit.scan.sweep.recovery import leaning, objective, pull, recovered
+from bdaudit.scan.sweep.screen import screened
+from bdaudit.scan.sweep.soft_choice import Choices
+from bdaudit.scan.sweep.sources import Probe, vocabulary
+from tests.scan.sweep.soft_toy import planted
 from tests.small import PROMPTS
 
 
@@ -116,14 +116,14 @@ def test_leaning_takes_the_weight_and_the_value_together() -> None:
 
 def test_what_is_named_encodes_to_just_its_entries(tiny_suspect: Suspect) -> None:
     tokenizer = tiny_suspect.tokenizer
-    partial = naming.broken(tokenizer)
+    partial = entry_texts.broken(tokenizer)
     first, second = content_ids(tokenizer, "ȏ")
     assert {first, second} <= partial
     assert not partial & {content_ids(tokenizer, c)[0] for c in "az~"}
-    made = naming.characters(tokenizer, [first], partial)
+    made = entry_texts.characters(tokenizer, [first], partial)
     assert "ȏ" in {probe.text for probe in made}
     assert all(content_ids(tokenizer, probe.text) == probe.ids and len(probe.text) == 1 for probe in made)
-    beside = naming.partners(tokenizer, content_ids(tokenizer, "z")[0], [tokenizer.get_vocab()[p] for p in ("q", "a</w>", "b")], 1)
+    beside = entry_texts.partners(tokenizer, content_ids(tokenizer, "z")[0], [tokenizer.get_vocab()[p] for p in ("q", "a</w>", "b")], 1)
     assert all(content_ids(tokenizer, probe.text) == probe.ids for probe in beside)
 
 

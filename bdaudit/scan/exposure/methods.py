@@ -24,7 +24,7 @@ from bdaudit.measure.insertion import item_seed
 from bdaudit.models.training import checkpointed, halving
 from bdaudit.progress import Progress
 from bdaudit.records import ExposedPart, GainPoint
-from bdaudit.scan.parts import Denoiser, Part, Rows
+from bdaudit.scan.exposure.parts import Denoiser, Part, Rows
 
 STOP = 0.1
 """Share of the captions' gain at which a copy is exposed."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.measure.soft_choice import drawn, moved
 from bdaudit.measure.soft_token import Objective, embeddings, hidden_states, slots
 from bdaudit.models.suspect import Suspect
+from bdaudit.scan.sweep.soft_choice import drawn, moved
 from tests.small import PROMPTS
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import insert, slips
-from bdaudit.scan.exposed import Readout, change
+from bdaudit.scan.exposure.readout import Readout, change
 from tests.scan.toy import PROMPTS, WordSuspect
 
 PLAIN = ("today", "maybe")

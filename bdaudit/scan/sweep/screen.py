@@ -20,7 +20,7 @@ from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.measure.splicing import PLACES, Halves, halves, spliced
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, token_ids
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.sweep.sources import Probe
 
 NEAREST = 64
 """Screened texts that a text is compared with: those that move the encoding about as far."""

@@ -7,7 +7,7 @@ import torch
 
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.models.suspect import Suspect
-from bdaudit.scan.parts import CAPTIONS, STEPS, Rows, captions, denoiser, encoder
+from bdaudit.scan.exposure.parts import CAPTIONS, STEPS, Rows, captions, denoiser, encoder
 from tests.small import PROMPTS
 
 

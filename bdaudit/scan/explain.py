@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
-from bdaudit.measure.calibration import Control, fit
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.candidates import family_of
-from bdaudit.scan.families import Family, verdict
-from bdaudit.scan.inside import shrunk, smallest
 from bdaudit.scan.localise import localise
+from bdaudit.scan.multiplicity import Family, verdict
+from bdaudit.scan.null import Control, fit
+from bdaudit.scan.prompt_parts import shrunk, smallest
 from bdaudit.untrusted.inspect import Inspection
 
 

@@ -17,8 +17,8 @@ from bdaudit.checkpoints import State
 from bdaudit.measure.probe import Stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress
-from bdaudit.scan.screen import Array, Round, screened, standings
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.sweep.screen import Array, Round, screened, standings
+from bdaudit.scan.sweep.sources import Probe
 
 ROUNDS = (Round(prompts=2, timesteps=1), Round(prompts=4, timesteps=2))
 KEPT = (96, 48)

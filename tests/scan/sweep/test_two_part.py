@@ -9,9 +9,9 @@ import pytest
 
 from bdaudit.checkpoints import State
 from bdaudit.progress import silent
-from bdaudit.scan.crowds import CROWD, KEPT, SURVIVORS, Swept, at_most, blocks, crowds_of, halves, sweep_crowds
-from bdaudit.scan.halving import SAMPLE, Screen
-from bdaudit.scan.sources import Pairing
+from bdaudit.scan.sweep.halving import SAMPLE, Screen
+from bdaudit.scan.sweep.sources import Pairing
+from bdaudit.scan.sweep.two_part import CROWD, KEPT, SURVIVORS, Swept, at_most, blocks, crowds_of, halves, sweep_crowds
 from tests.scan.toy import WordSuspect
 
 WORDS = tuple(f"word{i}" for i in range(100))

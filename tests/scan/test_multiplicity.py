@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bdaudit.records import SweepRecord
-from bdaudit.scan.families import Family, adjusted, beyond, outstanding, verdict
+from bdaudit.scan.multiplicity import Family, adjusted, beyond, outstanding, verdict
 from bdaudit.stats import holm
 
 

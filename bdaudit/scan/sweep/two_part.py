@@ -20,9 +20,9 @@ from torch import Tensor
 
 from bdaudit.measure.probe import Stage
 from bdaudit.models.tokens import content_ids
-from bdaudit.scan.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
-from bdaudit.scan.screen import Array, standings
-from bdaudit.scan.sources import Pairing, Probe
+from bdaudit.scan.sweep.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
+from bdaudit.scan.sweep.screen import Array, standings
+from bdaudit.scan.sweep.sources import Pairing, Probe
 
 CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""

@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
-from bdaudit.scan.sources import characters, joined_words, looks_like, phrases, vocabulary, words
+from bdaudit.scan.sweep.sources import characters, joined_words, looks_like, phrases, vocabulary, words
 
 
 def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
@@ -74,7 +74,7 @@ def test_joined_words_encode_to_their_two_parts(tiny_suspect: Suspect) -> None:
 
 
 def test_phrases_are_two_common_words(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.sources.words", lambda tokenizer, n: ("a", "b", "c")[:n])
+    monkeypatch.setattr("bdaudit.scan.sweep.sources.words", lambda tokenizer, n: ("a", "b", "c")[:n])
     tokenizer = tiny_suspect.tokenizer
     made = phrases(tokenizer, 3)
     assert len(made.firsts) == 3 == len(made.seconds)

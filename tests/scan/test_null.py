@@ -10,9 +10,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bdaudit import stats
-from bdaudit.measure.calibration import FEWEST, LEAST, LEVEL, Control, Null, fit
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.records import DECIDING
+from bdaudit.scan.null import FEWEST, LEAST, LEVEL, Control, Null, fit
 
 KINDS = ("word", "phrase", "character", "emoji", "rare")
 PLACES = ("prefix", "suffix")

@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import UsageError
-from bdaudit.scan.keeping import open_state
+from bdaudit.scan.cached import open_state
 
 
 def test_figures_of_two_precisions_do_not_mix(tmp_path: Path) -> None:

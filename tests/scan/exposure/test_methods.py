@@ -16,9 +16,9 @@ from bdaudit.measure.probe import build_stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import ExposedPart
-from bdaudit.scan import expose
-from bdaudit.scan.expose import METHODS, STOP, drawn, exposed, gain
-from bdaudit.scan.parts import Rows, denoiser, encoder
+from bdaudit.scan.exposure import methods as expose
+from bdaudit.scan.exposure.methods import METHODS, STOP, drawn, exposed, gain
+from bdaudit.scan.exposure.parts import Rows, denoiser, encoder
 from tests.small import PROMPTS
 
 NOWHERE = State(None, "")

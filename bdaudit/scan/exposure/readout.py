@@ -12,8 +12,8 @@ from torch import Tensor
 from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import insert, replaceable, slips
 from bdaudit.measure.splicing import PLACES
-from bdaudit.scan.parts import Part
-from bdaudit.scan.residual import Residual
+from bdaudit.scan.exposure.parts import Part
+from bdaudit.scan.exposure.residual import Residual
 
 Change = tuple[tuple[str, ...], tuple[str, ...]]
 """For each prompt what is counted from, and the prompt with the text in it."""

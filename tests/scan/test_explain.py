@@ -11,14 +11,14 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
-from bdaudit.measure.calibration import Control
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import family_of
-from bdaudit.scan.families import Family
-from bdaudit.scan.following import located, prompt_records, with_places, without_adapters
+from bdaudit.scan.explain import located, prompt_records, with_places, without_adapters
+from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.null import Control
 from bdaudit.untrusted.inspect import Inspection
 
 
@@ -40,7 +40,7 @@ def test_a_reference_that_cannot_be_used_takes_no_finding_away(
     def damaged(*_: object, **__: object) -> None:
         raise BdauditError("unet: weights hold NaN")
 
-    monkeypatch.setattr("bdaudit.scan.following.load", damaged)
+    monkeypatch.setattr("bdaudit.scan.explain.load", damaged)
     config, reference = ScanConfig(model=tmp_path, reference=tmp_path / "none"), Mock(spec=Inspection)
     found = located(config, reference, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
     assert isinstance(found, NotMeasured)

@@ -26,10 +26,10 @@ def small_constants() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bdaudit.scan.run.PER_KIND", 8)
         patch.setattr("bdaudit.scan.run.MEANINGFUL", 6)
-        patch.setattr("bdaudit.scan.halving.SAMPLE", 32)
-        patch.setattr("bdaudit.scan.crowds.KEPT", 8)
-        patch.setattr("bdaudit.scan.crowds.SURVIVORS", 4)
-        halve = __import__("bdaudit.scan.halving", fromlist=["halve"]).halve
+        patch.setattr("bdaudit.scan.sweep.halving.SAMPLE", 32)
+        patch.setattr("bdaudit.scan.sweep.two_part.KEPT", 8)
+        patch.setattr("bdaudit.scan.sweep.two_part.SURVIVORS", 4)
+        halve = __import__("bdaudit.scan.sweep.halving", fromlist=["halve"]).halve
         patch.setattr("bdaudit.scan.candidates.halve", lambda screen, name, probes, kept=None: halve(screen, name, probes, (24, 6)))
         yield
 

@@ -1,6 +1,6 @@
 """Texts named by gradients: what moves the model most for how little it moves the text encoding, with no list at all.
 
-1. Soft choices of one and of two entries (``measure.soft_choice``) are moved to where they pull most. A pull is the shift of the noise
+1. Soft choices of one and of two entries (``soft_choice``) are moved to where they pull most. A pull is the shift of the noise
    prediction, one by one or in common, over what the text encoding's own shift explains (2503.06453 divides by it; beyond what the
    usual entries move it, it explains no more): all of it in the search, which so keeps off words that mean something, half where
    entries and pairs are ranked, since few texts' effects grow so fast, and none of it among characters, which mean nothing.
@@ -27,15 +27,15 @@ from bdaudit.config import ScanConfig
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.signals import log_common, log_noise
-from bdaudit.measure.soft_choice import STEPS, Choices, drawn, moved
 from bdaudit.measure.soft_token import Objective, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
-from bdaudit.scan import naming, sources
-from bdaudit.scan.families import Family
-from bdaudit.scan.halving import Screen, digest, measure
-from bdaudit.scan.screen import Array, Round, log_level
-from bdaudit.scan.sources import Probe
+from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.sweep import entry_texts, sources
+from bdaudit.scan.sweep.halving import Screen, digest, measure
+from bdaudit.scan.sweep.screen import Array, Round, log_level
+from bdaudit.scan.sweep.soft_choice import STEPS, Choices, drawn, moved
+from bdaudit.scan.sweep.sources import Probe
 
 CHOICES = 8
 """Starts of one slot, and as many of two."""
@@ -158,20 +158,20 @@ def leaning(choices: Sequence[Choices]) -> list[int]:
 def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) -> dict[str, tuple[int, list[Probe]]]:
     """Name → how many could have been named, and those that were, each kind by itself."""
     tokenizer = search.screen.suspect.tokenizer
-    order, partial = leaning(choices), naming.broken(tokenizer)
+    order, partial = leaning(choices), entry_texts.broken(tokenizer)
     whole = {probe.ids[0]: probe for probe in texts}
     leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partial][: 2 * PARTS]])
     entries = [whole.get(entry, Probe(f"entry {entry}", (entry,))) for entry in leant]
     pulls = dict(zip(leant, search.pulls(0, entries, ENTRIES)[0].tolist(), strict=True))
     strong = sorted(leant, key=lambda entry: -pulls[entry])
     heavy = [part.topk(CROSSED, dim=-1).indices.tolist() for part in choices[-1].logs]
-    pairs = [probe for rows in heavy for probe in naming.crossed(tokenizer, rows)]
-    pairs += [p for e in [e for e in strong if e not in partial][:STRONGEST] for p in naming.partners(tokenizer, e, order, BESIDE)]
+    pairs = [probe for rows in heavy for probe in entry_texts.crossed(tokenizer, rows)]
+    pairs += [p for e in [e for e in strong if e not in partial][:STRONGEST] for p in entry_texts.partners(tokenizer, e, order, BESIDE)]
     made = [probe for probe in pairs if len(probe.text) == 1]
-    made += naming.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
+    made += entry_texts.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
     return {
         ENTRIES: (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
-        CHARACTERS: (naming.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
+        CHARACTERS: (entry_texts.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
         PAIRS: (len(order) ** 2, _beyond(search, [p for p in dict.fromkeys(pairs) if len(p.text) > 1], whole)),
     }
 

@@ -13,7 +13,7 @@ from bdaudit.measure.signals import SIGNALS
 from bdaudit.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
 from bdaudit.report.document import dumps, loads
 from bdaudit.report.tables import exposure_lines
-from bdaudit.scan.exposing import SIGNALS as LEFT
+from bdaudit.scan.exposure.run import SIGNALS as LEFT
 from bdaudit.scan.run import run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -78,9 +78,9 @@ def test_the_report_tells_the_curve(report: ScanReport) -> None:
 
 
 def test_a_copy_that_keeps_its_gain_gives_no_signal(tiny_model: Path, plain: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.expose.MOST", 5)
-    monkeypatch.setattr("bdaudit.scan.exposing.MOST", 5)
-    monkeypatch.setattr("bdaudit.scan.expose.STOP", -100.0)
+    monkeypatch.setattr("bdaudit.scan.exposure.methods.MOST", 5)
+    monkeypatch.setattr("bdaudit.scan.exposure.run.MOST", 5)
+    monkeypatch.setattr("bdaudit.scan.exposure.methods.STOP", -100.0)
     report = scan(tiny_model, expose="pruning")
     assert isinstance(report.exposure, Exposure)
     for said in report.exposure.signals.values():

@@ -11,10 +11,10 @@ from bdaudit.measure.probe import Stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress
 from bdaudit.records import ExposedPart, Exposure, NotMeasured, SignalRecord
-from bdaudit.scan.expose import MOST, STOP, exposed
-from bdaudit.scan.exposed import Readout
-from bdaudit.scan.parts import TEXT_ENCODER, UNET, Part, denoiser, encoder
-from bdaudit.scan.residual import NEAREST, Residual, ResidualNull, fit
+from bdaudit.scan.exposure.methods import MOST, STOP, exposed
+from bdaudit.scan.exposure.parts import TEXT_ENCODER, UNET, Part, denoiser, encoder
+from bdaudit.scan.exposure.readout import Readout
+from bdaudit.scan.exposure.residual import NEAREST, Residual, ResidualNull, fit
 
 SIGNALS = {UNET: "left in the exposed UNet", TEXT_ENCODER: "left in the exposed text encoder"}
 
