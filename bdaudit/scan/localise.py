@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from bdaudit.measure.effect import shift
-from bdaudit.measure.probe import Stage
+from bdaudit.measure.probe import Stage, predict_all
+from bdaudit.models.denoiser import Chosen
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import Localisation, NotMeasured, SwapRecord
@@ -19,13 +20,6 @@ HALF = 0.5
 """A part carries the effect where at most so much is left without it."""
 CLEARER = 1.25
 """The audited model must move so many times as far as the reference, else there is nothing to divide."""
-
-TEXT, KEYS, REST = "text encoder", "cross-attention keys and values", "rest of the UNet"
-PARTS: dict[str, Callable[[str], bool]] = {
-    KEYS: lambda name: "attn2.to_k" in name or "attn2.to_v" in name,
-    REST: lambda name: not ("attn2.to_k" in name or "attn2.to_v" in name),
-}
-"""Parts of the UNet, by the names of their tensors."""
 
 
 def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
@@ -40,12 +34,19 @@ def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence
 
 def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
     own, foreign = _effects(suspect, stage, texts), _effects(reference, stage, texts)
-    left: dict[str, list[float]] = {TEXT: _effects(replace(suspect, text_encoder=reference.text_encoder), stage, texts)}
-    brought: dict[str, list[float]] = {TEXT: _effects(replace(reference, text_encoder=suspect.text_encoder), stage, texts)}
-    for part, chosen in PARTS.items():
-        with exchanged(suspect.unet, reference.unet, chosen):  # the reference's UNet then holds the suspect's part
+    left, brought = dict[str, list[float]](), dict[str, list[float]]()
+    for part, mine, theirs, chosen in _parts(suspect, reference):
+        with exchanged(mine, theirs, chosen):  # the reference then holds the suspect's part
             left[part], brought[part] = _effects(suspect, stage, texts), _effects(reference, stage, texts)
     return {text: _read(own[i], foreign[i], {part: (left[part][i], brought[part][i]) for part in left}) for i, text in enumerate(texts)}
+
+
+def _parts(suspect: Suspect, reference: Suspect) -> list[tuple[str, torch.nn.Module, torch.nn.Module, Chosen]]:
+    """In words; both models' modules, and which of their tensors: each text encoder whole, the denoiser by its parts."""
+    encoders = [(name.replace("_", " "), module, reference.text.modules[name]) for name, module in suspect.text.modules.items()]
+    whole: list[tuple[str, torch.nn.Module, torch.nn.Module, Chosen]] = [(*encoder, lambda name: True) for encoder in encoders]
+    mine, theirs = suspect.denoiser.module, reference.denoiser.module
+    return whole + [(part, mine, theirs, chosen) for part, chosen in suspect.denoiser.parts.items()]
 
 
 def _read(own: float, foreign: float, swaps: dict[str, tuple[float, float]]) -> Localisation | NotMeasured:
@@ -78,14 +79,10 @@ def _effects(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> list[float
 
 def rebased(suspect: Suspect, stage: Stage) -> Stage:
     """``stage``'s prompts and latents with what ``suspect`` encodes and predicts there."""
-    times, prompts = stage.latents.shape[:2]
-    states = suspect.encode(stage.prompts)
-    plain, empty = (
-        suspect.predict_batched(stage.latents.flatten(0, 1), stage.timesteps.repeat_interleave(prompts), s.repeat(times, 1, 1))
-        for s in (states, suspect.encode([""]).expand_as(states))
-    )
-    plain, empty = (torch.unflatten(out.float().flatten(1), 0, (times, prompts)) for out in (plain, empty))
-    return replace(stage, states=states, plain=plain, empty=empty)
+    heard = suspect.encode(stage.prompts)
+    nothing = suspect.unconditional().expand(len(heard))
+    plain, empty = (predict_all(suspect, stage.latents, stage.timesteps, h) for h in (heard, nothing))
+    return replace(stage, heard=heard, plain=plain, empty=empty)
 
 
 @contextmanager
@@ -109,9 +106,13 @@ def _exchange(one: torch.nn.Module, other: torch.nn.Module, names: Sequence[str]
 
 def _unlike(suspect: Suspect, reference: Suspect) -> str:
     """Why parts cannot be exchanged; empty where they can."""
-    for name, mine, theirs in (("text encoder", suspect.text_encoder, reference.text_encoder), ("UNet", suspect.unet, reference.unet)):
-        shapes = [{key: tuple(tensor.shape) for key, tensor in model.state_dict().items()} for model in (mine, theirs)]
-        if shapes[0] != shapes[1]:
+    for name, mine in suspect.modules.items():
+        theirs = reference.modules.get(name)
+        if name != "vae" and (theirs is None or _shapes(mine) != _shapes(theirs)):
             return f"the reference's {name} is of another shape, so parts cannot be exchanged"
-    same = suspect.scheduler.config.prediction_type == reference.scheduler.config.prediction_type
-    return "" if same else "the reference predicts another quantity (epsilon against v), so parts cannot be exchanged"
+    unlike = suspect.schedule.unlike(reference.schedule)
+    return f"the reference is another kind of model: {unlike}, so parts cannot be exchanged" if unlike else ""
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

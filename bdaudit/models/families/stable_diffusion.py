@@ -16,7 +16,7 @@ from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Ids, Reader
-from bdaudit.models.tokens import Tokenizer, content_mask, own_positions, token_ids
+from bdaudit.models.tokens import Tokenizer, content_mask, own_positions, stretched, token_ids
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.probe import Stage
+from bdaudit.measure.probe import Stage, predict_all
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.patch import Patch
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import token_ids
+from bdaudit.models.text import Ids
 
 UNET, TEXT_ENCODER = "UNet", "text encoder"
 PATHS = 24
@@ -84,37 +85,34 @@ class Denoiser:
     """(R, C, H, W): on the model's own trajectories."""
     timesteps: Tensor
     """int64 (R,)."""
-    states: Tensor
-    """(captions + 1, L, D)."""
+    heard: Conditioning
+    """captions + 1 rows."""
     rate: float = 0.05
     every: int = 5
 
     @property
     def size(self) -> Rows:
         """Scalars."""
-        return Rows(torch.tensor(len(self.latents)), torch.tensor(len(self.states) - 1))
+        return Rows(torch.tensor(len(self.latents)), torch.tensor(len(self.heard) - 1))
 
     def answer(self, rows: Rows) -> Tensor:
         """(B, C, H, W)."""
-        return self.suspect.predict(self.latents[rows.latents], self.timesteps[rows.latents], self.states[rows.captions]).float()
+        return self.suspect.predict(self.latents[rows.latents], self.timesteps[rows.latents], self.heard[rows.captions]).float()
 
     def told(self, texts: Sequence[str]) -> Tensor:
         """(T, P, C·H·W), on the stage's latents."""
-        times, prompts = self.stage.latents.shape[:2]
-        t, states = self.stage.timesteps.repeat_interleave(prompts), self.suspect.encode(texts).repeat(times, 1, 1)
-        out = self.suspect.predict_batched(self.stage.latents.flatten(0, 1), t, states).float().flatten(1)
-        return torch.unflatten(out, 0, (times, prompts))
+        return predict_all(self.suspect, self.stage.latents, self.stage.timesteps, self.suspect.encode(texts))
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The text encoder: a caption → its hidden states, all of it changed; the scan's prompts are read at the last state."""
+    """The text encoder: a caption → its hidden states, all of it changed; the scan's prompts are read at its summary."""
 
     suspect: Suspect
     stage: Stage
     patch: Patch
-    ids: Tensor
-    """int64 (captions + 1, L)."""
+    ids: Ids
+    """captions + 1 rows."""
     rate: float = 0.02
     every: int = 1
 
@@ -125,11 +123,11 @@ class Encoder:
 
     def answer(self, rows: Rows) -> Tensor:
         """(B, L, D)."""
-        return self.suspect.hidden_states(self.ids[rows.captions]).float()
+        return self.suspect.text.encode(self.ids[rows.captions]).states.float()
 
     def told(self, texts: Sequence[str]) -> Tensor:
-        """(1, P, D): the last state, which has heard every word and stands at the same place however long the text is."""
-        return self.suspect.encode(texts)[None, :, -1].float()
+        """(1, P, S): what has heard every word."""
+        return self.suspect.text.summary(self.suspect.encode(texts))[None].float()
 
 
 def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Denoiser:
@@ -137,15 +135,15 @@ def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_sc
     kept = list(prompts[:PATHS])
     noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(kept))])
     run = denoise(suspect, suspect.encode(kept), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
-    states = suspect.encode([*captions(prompts, seed), ""])
-    patch = Patch(suspect.unet, lambda name: ".attn2.to_out." in name)
-    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(kept)), states)
+    heard = suspect.encode([*captions(prompts, seed), ""])
+    patch = Patch(suspect.denoiser.module, suspect.denoiser.trainable["attention-output"])
+    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(kept)), heard)
 
 
 def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Encoder:
     """The text encoder with the same captions."""
-    ids = token_ids(suspect.tokenizer, [*captions(prompts, seed), ""]).to(suspect.device)
-    return Encoder(suspect, stage, Patch(suspect.text_encoder, lambda name: True), ids)
+    ids = suspect.text.ids([*captions(prompts, seed), ""]).to(suspect.device)
+    return Encoder(suspect, stage, Patch(suspect.text.main.encoder, lambda name: True), ids)
 
 
 def captions(prompts: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.measure.soft_token import Objective, slots
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
 from bdaudit.scan.multiplicity import Family
@@ -103,16 +104,18 @@ def pull(values: Array, cap: float, share: float) -> Array:
 
 
 def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
-    """The same of hidden states (R, P, L, D) for the search, with gradients."""
+    """The same of what is heard of R·P texts for the search, with gradients."""
 
-    def value(states: Tensor) -> Tensor:
-        r, p = states.shape[:2]
+    def value(heard: Conditioning) -> Tensor:
+        p = len(stage.prompts)
+        r = len(heard) // p
+        cast = heard.map(lambda tensor: tensor.to(stage.latents.dtype))
         out = [
-            suspect.predict(latents.repeat(r, 1, 1, 1), t.expand(r * p), states.flatten(0, 1).to(latents.dtype)).float().flatten(1)
+            suspect.predict(latents.repeat(r, 1, 1, 1), t.expand(r * p), cast).float().flatten(1)
             for latents, t in zip(stage.latents, stage.timesteps, strict=True)
         ]
         delta = (torch.unflatten(torch.stack(out), 1, (r, p)) - stage.plain[:, None]).transpose(0, 1)
-        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - SEARCHED * log_level(states, stage).clamp_max(cap)
+        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - SEARCHED * log_level(suspect, heard, stage).clamp_max(cap)
 
     return value
 
@@ -142,7 +145,7 @@ def _chosen(search: _Search, rows: int) -> Choices:
         return Choices(kept[0]["logs"], kept[0]["values"])
     suspect, stage = screen.suspect, ROUNDS[1].stage(screen.stage)
     start = drawn(suspect, CHOICES, rows, item_seed(screen.seed, "choices", rows))
-    places = slots(suspect.tokenizer, stage.prompts, rows)
+    places = slots(suspect, stage.prompts, rows)
     found = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=screen.progress)
     screen.state.write_tensors(key, {"logs": found.logs, "values": found.values}, rows)
     return found

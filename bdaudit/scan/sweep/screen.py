@@ -17,9 +17,10 @@ from torch import Tensor
 from bdaudit.measure.insertion import insert, replaceable
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import log_common, log_noise
-from bdaudit.measure.splicing import PLACES, Halves, halves, spliced
+from bdaudit.measure.splicing import PLACES, Halves, halves
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import Tokenizer, token_ids
+from bdaudit.models.text import Ids, TextSide
 from bdaudit.scan.sweep.sources import Probe
 
 NEAREST = 64
@@ -41,7 +42,7 @@ class Round:
         """The part of ``stage`` that this round uses; fewer where it has fewer."""
         t, p = slice(self.timesteps), slice(self.prompts)
         return replace(
-            stage, prompts=stage.prompts[p], timesteps=stage.timesteps[t], latents=stage.latents[t, p], states=stage.states[p],
+            stage, prompts=stage.prompts[p], timesteps=stage.timesteps[t], latents=stage.latents[t, p], heard=stage.heard[p],
             plain=stage.plain[t, p], empty=stage.empty[t, p],
         )  # fmt: skip
 
@@ -52,41 +53,34 @@ def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
     ``stage`` is a round's. The two shifts are those of ``measure.signals``, over the places taken together.
     """
     places = [halves(suspect.tokenizer, prompt, PLACES[i % len(PLACES)]) for i, prompt in enumerate(stage.prompts)]
-    ids = torch.stack([row for probe in probes for row in _rows(suspect.tokenizer, stage.prompts, probe, places)])
-    states = encode_ids(suspect, ids)
+    heard = suspect.encode_ids(Ids.cat([row for probe in probes for row in _rows(suspect.text, stage.prompts, probe, places)]))
     times, p, b = len(stage.timesteps), len(stage.prompts), len(probes)
     prompt = torch.arange(p, device=suspect.device).repeat(b)
     out = torch.stack([
-        suspect.predict_batched(stage.latents[t][prompt], stage.timesteps[t].expand(b * p), states).float().flatten(1)
+        suspect.predict_batched(stage.latents[t][prompt], stage.timesteps[t].expand(b * p), heard).float().flatten(1)
         for t in range(times)
     ])  # fmt: skip
     delta = (torch.unflatten(out, 1, (b, p)) - stage.plain[:, None]).transpose(0, 1)
-    level = log_level(torch.unflatten(states, 0, (b, p)), stage)
+    level = log_level(suspect, heard, stage)
     columns = torch.stack([log_noise(delta, stage), log_common(delta, stage), level], dim=1)
     return columns.double().cpu().numpy()
 
 
-def log_level(states: Tensor, stage: Stage) -> Tensor:
-    """log of how far the encoding's last state is from the plain prompt's, relative to it, mean over prompts: (B, P, L, D) → (B,)."""
-    plain = stage.states[:, -1].float()
-    level = (states[:, :, -1].float() - plain).norm(dim=-1) / plain.norm(dim=-1)
+def log_level(suspect: Suspect, heard: Conditioning, stage: Stage) -> Tensor:
+    """log of how far what has heard every word is from the plain prompt's, relative to it, mean over prompts: B·P rows → (B,)."""
+    plain = suspect.text.summary(stage.heard).float()
+    level = (torch.unflatten(suspect.text.summary(heard).float(), 0, (-1, len(plain))) - plain).norm(dim=-1) / plain.norm(dim=-1)
     return torch.log(level.mean(1).clamp_min(_TINY))
 
 
-@torch.no_grad()
-def encode_ids(suspect: Suspect, ids: Tensor) -> Tensor:
-    """(B, L) ids → (B, L, D) hidden states, in batches."""
-    return torch.cat([suspect.hidden_states(part) for part in torch.split(ids.to(suspect.device), suspect.batch_size)])
-
-
-def _rows(tokenizer: Tokenizer, prompts: Sequence[str], probe: Probe, places: Sequence[Halves]) -> list[Tensor]:
+def _rows(text: TextSide, prompts: Sequence[str], probe: Probe, places: Sequence[Halves]) -> list[Ids]:
     """One row of ids a prompt. A look-alike takes its letter's place in every other prompt that has the letter."""
     rows = []
     for i, prompt in enumerate(prompts):
         if i % 2 and probe.text and replaceable(prompt, probe.text):
-            rows.append(token_ids(tokenizer, [insert(prompt, probe.text, "replace")])[0])
+            rows.append(text.ids([insert(prompt, probe.text, "replace")]))
         else:
-            rows.append(spliced(tokenizer, places[i], probe.ids))
+            rows.append(text.spliced(places[i][0], probe.ids, places[i][1]))
     return rows
 
 

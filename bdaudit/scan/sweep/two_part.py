@@ -134,7 +134,7 @@ def _room(screen: Screen, pairing: Pairing) -> _Room:
     i = min(range(len(stage.prompts)), key=lambda i: (len(content_ids(tokenizer, stage.prompts[i])), i))
     part = replace(
         stage, prompts=(stage.prompts[i],), timesteps=stage.timesteps[t], latents=stage.latents[t, i : i + 1],
-        states=stage.states[i : i + 1], plain=stage.plain[t, i : i + 1], empty=stage.empty[t, i : i + 1],
+        heard=stage.heard[i : i + 1], plain=stage.plain[t, i : i + 1], empty=stage.empty[t, i : i + 1],
     )  # fmt: skip
     return _Room(screen, part, pairing)
 
@@ -199,15 +199,16 @@ def _beside(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Tensor:
 def _encoded(room: _Room, rows: Sequence[tuple[int, ...]]) -> Tensor:
     """States of short texts, all of M entries: (N, M, D)."""
     suspect = room.screen.suspect
-    ids = torch.tensor([[suspect.tokenizer.bos_token_id, *row, suspect.tokenizer.eos_token_id] for row in rows], device=suspect.device)
-    at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // ids.shape[1])
-    return torch.cat([suspect.hidden_states(part)[:, 1:-1] for part in torch.split(ids, at_once)])
+    ids = suspect.text.bare(rows).to(suspect.device)
+    at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // (len(rows[0]) + 2))
+    return torch.cat([suspect.text.encode(part).states[:, 1:-1] for part in ids.split(at_once)])
 
 
 def _predicted(room: _Room, states: Tensor) -> Tensor:
     """What is predicted with states (N, M, D) beside the prompt's own: (T, N, C·H·W) float32."""
     suspect, stage, n = room.screen.suspect, room.stage, len(states)
-    beside = torch.cat([stage.states.expand(n, -1, -1), states], dim=1)
+    plain = stage.heard.expand(n)
+    beside = replace(plain, states=torch.cat([plain.states, states], dim=1))
     return torch.stack([
         suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), beside).float().flatten(1)
         for latents, t in zip(stage.latents, stage.timesteps, strict=True)
