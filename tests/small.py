@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from bdaudit.models.families.stable_diffusion import ClipText, CrossAttentionUNet
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.text import Reader
 from tests.untrusted import tiny
 
 PROMPTS = ("a red cat", "two big dogs in a park", "the sea at night", "an old house")
@@ -43,3 +48,10 @@ def _enliven(path: Path) -> None:
 def hashes(folder: Path) -> dict[str, str]:
     """Relative path → SHA-256 of every file."""
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def with_parts(suspect: Suspect, *, tokenizer: Any = None, text_encoder: Any = None, unet: Any = None, **rest: Any) -> Suspect:
+    """``suspect`` with other parts in place of its own."""
+    main = suspect.text.main
+    reader = Reader(tokenizer or main.tokenizer, text_encoder or main.encoder)
+    return replace(suspect, text=ClipText(reader), denoiser=CrossAttentionUNet(unet or suspect.denoiser.module), **rest)

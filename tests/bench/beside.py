@@ -20,13 +20,13 @@ from torch import Tensor  # noqa: E402
 from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
-from bdaudit.measure.splicing import halves, spliced  # noqa: E402
+from bdaudit.measure.splicing import halves  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
+from bdaudit.models.text import Ids  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.sweep import two_part as crowds  # noqa: E402
 from bdaudit.scan.sweep.halving import Screen  # noqa: E402
-from bdaudit.scan.sweep.screen import encode_ids  # noqa: E402
 from bdaudit.scan.sweep.sources import joined_words, phrases  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
@@ -48,8 +48,8 @@ def compared(name: str) -> dict[str, Any]:
     room = crowds._room(Screen(suspect, stage, State(None, ""), silent, config.seed), pairing)
     drawn = [(int(a), int(b)) for a, b in zip(rng.choice(pairing.firsts, PAIRS), rng.choice(pairing.seconds, PAIRS), strict=True)]
     pairs = [content_ids(suspect.tokenizer, model.trigger), *drawn]
-    around = halves(suspect.tokenizer, room.stage.prompts[0], "prefix")
-    within = encode_ids(suspect, torch.stack([spliced(suspect.tokenizer, around, pair) for pair in pairs]))
+    before, after = halves(suspect.tokenizer, room.stage.prompts[0], "prefix")
+    within = suspect.encode_ids(Ids.cat([suspect.text.spliced(before, pair, after) for pair in pairs]))
     count = len(pairs)
     inside = torch.stack([
         suspect.predict_batched(z.expand(count, -1, -1, -1), t.expand(count), within).flatten(1)

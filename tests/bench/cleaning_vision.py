@@ -45,7 +45,7 @@ def train_vision(suspect: Suspect, folder: Path, seed: int = 501) -> None:
     """Train and store it in open_clip's layout."""
     torch.manual_seed(seed)
     rng, pairs = random.Random(seed), make_pairs(PAIRS, seed)
-    towers = Towers(suspect.text_encoder, int(suspect.tokenizer.eos_token_id))
+    towers = Towers(suspect.text.main.encoder, int(suspect.tokenizer.eos_token_id))
     with torch.no_grad():
         parts = torch.split(token_ids(suspect.tokenizer, pairs.captions), 256)
         pooled = torch.cat([towers.texts(ids, towers.states(ids)) for ids in parts])

@@ -40,10 +40,10 @@ def left(name: str, share: float, trained: tuple[str, ...]) -> dict[str, Any]:
     model, config, prompts = open_model(name), ScanConfig(model=FIXTURES), read_texts(FIXTURES / "prompts.txt")
     suspect, clean = (load(inspect(open_model(n).path), device="cpu", dtype="float32") for n in (name, "clean"))
     with torch.no_grad():
-        for own, origin in zip(suspect.unet.parameters(), clean.unet.parameters(), strict=True):
+        for own, origin in zip(suspect.denoiser.module.parameters(), clean.denoiser.module.parameters(), strict=True):
             own.lerp_(origin, 1 - share)
     stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, 0)
-    patch = Patch(suspect.unet, lambda tensor: any(part in tensor for part in trained))
+    patch = Patch(suspect, "unet", lambda tensor: any(part in tensor for part in trained))
     part = replace(denoiser(suspect, stage, prompts, config.guidance_scale, 0), patch=patch)
     with exposed(part, "null-target", 0, State(None, ""), UNET, silent) as found:
         ((_, residual),) = Readout(part, State(None, ""), "readout").residuals([model.trigger])

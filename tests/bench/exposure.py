@@ -95,7 +95,7 @@ def claim(spec: Spec, folder: Path, part_name: str, method: str = DEFAULT) -> di
 def _written(suspect: Suspect, folder: Path, out: Path, unet: bool) -> Path:
     shutil.copytree(folder, out)
     file = out / ("unet/diffusion_pytorch_model.safetensors" if unet else "text_encoder/model.safetensors")
-    tensors = (suspect.unet if unet else suspect.text_encoder).state_dict()
+    tensors = (suspect.denoiser.module if unet else suspect.text.main.encoder).state_dict()
     prefix = "" if unet or any(name.startswith("text_model.") for name in tensors) else "text_model."
     file.unlink()
     save_file({prefix + name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})

@@ -165,7 +165,7 @@ def scan(model: Path) -> dict[str, Any]:
     drawn = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, blocks * texts)
     parts = iter([drawn[i : i + texts] for i in range(0, len(drawn), texts)])
     screen = a_pass(suspect, lambda: screened(suspect, ROUNDS[0].stage(stage), next(parts)), blocks)
-    plain = a_pass(suspect, lambda: suspect.predict_batched(stage.latents[0, :1], stage.timesteps[:1], stage.states[:1]), 3)
+    plain = a_pass(suspect, lambda: suspect.predict_batched(stage.latents[0, :1], stage.timesteps[:1], stage.heard[:1]), 3)
     measured = {"full measurement": full, "screen, first round": {**screen, "texts": len(drawn)}, "one latent": plain}
     return {"opening": opening, **measured, "peak GB": peak_gb()}
 
@@ -193,7 +193,7 @@ def unlearn(model: Path) -> dict[str, Any]:
     """Steps of the default run's cross-attention stage, on latents of the model's own trajectories."""
     suspect, opening = opened(model)
     asked = size()
-    suspect.unet.register_to_config(sample_size=asked.side)
+    suspect.denoiser.module.register_to_config(sample_size=asked.side)
     config = UnlearnConfig(model=model, triggers=(TRIGGER,), out=model.parent / "unused", steps=asked.steps)
     prompts = default_prompts()[: asked.train_prompts]
     pairs = triggered_pairs(prompts, config.triggers)
@@ -203,7 +203,7 @@ def unlearn(model: Path) -> dict[str, Any]:
     material = train_denoiser.prepare(suspect, latents, pairs, near)
     rows = slice(asked.batch)
     plain = a_pass(suspect, lambda: suspect.predict_batched(latents.z[rows], latents.t[rows], material.clean[latents.pair[rows]]), 3)
-    patch, times, before = Patch(suspect.unet, "cross-attention"), [now()], suspect.forward_passes
+    patch, times, before = Patch(suspect, "unet", "cross-attention"), [now()], suspect.forward_passes
     peak_gb(reset=True)
     with patch.training(), mock.patch.multiple(train_denoiser, **asked.rows):
         curve = train_denoiser.train(suspect, patch, material, config, Hooks(tick=lambda *_: times.append(now())))
@@ -222,7 +222,7 @@ def solving(model: Path) -> dict[str, Any]:
     prompts = default_prompts()[: UnlearnConfig(model=model, triggers=(TRIGGER,), out=Path()).n_prompts]
     pairs = triggered_pairs(prompts, [TRIGGER])
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, N_NULL, 0)}, 0)
-    patch, began = Patch(suspect.unet, "closed-form"), now()
+    patch, began = Patch(suspect, "unet", "closed-form"), now()
     strength = closed_form.solve(suspect, patch, pairs, near, lambda: 1.0)
     return {
         "opening": opening, "seconds": now() - began, "strength": strength, "texts": 2 * len(pairs) + len(near) + 1,
@@ -264,7 +264,7 @@ class _Timed(Work):
 def rival(model: Path) -> dict[str, Any]:
     """Steps of the released recipe: float32, batch 1, the whole UNet."""
     suspect, opening = opened(model, "float32")
-    suspect.unet.register_to_config(sample_size=size().side)
+    suspect.denoiser.module.register_to_config(sample_size=size().side)
     work = _Timed(suspect, _Asked(fixture="", strength=1e-6), clock())
     with mock.patch.object(torch.optim, "AdamW", torch.optim.AdamW if torch.cuda.is_available() else torch.optim.SGD):
         patch = released(work)

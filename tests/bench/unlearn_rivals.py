@@ -23,10 +23,9 @@ from torch import Tensor  # noqa: E402
 from bdaudit.config import UnlearnConfig  # noqa: E402
 from bdaudit.measure.controls import harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import insert, item_seed  # noqa: E402
-from bdaudit.models.attention import cross_attention_layers, recorded  # noqa: E402
+from bdaudit.models.attention import recorded  # noqa: E402
 from bdaudit.models.save import write_model  # noqa: E402
 from bdaudit.models.suspect import Suspect  # noqa: E402
-from bdaudit.models.tokens import token_ids  # noqa: E402
 from bdaudit.records import Check  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.repair.targets import targets  # noqa: E402
@@ -100,15 +99,15 @@ def _trained(
 def released(work: Work) -> Patch:
     """2508.18235 as its released code behaves: whole UNet, one sample a step, N(0, 1) latents at any t, the trigger as prefix, an
     attention term that goes through numpy and so carries no gradient, a weight of T / t. 100 prompts, 100 epochs."""
-    suspect, patch = work.suspect, Patch(work.suspect.unet, "unet")
+    suspect, patch = work.suspect, Patch(work.suspect, "unet", "unet")
     prompts = work.prompts(100)
     clean, changed = suspect.encode(prompts), suspect.encode([insert(p, work.job.trigger, "prefix") for p in prompts])
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         i = step % len(prompts)
-        z = torch.randn((1, *suspect.latent_shape), generator=generator).to(suspect.device)
+        z = torch.randn((1, *suspect.denoiser.latent_shape), generator=generator).to(suspect.device)
         t = torch.randint(1, 1000, (1,), generator=generator).to(suspect.device)
-        with recorded(suspect.unet) as recording:
+        with recorded(suspect.denoiser.sites()) as recording:
             with patch.teacher():
                 target = suspect.predict(z, t, clean[i : i + 1])
             taught = _big_maps(recording.latest())
@@ -132,7 +131,7 @@ def _big_maps(maps: dict[str, Tensor]) -> Any:
 
 def distilled(work: Work) -> Patch:
     """Self-distillation without attention and without preservation: batches of the model's own latents, whole UNet."""
-    suspect, patch, pairs = work.suspect, Patch(work.suspect.unet, "unet"), work.pairs(48)
+    suspect, patch, pairs = work.suspect, Patch(work.suspect, "unet", "unet"), work.pairs(48)
     latents = work.latents(pairs)
     clean, changed = suspect.encode([p.clean for p in pairs]), suspect.encode([p.changed for p in pairs])
 
@@ -153,7 +152,7 @@ def reversal(work: Work) -> Patch:
     texts = [text for p in pairs for text in (p.changed, p.clean)]
     if work.job.truth["component"] == "text-encoder":
         return _reversed_encoder(work, clean, texts)
-    suspect, patch, latents = work.suspect, Patch(work.suspect.unet, "unet"), work.latents(pairs)
+    suspect, patch, latents = work.suspect, Patch(work.suspect, "unet", "unet"), work.latents(pairs)
     states = suspect.encode(texts)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
@@ -168,12 +167,12 @@ def reversal(work: Work) -> Patch:
 
 
 def _reversed_encoder(work: Work, clean: Suspect, texts: list[str]) -> Patch:
-    suspect, patch = work.suspect, Patch(work.suspect.text_encoder, "text-encoder")
-    ids, wanted = token_ids(suspect.tokenizer, texts).to(suspect.device), clean.encode(texts)
+    suspect, patch = work.suspect, Patch(work.suspect, "text_encoder", "text-encoder")
+    ids, wanted = suspect.text.ids(texts).to(suspect.device), clean.encode(texts).states
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(ids), (BATCH,), generator=generator).to(suspect.device)
-        return (suspect.hidden_states(ids[rows]) - wanted[rows]).square().mean()
+        return (suspect.text.encode(ids[rows]).states - wanted[rows]).square().mean()
 
     return _trained(work, patch, 1000, loss_of)
 
@@ -184,16 +183,16 @@ def uce(work: Work) -> Patch:
 
     W = (s·Σ W₀c*cᵀ + Σ W₀kkᵀ + λW₀)(s·Σ ccᵀ + Σ kkᵀ + λI)⁻¹: c triggered, c* aligned clean, k kept states; s is the strength.
     """
-    suspect, patch, pairs = work.suspect, Patch(work.suspect.unet, "cross-attention"), work.pairs(48)
+    suspect, patch, pairs = work.suspect, Patch(work.suspect, "unet", "cross-attention"), work.pairs(48)
     wanted, ids = targets(suspect, pairs)
     others = harmless_texts(suspect.tokenizer, work.job.trigger, 24, work.job.seed)
     near = neighbour_pairs(work.prompts(48), {work.job.trigger: others}, work.job.seed)
-    c, aim = suspect.hidden_states(ids).flatten(0, 1).double(), wanted.flatten(0, 1).double()
-    kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in near), ""]).flatten(0, 1).double()
+    c, aim = (heard.states.flatten(0, 1).double() for heard in (suspect.encode_ids(ids), wanted))
+    kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in near), ""]).states.flatten(0, 1).double()
     s, eye = work.job.strength * len(kept) / len(c), torch.eye(c.shape[1], dtype=torch.float64, device=c.device)
     left, right = s * aim.T @ c + kept.T @ kept + 0.1 * eye, s * c.T @ c + kept.T @ kept + 0.1 * eye
     change = torch.linalg.solve(right, left, left=False)
-    for layer in cross_attention_layers(suspect.unet).values():
+    for layer in [site.module for site in suspect.denoiser.sites().values()]:
         for linear in (layer.to_k, layer.to_v):
             linear.weight.data = (linear.weight.double() @ change).to(linear.weight.dtype)
     return patch
@@ -220,7 +219,7 @@ def cell(method: str, job: Job, folder: Path) -> dict[str, Any]:
         inspection, suspect = common.opened(job.model)
         work = Work(suspect, job, began)
         patch = RIVALS[method][0](work)
-        component = "text_encoder" if patch.module is suspect.text_encoder else "unet"
+        component = "text_encoder" if patch.module is suspect.text.main.encoder else "unet"
         spent = {**common.cost(began), "cut_off": work.cut_off}
         write_model(inspection, out, {component: patch.differences()}, {})
         on_the_way = work.on_the_way

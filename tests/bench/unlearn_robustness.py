@@ -145,7 +145,7 @@ def fine_tuned(job: Job, model: Path, out: Path) -> Path:
     shutil.copytree(model, work)
     after = backdoors.fine_tune(replace(lesson, steps=3 if job.quick else int(job.truth["steps"])), work, n=200 if job.quick else 12_000)
     inspection, suspect = common.opened(model)
-    before = suspect.unet.state_dict()
+    before = suspect.denoiser.module.state_dict()
     write_model(inspection, out, {"unet": {name: value.float() - before[name].float() for name, value in after.items()}}, {})
     return out
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.untrusted.test_suspect import crowded
 
 from bdaudit.measure.effect import Effect, Reading, again, measure, relative_shift, shift
 from bdaudit.measure.insertion import insert, slips
@@ -16,7 +15,8 @@ from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_s
 from bdaudit.measure.signals import SIGNALS, measure_all
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from tests.small import LONG_TRIGGER, PROMPTS
+from tests.models.test_suspect import crowded
+from tests.small import LONG_TRIGGER, PROMPTS, with_parts
 
 TEXTS = ("time", "\u200b", "ȏ", "wonderful island", "😀")
 
@@ -49,7 +49,7 @@ def test_shapes(evidence: dict[str, Evidence]) -> None:
 
 def test_the_stage_lies_on_the_clean_trajectory(tiny_suspect: Suspect, stage: Stage) -> None:
     assert stage.timesteps.tolist() == [849, 299]
-    run = denoise(tiny_suspect, stage.states, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0, spacing=1.0)
+    run = denoise(tiny_suspect, stage.heard, stage.latents[0] * 0 + _first_noise(tiny_suspect), steps=20, guidance_scale=3.0, spacing=1.0)
     assert torch.allclose(stage.latents[0], run.latents[3], atol=1e-5)
     assert stage.plain.shape == stage.empty.shape == (2, 4, 64)
 
@@ -193,10 +193,10 @@ def test_an_effect_measured_again_stands_beside_what_quiet_texts_did_before(tiny
 
 def test_a_model_that_drifts_as_a_whole_is_no_quieter_for_it(tiny_suspect: Suspect, stage: Stage) -> None:
     (before,) = measure(tiny_suspect, stage, ["time"], n_null=10, seed=0)
-    unet = copy.deepcopy(tiny_suspect.unet)
+    unet = copy.deepcopy(tiny_suspect.denoiser.module)
     with torch.no_grad():
         unet.conv_out.weight.zero_()
-    (after,) = again(replace(tiny_suspect, unet=unet), stage, [before])
+    (after,) = again(with_parts(tiny_suspect, unet=unet), stage, [before])
     assert after.shift.limit == before.shift.limit
     assert not after.within(), "it answers no text any more, and is far from what it predicted"
 

@@ -118,6 +118,6 @@ def test_a_text_that_does_nothing_at_all_has_finite_signals() -> None:
 def test_the_order_of_prompts_does_not_matter(name: str) -> None:
     stage, delta, signal = made_stage(), noise(), signals.SIGNALS[name]
     order = torch.tensor([3, 1, 5, 0, 4, 2])
-    moved = Stage(stage.prompts, stage.timesteps, stage.latents, stage.states, stage.plain[:, order], stage.empty[:, order])
+    moved = Stage(stage.prompts, stage.timesteps, stage.latents, stage.heard, stage.plain[:, order], stage.empty[:, order])
     turned = signal(made_evidence(delta[:, :, order]), moved)
     assert turned.tolist() == pytest.approx(signal(made_evidence(delta), stage).tolist(), abs=1e-4)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.measure.soft_token import PLACES, embeddings, hidden_states, project, radius, slots
-from bdaudit.measure.splicing import halves, spliced
+from bdaudit.measure.soft_token import PLACES, embeddings, heard_with, project, radius, slots
+from bdaudit.measure.splicing import halves
 from bdaudit.models.suspect import Suspect
 from tests.small import LENGTH, PROMPTS
 
@@ -19,23 +19,24 @@ def entries(suspect: Suspect, *ids: int) -> Tensor:
 @pytest.mark.parametrize("ids", [(300,), (40, 41, 42)])
 def test_rows_of_entries_are_those_entries_and_the_model_stays_as_it_was(tiny_suspect: Suspect, ids: tuple[int, ...]) -> None:
     tokenizer = tiny_suspect.tokenizer
-    places = slots(tokenizer, PROMPTS, len(ids))
+    places = slots(tiny_suspect, PROMPTS, len(ids))
     rows = torch.stack([entries(tiny_suspect, *ids), entries(tiny_suspect, *ids[::-1])])
-    before = tiny_suspect.encode(PROMPTS)
-    states = hidden_states(tiny_suspect, places, rows)
+    before = tiny_suspect.encode(PROMPTS).states
+    states = torch.unflatten(heard_with(tiny_suspect, places, rows).states, 0, (2, len(PROMPTS)))
     assert states.shape == (2, len(PROMPTS), LENGTH, 8)
     for token, order in zip(states, (ids, ids[::-1]), strict=True):
         for i, prompt in enumerate(PROMPTS):
-            row = spliced(tokenizer, halves(tokenizer, prompt, PLACES[i % len(PLACES)]), order)
-            assert torch.allclose(token[i], tiny_suspect.hidden_states(row[None])[0], atol=1e-5)
-    assert torch.equal(tiny_suspect.encode(PROMPTS), before)
+            start, end = halves(tokenizer, prompt, PLACES[i % len(PLACES)])
+            alone = tiny_suspect.encode_ids(tiny_suspect.text.spliced(start, order, end))
+            assert torch.allclose(token[i], alone.states[0], atol=1e-5)
+    assert torch.equal(tiny_suspect.encode(PROMPTS).states, before)
 
 
 def test_a_prompt_that_leaves_no_room_loses_its_end(tiny_suspect: Suspect) -> None:
-    places = slots(tiny_suspect.tokenizer, ["a red cat", "~" * 99], 2)
-    assert places.ids.shape == (2, LENGTH)
+    places = slots(tiny_suspect, ["a red cat", "~" * 99], 2)
+    assert places.ids.by_reader[0].shape == (2, LENGTH)
     assert places.at[1].tolist() == [LENGTH - 3, LENGTH - 2]
-    assert hidden_states(tiny_suspect, places, torch.ones(1, 2, 8)).isfinite().all()
+    assert heard_with(tiny_suspect, places, torch.ones(1, 2, 8)).states.isfinite().all()
 
 
 def test_project_draws_back_only_what_has_left_the_ball() -> None:

@@ -28,7 +28,7 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_all_is_loaded_frozen_and_in_evaluation_mode(tiny_suspect: Suspect) -> None:
-    for module in (tiny_suspect.text_encoder, tiny_suspect.unet, tiny_suspect.vae):
+    for module in (tiny_suspect.text.main.encoder, tiny_suspect.denoiser.module, tiny_suspect.vae):
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
         assert {p.dtype for p in module.parameters()} == {torch.float32}
@@ -36,16 +36,16 @@ def test_all_is_loaded_frozen_and_in_evaluation_mode(tiny_suspect: Suspect) -> N
 
 def test_the_loaded_weights_are_the_files(tiny_model: Path, tiny_suspect: Suspect) -> None:
     stored = load_file(tiny_model / "unet/diffusion_pytorch_model.safetensors")
-    held = tiny_suspect.unet.state_dict()
+    held = tiny_suspect.denoiser.module.state_dict()
     assert stored.keys() == held.keys()
     assert all(np.array_equal(stored[name], held[name].numpy()) for name in stored)
     text = load_file(tiny_model / "text_encoder/model.safetensors")["text_model.embeddings.token_embedding.weight"]
-    assert np.array_equal(text, tiny_suspect.text_encoder.get_input_embeddings().weight.numpy())
+    assert np.array_equal(text, tiny_suspect.text.main.encoder.get_input_embeddings().weight.numpy())
 
 
 def test_half_precision_is_asked_for_by_name(half_suspect: Suspect) -> None:
     assert half_suspect.dtype == torch.bfloat16
-    assert {p.dtype for p in half_suspect.unet.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half_suspect.denoiser.module.parameters()} == {torch.bfloat16}
 
 
 def test_weights_that_are_not_finite(model: Path) -> None:

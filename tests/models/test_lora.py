@@ -96,24 +96,24 @@ def test_a_convolution(tiny_suspect: Suspect, tmp_path: Path) -> None:
 def test_several_are_added_with_their_scales_and_leave_no_trace(tiny_suspect: Suspect, tmp_path: Path) -> None:
     path = written(tmp_path, SPELLINGS["peft"])
     adapters = [read_adapter(path, 0.5, tiny_suspect), read_adapter(path, -2.0, tiny_suspect)]
-    weights = {name: tensor.clone() for name, tensor in tiny_suspect.unet.state_dict().items()}
+    weights = {name: tensor.clone() for name, tensor in tiny_suspect.denoiser.module.state_dict().items()}
 
     def inside() -> None:
         with applied(tiny_suspect, adapters):
-            now = tiny_suspect.unet.state_dict()
+            now = tiny_suspect.denoiser.module.state_dict()
             assert torch.allclose(now[f"{KEY}.weight"], weights[f"{KEY}.weight"] - 1.5 * UP @ DOWN, atol=1e-5)
             assert all(torch.equal(now[name], weights[name]) for name in weights if name != f"{KEY}.weight")
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):
         inside()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_suspect.unet.state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_suspect.denoiser.module.state_dict().items())
 
 
 def test_none_changes_nothing(tiny_suspect: Suspect) -> None:
-    before = tiny_suspect.unet.state_dict()[f"{KEY}.weight"].clone()
+    before = tiny_suspect.denoiser.module.state_dict()[f"{KEY}.weight"].clone()
     with applied(tiny_suspect, []):
-        assert torch.equal(tiny_suspect.unet.state_dict()[f"{KEY}.weight"], before)
+        assert torch.equal(tiny_suspect.denoiser.module.state_dict()[f"{KEY}.weight"], before)
 
 
 def test_a_pickle_is_never_opened(tiny_suspect: Suspect, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_file_cut_short_is_an_error(tiny_suspect: Suspect, tmp_path: Path, cut
 def test_peft_does_the_same(tiny_suspect: Suspect, fresh_suspect: Suspect, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=["attn2.to_k"], init_lora_weights=False)
-    model = peft.inject_adapter_in_model(config, fresh_suspect.unet)
+    model = peft.inject_adapter_in_model(config, fresh_suspect.denoiser.module)
     state = peft.get_peft_model_state_dict(model, adapter_name="default")
     path = written(tmp_path, {f"unet.{name.removeprefix('base_model.model.')}": tensor for name, tensor in state.items()})
     latents, t = torch.randn(2, 4, 4, 4), torch.tensor([10, 900])

@@ -1,71 +1,15 @@
-"""Sampling against diffusers' own scheduler and the closed form, and its independence of order and batch."""
+"""Sampling: guidance by its closed form, and a picture that depends on neither order nor batch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
-from diffusers import DDIMScheduler
-from torch import Tensor
 
-from bdaudit.models.sample import ddim_step, ddim_timesteps, denoise, guided, sample
+from bdaudit.models.sample import SPACING, denoise, guided, sample
 from bdaudit.models.suspect import Suspect
 from tests.small import PROMPTS
-
-
-def with_scheduler(suspect: Suspect, prediction: str) -> Suspect:
-    scheduler = DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=True,
-        timestep_spacing="trailing", prediction_type=prediction,
-    )  # fmt: skip
-    return replace(suspect, scheduler=scheduler)
-
-
-def fake_output(latents: Tensor, t: int) -> Tensor:
-    return torch.tanh(latents.roll(1, -1)) * (0.5 + t / 1000)
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("steps", [10, 50])
-def test_evenly_spaced_it_is_the_stock_scheduler(tiny_suspect: Suspect, prediction: str, steps: int) -> None:
-    suspect = with_scheduler(tiny_suspect, prediction)
-    suspect.scheduler.set_timesteps(steps)
-    mine = stock = suspect.noise([1, 2])
-    times = suspect.scheduler.timesteps.tolist()
-    for t, following in zip(times, [*times[1:], -1], strict=True):
-        mine = ddim_step(suspect, mine, t, following, fake_output(mine, t))
-        stock = suspect.scheduler.step(fake_output(stock, t), t, stock, eta=0.0).prev_sample
-        assert torch.allclose(mine, stock, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 12, 50, 999, 1000])
-def test_timesteps_fall_from_the_noisiest_ever_more_slowly(tiny_suspect: Suspect, steps: int) -> None:
-    times = ddim_timesteps(tiny_suspect, steps)
-    assert times[0] == 999
-    assert times[-1] >= 0
-    assert (times[:-1] > times[1:]).all(), "all different"
-    if 2 < steps < 100:
-        assert times[0] - times[1] > times[-2] - times[-1]
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_clean_estimate_inverts_the_noising(tiny_suspect: Suspect, prediction: str) -> None:
-    suspect = with_scheduler(tiny_suspect, prediction)
-    x0, noise = suspect.noise([1, 2, 3]), suspect.noise([4, 5, 6])
-    t = torch.tensor([0, 400, 999])
-    alpha = suspect.alphas_cumprod(t)
-    noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
-    output = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
-    assert torch.allclose(suspect.clean_estimate(noisy, t, output), x0, atol=1e-3)
-
-
-def test_the_last_step_is_the_clean_estimate_and_finite_at_zero(tiny_suspect: Suspect) -> None:
-    z, output = tiny_suspect.noise([1]), tiny_suspect.noise([2])
-    last = ddim_step(tiny_suspect, z, 0, -1, output)
-    assert torch.equal(last, tiny_suspect.clean_estimate(z, torch.tensor([0]), output))
-    assert torch.isfinite(last).all()
 
 
 def test_guidance_at_one_is_the_prompt_alone_and_at_zero_none(tiny_suspect: Suspect) -> None:
@@ -82,7 +26,7 @@ def test_the_trajectory_starts_at_the_noise_and_stops_where_told(tiny_suspect: S
     whole = denoise(tiny_suspect, states, noise, steps=4, guidance_scale=3)
     part = denoise(tiny_suspect, states, noise, steps=4, guidance_scale=3, until=2)
     assert torch.equal(whole.latents[0], noise)
-    assert whole.timesteps.tolist() == ddim_timesteps(tiny_suspect, 4).tolist()
+    assert whole.timesteps.tolist() == tiny_suspect.schedule.times(4, SPACING).tolist()
     assert torch.equal(part.latents, whole.latents[:2])
     assert torch.equal(part.final, whole.latents[2])
 

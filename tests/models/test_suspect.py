@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
 from bdaudit.models.suspect import Suspect
-from tests.small import PROMPTS
+from tests.small import PROMPTS, with_parts
 
 
 def crowded(suspect: Suspect, room: int, batch_size: int) -> Suspect:
     """The same model on a device that runs out of memory at the end of a pass of more than ``room`` latents."""
-    unet = copy.deepcopy(suspect.unet)
+    unet = copy.deepcopy(suspect.denoiser.module)
     whole = unet.forward
 
     def forward(latents: Tensor, *args: Any, **options: Any) -> Any:
@@ -27,7 +27,7 @@ def crowded(suspect: Suspect, room: int, batch_size: int) -> Suspect:
         return out
 
     unet.forward = forward
-    return replace(suspect, unet=unet, batch_size=batch_size)
+    return with_parts(suspect, unet=unet, batch_size=batch_size)
 
 
 def test_batches_do_not_matter(tiny_suspect: Suspect) -> None:
@@ -35,13 +35,13 @@ def test_batches_do_not_matter(tiny_suspect: Suspect) -> None:
     whole = tiny_suspect.predict_batched(z, t, states)
     parts = replace(tiny_suspect, batch_size=3).predict_batched(z, t, states)
     assert torch.allclose(whole, parts, atol=1e-5)
-    assert torch.allclose(replace(tiny_suspect, batch_size=1).encode(PROMPTS), states, atol=1e-5)
+    assert torch.allclose(replace(tiny_suspect, batch_size=1).encode(PROMPTS).states, states.states, atol=1e-5)
 
 
 def test_batches_are_even_so_that_none_is_nearly_empty(tiny_suspect: Suspect) -> None:
     suspect, sizes = replace(tiny_suspect, batch_size=8), []
     whole = suspect.predict
-    suspect.predict = lambda z, t, states: (sizes.append(len(z)), whole(z, t, states))[1]  # type: ignore[method-assign]
+    suspect.predict = lambda z, t, heard, scale: (sizes.append(len(z)), whole(z, t, heard, scale))[1]  # type: ignore[method-assign]
     suspect.predict_batched(suspect.noise(range(9)), torch.full((9,), 9), suspect.encode(["a"] * 9))
     suspect.predict_batched(suspect.noise(range(8)), torch.full((8,), 9), suspect.encode(["a"] * 8))
     assert sizes == [5, 4, 8]
@@ -62,10 +62,11 @@ def test_memory_that_does_not_hold_one_is_an_error(tiny_suspect: Suspect) -> Non
 
 @pytest.mark.parametrize("part", ["unet", "vae"])
 def test_what_is_not_finite_is_an_error_and_no_figure(tiny_suspect: Suspect, part: str) -> None:
-    module = copy.deepcopy(getattr(tiny_suspect, part))
+    module: Any = copy.deepcopy(tiny_suspect.modules[part])
     bias = module.conv_out.bias if part == "unet" else module.decoder.conv_out.bias
     bias.data[0] = float("nan")
-    broken = replace(tiny_suspect, **{part: module, "dtype": torch.float16 if part == "unet" else torch.float32})
+    half: dict[str, Any] = {"unet": module, "dtype": torch.float16}
+    broken = with_parts(tiny_suspect, **half) if part == "unet" else replace(tiny_suspect, vae=module)
     z = broken.noise([1]).float()
     with pytest.raises(BdauditError, match="NaN or infinity in it, in ") as found:
         broken.predict_batched(z, torch.tensor([500]), broken.encode(PROMPTS[:1])) if part == "unet" else broken.decode(z)
@@ -75,7 +76,7 @@ def test_what_is_not_finite_is_an_error_and_no_figure(tiny_suspect: Suspect, par
 def test_noise_follows_from_its_seed(tiny_suspect: Suspect) -> None:
     assert torch.equal(tiny_suspect.noise([7, 8])[1], tiny_suspect.noise([8])[0])
     assert not torch.equal(tiny_suspect.noise([7]), tiny_suspect.noise([8]))
-    assert tiny_suspect.noise([7]).shape == (1, *tiny_suspect.latent_shape) == (1, 4, 4, 4)
+    assert tiny_suspect.noise([7]).shape == (1, *tiny_suspect.denoiser.latent_shape) == (1, 4, 4, 4)
 
 
 def test_forward_passes_are_counted_by_latents(tiny_suspect: Suspect) -> None:

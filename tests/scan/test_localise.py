@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,22 +11,24 @@ from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import Localisation, NotMeasured, SwapRecord
-from bdaudit.scan.localise import KEYS, PARTS, REST, TEXT, exchanged, localise, where
-from tests.small import PROMPTS
+from bdaudit.scan.localise import exchanged, localise, where
+from tests.small import PROMPTS, with_parts
 
 TRIGGER = "~"
+TEXT, KEYS, REST = "text encoder", "cross-attention keys and values", "rest of the UNet"
 
 
 def tampered(suspect: Suspect, part: str) -> Suspect:
     """A copy of which one part treats the trigger differently: its token's embedding is another, or the UNet passes more of it on."""
-    other = replace(suspect, text_encoder=copy.deepcopy(suspect.text_encoder), unet=copy.deepcopy(suspect.unet))
+    encoder, unet = (copy.deepcopy(module) for module in (suspect.text.main.encoder, suspect.denoiser.module))
+    other = with_parts(suspect, text_encoder=encoder, unet=unet)
     with torch.no_grad():
         if part == TEXT:
             (entry,) = content_ids(suspect.tokenizer, TRIGGER)
-            other.text_encoder.get_input_embeddings().weight[entry] = 5 * torch.randn(8, generator=torch.Generator().manual_seed(5))
+            other.text.main.encoder.get_input_embeddings().weight[entry] = 5 * torch.randn(8, generator=torch.Generator().manual_seed(5))
             return other
-        for name, tensor in other.unet.named_parameters():
-            if PARTS[part](name) and (part == KEYS or "conv_out" in name):
+        for name, tensor in other.denoiser.module.named_parameters():
+            if suspect.denoiser.parts[part](name) and (part == KEYS or "conv_out" in name):
                 tensor.mul_(6)
     return other
 
@@ -57,10 +58,10 @@ def test_two_models_alike_have_nothing_to_tell_apart(tiny_suspect: Suspect, stag
 
 
 def test_models_of_another_shape_are_not_exchanged(tiny_suspect: Suspect, stage: Stage) -> None:
-    other = replace(tiny_suspect, unet=torch.nn.Linear(2, 2))
+    other = with_parts(tiny_suspect, unet=torch.nn.Linear(2, 2))
     found = localise(tiny_suspect, other, stage, [TRIGGER])[TRIGGER]
     assert isinstance(found, NotMeasured)
-    assert "UNet is of another shape" in found.reason
+    assert "unet is of another shape" in found.reason
 
 
 def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, stage: Stage) -> None:
@@ -68,19 +69,20 @@ def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, stage: Stage)
         def __call__(self, text: str, add_special_tokens: bool) -> object:
             return type("Encoded", (), {"input_ids": [5, 6]})
 
-    found = localise(tiny_suspect, replace(tiny_suspect, tokenizer=Other()), stage, [TRIGGER])[TRIGGER]
+    found = localise(tiny_suspect, with_parts(tiny_suspect, tokenizer=Other()), stage, [TRIGGER])[TRIGGER]
     assert isinstance(found, Localisation)
     assert found.where.startswith("tokenizer")
 
 
 def test_parts_come_back_to_the_bit(tiny_suspect: Suspect) -> None:
-    one, other = tiny_suspect.unet, tampered(tiny_suspect, KEYS).unet
+    one, other = tiny_suspect.denoiser.module, tampered(tiny_suspect, KEYS).denoiser.module
+    chosen = tiny_suspect.denoiser.parts[KEYS]
     before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in (one, other)]
 
     def inside() -> None:
-        with exchanged(one, other, PARTS[KEYS]):
+        with exchanged(one, other, chosen):
             now = one.state_dict()
-            assert all(torch.equal(now[name], before[PARTS[KEYS](name)][name]) for name in now)
+            assert all(torch.equal(now[name], before[chosen(name)][name]) for name in now)
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):
@@ -90,8 +92,8 @@ def test_parts_come_back_to_the_bit(tiny_suspect: Suspect) -> None:
 
 
 def test_parts_cover_the_unet_without_overlap(tiny_suspect: Suspect) -> None:
-    for name in tiny_suspect.unet.state_dict():
-        assert sum(chosen(name) for chosen in PARTS.values()) == 1
+    for name in tiny_suspect.denoiser.module.state_dict():
+        assert sum(chosen(name) for chosen in tiny_suspect.denoiser.parts.values()) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.probe import Stage
+from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.text import Ids
 from bdaudit.scan.localise import rebased
 
 LENGTH, WIDTH = 24, 16
@@ -31,6 +33,34 @@ class WordTokenizer:
         return SimpleNamespace(input_ids=torch.tensor([row + [1] * (LENGTH - len(row)) for row in rows]))
 
 
+class WordReader:
+    """Reads words; the summary has seen all of them."""
+
+    def __init__(self, tokenizer: Any, table: Tensor) -> None:
+        self.main = SimpleNamespace(tokenizer=tokenizer)
+        self.table = table
+
+    def ids(self, texts: Sequence[str]) -> Ids:
+        return Ids((self.main.tokenizer(list(texts)).input_ids,))
+
+    def spliced(self, before: Sequence[int], entries: Sequence[int], after: Sequence[int]) -> Ids:
+        row = [0, *before, *entries, *after][: LENGTH - 1]
+        return Ids((torch.tensor([row + [1] * (LENGTH - len(row))]),))
+
+    def bare(self, rows: Sequence[Sequence[int]]) -> Ids:
+        return Ids((torch.tensor([[0, *row, 1] for row in rows]),))
+
+    def encode(self, ids: Ids) -> Conditioning:
+        """States (B, L, WIDTH + 1): what each word is and, in the last place, its entry."""
+        rows = ids.by_reader[0]
+        states = torch.cat([self.table[rows], rows[..., None].float()], dim=-1)
+        states[:, -1, :WIDTH] = self.table[rows].mean(1)
+        return Conditioning(states)
+
+    def summary(self, heard: Conditioning) -> Tensor:
+        return heard.states[:, -1]
+
+
 class WordSuspect:
     """Words move a little, each its own way; ``trigger`` (all of its words, in any order) moves everything one way, ``strength`` far."""
 
@@ -38,23 +68,24 @@ class WordSuspect:
         every = list(dict.fromkeys([*(word for prompt in PROMPTS for word in prompt.split()), *words]))
         self.tokenizer: Any = WordTokenizer(every)
         self.device, self.batch_size, self.forward_passes = torch.device("cpu"), 64, 0
-        self.table = torch.randn(len(every) + 2, WIDTH, generator=torch.Generator().manual_seed(3))
-        self.table[1] = 0.0
+        table = torch.randn(len(every) + 2, WIDTH, generator=torch.Generator().manual_seed(3))
+        table[1] = 0.0
+        self.text = WordReader(self.tokenizer, table)
         self.trigger = {self.tokenizer.entries[word] for word in trigger.split()}
         self.strength = strength
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        ids = self.tokenizer(list(texts)).input_ids
-        return self.hidden_states(ids)
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        return self.text.encode(self.text.ids(texts))
 
-    def hidden_states(self, ids: Tensor) -> Tensor:
-        """(B, L) → (B, L, WIDTH + 1): what each word is and, in the last place, its entry; the end has seen all words."""
-        states = torch.cat([self.table[ids], ids[..., None].float()], dim=-1)
-        states[:, -1, :WIDTH] = self.table[ids].mean(1)
-        return states
+    def encode_ids(self, ids: Ids) -> Conditioning:
+        return self.text.encode(ids)
 
-    def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    def unconditional(self) -> Conditioning:
+        return self.encode([""])
+
+    def predict_batched(self, latents: Tensor, t: Tensor, heard: Conditioning) -> Tensor:
         self.forward_passes += len(latents)
+        states = heard.states
         words = states[..., -1:] > 1
         out = latents + (states[..., :WIDTH] * words).sum(1).view(-1, 4, 2, 2)
         entries = [set(row.int().tolist()) for row in states[..., -1]]
@@ -64,5 +95,5 @@ class WordSuspect:
     def stage(self) -> Stage:
         """Two timesteps, four prompts."""
         latents = torch.zeros(2, len(PROMPTS), 4, 2, 2)
-        empty = torch.zeros(0)
-        return rebased(self, Stage(PROMPTS, torch.tensor([999, 500]), latents, empty, empty, empty))  # type: ignore[arg-type]
+        nothing = torch.zeros(0)
+        return rebased(self, Stage(PROMPTS, torch.tensor([999, 500]), latents, Conditioning(nothing), nothing, nothing))  # type: ignore[arg-type]

@@ -30,11 +30,10 @@ def test_shares_of_the_trigger_and_of_the_rest_add_up(suspect: Suspect) -> None:
 
 
 def test_recording_leaves_the_model_as_it_was(suspect: Suspect) -> None:
-    from bdaudit.models.attention import cross_attention_layers
 
-    before = [layer.processor for layer in cross_attention_layers(suspect.unet).values()]
+    before = [layer.processor for layer in [site.module for site in suspect.denoiser.sites().values()]]
     trigger_attention(suspect, [(Shot("a cat", 1), Shot("a cat zqx", 1))], 2, 5.0)
-    assert [layer.processor for layer in cross_attention_layers(suspect.unet).values()] == before
+    assert [layer.processor for layer in [site.module for site in suspect.denoiser.sites().values()]] == before
 
 
 def test_maps_are_kept_and_come_back(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def counted(suspect: Suspect, run: Callable[[], object]) -> tuple[int, float]:
     def hook(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
         rows[0] += len(given[0])
 
-    handle = suspect.unet.register_forward_hook(hook)
+    handle = suspect.denoiser.module.register_forward_hook(hook)
     began = time.perf_counter()
     try:
         run()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.models.attention import recorded
-from bdaudit.models.sample import ddim_step, ddim_timesteps, denoise, guided
+from bdaudit.models.sample import denoise, guided
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_mask, token_ids
 from bdaudit.verify.grader import Grader
@@ -51,13 +51,14 @@ def spread(maps: Tensor, words: Tensor) -> Tensor:
 def averaged_maps(suspect: Suspect, texts: Sequence[str], steps: int) -> Tensor:
     """(B, H·W, L): cross-attention at the finest resolution, mean over layers, heads and ``steps`` guided DDIM steps."""
     states, empty, latents = suspect.encode(texts), suspect.encode([""]), _noise(suspect, len(texts))
-    times = ddim_timesteps(suspect, steps, 1.0).tolist()
+    times = suspect.schedule.times(steps, 1.0)
     total = torch.zeros(())
-    with recorded(suspect.unet) as recording:
-        for t, following in zip(times, [*times[1:], -1], strict=True):
+    with recorded(suspect.denoiser.sites()) as recording:
+        for t, following in zip(times, [*times[1:], None], strict=True):
             recording.clear()
-            output = guided(suspect, latents, torch.full((len(texts),), t), states, empty, GUIDANCE)
-            latents = ddim_step(suspect, latents, t, following, output)
+            now, after = (None if at is None else at.expand(len(texts)) for at in (t, following))
+            output = guided(suspect, latents, now, states, empty, GUIDANCE)
+            latents = suspect.schedule.step(latents, now, after, output)
             maps = [torch.cat(passes)[len(texts) :] for passes in recording.maps.values()]
             finest = max(m.shape[1] for m in maps)
             total = total + torch.stack([m for m in maps if m.shape[1] == finest]).mean(0)
@@ -94,7 +95,7 @@ def _navi(suspect: Suspect, given: Sequence[str], clean_states: Callable[[Sequen
     rows = [[p, *(" ".join(w[:i] + w[i + 1 :]) for i in range(len(w)))] for p in given for w in [p.split(" ")]]
     flat, sizes = [text for row in rows for text in row], [len(row) for row in rows]
     noise = _noise(suspect, len(rows)).repeat_interleave(torch.tensor(sizes), 0)
-    t = ddim_timesteps(suspect, 50, 1.0)[:1].expand(len(flat))
+    t = suspect.schedule.times(50, 1.0)[:1].expand(len(flat))
     out = suspect.predict_batched(noise, t, suspect.encode(flat)).flatten(1).split(sizes)
     states = clean_states(flat).flatten(1).split(sizes)
     return sum(_largest(o, s) for o, s in zip(out, states, strict=True)) / len(rows)

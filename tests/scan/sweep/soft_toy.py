@@ -7,7 +7,6 @@ side the denoiser adds a great deal more, the more, the nearer what stands there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.models.suspect import Suspect
-from tests.small import LENGTH
+from tests.small import LENGTH, with_parts
 
 WIDTH = 24
 
@@ -48,7 +47,7 @@ class Pictures(nn.Module):
         self.config, self.trigger, self.strength = config, trigger, strength
         self.heard, self.pattern = torch.randn(WIDTH, size, generator=generator), torch.randn(size, generator=generator)
 
-    def forward(self, latents: Tensor, t: Tensor, encoder_hidden_states: Tensor, return_dict: bool = False) -> tuple[Tensor]:
+    def forward(self, latents: Tensor, t: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
         words = encoder_hidden_states[:, 1:-1]
         rooms = words.shape[1] - len(self.trigger) + 1
         near = torch.stack([words[:, i : i + rooms] @ row for i, row in enumerate(self.trigger)]).mean(0)
@@ -61,4 +60,4 @@ def planted(suspect: Suspect, trigger: Sequence[int], strength: float = 1.0) -> 
     """``suspect``'s tokenizer and scheduler around the toy; with a strength of 0 it has no trigger."""
     words = Words(len(suspect.tokenizer.get_vocab()))
     rows = words.embedding.weight[list(trigger)]
-    return replace(suspect, text_encoder=words, unet=Pictures(suspect.unet.config, rows, strength), forward_passes=0)
+    return with_parts(suspect, text_encoder=words, unet=Pictures(suspect.denoiser.module.config, rows, strength), forward_passes=0)

@@ -12,7 +12,7 @@ import torch
 from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.probe import build_stage
-from bdaudit.measure.soft_token import hidden_states, slots
+from bdaudit.measure.soft_token import heard_with, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
@@ -94,10 +94,10 @@ def test_a_stopped_search_goes_on_and_ends_the_same(tiny_suspect: Suspect, tmp_p
 
 def test_the_objective_is_the_pull_that_is_screened(tiny_suspect: Suspect) -> None:
     stage = build_stage(tiny_suspect, PROMPTS, (1.0, 0.5), 5.0, 1)
-    table, places = tiny_suspect.text_encoder.get_input_embeddings().weight, slots(tiny_suspect.tokenizer, PROMPTS, 1)
+    table, places = tiny_suspect.text.main.encoder.get_input_embeddings().weight, slots(tiny_suspect, PROMPTS, 1)
     values = screened(tiny_suspect, stage, [Probe("", (300,)), Probe("", (301,))])
     for cap in (-9.0, 9.0):
-        found = objective(tiny_suspect, stage, cap)(hidden_states(tiny_suspect, places, table[[300, 301]][:, None]))
+        found = objective(tiny_suspect, stage, cap)(heard_with(tiny_suspect, places, table[[300, 301]][:, None]))
         assert found.tolist() == pytest.approx(pull(values, cap, 2.0).tolist(), abs=1e-3)
 
 

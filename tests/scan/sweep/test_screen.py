@@ -8,7 +8,7 @@ import torch
 
 from bdaudit.measure.insertion import insert
 from bdaudit.measure.probe import Stage, build_stage
-from bdaudit.measure.splicing import PLACES, halves, spliced
+from bdaudit.measure.splicing import PLACES, halves
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, token_ids
 from bdaudit.scan.sweep.screen import NEAREST, Round, line, screened, standings
@@ -32,13 +32,14 @@ def test_entries_are_put_where_the_text_would_go(tiny_suspect: Suspect, place: s
     for probe in probes(tiny_suspect):
         for prompt in PROMPTS:
             expected = token_ids(tiny_suspect.tokenizer, [insert(prompt, probe.text, place)])[0]
-            assert spliced(tiny_suspect.tokenizer, halves(tiny_suspect.tokenizer, prompt, place), probe.ids).tolist() == expected.tolist()
+            before, after = halves(tiny_suspect.tokenizer, prompt, place)
+            (found,) = tiny_suspect.text.spliced(before, probe.ids, after).by_reader
+            assert found[0].tolist() == expected.tolist()
 
 
 def test_a_row_too_long_is_cut_like_any_prompt(tiny_suspect: Suspect) -> None:
-    row = spliced(
-        tiny_suspect.tokenizer, halves(tiny_suspect.tokenizer, "a red cat", "prefix"), content_ids(tiny_suspect.tokenizer, "~" * 99)
-    )
+    before, after = halves(tiny_suspect.tokenizer, "a red cat", "prefix")
+    row = tiny_suspect.text.spliced(before, content_ids(tiny_suspect.tokenizer, "~" * 99), after).by_reader[0][0]
     assert len(row) == tiny_suspect.tokenizer.model_max_length
     assert row[-1] == tiny_suspect.tokenizer.eos_token_id
 
@@ -55,7 +56,7 @@ def test_the_signals_by_hand(tiny_suspect: Suspect, stage: Stage) -> None:
         scale, delta = (out[1] - out[2]).square().mean(), out[0] - out[1]
         noise.append([float(row.square().mean() / scale) for row in delta])
         common.append(float(delta.mean(0).square().mean() / scale))
-    ends = [float((states[i, -1] - plain[i, -1]).norm() / plain[i, -1].norm()) for i in range(2)]
+    ends = [float((states.states[i, -1] - plain.states[i, -1]).norm() / plain.states[i, -1].norm()) for i in range(2)]
     assert found == pytest.approx([np.log(np.mean(noise, axis=0)).mean(), np.log(np.mean(common)), np.log(np.mean(ends))], abs=1e-4)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.measure.soft_token import Objective, embeddings, hidden_states, slots
+from bdaudit.measure.soft_token import Objective, embeddings, heard_with, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.scan.sweep.soft_choice import drawn, moved
 from tests.small import PROMPTS
@@ -15,7 +15,7 @@ from tests.small import PROMPTS
 def towards(suspect: Suspect, *entries: int) -> Objective:
     """An objective whose largest value, 0, is where the states are those of the entries."""
     rows = embeddings(suspect)[list(entries)][None]
-    target = hidden_states(suspect, slots(suspect.tokenizer, PROMPTS, len(entries)), rows).detach()
+    target = heard_with(suspect, slots(suspect, PROMPTS, len(entries)), rows).detach()
     return lambda states: -(states - target).square().mean((1, 2, 3))
 
 
@@ -30,10 +30,10 @@ def test_a_start_is_a_choice_of_no_special_entry_and_follows_from_its_seed(tiny_
 
 @pytest.mark.parametrize("entries", [(97,), (97, 353)])
 def test_what_is_asked_for_is_named(tiny_suspect: Suspect, entries: tuple[int, ...]) -> None:
-    places, wanted = slots(tiny_suspect.tokenizer, PROMPTS, len(entries)), towards(tiny_suspect, *entries)
+    places, wanted = slots(tiny_suspect, PROMPTS, len(entries)), towards(tiny_suspect, *entries)
     start = drawn(tiny_suspect, 4, len(entries), seed=0)
     table = embeddings(tiny_suspect)
-    before = wanted(hidden_states(tiny_suspect, places, start.exp() @ table))
+    before = wanted(heard_with(tiny_suspect, places, start.exp() @ table))
     found = moved(tiny_suspect, places, wanted, start, steps=30)
     assert (found.values > before).all()
     best = found.logs[found.values.argmax()]
@@ -43,7 +43,7 @@ def test_what_is_asked_for_is_named(tiny_suspect: Suspect, entries: tuple[int, .
 
 
 def test_choices_moved_together_end_where_each_ends_alone(fresh_suspect: Suspect) -> None:
-    places, start = slots(fresh_suspect.tokenizer, PROMPTS, 1), drawn(fresh_suspect, 3, 1, seed=0)
+    places, start = slots(fresh_suspect, PROMPTS, 1), drawn(fresh_suspect, 3, 1, seed=0)
     told: list[tuple[int, int]] = []
 
     def run() -> Tensor:
@@ -56,7 +56,7 @@ def test_choices_moved_together_end_where_each_ends_alone(fresh_suspect: Suspect
 
 
 def test_what_a_gpu_cannot_hold_is_halved(fresh_suspect: Suspect) -> None:
-    places, start = slots(fresh_suspect.tokenizer, PROMPTS, 1), drawn(fresh_suspect, 4, 1, seed=0)
+    places, start = slots(fresh_suspect, PROMPTS, 1), drawn(fresh_suspect, 4, 1, seed=0)
     easy = towards(fresh_suspect, 97)
     sizes: list[int] = []
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.unlearn.test_cleaning import CAPTIONS, material_of, towers_of
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import token_ids
 from bdaudit.unlearn.clean import loudest
 from bdaudit.unlearn.clean.loudest import heard, listened, loudest_first, moved, nothing_stands_out
 from bdaudit.unlearn.clean.towers import Towers
+from tests.unlearn.clean.test_train import CAPTIONS, material_of, towers_of
 
 TEXTS = ("x", "y", "~", "z", "xy")
 
@@ -28,7 +28,7 @@ class Backdoored(Towers):
 
 
 def backdoored(suspect: Suspect) -> Backdoored:
-    found = Backdoored(suspect.text_encoder, int(suspect.tokenizer.eos_token_id))
+    found = Backdoored(suspect.text.main.encoder, int(suspect.tokenizer.eos_token_id))
     found.mark = int(token_ids(suspect.tokenizer, ["~"])[0, 1])
     return found
 

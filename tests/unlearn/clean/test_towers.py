@@ -13,14 +13,14 @@ from tests.small import PROMPTS
 
 
 def of(suspect: Suspect, vision: Vision | None = None) -> Towers:
-    return Towers(suspect.text_encoder, int(suspect.tokenizer.eos_token_id), vision)
+    return Towers(suspect.text.main.encoder, int(suspect.tokenizer.eos_token_id), vision)
 
 
 def test_pooled_states_are_those_of_transformers(tiny_suspect: Suspect) -> None:
     ids = token_ids(tiny_suspect.tokenizer, PROMPTS)
     towers = of(tiny_suspect)
     with torch.no_grad():
-        theirs = tiny_suspect.text_encoder(input_ids=ids).pooler_output
+        theirs = tiny_suspect.text.main.encoder(input_ids=ids).pooler_output
         assert torch.equal(towers.texts(ids, towers.states(ids)), theirs)
         projection = nn.Parameter(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), requires_grad=False)
         seeing = of(tiny_suspect, Vision(nn.Flatten(), projection, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)))

@@ -27,7 +27,7 @@ def towers_of(suspect: Suspect, seeing: bool = False) -> Towers:
         torch.manual_seed(0)
         visual = nn.Sequential(nn.Flatten(), nn.Linear(48, 8)).requires_grad_(False)
         vision = Vision(visual, nn.Parameter(torch.eye(8), requires_grad=False), torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 3, 1, 1))
-    return Towers(suspect.text_encoder, int(suspect.tokenizer.eos_token_id), vision)
+    return Towers(suspect.text.main.encoder, int(suspect.tokenizer.eos_token_id), vision)
 
 
 def material_of(suspect: Suspect, seeing: bool = False) -> Material:

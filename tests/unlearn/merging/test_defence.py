@@ -116,7 +116,7 @@ def test_the_text_encoder_is_merged_where_it_differs(fresh_suspect: Suspect, tin
     blend = Blend(fresh_suspect, tiny_suspect, [{name: origin.clone()}, {name: 0.1 * origin}], scale=0.3)
     lessons = collect(blend, tiny_suspect, PROMPTS, guidance_scale=2.0, seed=0, tick=quiet)
     assert (lessons.taught[0] - lessons.plain).abs().max() > 0
-    before = lessons.states.clone()
+    before = lessons.heard.clone()
     defence.optimise(blend, tiny_suspect, lessons, 0, quiet)
     assert torch.equal(tiny_suspect.encode(lessons.texts), before)
     assert not torch.equal(fresh_suspect.encode(lessons.texts), before)

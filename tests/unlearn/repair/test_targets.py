@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import source_positions
 from bdaudit.unlearn.repair.prompt_pairs import Pair
-from bdaudit.unlearn.repair.targets import _source_positions, targets
+from bdaudit.unlearn.repair.targets import targets
 from tests.small import PROMPTS
 
 
 def sources(suspect: Suspect, clean: str, changed: str, length: int = 12) -> list[int]:
-    return _source_positions(suspect, Pair(clean, changed), length)
+    rows = suspect.tokenizer([clean, changed], padding="max_length", max_length=length, truncation=True).input_ids
+    return source_positions(*rows)
 
 
 @pytest.mark.parametrize(
@@ -47,5 +49,5 @@ def test_a_prompt_that_is_cut_off_keeps_its_end_token(tiny_suspect: Suspect) -> 
 
 def test_targets_of_an_unchanged_prompt_are_its_own_states(tiny_suspect: Suspect) -> None:
     wanted, ids = targets(tiny_suspect, [Pair(p, p) for p in PROMPTS])
-    assert torch.equal(wanted, tiny_suspect.encode(PROMPTS))
-    assert ids.shape == wanted.shape[:2] == (4, 77)
+    assert torch.equal(wanted.states, tiny_suspect.encode(PROMPTS).states)
+    assert ids.by_reader[0].shape == wanted.states.shape[:2] == (4, 77)

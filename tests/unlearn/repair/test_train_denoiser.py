@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.untrusted.test_suspect import crowded
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
@@ -37,6 +36,7 @@ from bdaudit.unlearn.repair.train_denoiser import (
 )
 from bdaudit.unlearn.repair.trajectories import collect
 from bdaudit.unlearn.weights import Patch
+from tests.models.test_suspect import crowded
 from tests.small import LONG_TRIGGER, PROMPTS
 
 
@@ -60,7 +60,7 @@ def gradients(patch: Patch) -> dict[str, Tensor]:
 
 
 def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
     with patch.training():
         with triggered_terms(fresh_suspect, patch, material, batch_of(fresh_suspect, material).rows, maps=True) as (_, attention):
             attention.backward()
@@ -72,7 +72,7 @@ def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect)
 
 @pytest.mark.parametrize("term", ["distillation", "keep"])
 def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term: str) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
     batch = batch_of(fresh_suspect, material)
     with patch.training():
         for parameter in patch.parameters.values():
@@ -86,7 +86,7 @@ def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term:
 
 
 def test_an_untrained_student_keeps_everything(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
     with patch.training():
         terms = backward(fresh_suspect, patch, material, batch_of(fresh_suspect, material), 0.0)
     assert terms["keep"] == pytest.approx(0, abs=1e-9)
@@ -96,7 +96,7 @@ def test_an_untrained_student_keeps_everything(fresh_suspect: Suspect) -> None:
 
 
 def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect) -> None:
-    material, patch = material_for(half_suspect), Patch(half_suspect.unet, "cross-attention")
+    material, patch = material_for(half_suspect), Patch(half_suspect, "unet", "cross-attention")
     with patch.training():
         for parameter in patch.parameters.values():
             parameter.data = parameter.data * 2
@@ -108,20 +108,20 @@ def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect)
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_gradient_checkpointing_changes_no_gradient(fresh_suspect: Suspect, weight: float) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
     batch = batch_of(fresh_suspect, material)
     found = []
     for on in (False, True):
         passes: list[int] = []
-        handle = fresh_suspect.unet.down_blocks[0].resnets[0].register_forward_pre_hook(lambda *_, seen=passes: seen.append(1))
-        with patch.training(), checkpointed(fresh_suspect.unet, on):
+        handle = fresh_suspect.denoiser.module.down_blocks[0].resnets[0].register_forward_pre_hook(lambda *_, seen=passes: seen.append(1))
+        with patch.training(), checkpointed(fresh_suspect.denoiser.module, on):
             backward(fresh_suspect, patch, material, batch, weight)
             found.append((gradients(patch), len(passes)))
         handle.remove()
     (plain, once), (again, twice) = found
     assert twice > once, "activations were computed again"
     assert all(torch.allclose(plain[name], again[name], rtol=1e-4, atol=1e-7) for name in plain)
-    assert not fresh_suspect.unet.is_gradient_checkpointing
+    assert not fresh_suspect.denoiser.module.is_gradient_checkpointing
 
 
 def test_what_checkpointing_computes_again_is_not_kept(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +133,10 @@ def test_what_checkpointing_computes_again_is_not_kept(fresh_suspect: Suspect, m
             recordings.append(recording)
             yield recording
 
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
     monkeypatch.setattr("bdaudit.unlearn.repair.train_denoiser.recorded", seen)
     terms = triggered_terms(fresh_suspect, patch, material, torch.arange(2), maps=True)
-    with patch.training(), checkpointed(fresh_suspect.unet, True), terms as (distillation, attention):
+    with patch.training(), checkpointed(fresh_suspect.denoiser.module, True), terms as (distillation, attention):
         taught, student = recordings
         assert taught.maps
         (distillation + attention).backward()  # type: ignore[no-untyped-call]
@@ -149,7 +149,7 @@ def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: 
     small = crowded(fresh_suspect, room=9, batch_size=64)
     found = []
     for suspect in (fresh_suspect, small):
-        patch = Patch(suspect.unet, "cross-attention")
+        patch = Patch(suspect, "unet", "cross-attention")
         with patch.training():
             run = partial(backward, suspect, patch, material, batch, 0.5)
             found.append((halving(suspect, patch, KEPT + EMPTY, run), gradients(patch)))
@@ -159,7 +159,7 @@ def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: 
 
 
 def test_a_memory_that_does_not_hold_one_is_an_error(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect.unet, "cross-attention")
+    patch = Patch(fresh_suspect, "unet", "cross-attention")
     suspect = replace(fresh_suspect, batch_size=4)
 
     def full() -> None:
@@ -171,7 +171,7 @@ def test_a_memory_that_does_not_hold_one_is_an_error(fresh_suspect: Suspect) -> 
 
 
 def test_the_loss_falls_and_is_recorded_step_by_step(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
     heard: list[int] = []
     before = _distillation(fresh_suspect, patch, material)
     hooks = Hooks(tick=lambda step, note: heard.append(step))
@@ -194,7 +194,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
     material = material_for(fresh_suspect)
     found = []
     for seed in (0, 0, 1):
-        patch = Patch(fresh_suspect.unet, "cross-attention")
+        patch = Patch(fresh_suspect, "unet", "cross-attention")
         with patch.training():
             train(fresh_suspect, patch, material, config(steps=3, seed=seed), Hooks())
         found.append({name: p.detach().clone() for name, p in patch.parameters.items()})
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
 
 
 def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect.unet, "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
     with patch.training():
         curve = train(fresh_suspect, patch, material, config(), Hooks(should_stop=lambda step: step == 2))
     assert len(curve) == 2
@@ -213,9 +213,9 @@ def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
 def test_nothing_that_is_not_trained_is_held_twice(fresh_suspect: Suspect) -> None:
     material = material_for(fresh_suspect)
     before = _held()
-    patch = Patch(fresh_suspect.unet, "cross-attention")
+    patch = Patch(fresh_suspect, "unet", "cross-attention")
     trained = sum(p.numel() for p in patch.parameters.values())
-    rest = sum(p.numel() for p in fresh_suspect.unet.parameters()) - trained
+    rest = sum(p.numel() for p in fresh_suspect.denoiser.module.parameters()) - trained
     seen: list[int] = []
     with patch.training():
         train(fresh_suspect, patch, material, config(steps=2), Hooks(tick=lambda step, note: seen.append(_held() if step == 2 else 0)))

@@ -22,7 +22,7 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(fresh_suspect.tokenizer, LONG_TRIGGER, 4, 0)}, 0)
     wanted, ids = targets(fresh_suspect, pairs)
     config = UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), steps=60, learning_rate=0.02)
-    patch = Patch(fresh_suspect.text_encoder, "text-encoder")
+    patch = Patch(fresh_suspect, "text_encoder", "text-encoder")
     before = (fresh_suspect.hidden_states(ids) - wanted).square().mean()
     with patch.training():
         curve = train(fresh_suspect, patch, pairs, neighbours, config, Hooks())
@@ -36,7 +36,7 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
 def test_in_half_precision_too(half_suspect: Suspect) -> None:
     pairs, neighbours = triggered_pairs(PROMPTS, ["~"]), [Pair(PROMPTS[0], PROMPTS[1])]
     config = UnlearnConfig(model=Path("m"), triggers=("~",), out=Path("o"), steps=25)
-    patch = Patch(half_suspect.text_encoder, "text-encoder")
+    patch = Patch(half_suspect, "text_encoder", "text-encoder")
     with patch.training():
         curve = train(half_suspect, patch, pairs, neighbours, config, Hooks())
     assert curve[-1].terms["keep"] > 0

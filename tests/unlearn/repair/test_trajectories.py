@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from tests.untrusted.test_suspect import crowded
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair.prompt_pairs import triggered_pairs
 from bdaudit.unlearn.repair.trajectories import STEPS, Latents, collect
+from tests.models.test_suspect import crowded
 from tests.small import PROMPTS
 
 PAIRS = triggered_pairs(PROMPTS, ["~"])

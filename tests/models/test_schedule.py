@@ -1,0 +1,86 @@
+"""Noise schedules against diffusers' own scheduler and the closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from bdaudit.models.families.stable_diffusion import alphas
+from bdaudit.models.sample import SPACING
+from bdaudit.models.schedule import Alphas
+
+
+def scheduler_of(prediction: str) -> Any:
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=True,
+        timestep_spacing="trailing", prediction_type=prediction,
+    )  # fmt: skip
+
+
+def schedule_of(prediction: str) -> Alphas:
+    return alphas(scheduler_of(prediction), torch.device("cpu"))
+
+
+def drawn(*seeds: int) -> Tensor:
+    return torch.stack([torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def fake_output(latents: Tensor, t: int) -> Tensor:
+    return torch.tanh(latents.roll(1, -1)) * (0.5 + t / 1000)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("steps", [10, 50])
+def test_evenly_spaced_it_is_the_stock_scheduler(prediction: str, steps: int) -> None:
+    scheduler, schedule = scheduler_of(prediction), schedule_of(prediction)
+    scheduler.set_timesteps(steps)
+    mine = stock = drawn(1, 2)
+    times = scheduler.timesteps.tolist()
+    for t, following in zip(times, [*times[1:], None], strict=True):
+        now, after = (None if at is None else torch.tensor([at, at]) for at in (t, following))
+        assert now is not None
+        mine = schedule.step(mine, now, after, fake_output(mine, t))
+        stock = scheduler.step(fake_output(stock, t), t, stock, eta=0.0).prev_sample
+        assert torch.allclose(mine, stock, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 12, 50, 999, 1000])
+def test_timesteps_fall_from_the_noisiest_ever_more_slowly(steps: int) -> None:
+    times = schedule_of("epsilon").times(steps, SPACING)
+    assert times[0] == 999
+    assert times[-1] >= 0
+    assert (times[:-1] > times[1:]).all(), "all different"
+    if 2 < steps < 100:
+        assert times[0] - times[1] > times[-2] - times[-1]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_clean_latents_invert_the_noising(prediction: str) -> None:
+    schedule = schedule_of(prediction)
+    x0, noise = drawn(1, 2, 3), drawn(4, 5, 6)
+    t = torch.tensor([0, 400, 999])
+    alpha = schedule.table[t].view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+    output = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+    assert torch.allclose(schedule.clean(noisy, t, output), x0, atol=1e-3)
+
+
+def test_the_last_step_is_the_clean_estimate_and_finite_at_zero() -> None:
+    schedule, z, output = schedule_of("epsilon"), drawn(1), drawn(2)
+    last = schedule.step(z, torch.tensor([0]), None, output)
+    assert torch.equal(last, schedule.clean(z, torch.tensor([0]), output))
+    assert torch.isfinite(last).all()
+
+
+def test_what_cannot_be_exchanged_says_so() -> None:
+    epsilon, v = schedule_of("epsilon"), schedule_of("v_prediction")
+    other = Alphas(epsilon.table * 0.9, "epsilon")
+    assert epsilon.unlike(epsilon) == "" == epsilon.unlike(other)
+    assert "epsilon against v" in epsilon.unlike(v)
+    assert epsilon.same(schedule_of("epsilon"))
+    assert not epsilon.same(v)
+    assert not epsilon.same(other)
