@@ -24,7 +24,7 @@ from bdaudit.pipeline.load import load  # noqa: E402
 from bdaudit.pipeline.patch import Patch  # noqa: E402
 from bdaudit.pipeline.state import State  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.exposure.methods import exposed  # noqa: E402
+from bdaudit.scan.exposure.copy import exposed  # noqa: E402
 from bdaudit.scan.exposure.parts import UNET, denoiser  # noqa: E402
 from bdaudit.scan.exposure.readout import Readout  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402

@@ -110,7 +110,7 @@ def _marked(letters: Iterable[str]) -> list[str]:
     return [unicodedata.normalize("NFC", letter + chr(mark)) for letter in letters for mark in MARKS]
 
 
-def words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
+def common_words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
     """The tokenizer's ``n`` commonest whole words of three letters or more, in the order of its entries, which is that of its merges."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     whole = (piece.removesuffix("</w>") for piece, _ in entries if piece.endswith("</w>"))
@@ -131,7 +131,12 @@ class Pairing:
 
 def phrases(tokenizer: Tokenizer, n: int) -> Pairing:
     """Two words each, of the tokenizer's ``n`` commonest, both ways round."""
-    of = {content_ids(tokenizer, word)[0]: word for word in words(tokenizer, n)}
+    return two_of(tokenizer, common_words(tokenizer, n))
+
+
+def two_of(tokenizer: Tokenizer, words: Iterable[str]) -> Pairing:
+    """Phrases of two of ``words``, each of which is one entry."""
+    of = {content_ids(tokenizer, word)[0]: word for word in words}
     return Pairing("pairs", tuple(of), tuple(of), lambda a, seconds: [f"{of[a]} {of[b]}" for b in seconds])
 
 
