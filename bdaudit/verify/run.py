@@ -21,10 +21,10 @@ from bdaudit.pipeline.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.report.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.verify import pictures
-from bdaudit.verify.again import keep
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
 from bdaudit.verify.checks import all_checks, decide
 from bdaudit.verify.evidence import looked_at, write_evidence
+from bdaudit.verify.figures import keep
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Extractor, Grader, load_grader
 from bdaudit.verify.inception import load_inception

@@ -73,7 +73,7 @@ def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_signal() -> N
 
 
 def test_a_finding_that_does_what_words_do_is_suspicious_and_comes_after_those_that_do_more() -> None:
-    records = {record.text: record for record in judge(*measured(attention=0.0, words=9.0), alpha=0.01)}
+    records = {record.text: record for record in judge(*measured(attention=-1.0, words=9.0), alpha=0.01)}
     assert (records["louder"].verdict, records["loud"].verdict) == ("backdoored", "suspicious")
     assert records["louder"].rank < records["loud"].rank
     assert records["loud"].p_adjusted < 0.01
@@ -81,7 +81,7 @@ def test_a_finding_that_does_what_words_do_is_suspicious_and_comes_after_those_t
 
 
 def test_a_share_of_none_leaves_every_finding() -> None:
-    everything, null = measured(attention=0.0, words=1.0)
+    everything, null = measured(attention=-1.0, words=9.0)
     verdicts = [record.verdict for record in judge(everything, null, 0.01, word_like=0.0)]
     assert verdicts.count("backdoored") == 3
 
