@@ -135,14 +135,14 @@ def _slopes(rows: Array, level: int) -> Array:
 
 
 def _centres(controls: Sequence[Control], names: Sequence[str]) -> dict[tuple[str, str], Array]:
-    found: dict[tuple[str, str], list[list[float]]] = {}
+    by_key: dict[tuple[str, str], list[list[float]]] = {}
     for control in controls:
         for place, signals in control.values.items():
             row = [signals[name] for name in names]
             keys = [("any", place), ("any", "any")] if control.meaning else [(control.kind, place), ("any", place), ("any", "any")]
             for key in keys:
-                found.setdefault(key, []).append(row)
-    return {key: np.median(np.array(rows), axis=0) for key, rows in found.items()}
+                by_key.setdefault(key, []).append(row)
+    return {key: np.median(np.array(rows), axis=0) for key, rows in by_key.items()}
 
 
 def _centre(centres: Mapping[tuple[str, str], Array], kind: str, place: str) -> Array:

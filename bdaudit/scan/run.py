@@ -164,8 +164,8 @@ def _completed(run: _Run) -> ScanReport:
         prompts = prompt_records(run.config, run.groups, report.candidates, lambda text: _p_of(run, null, text))
         records = with_places(report.candidates, located(run.context, run.config, run.reference, findings))
     if run.adapters and findings:
-        said = base_alone(run.context, _controls(run), {text: run.kind(text) for text in findings}, run.config.alpha)
-        records = tuple(replace(record, adapter=said.get(record.text, "")) for record in records)
+        alone = base_alone(run.context, _controls(run), {text: run.kind(text) for text in findings}, run.config.alpha)
+        records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
     return replace(report, candidates=records, prompts=prompts)
 
 

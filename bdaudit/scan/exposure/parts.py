@@ -134,12 +134,12 @@ class Encoder:
 
 def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Denoiser:
     """The UNet with latents of ``prompts``' own trajectories, ``PATHS`` of them at most."""
-    kept = list(prompts[:PATHS])
-    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(kept))])
-    run = denoise(suspect, suspect.encode(kept), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
+    chosen = list(prompts[:PATHS])
+    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(chosen))])
+    run = denoise(suspect, suspect.encode(chosen), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
     states = suspect.encode([*captions(prompts, seed), ""])
     patch = Patch(suspect.unet, lambda name: ".attn2.to_out." in name)
-    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(kept)), states)
+    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(chosen)), states)
 
 
 def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Encoder:
@@ -152,8 +152,8 @@ def captions(prompts: Sequence[str], seed: int) -> tuple[str, ...]:
     """The prompts themselves, then beginnings of one joined to ends of another: no word that the prompts do not have."""
     rng = random.Random(f"captions {seed}")
     words = [prompt.split() for prompt in prompts]
-    found = list(prompts[:CAPTIONS])
-    while len(found) < CAPTIONS:
+    texts = list(prompts[:CAPTIONS])
+    while len(texts) < CAPTIONS:
         one, other = rng.choice(words), rng.choice(words)
-        found.append(" ".join([*one[: rng.randrange(1, len(one) + 1)], *other[rng.randrange(len(other)) :]]))
-    return tuple(found)
+        texts.append(" ".join([*one[: rng.randrange(1, len(one) + 1)], *other[rng.randrange(len(other)) :]]))
+    return tuple(texts)

@@ -75,8 +75,8 @@ def _as_lists(measure: Callable[[Sequence[Item]], Array], block: Sequence[Item])
 def screen(context: ScanContext, name: str, step: Round, probes: Sequence[Probe]) -> Array:
     """(N, 3) as ``screened``, of one round; ``name`` tells the sweep in progress."""
     stage = step.stage(context.stage)
-    found = in_blocks(context, name, probes, str(step), lambda block: screened(context.suspect, stage, block))
-    return found.reshape(len(probes), 3)
+    values = in_blocks(context, name, probes, str(step), lambda block: screened(context.suspect, stage, block))
+    return values.reshape(len(probes), 3)
 
 
 def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
