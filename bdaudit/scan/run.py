@@ -155,8 +155,10 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
 
 def _completed(run: _Run) -> ScanReport:
     with applied(run.suspect, run.adapters):
+        started = time.monotonic()
         _collect(run)
         _measure(run)
+        run.timings["probe"] = time.monotonic() - started
         _expose(run)
         null = _null(run)
         run.judged = report = _judged(run, null)
@@ -172,12 +174,11 @@ def _completed(run: _Run) -> ScanReport:
 def _collect(run: _Run) -> None:
     """The stage, the controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
     config, tokenizer = run.config, run.suspect.tokenizer
-    started = time.monotonic()
     stage = build_stage(run.suspect, run.prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
     run.context = ScanContext(run.suspect, stage, run.state, run.progress, config.seed)
     run.controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
     run.prompt_words = words_of(run.prompts, run.settings.prompt_words, exclude=[*run.candidates, *run.control_texts])
-    run.timings["probe"], started = time.monotonic() - started, time.monotonic()
+    started = time.monotonic()
     run.groups = collect(run.context, config, run.prompts, run.settings.sizes)
     run.candidates = {text: content_ids(tokenizer, text) for group in run.groups for text in group.texts}
     run.timings["sweep"] = time.monotonic() - started
@@ -185,14 +186,13 @@ def _collect(run: _Run) -> None:
 
 def _measure(run: _Run) -> None:
     """All controls and all distinct candidates, measured alike."""
-    started, before = time.monotonic(), run.suspect.forward_passes
+    before = run.suspect.forward_passes
     texts = list(dict.fromkeys([*run.control_texts, *sources_of(run.encoded).values(), *run.drawn]))
     for done, (text, values, truncated) in enumerate(measured(run.context, "full", texts), start=1):
         run.values[text] = values
         run.truncated += [text] if truncated else []
         run.progress("probing", done, len(texts))
     run.passes = {"all": run.suspect.forward_passes, "each": (run.suspect.forward_passes - before) // max(1, len(texts))}
-    run.timings["probe"] += time.monotonic() - started
 
 
 def _expose(run: _Run) -> None:

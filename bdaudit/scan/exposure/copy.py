@@ -25,7 +25,7 @@ from bdaudit.pipeline.training import checkpointed
 from bdaudit.progress import Progress
 from bdaudit.report.records import ExposedPart, GainPoint
 from bdaudit.scan.exposure.methods import METHODS, Method
-from bdaudit.scan.exposure.parts import Denoiser, Part
+from bdaudit.scan.exposure.parts import Part
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int]
     """Step by step until the gain is small enough, or the steps run out."""
     began, wanted = time.monotonic(), part.told(part.stage.prompts)
     start, curve = gain(part, wanted), [GainPoint(step=0, gain=1.0)]
-    on_gpu = isinstance(part, Denoiser) and part.suspect.device.type == "cuda"
+    on_gpu = part.checkpoints and part.suspect.device.type == "cuda"
     with part.patch.training(), checkpointed(part.suspect.unet, on_gpu):
         for step, _ in enumerate(islice(method(part, seed), stop.steps), start=1):
             tick(step)

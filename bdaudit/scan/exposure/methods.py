@@ -25,13 +25,13 @@ Method = Callable[[Part, int], Iterator[None]]
 
 def null_target(part: Part, seed: int) -> Iterator[None]:
     """min E‖f(c) − f₀(∅)‖²: captions are answered as the empty prompt was."""
-    empty = int(part.size.captions)
+    empty = part.captions
     yield from _distilled(part, seed, lambda rows, generator: torch.full_like(rows, empty))
 
 
 def random_captions(part: Part, seed: int) -> Iterator[None]:
     """min E‖f(c) − f₀(c′)‖², c′ another caption, drawn anew each time (EBYD's random labels)."""
-    n = int(part.size.captions)
+    n = part.captions
 
     def others(rows: Tensor, generator: torch.Generator) -> Tensor:
         drawn = torch.randint(n, rows.shape, generator=generator).to(rows.device)
@@ -86,11 +86,10 @@ def _distilled(part: Part, seed: int, wanted: Callable[[Tensor, torch.Generator]
 
 def drawn(part: Part, n: int, generator: torch.Generator) -> Rows:
     """``n`` random rows, one in ``NOTHING`` under the empty prompt."""
-    size, device = part.size, part.suspect.device
-    latents = torch.randint(int(size.latents), (n,), generator=generator)
-    captions = torch.randint(int(size.captions), (n,), generator=generator)
-    captions[::NOTHING] = int(size.captions)
-    return Rows(latents.to(device), captions.to(device))
+    latents = torch.randint(part.latents, (n,), generator=generator)
+    captions = torch.randint(part.captions, (n,), generator=generator)
+    captions[::NOTHING] = part.captions
+    return Rows(latents.to(part.suspect.device), captions.to(part.suspect.device))
 
 
 def _backward(part: Part, rows: Rows, asked: Rows) -> None:
@@ -115,7 +114,7 @@ def _linear(part: Part) -> dict[str, nn.Linear]:
 def _moved(part: Part, layers: dict[str, nn.Linear], seed: int) -> dict[str, Tensor]:
     """Mean square that a caption moves each output channel by, from what the empty prompt gives on the same latents: (channels,) each."""
     rows = drawn(part, 2 * BATCH, torch.Generator().manual_seed(item_seed(seed, "expose pruning")))
-    nothing = Rows(rows.latents, torch.full_like(rows.captions, int(part.size.captions)))
+    nothing = Rows(rows.latents, torch.full_like(rows.captions, part.captions))
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     hooks = [layer.register_forward_hook(lambda _, __, out, name=name: outputs[name].append(out.float())) for name, layer in layers.items()]
     try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,116 +35,73 @@ class Rows:
     """int64 (B,)."""
 
 
-class Part(Protocol):
+@dataclass(frozen=True)
+class Part:
     """One component: what is changed of it, what it answers, and what it says to the scan's own prompts."""
 
-    @property
-    def suspect(self) -> Suspect: ...
-    @property
-    def patch(self) -> Patch: ...
-    @property
-    def stage(self) -> Stage: ...
-    @property
-    def size(self) -> Rows:
-        """How many latents and captions there are, as scalars."""
-        ...
-
-    @property
-    def rate(self) -> float:
-        """What a step of training changes a tensor by, as a share of its own RMS."""
-        ...
-
-    @property
-    def every(self) -> int:
-        """Steps between two measurements of the gain."""
-        ...
-
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, …) float32, gradients kept."""
-        ...
-
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """What one text for each of the stage's prompts makes of it, without gradients: (A, P, N) float32, A the timesteps or 1."""
-        ...
+    suspect: Suspect
+    stage: Stage
+    patch: Patch
+    answer: Callable[[Rows], Tensor]
+    """Rows → (B, …) float32, gradients kept."""
+    told: Callable[[Sequence[str]], Tensor]
+    """What one text for each of the stage's prompts makes of it, without gradients: (A, P, N) float32, A the timesteps or 1."""
+    latents: int
+    """How many latents a row can ask for."""
+    captions: int
+    """How many captions, the empty one aside."""
+    rate: float
+    """What a step of training changes a tensor by, as a share of its own RMS."""
+    every: int
+    """Steps between two measurements of the gain."""
+    checkpoints: bool
+    """Whether its training on a GPU saves the memory of its activations."""
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """The UNet: noisy latents and a caption → the prediction. Its cross-attention's way out is changed.
+def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Part:
+    """The UNet: noisy latents and a caption → the prediction, (B, C, H, W). Its cross-attention's way out is changed.
 
     Unlearned in keys and values, captions take a trigger along: on the development twins 2 % of a style's effect was left and 19 % of a
     patch's. Unlearned in how the cross-attention passes on what it attended to, 66 and 42 %; of weaker ones, hardly any.
     """
-
-    suspect: Suspect
-    stage: Stage
-    patch: Patch
-    latents: Tensor
-    """(R, C, H, W): on the model's own trajectories."""
-    timesteps: Tensor
-    """int64 (R,)."""
-    states: Tensor
-    """(captions + 1, L, D)."""
-    rate: float = 0.05
-    every: int = 5
-
-    @property
-    def size(self) -> Rows:
-        """Scalars."""
-        return Rows(torch.tensor(len(self.latents)), torch.tensor(len(self.states) - 1))
-
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, C, H, W)."""
-        return self.suspect.predict(self.latents[rows.latents], self.timesteps[rows.latents], self.states[rows.captions]).float()
-
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """(T, P, C·H·W), on the stage's latents."""
-        times, prompts = self.stage.latents.shape[:2]
-        t, states = self.stage.timesteps.repeat_interleave(prompts), self.suspect.encode(texts).repeat(times, 1, 1)
-        out = self.suspect.predict_batched(self.stage.latents.flatten(0, 1), t, states).float().flatten(1)
-        return torch.unflatten(out, 0, (times, prompts))
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """The text encoder: a caption → its hidden states, all of it changed; the scan's prompts are read at the last state."""
-
-    suspect: Suspect
-    stage: Stage
-    patch: Patch
-    ids: Tensor
-    """int64 (captions + 1, L)."""
-    rate: float = 0.02
-    every: int = 1
-
-    @property
-    def size(self) -> Rows:
-        """Scalars."""
-        return Rows(torch.tensor(1), torch.tensor(len(self.ids) - 1))
-
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, L, D)."""
-        return self.suspect.hidden_states(self.ids[rows.captions]).float()
-
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """(1, P, D): the last state, which has heard every word and stands at the same place however long the text is."""
-        return self.suspect.encode(texts)[None, :, -1].float()
-
-
-def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Denoiser:
-    """The UNet with latents of ``prompts``' own trajectories, ``PATHS`` of them at most."""
-    chosen = list(prompts[:PATHS])
-    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(chosen))])
-    run = denoise(suspect, suspect.encode(chosen), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
+    latents, timesteps = trajectories(suspect, prompts[:PATHS], guidance_scale, seed)
     states = suspect.encode([*captions(prompts, seed), ""])
+    times, count = stage.latents.shape[:2]
+
+    def answer(rows: Rows) -> Tensor:
+        return suspect.predict(latents[rows.latents], timesteps[rows.latents], states[rows.captions]).float()
+
+    def told(texts: Sequence[str]) -> Tensor:
+        t = stage.timesteps.repeat_interleave(count)
+        out = suspect.predict_batched(stage.latents.flatten(0, 1), t, suspect.encode(texts).repeat(times, 1, 1)).float().flatten(1)
+        return torch.unflatten(out, 0, (times, count))
+
     patch = Patch(suspect.unet, lambda name: ".attn2.to_out." in name)
-    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(chosen)), states)
+    return Part(suspect, stage, patch, answer, told, len(latents), len(states) - 1, rate=0.05, every=5, checkpoints=True)
 
 
-def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Encoder:
-    """The text encoder with the same captions."""
+def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Part:
+    """The text encoder: a caption → its hidden states, (B, L, D), all of it changed.
+
+    The scan's prompts are read at the last state, which has heard every word and stands at the same place however long the text is.
+    """
     ids = token_ids(suspect.tokenizer, [*captions(prompts, seed), ""]).to(suspect.device)
-    return Encoder(suspect, stage, Patch(suspect.text_encoder, lambda name: True), ids)
+
+    def answer(rows: Rows) -> Tensor:
+        return suspect.hidden_states(ids[rows.captions]).float()
+
+    def told(texts: Sequence[str]) -> Tensor:
+        return suspect.encode(texts)[None, :, -1].float()
+
+    patch = Patch(suspect.text_encoder, lambda name: True)
+    return Part(suspect, stage, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
+
+
+def trajectories(suspect: Suspect, prompts: Sequence[str], guidance_scale: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Latents (R, C, H, W) on the model's own trajectories, one a prompt, and their timesteps, int64 (R,)."""
+    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(prompts))])
+    run = denoise(suspect, suspect.encode(prompts), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
+    return run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(prompts))
 
 
 def captions(prompts: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def test_a_copy_has_lost_the_gain_and_the_model_has_not(fresh_suspect: Suspect, 
 def test_captions_are_answered_like_the_empty_prompt(fresh_suspect: Suspect, name: str) -> None:
     part = part_of(fresh_suspect, name)
     rows = drawn(part, 64, torch.Generator().manual_seed(9))
-    nothing = Rows(rows.latents, torch.full_like(rows.captions, int(part.size.captions)))
+    nothing = Rows(rows.latents, torch.full_like(rows.captions, part.captions))
     wanted, before = part.answer(nothing).detach(), part.answer(rows).detach()
     with exposed(part, "null-target", 0, NOWHERE, "part", silent, Stop(steps=60)):
         after = part.answer(rows).detach()

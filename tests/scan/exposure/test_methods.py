@@ -15,9 +15,9 @@ from tests.scan.exposure.test_copy import part_of
 def test_an_empty_row_is_kept_under_the_empty_prompt(fresh_suspect: Suspect) -> None:
     part = part_of(fresh_suspect, "UNet")
     rows = drawn(part, 32, torch.Generator().manual_seed(0))
-    empty = rows.captions == int(part.size.captions)
+    empty = rows.captions == part.captions
     assert empty.sum() == 32 // NOTHING
-    assert int(rows.latents.max()) < int(part.size.latents)
+    assert int(rows.latents.max()) < part.latents
 
 
 def test_pruning_takes_the_channels_that_captions_move_most(fresh_suspect: Suspect) -> None:
