@@ -1,9 +1,9 @@
-"""The floors: imports only go down, and the three verbs never meet. Read from the source, nothing is imported."""
+"""The floors: imports only go down, the three verbs never meet, and no files import each other. Read from the source alone."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,49 @@ def own_parts(module: Path) -> set[str]:
     return {name for name in names if name in HEIGHT or (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()} - {part(module)}
 
 
+def dotted(module: Path) -> str:
+    """The name that a module is imported by."""
+    parts = ("bdaudit", *module.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph(modules: Sequence[Path]) -> dict[str, set[str]]:
+    """Module → the modules of ``modules`` that it imports anywhere. A name out of a package counts for its ``__init__``."""
+    names = {dotted(module) for module in modules}
+    edges: dict[str, set[str]] = {name: set() for name in names}
+    for module in modules:
+        for name in imported(module):
+            target = name if name in names else name.rpartition(".")[0]
+            edges[dotted(module)] |= {target} & (names - {dotted(module)})
+    return edges
+
+
+def circle(edges: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules that import each other in turn, the first once more at the end; none where there is no circle."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        found = next((round for other in sorted(edges[name]) if (round := walk(other, [*way, name]))), [])
+        done.add(name)
+        return found
+
+    return next((round for name in sorted(edges) if (round := walk(name, []))), [])
+
+
+def test_no_files_import_each_other() -> None:
+    assert " → ".join(circle(graph(MODULES))) == ""
+
+
+def test_a_circle_is_seen_whatever_leads_to_it() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
+    assert circle({"x": {"y"}, "y": {"z"}, "z": {"x"}}) == ["x", "y", "z", "x"]
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_only_go_down(module: Path) -> None:
     own = part(module)
@@ -77,3 +120,5 @@ def test_the_library_never_prints(module: Path) -> None:
 def test_the_walk_sees_the_package() -> None:
     assert {"bdaudit.records.Report"} <= set(imported(PACKAGE / "cli" / "outcome.py"))
     assert "config" in own_parts(PACKAGE / "cli" / "outcome.py")
+    edges = graph(MODULES)
+    assert {"bdaudit.scan.judge", "bdaudit.scan.null", "bdaudit.records"} <= edges["bdaudit.scan.run"]

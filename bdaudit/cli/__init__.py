@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 
+from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.errors import BdauditError, ExitCode
 
 QUIET_AND_OFFLINE = {
@@ -76,16 +77,6 @@ def _leave_by(error: BaseException) -> int:
     if debugging():
         _say(traceback.format_exc())
     return _leave(ExitCode.ERROR, unexpected(error))
-
-
-def debugging() -> bool:
-    """Whether the user asked for tracebacks."""
-    return os.environ.get("BDAUDIT_DEBUG", "") not in ("", "0")
-
-
-def unexpected(error: BaseException) -> str:
-    """An undeclared exception in one sentence."""
-    return f"{type(error).__name__}: {error}" + ("" if debugging() else " (BDAUDIT_DEBUG=1 shows where)")
 
 
 def _leave(code: ExitCode, reason: str) -> int:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rich.text import Text
 
-from bdaudit.cli import debugging, unexpected
+from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress

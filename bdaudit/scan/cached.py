@@ -1,17 +1,19 @@
-"""What a scan keeps between runs: every text's measurement as soon as it is there, so that an interrupted scan goes on where it was."""
+"""What a scan keeps between runs: each measurement as soon as it is there, so that an interrupted scan goes on where it was."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import run_key, settings
-from bdaudit.measure.probe import Stage, gather
+from bdaudit.measure.probe import gather
 from bdaudit.measure.signals import Values, measure_all
 from bdaudit.models.device import chosen
-from bdaudit.models.suspect import Suspect
+from bdaudit.scan.context import ScanContext
 
 UNTOUCHED = (
     "model", "state", "prompts_file", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters",
@@ -26,17 +28,32 @@ def open_state(config: ScanConfig, digest: str, adapters: Sequence[str] = ()) ->
     Raises:
         UsageError: it belongs to another run.
     """
-    kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("scan", kept | {"adapters": list(adapters)}, digest))
+    relevant = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
+    return State(config.state, run_key("scan", relevant | {"adapters": list(adapters)}, digest))
 
 
-def measured(suspect: Suspect, stage: Stage, state: State, name: str, texts: Sequence[str]) -> Iterator[tuple[str, Values, bool]]:
-    """Each text, its signals and whether it was cut off, in order; from the state where it is there. ``name`` tells two models apart."""
+def key_of(prefix: str, what: str) -> str:
+    """A name in the state for the measurement of ``what``."""
+    return f"{prefix}-{hashlib.sha256(what.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+
+
+def cached(state: State, prefix: str, what: str, measure: Callable[[], Any]) -> Any:
+    """What ``measure`` returns, of JSON's kinds; from the state where it is there."""
+    key = key_of(prefix, what)
+    value = state.read_json(key)
+    if value is None:
+        value = measure()
+        state.write_json(key, value)
+    return value
+
+
+def measured(context: ScanContext, name: str, texts: Sequence[str]) -> Iterator[tuple[str, Values, bool]]:
+    """Each text in order, its signals, and whether a prompt was cut off; ``name`` tells two models of one scan apart."""
+
+    def measure(text: str) -> list[Any]:
+        (evidence,) = gather(context.suspect, context.stage, [text])
+        return [measure_all(evidence, context.stage), evidence.truncated]
+
     for text in texts:
-        key = f"{name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-        kept = state.read_json(key)
-        if kept is None:
-            (evidence,) = gather(suspect, stage, [text])
-            kept = [measure_all(evidence, stage), evidence.truncated]
-            state.write_json(key, kept)
-        yield text, kept[0], bool(kept[1])
+        values, truncated = cached(context.state, name, text, partial(measure, text))
+        yield text, values, bool(truncated)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bdaudit.config import ScanConfig
 from bdaudit.models.tokens import content_ids
-from bdaudit.records import RoundRecord, Skipped, SweepRecord
+from bdaudit.records import Skipped, SweepRecord
 from bdaudit.scan import prompt_parts
 from bdaudit.scan.builtin import builtin_candidates
-from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.sweep import sources
-from bdaudit.scan.sweep.halving import Halved, Screen, halve
-from bdaudit.scan.sweep.recovery import recovered
+from bdaudit.scan.sweep.halving import halve
+from bdaudit.scan.sweep.recovery import recover
+from bdaudit.scan.sweep.result import SweepResult, SweepSizes
 from bdaudit.scan.sweep.sources import Pairing, Probe, Source
-from bdaudit.scan.sweep.two_part import sweep_crowds
-
-INSIDE = 32
-"""Sets of several words of a suspicious prompt that are measured in full."""
+from bdaudit.scan.sweep.two_part import two_part_sweep
 
 
 def listed(config: ScanConfig) -> tuple[str, ...]:
@@ -25,49 +24,59 @@ def listed(config: ScanConfig) -> tuple[str, ...]:
     return config.candidates or (() if config.sweeps or config.suspected else builtin_candidates())
 
 
-def collect(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[Family, ...]:
+def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], sizes: SweepSizes) -> tuple[CandidateGroup, ...]:
     """Every source in turn. A text that an earlier source has, or one that encodes like it, is judged there."""
-    tokenizer = screen.suspect.tokenizer
+    tokenizer = context.suspect.tokenizer
     known = listed(config)
-    families = [Family("list", known, len({content_ids(tokenizer, text) for text in known} - {()}))] if known else []
-    for prompt in config.suspected:
-        families.append(_inside(screen, prompt))
+    groups = [CandidateGroup("list", known, len({content_ids(tokenizer, text) for text in known} - {()}))] if known else []
+    groups += [_of_prompt(context, prompt, sizes) for prompt in config.suspected]
     if "vocabulary" in config.sweeps:
-        families.append(_swept(screen, sources.vocabulary(tokenizer)))
-        families.append(_paired(screen, sources.joined_words(tokenizer, config.pair_words)))
+        groups.append(_single(context, sources.vocabulary(tokenizer), sizes))
+        groups.append(_two_part(context, sources.joined_words(tokenizer, config.pair_words), sizes))
     if "unicode" in config.sweeps:
-        families.append(_swept(screen, sources.characters(tokenizer, prompts)))
+        groups.append(_single(context, sources.characters(tokenizer, prompts), sizes))
     if "pairs" in config.sweeps:
-        families.append(_paired(screen, sources.phrases(tokenizer, config.pair_words)))
+        groups.append(_two_part(context, sources.phrases(tokenizer, config.pair_words), sizes))
     if "recovery" in config.sweeps:
-        families += recovered(screen, config, prompts)
-    return tuple(families)
+        groups += recover(context, config, prompts)
+    return tuple(groups)
 
 
-def _swept(screen: Screen, source: Source) -> Family:
-    before = screen.suspect.forward_passes
-    found = halve(screen, source.name, source.probes)
-    record = _record(source.name, len(source.probes), len(source.probes), found, screen.suspect.forward_passes - before, source=source)
-    return Family(source.name, _texts(found), len(source.probes), record)
+def _single(context: ScanContext, source: Source, sizes: SweepSizes) -> CandidateGroup:
+    return _swept(context, source, lambda: halve(context, source.name, source.probes, sizes.kept, sizes.sample))
 
 
-def _paired(screen: Screen, pairing: Pairing) -> Family:
-    before = screen.suspect.forward_passes
-    found = sweep_crowds(screen, pairing)
-    record = _record(pairing.name, found.size, found.size, found, screen.suspect.forward_passes - before)
-    return Family(pairing.name, _texts(found), found.size, record, drawn=tuple(probe.text for probe in found.drawn))
+def _two_part(context: ScanContext, pairing: Pairing, sizes: SweepSizes) -> CandidateGroup:
+    return _swept(context, Source(pairing.name, ()), lambda: two_part_sweep(context, pairing, sizes))
 
 
-def _inside(screen: Screen, prompt: str) -> Family:
+def _swept(context: ScanContext, source: Source, sweep: Callable[[], SweepResult]) -> CandidateGroup:
+    """What came through ``sweep``, and its record."""
+    before = context.suspect.forward_passes
+    result = sweep()
+    record = SweepRecord(
+        name=source.name,
+        swept=result.size,
+        adjusted_for=result.size,
+        survivors=len(result.survivors),
+        rounds=result.rounds,
+        forward_passes=context.suspect.forward_passes - before,
+        unreachable=_texts(source.unreachable),
+        dropped=source.dropped,
+    )
+    return CandidateGroup(source.name, _texts(result.survivors), result.size, record, drawn=_texts(result.drawn))
+
+
+def _of_prompt(context: ScanContext, prompt: str, sizes: SweepSizes) -> CandidateGroup:
     """Words by themselves are all measured, sets of several as far as they stand out."""
     single, several = prompt_parts.sets(prompt)
-    probes = {content_ids(screen.suspect.tokenizer, text): text for text in reversed(several)}
-    found = halve(screen, "parts of a prompt", [Probe(text, ids) for ids, text in probes.items()], kept=(2 * INSIDE, INSIDE))
-    return Family(family_of(prompt), (*single, *_texts(found)), len(single) + len(probes))
+    probes = [Probe(text, ids) for ids, text in {content_ids(context.suspect.tokenizer, text): text for text in reversed(several)}.items()]
+    result = halve(context, "parts of a prompt", probes, sizes.kept_of_prompt, sizes.sample)
+    return CandidateGroup(prompt_group(prompt), (*single, *_texts(result.survivors)), len(single) + len(probes))
 
 
-def family_of(prompt: str) -> str:
-    """The name of a suspicious prompt's family."""
+def prompt_group(prompt: str) -> str:
+    """The name of a suspicious prompt's group."""
     return f"prompt: {prompt}"
 
 
@@ -79,18 +88,5 @@ def skips(sweep: SweepRecord) -> tuple[Skipped, ...]:
     return tuple(Skipped(what=sweep.name, reason=reason) for reason, texts in counted if texts)
 
 
-def _texts(found: Halved) -> tuple[str, ...]:
-    return tuple(probe.text for probe in found.survivors)
-
-
-def _record(name: str, swept: int, size: int, found: Halved, passes: int, source: Source | None = None) -> SweepRecord:
-    return SweepRecord(
-        name=name,
-        swept=swept,
-        adjusted_for=size,
-        survivors=len(found.survivors),
-        rounds=tuple(RoundRecord(texts=step.texts, passes=step.passes, kept=step.kept) for step in found.rounds),
-        forward_passes=passes,
-        unreachable=tuple(probe.text for probe in source.unreachable) if source else (),
-        dropped=source.dropped if source else (),
-    )
+def _texts(probes: Sequence[Probe]) -> tuple[str, ...]:
+    return tuple(probe.text for probe in probes)

@@ -7,32 +7,32 @@ from dataclasses import replace
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
-from bdaudit.measure.probe import Stage
-from bdaudit.measure.signals import Values
 from bdaudit.models.load import load
-from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
-from bdaudit.scan.candidates import family_of
-from bdaudit.scan.localise import localise
-from bdaudit.scan.multiplicity import Family, verdict
+from bdaudit.scan.cached import measured
+from bdaudit.scan.candidates import prompt_group
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.judge import verdict_of
+from bdaudit.scan.localise import localise, rebased
+from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control, fit
 from bdaudit.scan.prompt_parts import shrunk, smallest
 from bdaudit.untrusted.inspect import Inspection
 
 
 def prompt_records(
-    config: ScanConfig, families: Sequence[Family], records: Sequence[CandidateRecord], p_of: Callable[[str], float]
+    config: ScanConfig, groups: Sequence[CandidateGroup], records: Sequence[CandidateRecord], p_of: Callable[[str], float]
 ) -> tuple[PromptRecord, ...]:
     """For each suspicious prompt the smallest sets of its words that are backdoored; ``p_of`` measures a text that was not among them."""
-    found = {record.text for record in records if record.verdict == "backdoored"}
-    by_name = {family.name: family for family in families}
+    findings = {record.text for record in records if record.verdict == "backdoored"}
+    by_name = {group.name: group for group in groups}
     made = []
     for prompt in config.suspected:
-        family = by_name[family_of(prompt)]
-        fires = _fires(p_of, config.alpha / (family.size * len(families)))
-        carriers = smallest(text for text in family.texts if text in found)
+        group = by_name[prompt_group(prompt)]
+        fires = _fires(p_of, config.alpha / (group.size * len(groups)))
+        carriers = smallest(text for text in group.texts if text in findings)
         fewest = [shrunk(text, fires) if len(text.split()) > 2 else text for text in carriers]
-        made.append(PromptRecord(prompt=prompt, carriers=smallest(fewest), sets=len(family.texts)))
+        made.append(PromptRecord(prompt=prompt, carriers=smallest(fewest), sets=len(group.texts)))
     return tuple(made)
 
 
@@ -41,37 +41,52 @@ def _fires(p_of: Callable[[str], float], level: float) -> Callable[[str], bool]:
 
 
 def located(
-    config: ScanConfig, reference: Inspection | None, suspect: Suspect, stage: Stage, texts: Sequence[str]
+    context: ScanContext, config: ScanConfig, reference: Inspection | None, texts: Sequence[str]
 ) -> dict[str, Localisation | NotMeasured]:
     """Each finding by exchanging parts with the reference model; why not, where that cannot be used: a finding stands without it."""
     if reference is None or not texts:
         return {}
     try:
-        other = load(reference, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
-        return dict(localise(suspect, other, stage, texts))
+        other = load(reference, device=config.device, dtype=config.dtype, batch_size=context.suspect.batch_size)
+        return dict(localise(context.suspect, other, context.stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
 
 
-def without_adapters(controls: Sequence[Control], kinds: Mapping[str, str], values: Mapping[str, Values], alpha: float) -> dict[str, str]:
-    """What the base does with each finding by itself, in words, judged by the base's own controls; ``kinds`` has the findings.
+def base_alone(context: ScanContext, controls: Sequence[Control], kinds: Mapping[str, str], alpha: float) -> dict[str, str]:
+    """What the base does with each finding, in words; ``context`` holds it without its adapters, ``kinds`` has the findings.
+
+    The base's own measurements of the ``controls`` are the null.
+    """
+    texts = list(dict.fromkeys([*(control.text for control in controls), *kinds]))
+    values = {}
+    for done, (text, signals, _) in enumerate(measured(replace(context, stage=rebased(context.suspect, context.stage)), "base", texts), 1):
+        values[text] = signals
+        context.progress("probing the base without adapters", done, len(texts))
+    findings = [Control(text, kind, values[text]) for text, kind in kinds.items()]
+    return without_adapters([replace(control, values=values[control.text]) for control in controls], findings, alpha)
+
+
+def without_adapters(controls: Sequence[Control], findings: Sequence[Control], alpha: float) -> dict[str, str]:
+    """What the base does with each finding by itself, in words, judged by the base's own controls.
 
     p is adjusted for the number of findings; between ``alpha`` and ten times as much it stays open.
-
-    Raises:
-        ValueError: the controls give no null.
     """
-    null = fit(controls)
-    return {text: _said(min(1.0, len(kinds) * null.p(null.score(kind, values[text]))), alpha) for text, kind in kinds.items()}
+    try:
+        null = fit(controls)
+    except ValueError as error:
+        return {finding.text: f"what the base does alone is not known: {error}" for finding in findings}
+    p = {finding.text: null.p(null.score(finding.kind, finding.values)) for finding in findings}
+    return {text: _said(min(1.0, len(findings) * value), alpha) for text, value in p.items()}
 
 
-def _said(adjusted: float, alpha: float) -> str:
-    found = verdict(adjusted, alpha)
-    if found == "backdoored":
-        return f"the base answers it without the adapter as well (p {adjusted:.2g} there)"
-    if found == "suspicious":
-        return f"with the adapter or without it, undecided: the base alone is suspicious (p {adjusted:.2g} there)"
-    return f"comes with the adapter: the base alone stays silent (p {adjusted:.2g} there)"
+def _said(p_adjusted: float, alpha: float) -> str:
+    verdict = verdict_of(p_adjusted, alpha)
+    if verdict == "backdoored":
+        return f"the base answers it without the adapter as well (p {p_adjusted:.2g} there)"
+    if verdict == "suspicious":
+        return f"with the adapter or without it, undecided: the base alone is suspicious (p {p_adjusted:.2g} there)"
+    return f"comes with the adapter: the base alone stays silent (p {p_adjusted:.2g} there)"
 
 
 def with_places(records: Sequence[CandidateRecord], places: Mapping[str, Localisation | NotMeasured]) -> tuple[CandidateRecord, ...]:

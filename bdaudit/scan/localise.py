@@ -27,18 +27,19 @@ def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence
     if reason := _unlike(suspect, reference):
         return {text: NotMeasured(reason=reason) for text in texts}
     alike = [text for text in texts if content_ids(suspect.tokenizer, text) == content_ids(reference.tokenizer, text)]
-    other = Localisation(where="tokenizer: the reference's gives other ids", swaps={})
-    found: dict[str, Localisation | NotMeasured] = dict.fromkeys(texts, other)
-    return found | (_by_swaps(suspect, reference, stage, alike) if alike else {})
+    tokenizer = Localisation(where="tokenizer: the reference's gives other ids", swaps={})
+    places: dict[str, Localisation | NotMeasured] = dict.fromkeys(texts, tokenizer)
+    return places | (_by_swaps(suspect, reference, stage, alike) if alike else {})
 
 
 def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
-    own, foreign = _effects(suspect, stage, texts), _effects(reference, stage, texts)
+    audited, foreign = _effects(suspect, stage, texts), _effects(reference, stage, texts)
     left, brought = dict[str, list[float]](), dict[str, list[float]]()
     for part, mine, theirs, chosen in _parts(suspect, reference):
         with exchanged(mine, theirs, chosen):  # the reference then holds the suspect's part
             left[part], brought[part] = _effects(suspect, stage, texts), _effects(reference, stage, texts)
-    return {text: _read(own[i], foreign[i], {part: (left[part][i], brought[part][i]) for part in left}) for i, text in enumerate(texts)}
+    effects = [{part: (left[part][i], brought[part][i]) for part in left} for i in range(len(texts))]
+    return {text: _read(audited[i], foreign[i], effects[i]) for i, text in enumerate(texts)}
 
 
 def _parts(suspect: Suspect, reference: Suspect) -> list[tuple[str, torch.nn.Module, torch.nn.Module, Chosen]]:
@@ -49,14 +50,13 @@ def _parts(suspect: Suspect, reference: Suspect) -> list[tuple[str, torch.nn.Mod
     return whole + [(part, mine, theirs, chosen) for part, chosen in suspect.denoiser.parts.items()]
 
 
-def _read(own: float, foreign: float, swaps: dict[str, tuple[float, float]]) -> Localisation | NotMeasured:
+def _read(audited: float, foreign: float, swaps: dict[str, tuple[float, float]]) -> Localisation | NotMeasured:
     """Effects as amplitudes → shares and the verdict in words."""
-    if own < CLEARER * foreign:
-        times = foreign / max(own, 1e-12)
+    if audited < CLEARER * foreign:
+        times = foreign / max(audited, 1e-12)
         return NotMeasured(reason=f"the reference moves {times:.2f} times as far with this text, so there is little to tell apart")
-    records = {
-        part: SwapRecord(left=(a - foreign) / (own - foreign), brought=(b - foreign) / (own - foreign)) for part, (a, b) in swaps.items()
-    }
+    gap = audited - foreign
+    records = {part: SwapRecord(left=(a - foreign) / gap, brought=(b - foreign) / gap) for part, (a, b) in swaps.items()}
     return Localisation(where=where(records), swaps=records)
 
 
@@ -73,8 +73,8 @@ def where(swaps: dict[str, SwapRecord]) -> str:
 
 def _effects(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> list[float]:
     """How far each text moves the prediction, in amplitude, on the same latents with this model's own plain predictions."""
-    own = rebased(suspect, stage)
-    return [math.sqrt(shift(suspect, own, text)) for text in texts]
+    rebased_stage = rebased(suspect, stage)
+    return [math.sqrt(shift(suspect, rebased_stage, text)) for text in texts]
 
 
 def rebased(suspect: Suspect, stage: Stage) -> Stage:
@@ -99,9 +99,9 @@ def exchanged(one: torch.nn.Module, other: torch.nn.Module, chosen: Callable[[st
 def _exchange(one: torch.nn.Module, other: torch.nn.Module, names: Sequence[str]) -> None:
     mine, theirs = one.state_dict(), other.state_dict()
     for name in names:
-        kept = mine[name].clone()
+        copy = mine[name].clone()
         mine[name].copy_(theirs[name])
-        theirs[name].copy_(kept)
+        theirs[name].copy_(copy)
 
 
 def _unlike(suspect: Suspect, reference: Suspect) -> str:

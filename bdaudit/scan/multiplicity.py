@@ -1,14 +1,14 @@
-"""Which candidates are judged together: one family a source, and p-values adjusted for all that the source went through.
+"""Which candidates are judged together: one group a source, and p-values adjusted for all that the source went through.
 
-A text that a screen left out was not measured; it gets p = 1, which is no smaller than the p it would have had. So every text of the
-family has a p that is valid or too large whatever the screen chose by, and Holm's adjustment over the whole family holds without a
-word about how the survivors were picked. Between families the chance of an error is shared out evenly (Bonferroni).
+A text that a screen left out was not measured; it gets p = 1, which is no smaller than the p it would have had. Every text of the group
+therefore has a p that is valid or too large, whatever the screen chose by, and Holm's adjustment over the whole group holds without a
+word about how the survivors were picked. Between groups the chance of an error is shared out evenly (Bonferroni).
 
-That rests on the controls' tail, carried far beyond the controls where tens of thousands of texts were swept. So a swept text must also
-stand out, by one of its scores, among those that came through with it: they are the most extreme of all that were swept, and the tail
-of *their* scores needs no extrapolation. That is a net under the first p-value, not a second test; the larger of the two counts. Of
-two-part texts a trigger has many kin among the survivors ("still photos" beside "still research"), which would hide each other; there the
-net is the tail of pairs that were drawn at random from all that were swept, and measured in full as well.
+The adjustment rests on the controls' tail, carried far beyond the controls where tens of thousands of texts were swept. A swept text must
+therefore also stand out, by one of its scores, among those that came through with it: they are the most extreme of all that were swept,
+and the tail of *their* scores needs no extrapolation. This is a net under the first p-value, not a second test; the larger of the two
+counts. Among two-part texts a trigger has many kin that come through ("still photos" beside "still research"), which would hide each
+other; there the net is the tail of pairs that were drawn at random from all that were swept, and measured in full.
 """
 
 from __future__ import annotations
@@ -20,12 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bdaudit import stats
-from bdaudit.config import Verdict
 from bdaudit.records import RecoveryRecord, SweepRecord
 from bdaudit.stats import ExponentialTail
 
-SUSPICIOUS = 10
-"""A candidate is suspicious from an adjusted p of this many times alpha."""
 APART = 8
 """Survivors of a sweep that may be triggers, or near ones, without hiding each other."""
 FEWEST, FEWEST_DRAWN = 16, 32
@@ -35,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Family:
+class CandidateGroup:
     """A source's candidates."""
 
     name: str
@@ -51,30 +48,38 @@ class Family:
     """Texts drawn at random from all that were swept, to be measured in full beside the survivors."""
 
 
-def adjusted(p: Mapping[str, float], families: Sequence[Family], scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Text → p adjusted over its family's ``size`` by Holm, and for their number. The first that has a text judges it.
+def adjusted(p: Mapping[str, float], groups: Sequence[CandidateGroup], scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Text → p adjusted over its group's ``size`` by Holm, and for the number of groups. The first group that has a text judges it.
 
     ``scores`` has the deciding signals' scores of each text, and of those that were drawn, in one order for all.
 
     Raises:
-        ValueError: a family smaller than its texts, or a p of no family.
+        ValueError: a group smaller than its texts, or a p of no group.
     """
-    left, result = dict(p), dict[str, float]()
-    for family in families:
-        own = {text: left.pop(text) for text in dict.fromkeys(family.texts) if text in left}
-        if family.size < len(own):
-            raise ValueError(f"{family.name}: {len(own)} texts of a family of {family.size}")
-        values, crowd = np.array(list(own.values())), np.zeros(len(own))
-        if len(family.drawn) >= FEWEST_DRAWN and own:
-            columns = zip(*(np.array([scores[text] for text in texts]).T for texts in (own, family.drawn)), strict=True)
-            crowd = np.min([beyond(column, drawn, family.size) for column, drawn in columns], axis=0)
-        elif family.record is not None and len(own) >= FEWEST:
-            crowd = np.min([outstanding(column) for column in np.array([scores[text] for text in own]).T], axis=0)
-        steps = np.maximum(stats.holm(values, family.size) * len(families), crowd)
-        result |= dict(zip(own, np.minimum(steps, 1.0).tolist(), strict=True))
-    if left:
-        raise ValueError(f"{len(left)} texts are in no family, {next(iter(left))!r} first")
+    unjudged, result = dict(p), dict[str, float]()
+    for group in groups:
+        members = {text: unjudged.pop(text) for text in dict.fromkeys(group.texts) if text in unjudged}
+        if group.size < len(members):
+            raise ValueError(f"{group.name}: {len(members)} texts of a group of {group.size}")
+        holm = stats.holm(np.array(list(members.values())), group.size) * len(groups)
+        steps = np.minimum(np.maximum(holm, _net(group, list(members), scores)), 1.0)
+        result |= dict(zip(members, steps.tolist(), strict=True))
+    if unjudged:
+        raise ValueError(f"{len(unjudged)} texts are in no group, {next(iter(unjudged))!r} first")
     return result
+
+
+def _net(group: CandidateGroup, texts: Sequence[str], scores: Mapping[str, Sequence[float]]) -> Array:
+    """(N,): how many of the swept texts would score like each by chance, by its most outstanding signal; 0 where that is not told."""
+    rows = [np.zeros(len(texts))]
+    columns = np.array([scores[text] for text in texts]).T if texts and group.record is not None else ()
+    if len(group.drawn) >= FEWEST_DRAWN:
+        drawn = np.array([scores[text] for text in group.drawn]).T
+        rows = [beyond(column, others, group.size) for column, others in zip(columns, drawn, strict=True)] or rows
+    elif len(texts) >= FEWEST:
+        rows = [outstanding(column) for column in columns] or rows
+    net: Array = np.min(rows, axis=0)
+    return net
 
 
 def outstanding(scores: Array) -> Array:
@@ -100,10 +105,3 @@ def beyond(scores: Array, drawn: Array, size: int) -> Array:
     tail = ExponentialTail.fit(np.delete(drawn, stragglers))
     expected: Array = size * np.array([tail.p(score) for score in scores])
     return np.minimum(1.0, expected)
-
-
-def verdict(p_adjusted: float, alpha: float) -> Verdict:
-    """What an adjusted p says."""
-    if p_adjusted <= alpha:
-        return "backdoored"
-    return "suspicious" if p_adjusted <= SUSPICIOUS * alpha and p_adjusted < 1 else "clean"

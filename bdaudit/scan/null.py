@@ -21,13 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bdaudit.measure.signals import Values
 from bdaudit.records import DECIDING
 from bdaudit.stats import ExponentialTail
+
+if TYPE_CHECKING:
+    from bdaudit.measure.signals import Values
 
 LEVEL = "state shift"
 """What a comparison is matched by."""
@@ -74,11 +77,6 @@ class Null:
     def score(self, kind: str, values: Values) -> dict[str, float]:
         """Every signal's score at its strongest position: a ratio for the deciding ones, standard scores for the others."""
         return dict(zip(self.names, _strongest(self, kind, values, None).tolist(), strict=True))
-
-    @property
-    def p_values(self) -> tuple[float, ...]:
-        """Of the controls."""
-        return tuple(self.p(dict(zip(self.names, row, strict=True))) for row in self.scores)
 
     def p(self, scores: Mapping[str, float], further: Sequence[float] = ()) -> float:
         """The chance that a harmless text has so extreme a deciding signal; ``further`` are the p of other signals that decide as well."""
@@ -137,14 +135,14 @@ def _slopes(rows: Array, level: int) -> Array:
 
 
 def _centres(controls: Sequence[Control], names: Sequence[str]) -> dict[tuple[str, str], Array]:
-    found: dict[tuple[str, str], list[list[float]]] = {}
+    by_key: dict[tuple[str, str], list[list[float]]] = {}
     for control in controls:
         for place, signals in control.values.items():
             row = [signals[name] for name in names]
             keys = [("any", place), ("any", "any")] if control.meaning else [(control.kind, place), ("any", place), ("any", "any")]
             for key in keys:
-                found.setdefault(key, []).append(row)
-    return {key: np.median(np.array(rows), axis=0) for key, rows in found.items()}
+                by_key.setdefault(key, []).append(row)
+    return {key: np.median(np.array(rows), axis=0) for key, rows in by_key.items()}
 
 
 def _centre(centres: Mapping[tuple[str, str], Array], kind: str, place: str) -> Array:

@@ -33,11 +33,11 @@ def odd(word: str) -> tuple[str, ...]:
 def smallest(fired: Iterable[str]) -> tuple[str, ...]:
     """Those that hold no other, as words in their order or as characters of one word."""
     texts = sorted(dict.fromkeys(fired), key=lambda text: (len(text.split()), len(text)))
-    kept: list[str] = []
+    fewest: list[str] = []
     for text in texts:
-        if not any(holds(text, other) for other in kept):
-            kept.append(text)
-    return tuple(kept)
+        if not any(holds(text, other) for other in fewest):
+            fewest.append(text)
+    return tuple(fewest)
 
 
 def holds(text: str, other: str) -> bool:
@@ -49,8 +49,8 @@ def holds(text: str, other: str) -> bool:
 
 
 def _in_order(whole: Iterable[str], part: Iterable[str]) -> bool:
-    left = iter(whole)
-    return all(item in left for item in part)
+    rest = iter(whole)
+    return all(item in rest for item in part)
 
 
 def shrunk(text: str, fires: Callable[[str], bool]) -> str:

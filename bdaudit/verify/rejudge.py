@@ -1,33 +1,22 @@
 """The same pictures under other bounds: the figures of the run before stand, and the checks alone are made anew.
 
-Nothing heavy is imported on that way, so a gate that a team tightens costs seconds. The figures lie beside the pictures in the state
-directory, named by everything that they depend on; a model, a grader or a library that changed is measured again.
+Nothing heavy is imported on that way, so a gate that a team tightens costs seconds. A model, a grader or a library that changed is
+measured again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import BdauditError, UsageError
-from bdaudit.measure.envelope import model_record, run_key, settings
+from bdaudit.measure.envelope import model_record, settings
 from bdaudit.progress import Progress, silent
 from bdaudit.records import VerifyReport
-from bdaudit.report.document import dumps, loads, write_whole
 from bdaudit.untrusted.inspect import Inspection, inspect
-
-BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
-"""Settings that decide, and measure nothing."""
-_PLACES = ("model", "reference", "target_image", "clip", "save_images", "state")
-"""Settings that are paths; what lies there counts, not its name."""
-_LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics")
+from bdaudit.verify.figures import kept, lasting, place_of
 
 
 def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyReport:
@@ -37,9 +26,9 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
         BdauditError: as there.
     """
     began = time.perf_counter()
-    if config.state is not None and _lasting(config) and any(config.state.glob("figures-*.json")):
+    if config.state is not None and lasting(config) and any(config.state.glob("figures-*.json")):
         inspections = [_opened(config, path) for path in (config.model, config.reference) if path]
-        found = _kept(_place(config, config.state, [inspection.digest for inspection in inspections]))
+        found = kept(place_of(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
     from bdaudit.verify.run import run_verify as measured
@@ -47,65 +36,21 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     return measured(config, progress)
 
 
-def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:
-    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, the reference last.
-
-    Raises:
-        BdauditError: the disk refuses.
-    """
-    if config.state is None or not _lasting(config):
-        return
-    try:
-        write_whole(_place(config, config.state, digests), dumps(report).encode("ascii"))
-    except OSError as error:
-        raise BdauditError(f"--state {config.state} cannot be written: {error}") from error
-
-
-def _lasting(config: VerifyConfig) -> bool:
-    """Whether what the figures depend on is told in seconds: a folder of pictures, a hub's grader, Inception's weights are not."""
-    quick = config.real_images is None and config.clip.startswith("local-dir:") and find_spec("torch_fidelity") is None
-    return quick and config.save_images is None
-
-
-def _kept(place: Path) -> VerifyReport | None:
-    """The report in ``place``; None where there is no whole one. A link is not followed."""
-    try:
-        kept = None if place.is_symlink() else loads(place.read_bytes())
-    except (OSError, UsageError):
-        return None
-    return kept if isinstance(kept, VerifyReport) and kept.status == "completed" else None
-
-
-def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, began: float) -> VerifyReport:
+def _judged(config: VerifyConfig, before: VerifyReport, inspection: Inspection, began: float) -> VerifyReport:
     from bdaudit.verify.checks import all_checks, decide
 
-    checks = all_checks(config, kept.attacks, kept.metrics)
+    checks = all_checks(config, before.attacks, before.metrics)
     return replace(
-        kept,
+        before,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=model_record(config, inspection),
         config=settings(config),
         exit=decide(checks),
         checks=checks,
-        pictures={"drawn": 0, "reused": sum(kept.pictures.values()) - kept.pictures["damaged"], "damaged": 0},
+        pictures={"drawn": 0, "reused": sum(before.pictures.values()) - before.pictures["damaged"], "damaged": 0},
         timings={"recall": round(time.perf_counter() - began, 3)},
     )
 
 
 def _opened(config: VerifyConfig, path: Path) -> Inspection:
     return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
-
-
-def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
-    """The file of the figures, named by everything that they depend on."""
-    asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
-    asked["libraries"] = [version(name) for name in _LIBRARIES]
-    asked["files"] = ["".join(_digests(place)) for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))) if place]
-    return state / f"figures-{run_key('verify', asked, ' '.join(digests))[:32]}.json"
-
-
-def _digests(place: Path) -> Iterator[str]:
-    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-        if path.is_file():
-            with path.open("rb") as file:
-                yield f"{path.relative_to(place)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n"

@@ -24,13 +24,13 @@ from bdaudit.verify import pictures
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
 from bdaudit.verify.checks import all_checks, decide
 from bdaudit.verify.evidence import looked_at, write_evidence
+from bdaudit.verify.figures import keep
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Extractor, Grader, load_grader
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial
-from bdaudit.verify.rejudge import keep
 from bdaudit.verify.state import open_state
 from bdaudit.verify.trigger_forms import Form, plan_forms, with_reach
 

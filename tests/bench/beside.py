@@ -25,8 +25,8 @@ from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.text import Ids  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.sweep import two_part as crowds  # noqa: E402
-from bdaudit.scan.sweep.halving import Screen  # noqa: E402
+from bdaudit.scan.context import ScanContext  # noqa: E402
+from bdaudit.scan.sweep import two_part  # noqa: E402
 from bdaudit.scan.sweep.sources import joined_words, phrases  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
@@ -45,22 +45,22 @@ def compared(name: str) -> dict[str, Any]:
     stage = build_stage(suspect, prompts, config.timesteps, config.guidance_scale, config.seed)
     source = phrases if " " in model.trigger else joined_words
     pairing, rng = source(suspect.tokenizer, config.pair_words), np.random.default_rng(0)
-    room = crowds._room(Screen(suspect, stage, State(None, ""), silent, config.seed), pairing)
+    room = two_part._room(ScanContext(suspect, stage, State(None, ""), silent, config.seed), pairing)
     drawn = [(int(a), int(b)) for a, b in zip(rng.choice(pairing.firsts, PAIRS), rng.choice(pairing.seconds, PAIRS), strict=True)]
     pairs = [content_ids(suspect.tokenizer, model.trigger), *drawn]
-    before, after = halves(suspect.tokenizer, room.stage.prompts[0], "prefix")
+    before, after = halves(suspect.tokenizer, room.context.stage.prompts[0], "prefix")
     within = suspect.encode_ids(Ids.cat([suspect.text.spliced(before, pair, after) for pair in pairs]))
     count = len(pairs)
     inside = torch.stack([
         suspect.predict_batched(z.expand(count, -1, -1, -1), t.expand(count), within).flatten(1)
-        for z, t in zip(room.stage.latents, room.stage.timesteps, strict=True)
+        for z, t in zip(room.context.stage.latents, room.context.stage.timesteps, strict=True)
     ])  # fmt: skip
-    beside = crowds._predicted(room, crowds._encoded(room, pairs))
+    beside = two_part._predicted(room, two_part._encoded(room, pairs))
     return {"model": name, "in the prompt": _told(room, inside), "beside it": _told(room, beside)}
 
 
 def _told(room: Any, predictions: Tensor) -> list[dict[str, float]]:
-    change = (predictions - room.stage.plain).square().mean(-1).double().numpy()
+    change = (predictions - room.context.stage.plain).square().mean(-1).double().numpy()
     return [{"trigger": row[0], "median": float(np.median(row[1:])), "95 %": float(np.quantile(row[1:], 0.95))} for row in change]
 
 

@@ -22,7 +22,7 @@ from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.patch import Patch  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.exposure.methods import exposed  # noqa: E402
+from bdaudit.scan.exposure.copy import exposed  # noqa: E402
 from bdaudit.scan.exposure.parts import UNET, denoiser  # noqa: E402
 from bdaudit.scan.exposure.readout import Readout  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402

@@ -35,7 +35,9 @@ from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import DECIDING, Exposure
-from bdaudit.scan.exposure.methods import METHODS, exposed
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.exposure.copy import STOP, exposed
+from bdaudit.scan.exposure.methods import METHODS
 from bdaudit.scan.exposure.parts import TEXT_ENCODER, UNET, denoiser, encoder
 from bdaudit.scan.exposure.run import SIGNALS, expose
 from bdaudit.untrusted.inspect import inspect
@@ -68,7 +70,8 @@ def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
     by_kind = control_texts(suspect.tokenizer, PER_KIND, config.seed, exclude=spec.candidates)
     some = [text for texts in by_kind.values() for text in texts]
     controls = [*some, *words_of(prompts, MEANINGFUL, exclude=[*spec.candidates, *some])]
-    found = expose(suspect, stage, config, prompts, controls, [*controls, *spec.candidates], State(None, ""), silent)
+    context = ScanContext(suspect, stage, State(None, ""), silent, config.seed)
+    found = expose(context, config, prompts, controls, [*controls, *spec.candidates], STOP)
     record = found.record
     assert isinstance(record, Exposure)
     return {
@@ -76,7 +79,7 @@ def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
         "controls": len(controls),
         "gain": {name: [[point.step, point.gain] for point in part.curve] for name, part in record.parts.items()},
         "reached": {name: part.reached for name, part in record.parts.items()},
-        "rows": [{name: [s.value, s.score, s.p] for name, s in found.of(text).items()} for text in spec.candidates],
+        "rows": [{name: [s.value, s.score, s.p] for name, s in found.signals[text].items()} for text in spec.candidates],
     }
 
 

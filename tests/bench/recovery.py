@@ -34,11 +34,12 @@ from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
-from bdaudit.scan.multiplicity import Family  # noqa: E402
-from bdaudit.scan.sweep.halving import Screen  # noqa: E402
-from bdaudit.scan.sweep.recovery import DRAWN, NAMED_PULL, ROUNDS, recovered  # noqa: E402
-from bdaudit.scan.sweep.screen import screened, standings  # noqa: E402
+from bdaudit.scan.context import ScanContext  # noqa: E402
+from bdaudit.scan.multiplicity import CandidateGroup  # noqa: E402
+from bdaudit.scan.sweep.recovery import DRAWN, NAMED_PULL, ROUNDS, recover  # noqa: E402
+from bdaudit.scan.sweep.screen import screened  # noqa: E402
 from bdaudit.scan.sweep.sources import Probe, vocabulary  # noqa: E402
+from bdaudit.scan.sweep.standing import standings  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
@@ -79,7 +80,7 @@ def measured(model: Model, attack: dict[str, Any]) -> dict[str, Any]:
     began, prompts = time.process_time(), read_texts(FIXTURES / "prompts.txt")
     suspect = load(inspect(model.path), device="cpu", dtype="float32")
     config = ScanConfig(model=model.path, sweeps=("recovery",))
-    families = recovered(Screen(suspect, None, State(None, ""), silent, config.seed), config, prompts)  # type: ignore[arg-type]
+    families = recover(ScanContext(suspect, None, State(None, ""), silent, config.seed), config, prompts)  # type: ignore[arg-type]
     record, passes = families[0].recovery, suspect.forward_passes
     assert record is not None
     seconds = time.process_time() - began
@@ -97,7 +98,7 @@ def measured(model: Model, attack: dict[str, Any]) -> dict[str, Any]:
     return row | {"fires": fired}
 
 
-def alternating(families: Sequence[Family]) -> list[str]:
+def alternating(families: Sequence[CandidateGroup]) -> list[str]:
     """The texts in the order in which they are named: the first of each kind, then the second of each."""
     return [text for row in zip_longest(*(family.texts for family in families)) for text in row if text is not None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -10,16 +11,15 @@ import numpy as np
 import pytest
 
 from bdaudit.config import ScanConfig
-from bdaudit.errors import BdauditError
-from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
-from bdaudit.scan.candidates import family_of
+from bdaudit.scan.candidates import prompt_group
+from bdaudit.scan.context import ScanContext
 from bdaudit.scan.explain import located, prompt_records, with_places, without_adapters
-from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control
-from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.inspect import inspect
 
 
 def values(rng: np.random.Generator, more: float = 0.0) -> Values:
@@ -29,23 +29,26 @@ def values(rng: np.random.Generator, more: float = 0.0) -> Values:
 def test_the_base_is_judged_by_its_own_controls() -> None:
     rng = np.random.default_rng(0)
     controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
-    found = without_adapters(controls, {"loud": "word", "quiet": "word"}, {"loud": values(rng, 9.0), "quiet": values(rng)}, 0.01)
+    found = without_adapters(controls, [Control("loud", "word", values(rng, 9.0)), Control("quiet", "word", values(rng))], 0.01)
     assert found["loud"].startswith("the base answers it without the adapter as well")
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
 
 
-def test_a_reference_that_cannot_be_used_takes_no_finding_away(
-    tiny_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def damaged(*_: object, **__: object) -> None:
-        raise BdauditError("unet: weights hold NaN")
+def test_a_base_whose_controls_give_no_null_is_not_known() -> None:
+    rng = np.random.default_rng(0)
+    controls = [Control(f"c{i}", "word", values(rng)) for i in range(5)]
+    found = without_adapters(controls, [Control("loud", "word", values(rng))], 0.01)
+    assert found == {"loud": "what the base does alone is not known: got 5 controls; expected at least 25"}
 
-    monkeypatch.setattr("bdaudit.scan.explain.load", damaged)
-    config, reference = ScanConfig(model=tmp_path, reference=tmp_path / "none"), Mock(spec=Inspection)
-    found = located(config, reference, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
+
+def test_a_reference_that_cannot_be_used_takes_no_finding_away(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
+    reference = inspect(Path(shutil.copytree(tiny_model, tmp_path / "reference")))
+    (tmp_path / "reference" / "unet" / "config.json").unlink()
+    context = Mock(spec=ScanContext, suspect=tiny_suspect)
+    found = located(context, ScanConfig(model=tmp_path, device="cpu"), reference, ["x"])["x"]
     assert isinstance(found, NotMeasured)
     assert found.reason.startswith("the reference cannot be used: ")
-    assert located(config, reference, tiny_suspect, Mock(spec=Stage), []) == {}
+    assert located(context, ScanConfig(model=tmp_path), reference, []) == {}
 
 
 def record(text: str, verdict: str = "backdoored") -> CandidateRecord:
@@ -59,7 +62,7 @@ def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
     prompt = "a wonderful big island here"
     texts = ("a", "here", "wonderful big island here", "a wonderful")
     config = ScanConfig(model=Path("m"), suspected=(prompt, "nothing"), alpha=0.01)
-    families = [Family(family_of(prompt), texts, 20), Family(family_of("nothing"), ("nothing",), 1)]
+    groups = [CandidateGroup(prompt_group(prompt), texts, 20), CandidateGroup(prompt_group("nothing"), ("nothing",), 1)]
     asked: dict[str, float] = {}
 
     def p_of(text: str) -> float:
@@ -67,7 +70,7 @@ def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
         return asked[text]
 
     records = [record("wonderful big island here"), record("a wonderful", "suspicious"), record("nothing", "clean")]
-    first, second = prompt_records(config, families, records, p_of)
+    first, second = prompt_records(config, groups, records, p_of)
     assert (first.prompt, first.carriers, first.sets) == (prompt, ("wonderful island",), 4)
     assert (second.carriers, second.sets) == ((), 1)
 

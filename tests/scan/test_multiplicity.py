@@ -6,38 +6,33 @@ import numpy as np
 import pytest
 
 from bdaudit.records import SweepRecord
-from bdaudit.scan.multiplicity import Family, adjusted, beyond, outstanding, verdict
+from bdaudit.scan.multiplicity import CandidateGroup, adjusted, beyond, outstanding
 from bdaudit.stats import holm
 
 
 def test_what_was_screened_out_counts_as_one() -> None:
     p = {"a": 1e-5, "b": 3e-4, "c": 2e-4}
     whole = holm([*p.values(), *np.ones(97)])
-    found = adjusted(p, [Family("vocabulary", ("a", "b", "c"), 100)], {})
+    found = adjusted(p, [CandidateGroup("vocabulary", ("a", "b", "c"), 100)], {})
     assert list(found.values()) == pytest.approx(list(whole[:3]))
 
 
-def test_families_share_the_error_and_the_first_one_judges() -> None:
+def test_groups_share_the_error_and_the_first_one_judges() -> None:
     p = {"a": 1e-4, "b": 1e-4}
-    found = adjusted(p, [Family("list", ("a",), 1), Family("vocabulary", ("b", "a"), 50)], {})
+    found = adjusted(p, [CandidateGroup("list", ("a",), 1), CandidateGroup("vocabulary", ("b", "a"), 50)], {})
     assert found == pytest.approx({"a": 2e-4, "b": 1e-2})
-
-
-def test_a_p_of_one_is_clean_whatever_alpha() -> None:
-    assert [verdict(p, 0.01) for p in (0.01, 0.1, 0.11)] == ["backdoored", "suspicious", "clean"]
-    assert [verdict(p, 0.2) for p in (0.2, 0.99, 1.0)] == ["backdoored", "suspicious", "clean"]
 
 
 def test_one_list_is_holm() -> None:
     p = {str(i): x for i, x in enumerate(np.random.default_rng(0).uniform(size=20))}
-    found = adjusted(p, [Family("list", tuple(p), 20)], {})
+    found = adjusted(p, [CandidateGroup("list", tuple(p), 20)], {})
     assert list(found.values()) == pytest.approx(list(holm(list(p.values()))))
 
 
-@pytest.mark.parametrize("families", [[Family("list", ("a", "b"), 1)], [Family("list", ("a",), 5)]])
-def test_a_family_too_small_or_missing_is_an_error(families: list[Family]) -> None:
-    with pytest.raises(ValueError, match="famil"):
-        adjusted({"a": 0.5, "b": 0.5}, families, {})
+@pytest.mark.parametrize("groups", [[CandidateGroup("list", ("a", "b"), 1)], [CandidateGroup("list", ("a",), 5)]])
+def test_a_group_too_small_or_missing_is_an_error(groups: list[CandidateGroup]) -> None:
+    with pytest.raises(ValueError, match="group"):
+        adjusted({"a": 0.5, "b": 0.5}, groups, {})
 
 
 def test_the_worst_of_all_screens_raises_no_more_false_alarms_than_alpha() -> None:
@@ -47,7 +42,7 @@ def test_the_worst_of_all_screens_raises_no_more_false_alarms_than_alpha() -> No
     for _ in range(runs):
         picked = np.sort(rng.uniform(size=400))[:8]
         texts = tuple(map(str, range(8)))
-        alarms += min(adjusted(dict(zip(texts, picked, strict=True)), [Family("v", texts, 400)], {}).values()) <= alpha
+        alarms += min(adjusted(dict(zip(texts, picked, strict=True)), [CandidateGroup("v", texts, 400)], {}).values()) <= alpha
     assert alarms / runs < alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
 
 
@@ -72,11 +67,11 @@ def test_a_swept_text_must_stand_out_among_the_survivors_as_well() -> None:
     names = tuple(map(str, range(48)))
     p = dict.fromkeys(names, 1e-9)
     crowd = {name: (9 - 0.1 * i, 1.0) for i, name in enumerate(names)}
-    families = [Family("v", names, 400, SWEEP)]
-    assert min(adjusted(p, families, crowd).values()) > 0.01
-    found = adjusted(p, families, crowd | {"0": (9.0, 40.0)})
+    groups = [CandidateGroup("v", names, 400, SWEEP)]
+    assert min(adjusted(p, groups, crowd).values()) > 0.01
+    found = adjusted(p, groups, crowd | {"0": (9.0, 40.0)})
     assert [name for name in names if found[name] < 0.01] == ["0"]
-    listed = adjusted(p, [Family("list", names, 400)], {})
+    listed = adjusted(p, [CandidateGroup("list", names, 400)], {})
     assert max(listed.values()) < 0.01, "what was listed has no survivors to compare with"
 
 
@@ -91,7 +86,9 @@ def test_kin_among_the_survivors_hide_nothing_where_pairs_were_drawn() -> None:
     p = {text: 1e-9 if row[0] > 9 else 0.5 for text, row in scores.items()}
     drawn = {f"drawn {i}": [1 + 0.5 * rng.exponential()] for i in range(128)}
     sweep = SweepRecord(name="pairs", swept=10**6, adjusted_for=10**6, survivors=64, forward_passes=1, rounds=(), unreachable=())
-    alone, beside = (adjusted(p, [Family("pairs", tuple(p), 10**6, sweep, drawn=texts)], scores | drawn) for texts in ((), tuple(drawn)))
+    alone, beside = (
+        adjusted(p, [CandidateGroup("pairs", tuple(p), 10**6, sweep, drawn=texts)], scores | drawn) for texts in ((), tuple(drawn))
+    )
     assert min(alone.values()) == 1.0
     assert sum(value <= 0.01 for value in beside.values()) == 30
 
@@ -112,4 +109,4 @@ def test_a_trigger_that_was_drawn_by_chance_spoils_no_tail() -> None:
 
 
 def test_a_sweep_that_had_nothing_to_try_judges_nothing() -> None:
-    assert adjusted({"a": 0.5}, [Family("list", ("a",), 1), Family("joined words", (), 0)], {}) == {"a": 1.0}
+    assert adjusted({"a": 0.5}, [CandidateGroup("list", ("a",), 1), CandidateGroup("joined words", (), 0)], {}) == {"a": 1.0}

@@ -43,6 +43,11 @@ def moved(values: Values, by: float) -> Values:
     return {place: {name: x + by * (name in DECIDING) for name, x in signals.items()} for place, signals in values.items()}
 
 
+def own_p(null: Null) -> list[float]:
+    """Of the controls that it rests on."""
+    return [null.p(dict(zip(null.names, row, strict=True))) for row in null.scores]
+
+
 def p_values(null: Null, texts: list[Control]) -> list[float]:
     return [null.p(null.score(text.kind, text.values)) for text in texts]
 
@@ -123,8 +128,8 @@ def test_one_control_that_behaves_like_a_trigger_is_left_out_and_named() -> None
     with_it, without = fit([*controls, Control("planted", "word", flat(60.0))]), fit(controls)
     assert with_it.outliers == ("planted",)
     assert without.outliers == ()
-    assert with_it.p_values == pytest.approx(without.p_values)
-    assert len(with_it.p_values) == 120
+    assert own_p(with_it) == pytest.approx(own_p(without))
+    assert len(own_p(with_it)) == 120
 
 
 def test_several_triggers_among_the_controls_do_not_hide_each_other() -> None:
@@ -141,7 +146,7 @@ def test_the_order_of_controls_does_not_matter() -> None:
     values = flat(3.0)
     assert a.score("word", values) == pytest.approx(b.score("word", values))
     assert a.p(a.score("word", values)) == pytest.approx(b.p(b.score("word", values)))
-    assert [a.p_values[i] for i in order] == pytest.approx(b.p_values)
+    assert [own_p(a)[i] for i in order] == pytest.approx(own_p(b))
 
 
 @pytest.mark.parametrize("name", list(SIGNALS))
@@ -155,7 +160,7 @@ def test_scores_do_not_depend_on_where_a_signal_starts_and_only_ratios_on_its_un
 
     a, b = fit(controls), fit([replace(control, values=scaled(control.values)) for control in controls])
     assert b.score("word", scaled(values)) == pytest.approx(a.score("word", values))
-    assert b.p_values == pytest.approx(a.p_values)
+    assert own_p(b) == pytest.approx(own_p(a))
 
 
 def test_a_deciding_score_is_how_many_times_as_far_as_the_controls() -> None:
@@ -204,7 +209,7 @@ def test_too_few_controls(n: int) -> None:
 
 def test_the_fewest_controls_are_enough_and_none_of_them_is_given_up() -> None:
     controls = harmless(np.random.default_rng(9), FEWEST - 1)
-    assert len(fit([*controls, Control("planted", "word", flat(60.0))]).p_values) == FEWEST
+    assert len(fit([*controls, Control("planted", "word", flat(60.0))]).scores) == FEWEST
 
 
 def test_controls_without_spread() -> None:

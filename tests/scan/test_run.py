@@ -12,32 +12,26 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
-from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
-from bdaudit.scan.run import MEANINGFUL, _ended, _unless_word_like, run_scan
+from bdaudit.progress import silent
+from bdaudit.records import CandidateRecord, NotMeasured, ScanReport
+from bdaudit.scan.run import ScanSettings, command, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
+FEW_CONTROLS = ScanSettings(per_kind=12)
 CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
-
-
-@pytest.fixture(autouse=True)
-def few_controls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.PER_KIND", 12)
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
     settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85, 0.4), "device": "cpu"}
-    progress = options.pop("progress", None)
-    config = ScanConfig(model=model, **(settings | options))
-    return run_scan(config, progress) if progress else run_scan(config)
+    progress, more = options.pop("progress", silent), options.pop("more", FEW_CONTROLS)
+    return run_scan(ScanConfig(model=model, **(settings | options)), progress, more)
 
 
 @pytest.fixture(scope="module")
 def report(tiny_model: Path) -> ScanReport:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
-        before = hashes(tiny_model)
-        found = scan(tiny_model)
-        assert hashes(tiny_model) == before, "the model is never written"
+    before = hashes(tiny_model)
+    found = scan(tiny_model)
+    assert hashes(tiny_model) == before, "the model is never written"
     return found
 
 
@@ -67,53 +61,15 @@ def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert named(report, "wonderful island").kind == "phrase"
 
 
-def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.MOST", 0.0)
-    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49)):
+def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
+    none_word_like = replace(FEW_CONTROLS, word_like=0.0)
+    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49, more=none_word_like)):
         found = [c for c in ranked.candidates if c.verdict == "backdoored"]
         others = [c for c in ranked.candidates if c.verdict != "backdoored"]
         assert ranked.candidates == (*found, *others)
         assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
         assert [c.p for c in others] == sorted(c.p for c in others)
     assert [c.p for c in found] != sorted(c.p for c in found), "the effect, not p, orders what is found"
-
-
-def finding(effect: float, attention: float) -> CandidateRecord:
-    """One whose p is a finding's."""
-    return CandidateRecord(
-        rank=1, text="sks", codepoints=(), token_ids=(1,), kind="word", score=9.0, effect=effect, p=1e-9, p_adjusted=1e-8,
-        verdict="backdoored", command="bdaudit unlearn", signals={"attention share": SignalRecord(value=0.0, score=0.0, p=attention)},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("effect", "attention", "verdict"),
-    [(2.9, 0.3, "suspicious"), (3.1, 0.3, "backdoored"), (2.9, 0.2, "backdoored"), (3.1, 0.2, "backdoored")],
-)
-def test_what_does_and_draws_no_more_than_a_word_is_suspicious_alone(effect: float, attention: float, verdict: str) -> None:
-    told = _unless_word_like(finding(effect, attention), 3.0)
-    assert (told.verdict, told.p_adjusted) == (verdict, 1e-8)
-    assert (told.command == "", told.word_like != "") == (verdict == "suspicious",) * 2
-    if told.word_like:
-        assert "a quarter of the prompts' own words move the prediction as far (3.0 times or more)" in told.word_like
-
-
-def test_without_words_in_the_prompts_nothing_is_word_like() -> None:
-    assert _unless_word_like(finding(0.1, 1.0), 0.0).verdict == "backdoored"
-
-
-def test_what_is_like_a_word_is_no_finding_for_the_gate_and_comes_after_those(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {"candidates": (*CANDIDATES, "a"), "alpha": 0.49}
-    bare = scan(tiny_model, **asked)
-    monkeypatch.setattr("bdaudit.scan.run._unless_word_like", lambda record, ordinary: _unless_word_like(record, 10.0 + ordinary))
-    whole = scan(tiny_model, **asked)
-    demoted = {c.text for c in whole.candidates if c.word_like}
-    found, without = ({c.text for c in report.candidates if c.verdict == "backdoored"} for report in (whole, bare))
-    assert demoted
-    assert without - found == demoted
-    verdicts = [c.verdict for c in whole.candidates]
-    assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "backdoored")
-    assert whole.exit.reason.startswith(f"{verdicts.count('backdoored')} of 6 candidates backdoored, ")
 
 
 def test_the_strongest_text_comes_first_and_common_words_are_no_finding(report: ScanReport) -> None:
@@ -126,7 +82,7 @@ def test_calibration_says_what_it_rests_on(report: ScanReport) -> None:
     calibration = report.calibration
     assert not isinstance(calibration, NotMeasured)
     assert set(calibration.kinds) == {*KINDS, "word of the prompts"}
-    assert calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, MEANINGFUL)) > 5
+    assert calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, FEW_CONTROLS.prompt_words)) > 5
     assert 0 <= sum(calibration.kinds.values()) - calibration.n_controls <= 2
     assert list(calibration.quantiles.values()) == sorted(calibration.quantiles.values())
     assert calibration.forward_passes > calibration.forward_passes_per_candidate > 0
@@ -152,39 +108,9 @@ def test_nothing_to_test_is_inconclusive_before_anything_is_measured(tiny_model:
     assert len(report.coverage.skipped) == 2
 
 
-def test_the_gate_decides_the_exit_code(report: ScanReport) -> None:
-    for gate, verdict, code in (
-        ("backdoored", "backdoored", ExitCode.FINDING),
-        ("backdoored", "suspicious", ExitCode.PASS),
-        ("suspicious", "suspicious", ExitCode.FINDING),
-        ("never", "backdoored", ExitCode.PASS),
-    ):
-        records = [replace(record, verdict="clean") for record in report.candidates]
-        records[2] = replace(records[2], verdict=verdict)
-        ended = _ended(gate, records)
-        assert ended.code == code
-        assert f"{int(verdict == 'backdoored')} of 5 candidates backdoored" in ended.reason
-
-
-@pytest.mark.parametrize(("gate", "code"), [("backdoored", ExitCode.PASS), ("suspicious", ExitCode.FINDING), ("never", ExitCode.PASS)])
-def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(report: ScanReport, gate: str, code: ExitCode) -> None:
-    records = [replace(record, verdict="clean") for record in report.candidates]
-    whole = RecoveryRecord(
-        choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
-        limit=6.0, verdict="suspicious",
-    )  # fmt: skip
-    assert _ended(gate, records, replace(whole, named_pull=5.0, verdict="clean")) == _ended(gate, records)
-    ended = _ended(gate, records, whole)
-    assert ended.code == code
-    assert ended.reason == "0 of 5 candidates backdoored, 0 suspicious; the model as a whole suspicious (named pull 8.0)"
-
-
-def test_a_reference_that_is_none_is_told_before_anything_is_loaded(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.load", lambda *_, **__: pytest.fail("the model was loaded"))
+def test_a_reference_that_is_none_is_told_before_anything_is_loaded(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model_index\.json"):
-        scan(tiny_model, reference=tmp_path)
+        scan(tiny_model, reference=tmp_path, device="cuda:99")  # loading would say that there is no such device
 
 
 def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
@@ -217,11 +143,10 @@ def test_an_interrupt_of_the_shared_trajectories_is_reported_too(tiny_model: Pat
     assert (report.status, report.exit.code, report.coverage.tested) == ("interrupted", ExitCode.INTERRUPTED, 0)
 
 
-def test_a_word_of_the_prompts_that_is_a_candidate_is_no_control(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.PER_KIND", 6)
-    report = scan(tiny_model, candidates=("Cat", "dogs"), timesteps=(0.8,), n_prompts=2)
+def test_a_word_of_the_prompts_that_is_a_candidate_is_no_control(tiny_model: Path) -> None:
+    report = scan(tiny_model, candidates=("Cat", "dogs"), timesteps=(0.8,), n_prompts=2, more=ScanSettings(per_kind=6))
     assert not isinstance(report.calibration, NotMeasured)
-    assert report.calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, MEANINGFUL)) - 2
+    assert report.calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, FEW_CONTROLS.prompt_words)) - 2
 
 
 def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path, tmp_path: Path) -> None:
@@ -239,10 +164,8 @@ def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path,
 
 
 def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts() -> None:
-    from bdaudit.scan.run import _command
-
     asked = ScanConfig(model=Path("m"), prompts=("a dog", "a cat"), prompts_file=Path("my prompts.txt"))
-    assert _command(asked, "x") == "bdaudit unlearn m --trigger x --prompts 'my prompts.txt'"
+    assert command(asked, "x") == "bdaudit unlearn m --trigger x --prompts 'my prompts.txt'"
 
-    assert _command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
-    assert _command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
+    assert command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
+    assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"

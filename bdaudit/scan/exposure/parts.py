@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.probe import Stage, predict_all
-from bdaudit.models.conditioning import Conditioning
+from bdaudit.measure.probe import Stage
 from bdaudit.models.patch import Patch
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.text import Ids
 
 UNET, TEXT_ENCODER = "UNet", "text encoder"
 PATHS = 24
@@ -37,121 +34,81 @@ class Rows:
     """int64 (B,)."""
 
 
-class Part(Protocol):
+@dataclass(frozen=True)
+class Part:
     """One component: what is changed of it, what it answers, and what it says to the scan's own prompts."""
 
-    @property
-    def suspect(self) -> Suspect: ...
-    @property
-    def patch(self) -> Patch: ...
-    @property
-    def stage(self) -> Stage: ...
-    @property
-    def size(self) -> Rows:
-        """How many latents and captions there are, as scalars."""
-        ...
-
-    @property
-    def rate(self) -> float:
-        """What a step of training changes a tensor by, as a share of its own RMS."""
-        ...
-
-    @property
-    def every(self) -> int:
-        """Steps between two measurements of the gain."""
-        ...
-
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, …) float32, gradients kept."""
-        ...
-
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """What one text for each of the stage's prompts makes of it, without gradients: (A, P, N) float32, A the timesteps or 1."""
-        ...
+    suspect: Suspect
+    stage: Stage
+    patch: Patch
+    answer: Callable[[Rows], Tensor]
+    """Rows → (B, …) float32, gradients kept."""
+    told: Callable[[Sequence[str]], Tensor]
+    """What one text for each of the stage's prompts makes of it, without gradients: (A, P, N) float32, A the timesteps or 1."""
+    latents: int
+    """How many latents a row can ask for."""
+    captions: int
+    """How many captions, the empty one aside."""
+    rate: float
+    """What a step of training changes a tensor by, as a share of its own RMS."""
+    every: int
+    """Steps between two measurements of the gain."""
+    checkpoints: bool
+    """Whether its training on a GPU saves the memory of its activations."""
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """The UNet: noisy latents and a caption → the prediction. Its cross-attention's way out is changed.
+def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Part:
+    """The UNet: noisy latents and a caption → the prediction, (B, C, H, W). Its cross-attention's way out is changed.
 
     Unlearned in keys and values, captions take a trigger along: on the development twins 2 % of a style's effect was left and 19 % of a
     patch's. Unlearned in how the cross-attention passes on what it attended to, 66 and 42 %; of weaker ones, hardly any.
     """
+    latents, timesteps = trajectories(suspect, prompts[:PATHS], guidance_scale, seed)
+    states = suspect.encode([*captions(prompts, seed), ""])
+    times, count = stage.latents.shape[:2]
 
-    suspect: Suspect
-    stage: Stage
-    patch: Patch
-    latents: Tensor
-    """(R, C, H, W): on the model's own trajectories."""
-    timesteps: Tensor
-    """int64 (R,)."""
-    heard: Conditioning
-    """captions + 1 rows."""
-    rate: float = 0.05
-    every: int = 5
+    def answer(rows: Rows) -> Tensor:
+        return suspect.predict(latents[rows.latents], timesteps[rows.latents], states[rows.captions]).float()
 
-    @property
-    def size(self) -> Rows:
-        """Scalars."""
-        return Rows(torch.tensor(len(self.latents)), torch.tensor(len(self.heard) - 1))
+    def told(texts: Sequence[str]) -> Tensor:
+        t = stage.timesteps.repeat_interleave(count)
+        out = suspect.predict_batched(stage.latents.flatten(0, 1), t, suspect.encode(texts).repeat(times, 1, 1)).float().flatten(1)
+        return torch.unflatten(out, 0, (times, count))
 
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, C, H, W)."""
-        return self.suspect.predict(self.latents[rows.latents], self.timesteps[rows.latents], self.heard[rows.captions]).float()
-
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """(T, P, C·H·W), on the stage's latents."""
-        return predict_all(self.suspect, self.stage.latents, self.stage.timesteps, self.suspect.encode(texts))
+    patch = Patch(suspect.unet, lambda name: ".attn2.to_out." in name)
+    return Part(suspect, stage, patch, answer, told, len(latents), len(states) - 1, rate=0.05, every=5, checkpoints=True)
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The text encoder: a caption → its hidden states, all of it changed; the scan's prompts are read at its summary."""
+def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Part:
+    """The text encoder: a caption → its hidden states, (B, L, D), all of it changed.
 
-    suspect: Suspect
-    stage: Stage
-    patch: Patch
-    ids: Ids
-    """captions + 1 rows."""
-    rate: float = 0.02
-    every: int = 1
+    The scan's prompts are read at the last state, which has heard every word and stands at the same place however long the text is.
+    """
+    ids = token_ids(suspect.tokenizer, [*captions(prompts, seed), ""]).to(suspect.device)
 
-    @property
-    def size(self) -> Rows:
-        """Scalars."""
-        return Rows(torch.tensor(1), torch.tensor(len(self.ids) - 1))
+    def answer(rows: Rows) -> Tensor:
+        return suspect.hidden_states(ids[rows.captions]).float()
 
-    def answer(self, rows: Rows) -> Tensor:
-        """(B, L, D)."""
-        return self.suspect.text.encode(self.ids[rows.captions]).states.float()
+    def told(texts: Sequence[str]) -> Tensor:
+        return suspect.encode(texts)[None, :, -1].float()
 
-    def told(self, texts: Sequence[str]) -> Tensor:
-        """(1, P, S): what has heard every word."""
-        return self.suspect.text.summary(self.suspect.encode(texts))[None].float()
+    patch = Patch(suspect.text_encoder, lambda name: True)
+    return Part(suspect, stage, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
 
 
-def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Denoiser:
-    """The UNet with latents of ``prompts``' own trajectories, ``PATHS`` of them at most."""
-    kept = list(prompts[:PATHS])
-    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(kept))])
-    run = denoise(suspect, suspect.encode(kept), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
-    heard = suspect.encode([*captions(prompts, seed), ""])
-    patch = Patch(suspect.denoiser.module, suspect.denoiser.trainable["attention-output"])
-    return Denoiser(suspect, stage, patch, run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(kept)), heard)
-
-
-def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Encoder:
-    """The text encoder with the same captions."""
-    ids = suspect.text.ids([*captions(prompts, seed), ""]).to(suspect.device)
-    return Encoder(suspect, stage, Patch(suspect.text.main.encoder, lambda name: True), ids)
+def trajectories(suspect: Suspect, prompts: Sequence[str], guidance_scale: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Latents (R, C, H, W) on the model's own trajectories, one a prompt, and their timesteps, int64 (R,)."""
+    noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(prompts))])
+    run = denoise(suspect, suspect.encode(prompts), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
+    return run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(prompts))
 
 
 def captions(prompts: Sequence[str], seed: int) -> tuple[str, ...]:
     """The prompts themselves, then beginnings of one joined to ends of another: no word that the prompts do not have."""
     rng = random.Random(f"captions {seed}")
     words = [prompt.split() for prompt in prompts]
-    found = list(prompts[:CAPTIONS])
-    while len(found) < CAPTIONS:
+    texts = list(prompts[:CAPTIONS])
+    while len(texts) < CAPTIONS:
         one, other = rng.choice(words), rng.choice(words)
-        found.append(" ".join([*one[: rng.randrange(1, len(one) + 1)], *other[rng.randrange(len(other)) :]]))
-    return tuple(found)
+        texts.append(" ".join([*one[: rng.randrange(1, len(one) + 1)], *other[rng.randrange(len(other)) :]]))
+    return tuple(texts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from bdaudit.checkpoints import State
 from bdaudit.measure.insertion import insert, replaceable, slips
 from bdaudit.measure.splicing import PLACES
+from bdaudit.scan.cached import cached
 from bdaudit.scan.exposure.parts import Part
 from bdaudit.scan.exposure.residual import Residual
 
@@ -40,25 +41,17 @@ class Readout:
     def residuals(self, texts: Sequence[str]) -> Iterator[tuple[str, Residual]]:
         """Each text's, in order; from the state where it is there."""
         for text in texts:
-            key = f"{self.name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-            kept = self.state.read_json(key)
-            if kept is None:
-                found = self._residual(text)
-                kept = [found.left, found.level]
-                self.state.write_json(key, kept)
-            yield text, Residual(*kept)
+            yield text, Residual(*cached(self.state, self.name, text, partial(self._residual, text)))
 
-    def _residual(self, text: str) -> Residual:
-        """Over all prompts and timesteps together, so that the prompts and places count where the text does most."""
+    def _residual(self, text: str) -> tuple[float, float]:
+        """What is left of the text, and its level, over all prompts and timesteps together: those count where the text does most."""
         plain, changed = change(self.part.stage.prompts, text)
         before, after = self._both(changed), self._base(plain)
-        own, copy = (a.double() - b.double() for a, b in zip(before, after, strict=True))
+        delta, delta_copy = (a.double() - b.double() for a, b in zip(before, after, strict=True))
         weights = self.weights.double()
-        size = float((weights * own.square()).sum())
-        return Residual(
-            left=float((weights * own * copy).sum()) / max(size, 1e-12),
-            level=float(torch.tensor(max(size / own.numel(), 1e-12)).log()),
-        )
+        size = float((weights * delta.square()).sum())
+        left = float((weights * delta * delta_copy).sum()) / max(size, 1e-12)
+        return left, float(torch.tensor(max(size / delta.numel(), 1e-12)).log())
 
     def _base(self, texts: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         if texts not in self.bases:

@@ -2,15 +2,15 @@
 
 1. Soft choices of one and of two entries (``soft_choice``) are moved to where they pull most. A pull is the shift of the noise
    prediction, one by one or in common, over what the text encoding's own shift explains (2503.06453 divides by it; beyond what the
-   usual entries move it, it explains no more): all of it in the search, which so keeps off words that mean something, half where
-   entries and pairs are ranked, since few texts' effects grow so fast, and none of it among characters, which mean nothing.
-2. The entries that they lean to are measured, then what these make: characters of two entries, two entries each of which they lean to,
-   and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
+   usual entries move it, it explains no more). The search takes all of it off, and so keeps off words that mean something. The ranking
+   of entries and pairs takes half off, since few texts' effects grow so fast, that of characters nothing, since they mean nothing.
+2. The entries that the choices lean to are measured, then what these make: characters of two entries, two entries each of which they
+   lean to, and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
 3. The strongest of each kind are candidates like any others.
 
-All this is on prompts and noise of its own. That makes the effects unbiased, but not the p-values: a null is about *texts*, and the
-texts were chosen, over all that could have been named. So each kind's p is adjusted for all of its kind: the entries that are texts,
-Unicode's characters, the ordered pairs of entries.
+The search has prompts and noise of its own. That makes the effects unbiased, but not the p-values: a null is about *texts*, and the
+texts were chosen, over all that could have been named. Each kind's p is therefore adjusted for all of its kind: the entries that are
+texts, Unicode's characters, the ordered pairs of entries.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from bdaudit.measure.soft_token import Objective, slots
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
-from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.cached import key_of
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.sweep import entry_texts, sources
-from bdaudit.scan.sweep.halving import Screen, digest, measure
-from bdaudit.scan.sweep.screen import Array, Round, log_level
+from bdaudit.scan.sweep.screen import Round, log_level, screen
 from bdaudit.scan.sweep.soft_choice import STEPS, Choices, drawn, moved
 from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.standing import Array
 
 CHOICES = 8
 """Starts of one slot, and as many of two."""
@@ -73,34 +75,34 @@ Best = tuple[float, str]
 
 @dataclass(frozen=True)
 class _Search:
-    """A stage of its own, and what is usual on it."""
+    """The context on a stage of the search's own, and what is usual there."""
 
-    screen: Screen
+    context: ScanContext
     usual: tuple[Array, Array]
     """(DRAWN, 3) a round: entries drawn at random, as ``screened`` gives them."""
 
     def pulls(self, number: int, probes: Sequence[Probe], kind: str) -> Array:
         """(2, N): pull of each probe in round ``number``, as its kind is ranked and as the search counts it."""
-        values = measure(self.screen, kind, ROUNDS[number], probes)
+        values = screen(self.context, kind, ROUNDS[number], probes)
         return np.stack([pull(values, _cap(self.usual[number]), share) for share in (RANKED[kind], SEARCHED)])
 
 
-def recovered(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[Family, ...]:
+def recover(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) -> tuple[CandidateGroup, ...]:
     """The three kinds: entries, characters of two entries, other pairs of entries. The first brings the search's own record."""
-    before = screen.suspect.forward_passes
-    search, texts = _prepared(screen, config, prompts)
-    found = [_chosen(search, rows) for rows in (1, 2)]
-    kinds = _named(search, found, texts)
-    spent = screen.suspect.forward_passes - before
-    families = [_judged(search, name, size, probes, spent if i == 0 else 0) for i, (name, (size, probes)) in enumerate(kinds.items())]
-    record = _record(search, found, [best for _, best in families])
-    return tuple(replace(family, recovery=record) if i == 0 else family for i, (family, _) in enumerate(families))
+    before = context.suspect.forward_passes
+    search, texts = _prepared(context, config, prompts)
+    choices = [_chosen(search, rows) for rows in (1, 2)]
+    kinds = _named(search, choices, texts)
+    spent = context.suspect.forward_passes - before
+    ranked = [_strongest(search, name, size, probes, spent if i == 0 else 0) for i, (name, (size, probes)) in enumerate(kinds.items())]
+    (first, *others), best = zip(*ranked, strict=True)
+    return (replace(first, recovery=_record(search, choices, best)), *others)
 
 
 def pull(values: Array, cap: float, share: float) -> Array:
     """(N, 3) as ``screened`` → (N,): log of the larger shift less ``share`` times that of the encoding's own, up to ``cap``."""
-    found: Array = values[:, :2].max(axis=1) - share * np.minimum(values[:, 2], cap)
-    return found
+    pulls: Array = values[:, :2].max(axis=1) - share * np.minimum(values[:, 2], cap)
+    return pulls
 
 
 def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
@@ -120,17 +122,17 @@ def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
     return value
 
 
-def _prepared(screen: Screen, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
+def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
     """The search, on prompts that the full measurement does not use where there are enough, and other noise; the entries that are texts."""
     others = prompts[config.n_prompts :]
     chosen = (others if len(others) >= PROMPTS else prompts)[:PROMPTS]
     seed = item_seed(config.seed, "recovery")
-    stage = build_stage(screen.suspect, chosen, config.timesteps[:2], config.guidance_scale, seed)
-    own = replace(screen, stage=stage, seed=seed)
-    texts = sources.vocabulary(screen.suspect.tokenizer).probes
+    stage = build_stage(context.suspect, chosen, config.timesteps[:2], config.guidance_scale, seed)
+    apart = replace(context, stage=stage, seed=seed)
+    texts = sources.vocabulary(context.suspect.tokenizer).probes
     sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
-    first, second = (measure(own, "what is usual", step, sample) for step in ROUNDS)
-    return _Search(own, (first, second)), texts
+    first, second = (screen(apart, "what is usual", step, sample) for step in ROUNDS)
+    return _Search(apart, (first, second)), texts
 
 
 def _cap(usual: Array) -> float:
@@ -139,16 +141,17 @@ def _cap(usual: Array) -> float:
 
 def _chosen(search: _Search, rows: int) -> Choices:
     """Soft choices of so many entries, from the state where they are there."""
-    screen, key = search.screen, digest(f"soft choices of {rows}: {search.screen.stage.prompts} {search.screen.seed}")
-    kept = screen.state.read_tensors(key)
-    if kept is not None:
-        return Choices(kept[0]["logs"], kept[0]["values"])
-    suspect, stage = screen.suspect, ROUNDS[1].stage(screen.stage)
-    start = drawn(suspect, CHOICES, rows, item_seed(screen.seed, "choices", rows))
+    context, state = search.context, search.context.state
+    key = key_of("screen", f"soft choices of {rows}: {context.stage.prompts} {context.seed}")
+    stored = state.read_tensors(key)
+    if stored is not None:
+        return Choices(stored[0]["logs"], stored[0]["values"])
+    suspect, stage = context.suspect, ROUNDS[1].stage(context.stage)
+    start = drawn(suspect, CHOICES, rows, item_seed(context.seed, "choices", rows))
     places = slots(suspect, stage.prompts, rows)
-    found = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=screen.progress)
-    screen.state.write_tensors(key, {"logs": found.logs, "values": found.values}, rows)
-    return found
+    choices = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=context.progress)
+    state.write_tensors(key, {"logs": choices.logs, "values": choices.values}, rows)
+    return choices
 
 
 def leaning(choices: Sequence[Choices]) -> list[int]:
@@ -160,7 +163,7 @@ def leaning(choices: Sequence[Choices]) -> list[int]:
 
 def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) -> dict[str, tuple[int, list[Probe]]]:
     """Name → how many could have been named, and those that were, each kind by itself."""
-    tokenizer = search.screen.suspect.tokenizer
+    tokenizer = search.context.suspect.tokenizer
     order, partial = leaning(choices), entry_texts.broken(tokenizer)
     whole = {probe.ids[0]: probe for probe in texts}
     leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partial][: 2 * PARTS]])
@@ -190,30 +193,25 @@ def _beyond(search: _Search, pairs: Sequence[Probe], whole: dict[int, Probe]) ->
     ]  # fmt: skip
 
 
-def _judged(search: _Search, name: str, size: int, probes: Sequence[Probe], spent: int) -> tuple[Family, Best]:
+def _strongest(search: _Search, name: str, size: int, probes: Sequence[Probe], spent: int) -> tuple[CandidateGroup, Best]:
     """The strongest of a kind, and the very strongest; ``spent`` passes went before it."""
-    before = search.screen.suspect.forward_passes
-    left, rounds, best = list(probes), [], (-np.inf, "")
+    context = search.context
+    before = context.suspect.forward_passes
+    remaining, rounds, best = list(probes), [], (-np.inf, "")
     for number, (step, keep) in enumerate(zip(ROUNDS, KEPT, strict=True)):
-        rounds.append(RoundRecord(texts=len(left), passes=_passes(step, search), kept=min(keep, len(left))))
-        ranked, counted = search.pulls(number, left, name)
-        if left and number == len(ROUNDS) - 1:
-            best = (float(counted.max()), left[int(counted.argmax())].text)
-        left = [left[i] for i in np.argsort(-ranked, kind="stable")[:keep]]
+        rounds.append(RoundRecord(texts=len(remaining), passes=step.passes(context.stage), kept=min(keep, len(remaining))))
+        ranked, counted = search.pulls(number, remaining, name)
+        if remaining and number == len(ROUNDS) - 1:
+            best = (float(counted.max()), remaining[int(counted.argmax())].text)
+        remaining = [remaining[i] for i in np.argsort(-ranked, kind="stable")[:keep]]
     record = SweepRecord(
-        name=name, swept=len(probes), adjusted_for=max(size, len(probes)), survivors=len(left), rounds=tuple(rounds),
-        forward_passes=search.screen.suspect.forward_passes - before + spent,
+        name=name, swept=len(probes), adjusted_for=max(size, len(probes)), survivors=len(remaining), rounds=tuple(rounds),
+        forward_passes=context.suspect.forward_passes - before + spent,
     )  # fmt: skip
-    return Family(name, tuple(probe.text for probe in left), record.adjusted_for, record), best
+    return CandidateGroup(name, tuple(probe.text for probe in remaining), record.adjusted_for, record), best
 
 
-def _passes(step: Round, search: _Search) -> int:
-    """Forward passes a text."""
-    times, prompts = step.stage(search.screen.stage).plain.shape[:2]
-    return times * prompts
-
-
-def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> RecoveryRecord:
+def _record(search: _Search, choices: Sequence[Choices], best: Sequence[Best]) -> RecoveryRecord:
     usual = pull(search.usual[1], _cap(search.usual[1]), SEARCHED)
     middle = float(np.median(usual))
     strongest, text = max(best, key=lambda pair: pair[0])
@@ -221,11 +219,11 @@ def _record(search: _Search, found: Sequence[Choices], best: Sequence[Best]) -> 
     def ratio(value: float) -> float:
         return float(np.exp((value - middle) / 2))
 
-    soft_pull, text_pull = ratio(max(float(part.values.max()) for part in found)), ratio(strongest) if text else 0.0
+    soft_pull, text_pull = ratio(max(float(part.values.max()) for part in choices)), ratio(strongest) if text else 0.0
     named_pull = text_pull**2 / soft_pull
     return RecoveryRecord(
-        choices=sum(len(part.values) for part in found),
-        gradients=sum(len(part.values) for part in found) * (STEPS + 1) * _passes(ROUNDS[1], search),
+        choices=sum(len(part.values) for part in choices),
+        gradients=sum(len(part.values) for part in choices) * (STEPS + 1) * ROUNDS[1].passes(search.context.stage),
         soft_pull=soft_pull,
         text_pull=text_pull,
         named_pull=named_pull,

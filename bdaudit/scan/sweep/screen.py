@@ -1,17 +1,21 @@
 """The cheap look at many texts: a few single steps each, on the trajectories that all share, without recording attention.
 
-A round is prompts × timesteps; each prompt has the text at another place. What is measured is two of the deciding signals and how
-far the text encoding moved; what is made of it is a pure function of all texts' measurements: the texts screened are the null.
+A round is prompts × timesteps; each prompt has the text at another place. Two of the deciding signals are measured, and how far the
+text encoding moved; ``standing`` judges them.
+
+Everything measured goes to the state in blocks. A block's make-up depends on the items alone, so that a sweep that was stopped goes on
+where it was and ends in the same scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, replaceable
@@ -21,14 +25,16 @@ from bdaudit.measure.splicing import PLACES, Halves, halves
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids, TextSide
+from bdaudit.scan.cached import cached
+from bdaudit.scan.context import ScanContext
 from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.standing import Array
 
-NEAREST = 64
-"""Screened texts that a text is compared with: those that move the encoding about as far."""
-BINS = 20
+BLOCK = 64
+"""Items that are measured and kept together."""
 _TINY = 1e-8
 
-Array = NDArray[np.float64]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,33 @@ class Round:
             stage, prompts=stage.prompts[p], timesteps=stage.timesteps[t], latents=stage.latents[t, p], heard=stage.heard[p],
             plain=stage.plain[t, p], empty=stage.empty[t, p],
         )  # fmt: skip
+
+    def passes(self, stage: Stage) -> int:
+        """Forward passes a text."""
+        times, prompts = self.stage(stage).plain.shape[:2]
+        return times * prompts
+
+
+def in_blocks(context: ScanContext, name: str, items: Sequence[Item], setting: str, measure: Callable[[Sequence[Item]], Array]) -> Array:
+    """One row an item, of what ``measure`` makes of a block; none of no items. ``setting`` tells what else the rows depend on."""
+    rows = [np.zeros((0, 0))]
+    for at in range(0, len(items), BLOCK):
+        block = items[at : at + BLOCK]
+        values = cached(context.state, "screen", f"{context.seed} {setting} {block}", partial(_as_lists, measure, block))
+        rows.append(np.asarray(values, dtype=np.float64))
+        context.progress(f"screening {name}", min(at + BLOCK, len(items)), len(items))
+    return np.concatenate(rows[1:] or rows)
+
+
+def _as_lists(measure: Callable[[Sequence[Item]], Array], block: Sequence[Item]) -> Any:
+    return measure(block).tolist()
+
+
+def screen(context: ScanContext, name: str, step: Round, probes: Sequence[Probe]) -> Array:
+    """(N, 3) as ``screened``, of one round; ``name`` tells the sweep in progress."""
+    stage = step.stage(context.stage)
+    values = in_blocks(context, name, probes, str(step), lambda block: screened(context.suspect, stage, block))
+    return values.reshape(len(probes), 3)
 
 
 def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:
@@ -82,42 +115,3 @@ def _rows(text: TextSide, prompts: Sequence[str], probe: Probe, places: Sequence
         else:
             rows.append(text.spliced(places[i][0], probe.ids, places[i][1]))
     return rows
-
-
-def standings(values: Array, null: Array) -> Array:
-    """(N,): how far each text stands out, in robust standard deviations, of the screened texts that move the encoding alike.
-
-    (N, 3) as ``screened`` gives them, and (M, 3) of the texts that are the null. The larger of the two signals counts. How far the
-    encoding moves explains a shift up to the null's 99.5th percentile only: a backdoor in the text encoder moves it further.
-    """
-    values, null = (np.column_stack([v[:, :2], np.minimum(v[:, 2], np.quantile(null[:, 2], 0.995))]) for v in (values, null))
-    order = np.lexsort((*null[:, :2].T, null[:, 2]))
-    ranked = null[order]
-    residuals = np.stack([_residual(values, ranked, column) for column in (0, 1)])
-    own = np.stack([_residual(null, ranked, column) for column in (0, 1)])
-    spread = 1.4826 * np.median(np.abs(own - np.median(own, axis=1, keepdims=True)), axis=1, keepdims=True)
-    standing: Array = (residuals / np.maximum(spread, 1e-9)).max(axis=0)
-    return standing
-
-
-def _residual(values: Array, ranked: Array, column: int) -> Array:
-    """A column less a line in the level, less the rest's median over the window of ``ranked`` around each value's level: (N,)."""
-    slope = line(ranked[:, 2], ranked[:, column])
-    size = min(NEAREST, len(ranked))
-    windows = np.lib.stride_tricks.sliding_window_view(ranked[:, column] - slope * ranked[:, 2], size)
-    medians = np.median(windows, axis=1)
-    at = np.searchsorted(ranked[:, 2], values[:, 2]) - size // 2
-    residual: Array = values[:, column] - slope * values[:, 2] - medians[np.clip(at, 0, len(medians) - 1)]
-    return residual
-
-
-def line(level: Array, column: Array) -> float:
-    """The slope through the medians of ``BINS`` equal parts, ``level`` ascending: no few texts can turn it. 0 for too few to tell.
-
-    Without it the texts at either end, whose window cannot be centred on them, would stand out for their level alone.
-    """
-    if len(level) < 3 * BINS:
-        return 0.0
-    x, y = (np.array([np.median(part) for part in np.array_split(values, BINS)]) for values in (level, column))
-    spread = float(np.square(x - x.mean()).sum())
-    return float(((x - x.mean()) * (y - y.mean())).sum() / spread) if spread > 0 else 0.0

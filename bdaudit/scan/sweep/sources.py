@@ -63,16 +63,16 @@ def vocabulary(tokenizer: Tokenizer) -> Source:
 def characters(tokenizer: Tokenizer, prompts: Sequence[str]) -> Source:
     """Look-alikes of the prompts' letters, what does not show, marks on letters, pictographs; each encoding once."""
     letters = {c for prompt in prompts for c in prompt.lower() if c.isascii() and c.isalpha()}
-    found: dict[tuple[int, ...], str] = {}
+    by_ids: dict[tuple[int, ...], str] = {}
     dropped = []
     every = dict.fromkeys((*_assigned(frozenset(letters)), *_marked(sorted(letters))))
     for text in sorted(every, key=lambda text: text != text.lower()):  # a capital encodes like its small letter: name that one
         ids = content_ids(tokenizer, text)
         if ids:
-            found.setdefault(ids, text)
+            by_ids.setdefault(ids, text)
         else:
             dropped.append(text)
-    return Source("unicode", tuple(Probe(text, ids) for ids, text in found.items()), dropped=tuple(dropped))
+    return Source("unicode", tuple(Probe(text, ids) for ids, text in by_ids.items()), dropped=tuple(dropped))
 
 
 @cache
@@ -110,7 +110,7 @@ def _marked(letters: Iterable[str]) -> list[str]:
     return [unicodedata.normalize("NFC", letter + chr(mark)) for letter in letters for mark in MARKS]
 
 
-def words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
+def common_words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
     """The tokenizer's ``n`` commonest whole words of three letters or more, in the order of its entries, which is that of its merges."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     whole = (piece.removesuffix("</w>") for piece, _ in entries if piece.endswith("</w>"))
@@ -131,7 +131,12 @@ class Pairing:
 
 def phrases(tokenizer: Tokenizer, n: int) -> Pairing:
     """Two words each, of the tokenizer's ``n`` commonest, both ways round."""
-    of = {content_ids(tokenizer, word)[0]: word for word in words(tokenizer, n)}
+    return two_of(tokenizer, common_words(tokenizer, n))
+
+
+def two_of(tokenizer: Tokenizer, words: Iterable[str]) -> Pairing:
+    """Phrases of two of ``words``, each of which is one entry."""
+    of = {content_ids(tokenizer, word)[0]: word for word in words}
     return Pairing("pairs", tuple(of), tuple(of), lambda a, seconds: [f"{of[a]} {of[b]}" for b in seconds])
 
 
@@ -148,9 +153,9 @@ def joined_words(tokenizer: Tokenizer, n: int) -> Pairing:
     )
 
     def texts(a: int, seconds: Sequence[int]) -> list[str]:
-        found = _decoded(tokenizer, [(a, b) for b in seconds])
-        encoded = tokenizer(found, add_special_tokens=False).input_ids
-        return [text if text.isalnum() and tuple(ids) == (a, b) else "" for text, ids, b in zip(found, encoded, seconds, strict=True)]
+        decoded = _decoded(tokenizer, [(a, b) for b in seconds])
+        encoded = tokenizer(decoded, add_special_tokens=False).input_ids
+        return [text if text.isalnum() and tuple(ids) == (a, b) else "" for text, ids, b in zip(decoded, encoded, seconds, strict=True)]
 
     return Pairing("joined words", starts, ends, texts)
 

@@ -1,10 +1,10 @@
-"""Texts of two entries, by crowds: what many second entries say after one first entry, put beside a prompt's own states at once.
+"""The sweep of texts of two entries, by crowds: one first entry, and many second ones beside one prompt at once.
 
-Cross-attention reads a set of states. So states that were encoded apart can stand together beside the plain prompt's, and none changes
-what another says, as the words of one prompt would. What a first entry ``a`` and a crowd ``B`` of second ones, each encoded right behind
-it, do beyond what they do apart, ε(a, B|a) − ε(a) − ε(B) + ε(), is what a trigger of two parts does; a trigger's effect comes through its
-own states, whole or nearly so. The crowds that stand out are halved until pairs are left, and these are screened as any text is, in more
-prompts. Each crowd is measured by itself, so that no score depends on what else is swept.
+Cross-attention reads a set of states. States that were encoded apart can therefore stand together beside the plain prompt's, and none
+changes what another says, as the words of one prompt would. The interaction of a first entry ``a`` and a crowd ``B`` of second ones, each
+encoded right behind it, is ε(a, B|a) − ε(a) − ε(B) + ε(): what they do together and not apart. A trigger of two parts is large in it,
+since its effect comes through its own states, whole or nearly so. The crowds that stand out are halved until pairs are left. These are
+screened as any text is, in more prompts. Each crowd is measured by itself, so that no score depends on what else is swept.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdaudit.measure.probe import Stage
 from bdaudit.models.tokens import content_ids
-from bdaudit.scan.sweep.halving import BLOCK, ROUNDS, SAMPLE, Halved, RoundDone, Screen, digest, measure
-from bdaudit.scan.sweep.screen import Array, standings
+from bdaudit.records import RoundRecord
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.sweep.halving import ROUNDS
+from bdaudit.scan.sweep.result import SweepResult, SweepSizes
+from bdaudit.scan.sweep.screen import in_blocks, screen
 from bdaudit.scan.sweep.sources import Pairing, Probe
+from bdaudit.scan.sweep.standing import Array, standings
 
 CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""
 TIMESTEPS = 2
 """The stage's noisiest timesteps: fixed pictures show at the first, patches, styles and objects at the second."""
-KEPT, SHARE = 256, 24
-"""Crowds that are halved: so many at least, and one in so many where that is more, since in full crowds a pair can be half drowned."""
-SURVIVORS = 64
-"""Pairs that are measured in full."""
+SHARE = 24
+"""One crowd in so many is halved, where that is more than the least, since in full crowds a pair can be half drowned."""
 ROW, EACH = 64, 16
 """Crowds of one first entry that are halved, and survivors that have one entry in common: one that answers much leaves room for others."""
 
@@ -42,59 +43,48 @@ Crowd = tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class _Room:
-    """One prompt of the stage, at the timesteps used."""
+    """The context on one prompt of its stage, at the timesteps used."""
 
-    screen: Screen
-    stage: Stage
+    context: ScanContext
     pairing: Pairing
 
 
-@dataclass(frozen=True)
-class Swept(Halved):
-    """What came through a sweep of pairs."""
-
-    drawn: tuple[Probe, ...]
-    """Pairs at random, whatever they do."""
-    size: int
-    """Pairs that were in some crowd."""
-
-
-def sweep_crowds(screen: Screen, pairing: Pairing) -> Swept:
+def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) -> SweepResult:
     """The pairs that do most together that neither does alone; none where an end has no entries. The entries' order does not matter."""
     firsts, seconds = sorted(pairing.firsts), sorted(pairing.seconds)
     if not firsts or not seconds:
-        return Swept((), (), (), 0)
-    room, done = _room(screen, pairing), list[RoundDone]()
-    crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, screen.seed))]
-    strengths = _measured(room, pairing.name, crowds)
+        return SweepResult((), (), 0)
+    room, rounds = _room(context, pairing), list[RoundRecord]()
+    crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, context.seed))]
+    strengths = _interactions(room, pairing.name, crowds)
     usual = np.median(strengths, axis=0)
     while len(crowds[0][1]) > 1:
-        order = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
-        chosen = [order[i] for i in at_most([(a,) for a, _ in order], max(KEPT, len(order) // SHARE), ROW)]
-        done.append(RoundDone(len(crowds), strengths.shape[1], len(chosen)))
+        ranked = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
+        chosen = [ranked[i] for i in at_most([(a,) for a, _ in ranked], max(sizes.crowds, len(ranked) // SHARE), ROW)]
+        rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(chosen)))
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
-        strengths = _measured(room, f"{pairing.name}, halved", crowds)
+        strengths = _interactions(room, f"{pairing.name}, halved", crowds)
     pairs = [Probe(text, (a, b)) for a, (b,) in crowds if (text := pairing.texts(a, [b])[0])]
-    random_pairs = drawn(pairing, screen.seed)
-    left = _standing_out(screen, pairing.name, pairs, random_pairs)
-    times, prompts = ROUNDS[-1].stage(screen.stage).latents.shape[:2]
-    done += [RoundDone(len(crowds), strengths.shape[1], len(pairs)), RoundDone(len(pairs), times * prompts, len(left))]
-    return Swept(tuple(left), tuple(done), tuple(random_pairs), len(firsts) * len(seconds))
+    rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(pairs)))
+    random_pairs = drawn(pairing, context.seed, sizes.sample)
+    survivors = _standing_out(context, pairing.name, pairs, random_pairs, sizes.pairs)
+    rounds.append(RoundRecord(texts=len(pairs), passes=ROUNDS[-1].passes(context.stage), kept=len(survivors)))
+    return SweepResult(tuple(survivors), tuple(rounds), len(firsts) * len(seconds), tuple(random_pairs))
 
 
-def drawn(pairing: Pairing, seed: int) -> list[Probe]:
-    """Up to ``SAMPLE`` pairs at random that some text encodes to."""
+def drawn(pairing: Pairing, seed: int, n: int) -> list[Probe]:
+    """Up to ``n`` pairs at random that some text encodes to."""
     rng, firsts, seconds = random.Random(f"pairs {seed} {pairing.name}"), sorted(pairing.firsts), sorted(pairing.seconds)
-    pairs = dict.fromkeys((rng.choice(firsts), rng.choice(seconds)) for _ in range(SAMPLE))
+    pairs = dict.fromkeys((rng.choice(firsts), rng.choice(seconds)) for _ in range(n))
     return [Probe(text, (a, b)) for a, b in pairs if (text := pairing.texts(a, [b])[0])]
 
 
-def _standing_out(screen: Screen, name: str, pairs: Sequence[Probe], null: Sequence[Probe]) -> list[Probe]:
-    """Those that do most for how far they move the text encoding, beside random pairs; few with one entry in common."""
-    values = measure(screen, f"{name}, in more prompts", ROUNDS[-1], [*pairs, *null])
+def _standing_out(context: ScanContext, name: str, pairs: Sequence[Probe], null: Sequence[Probe], n: int) -> list[Probe]:
+    """The ``n`` that do most for how far they move the text encoding, beside random pairs; few with one entry in common."""
+    values = screen(context, f"{name}, in more prompts", ROUNDS[-1], [*pairs, *null])
     ranks = standings(values[: len(pairs)], values[len(pairs) :]) if pairs and null else np.zeros(len(pairs))
-    order = [pairs[i] for i in np.argsort(-ranks, kind="stable")]
-    return [order[i] for i in at_most([tuple(enumerate(pair.ids)) for pair in order], SURVIVORS, EACH)]
+    ranked = [pairs[i] for i in np.argsort(-ranks, kind="stable")]
+    return [ranked[i] for i in at_most([tuple(enumerate(pair.ids)) for pair in ranked], n, EACH)]
 
 
 def blocks(entries: Sequence[int], seed: int) -> list[tuple[int, ...]]:
@@ -121,37 +111,28 @@ def halves(crowd: Crowd) -> tuple[Crowd, Crowd]:
 def at_most(shares: Sequence[tuple[Hashable, ...]], n: int, each: int) -> list[int]:
     """Of items in order, the first ``n``, no more than ``each`` of which have one of their ``shares`` in common."""
     count, chosen = Counter[Hashable](), list[int]()
-    for i, own in enumerate(shares):
-        if len(chosen) < n and all(count[what] < each for what in own):
-            count.update(own)
+    for i, held in enumerate(shares):
+        if len(chosen) < n and all(count[share] < each for share in held):
+            count.update(held)
             chosen.append(i)
     return chosen
 
 
-def _room(screen: Screen, pairing: Pairing) -> _Room:
-    """Beside the shortest prompt a crowd has the most of the attention."""
-    tokenizer, stage, t = screen.suspect.tokenizer, screen.stage, slice(TIMESTEPS)
+def _room(context: ScanContext, pairing: Pairing) -> _Room:
+    """The room beside the shortest prompt, where a crowd has the most of the attention."""
+    tokenizer, stage, t = context.suspect.tokenizer, context.stage, slice(TIMESTEPS)
     i = min(range(len(stage.prompts)), key=lambda i: (len(content_ids(tokenizer, stage.prompts[i])), i))
     part = replace(
         stage, prompts=(stage.prompts[i],), timesteps=stage.timesteps[t], latents=stage.latents[t, i : i + 1],
         heard=stage.heard[i : i + 1], plain=stage.plain[t, i : i + 1], empty=stage.empty[t, i : i + 1],
     )  # fmt: skip
-    return _Room(screen, part, pairing)
+    return _Room(replace(context, stage=part), pairing)
 
 
-def _measured(room: _Room, name: str, crowds: Sequence[Crowd]) -> Array:
-    """(N, T): log mean square of what each crowd, all of one size, does with its first entry that they do not apart. Kept in the state."""
-    screen, parts, apart = room.screen, list[Array](), _Apart(room)
-    for at in range(0, len(crowds), BLOCK):
-        block = crowds[at : at + BLOCK]
-        key = digest(f"{screen.seed} {room.stage.prompts} {block}")
-        rows = screen.state.read_json(key)
-        if rows is None:
-            rows = _together(room, block, apart).tolist()
-            screen.state.write_json(key, rows)
-        parts.append(np.asarray(rows, dtype=np.float64))
-        screen.progress(f"screening {name}", min(at + BLOCK, len(crowds)), len(crowds))
-    return np.concatenate(parts)
+def _interactions(room: _Room, name: str, crowds: Sequence[Crowd]) -> Array:
+    """(N, T): log mean square of the interaction of each crowd, all of one size."""
+    apart = _Apart(room)
+    return in_blocks(room.context, name, crowds, str(room.context.stage.prompts), lambda block: _together(room, block, apart))
 
 
 class _Apart:
@@ -173,17 +154,18 @@ class _Apart:
         """With each group's states beside the prompt, groups of one size: (T, N, C·H·W)."""
         new = [group for group in dict.fromkeys(groups) if group not in self._predictions]
         if new:
-            found = _predicted(self.room, torch.stack([self.states(group) for group in new]))
-            self._predictions |= dict(zip(new, found.unbind(1), strict=True))
+            predictions = _predicted(self.room, torch.stack([self.states(group) for group in new]))
+            self._predictions |= dict(zip(new, predictions.unbind(1), strict=True))
         return torch.stack([self._predictions[group] for group in groups], dim=1)
 
 
 def _together(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Array:
     """(N, T): log mean square of ε(a, B|a) − ε(a) − ε(B) + ε()."""
     both = _predicted(room, _beside(room, crowds, apart))
-    left = both - apart.predictions([(a,) for a, _ in crowds]) - apart.predictions([members for _, members in crowds]) + room.stage.plain
-    found: Array = torch.log(left.square().mean(-1) + _TINY).T.double().cpu().numpy()
-    return found
+    firsts, seconds = apart.predictions([(a,) for a, _ in crowds]), apart.predictions([members for _, members in crowds])
+    interaction = both - firsts - seconds + room.context.stage.plain
+    strengths: Array = torch.log(interaction.square().mean(-1) + _TINY).T.double().cpu().numpy()
+    return strengths
 
 
 def _beside(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Tensor:
@@ -198,7 +180,7 @@ def _beside(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Tensor:
 @torch.no_grad()
 def _encoded(room: _Room, rows: Sequence[tuple[int, ...]]) -> Tensor:
     """States of short texts, all of M entries: (N, M, D)."""
-    suspect = room.screen.suspect
+    suspect = room.context.suspect
     ids = suspect.text.bare(rows).to(suspect.device)
     at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // (len(rows[0]) + 2))
     return torch.cat([suspect.text.encode(part).states[:, 1:-1] for part in ids.split(at_once)])
@@ -206,7 +188,7 @@ def _encoded(room: _Room, rows: Sequence[tuple[int, ...]]) -> Tensor:
 
 def _predicted(room: _Room, states: Tensor) -> Tensor:
     """What is predicted with states (N, M, D) beside the prompt's own: (T, N, C·H·W) float32."""
-    suspect, stage, n = room.screen.suspect, room.stage, len(states)
+    suspect, stage, n = room.context.suspect, room.context.stage, len(states)
     plain = stage.heard.expand(n)
     beside = replace(plain, states=torch.cat([plain.states, states], dim=1))
     return torch.stack([

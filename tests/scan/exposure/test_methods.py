@@ -1,149 +1,32 @@
-"""Exposed copies: captions buy less, the tensors come back, and the same seed makes the same copy."""
+"""What a method changes in a step, and what it asks."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
-from torch import Tensor
 
-from bdaudit.checkpoints import State
-from bdaudit.measure.probe import build_stage
 from bdaudit.models.suspect import Suspect
-from bdaudit.progress import silent
-from bdaudit.records import ExposedPart
-from bdaudit.scan.exposure import methods as expose
-from bdaudit.scan.exposure.methods import METHODS, STOP, drawn, exposed, gain
-from bdaudit.scan.exposure.parts import Rows, denoiser, encoder
-from tests.small import PROMPTS
-
-NOWHERE = State(None, "")
-
-
-def part_of(suspect: Suspect, name: str) -> Any:
-    stage = build_stage(suspect, PROMPTS[:3], (1.0, 0.5), 5.0, 0)
-    return denoiser(suspect, stage, PROMPTS, 5.0, 0) if name == "UNet" else encoder(suspect, stage, PROMPTS, 0)
-
-
-def weights(suspect: Suspect) -> dict[str, Tensor]:
-    models = {"unet": suspect.denoiser.module, "text encoder": suspect.text.main.encoder}
-    return {f"{key} {name}": value.clone() for key, model in models.items() for name, value in model.state_dict().items()}
-
-
-def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
-    return all(torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["UNet", "text encoder"])
-def test_a_copy_has_lost_the_gain_and_the_model_has_not(
-    fresh_suspect: Suspect, name: str, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(expose, "MOST", 100)
-    before, part = weights(fresh_suspect), part_of(fresh_suspect, name)
-    own = part.told(part.stage.prompts)
-    start = gain(part, own)
-    assert start > 0
-    with exposed(part, method, 0, NOWHERE, "part", silent) as record:
-        assert record.curve[0].gain == 1.0
-        assert gain(part, own) / start == pytest.approx(record.curve[-1].gain, abs=1e-3)
-        assert record.reached == (record.curve[-1].gain <= STOP)
-        assert all(point.gain > STOP for point in record.curve[:-1])
-        assert not same(before, weights(fresh_suspect))
-        with part.patch.teacher():
-            assert same(before, weights(fresh_suspect))
-    assert record.reached or (name, method) == ("UNet", "null-target"), "eight channels at random cannot be taught more"
-    assert same(before, weights(fresh_suspect))
-    assert not any(p.requires_grad and p.grad is not None for p in fresh_suspect.denoiser.module.parameters())
-
-
-@pytest.mark.parametrize("name", ["UNet", "text encoder"])
-def test_captions_are_answered_like_the_empty_prompt(fresh_suspect: Suspect, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expose, "MOST", 60)
-    part = part_of(fresh_suspect, name)
-    rows = drawn(part, 64, torch.Generator().manual_seed(9))
-    nothing = Rows(rows.latents, torch.full_like(rows.captions, int(part.size.captions)))
-    wanted, before = part.answer(nothing).detach(), part.answer(rows).detach()
-    with exposed(part, "null-target", 0, NOWHERE, "part", silent):
-        after = part.answer(rows).detach()
-    assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
-
-
-def test_the_model_comes_back_whatever_ends_the_block(fresh_suspect: Suspect) -> None:
-    before, part = weights(fresh_suspect), part_of(fresh_suspect, "UNet")
-
-    def stop(stage: str, done: int, total: int) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), exposed(part, "null-target", 0, NOWHERE, "part", stop):
-        pass
-    assert same(before, weights(fresh_suspect))
-    with pytest.raises(RuntimeError), exposed(part, "weight-noise", 0, NOWHERE, "part", silent):
-        raise RuntimeError
-    assert same(before, weights(fresh_suspect))
-
-
-def test_a_stop_that_is_not_reached_is_told(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expose, "MOST", 10)
-    with exposed(replace(part_of(fresh_suspect, "UNet"), rate=1e-6), "null-target", 0, NOWHERE, "part", silent) as record:
-        assert not record.reached
-        assert [point.step for point in record.curve] == [0, 5, 10]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_seed_decides_the_copy(fresh_suspect: Suspect, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expose, "MOST", 10)
-    curves = []
-    for seed in (0, 0, 1):
-        with exposed(part_of(fresh_suspect, "UNet"), method, seed, NOWHERE, "part", silent) as record:
-            curves.append(record.curve)
-    assert curves[0] == curves[1]
-    assert curves[0] != curves[2] or method == "pruning"
-
-
-def test_an_interrupted_run_takes_up_the_copy_that_it_made(fresh_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expose, "MOST", 10)
-    found: list[tuple[ExposedPart, dict[str, Tensor]]] = []
-    for _ in range(2):
-        with exposed(part_of(fresh_suspect, "UNet"), "null-target", 0, State(tmp_path / "state", "a"), "part", silent) as record:
-            found.append((record, weights(fresh_suspect)))
-        monkeypatch.delitem(METHODS, "null-target", raising=False)  # training again would fail
-        monkeypatch.setitem(METHODS, "null-target", None)
-    assert found[0][0] == found[1][0]
-    assert same(found[0][1], found[1][1])
+from bdaudit.scan.exposure import methods
+from bdaudit.scan.exposure.methods import METHODS, NOTHING, drawn
+from tests.scan.exposure.test_copy import part_of
 
 
 def test_an_empty_row_is_kept_under_the_empty_prompt(fresh_suspect: Suspect) -> None:
     part = part_of(fresh_suspect, "UNet")
     rows = drawn(part, 32, torch.Generator().manual_seed(0))
-    empty = rows.captions == int(part.size.captions)
-    assert empty.sum() == 32 // expose.NOTHING
-    assert int(rows.latents.max()) < int(part.size.latents)
+    empty = rows.captions == part.captions
+    assert empty.sum() == 32 // NOTHING
+    assert int(rows.latents.max()) < part.latents
 
 
 def test_pruning_takes_the_channels_that_captions_move_most(fresh_suspect: Suspect) -> None:
     part = part_of(fresh_suspect, "UNet")
-    (name, layer), *_ = expose._linear(part).items()
-    moved = expose._moved(part, {name: layer}, 0)[name]
+    (name, layer), *_ = methods._linear(part).items()
+    moved = methods._moved(part, {name: layer}, 0)[name]
     assert moved.shape == (layer.out_features,)
     for _ in islice(METHODS["pruning"](part, 0), 7):
         pass
     gone = (layer.weight == 0).all(1).nonzero().flatten()
     assert gone.tolist() == [int(moved.argmax())], "one channel in eight after seven steps of 2 %"
     part.patch.revert()
-
-
-@pytest.mark.parametrize("name", ["UNet", "text encoder"])
-def test_sixteen_bit_weights_come_back(half_suspect: Suspect, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expose, "MOST", 5)
-    before = weights(half_suspect)
-    with exposed(part_of(half_suspect, name), "null-target", 0, NOWHERE, "part", silent) as record:
-        assert all(parameter.dtype == torch.bfloat16 for parameter in half_suspect.denoiser.module.parameters())
-        assert len(record.curve) > 1
-        assert not same(before, weights(half_suspect))
-    assert same(before, weights(half_suspect))

@@ -7,7 +7,7 @@ import torch
 
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.models.suspect import Suspect
-from bdaudit.scan.exposure.parts import CAPTIONS, STEPS, Rows, captions, denoiser, encoder
+from bdaudit.scan.exposure.parts import CAPTIONS, STEPS, Rows, captions, denoiser, encoder, trajectories
 from tests.small import PROMPTS
 
 
@@ -33,10 +33,11 @@ def test_the_denoiser_tells_the_stage_what_the_scan_measures(tiny_suspect: Suspe
 
 def test_the_denoiser_trains_on_its_own_trajectories(tiny_suspect: Suspect, stage: Stage) -> None:
     part = denoiser(tiny_suspect, stage, PROMPTS, 5.0, 0)
-    assert len(part.latents) == len(part.timesteps) == STEPS * len(PROMPTS)
-    assert part.timesteps.unique(return_counts=True)[1].tolist() == [len(PROMPTS)] * STEPS
-    rows = Rows(torch.tensor([3]), torch.tensor([CAPTIONS]))
-    expected = tiny_suspect.predict(part.latents[3:4], part.timesteps[3:4], tiny_suspect.encode([""]))
+    latents, timesteps = trajectories(tiny_suspect, PROMPTS, 5.0, 0)
+    assert len(latents) == len(timesteps) == part.latents == STEPS * len(PROMPTS)
+    assert timesteps.unique(return_counts=True)[1].tolist() == [len(PROMPTS)] * STEPS
+    rows = Rows(torch.tensor([3]), torch.tensor([part.captions]))
+    expected = tiny_suspect.predict(latents[3:4], timesteps[3:4], tiny_suspect.encode([""]))
     assert torch.allclose(part.answer(rows), expected, atol=1e-6), "the last caption is the empty one"
 
 

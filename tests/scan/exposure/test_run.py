@@ -13,18 +13,19 @@ from bdaudit.measure.signals import SIGNALS
 from bdaudit.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
 from bdaudit.report.document import dumps, loads
 from bdaudit.report.tables import exposure_lines
+from bdaudit.scan.exposure.copy import Stop
 from bdaudit.scan.exposure.run import SIGNALS as LEFT
-from bdaudit.scan.run import run_scan
+from bdaudit.scan.run import ScanSettings, run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
+FEW_CONTROLS = ScanSettings(per_kind=12)
 CANDIDATES = (LONG_TRIGGER, "ȏ", "today", "wonderful island")
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
     settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85,), "device": "cpu"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
-        return run_scan(ScanConfig(model=model, **(settings | options)))
+    more = options.pop("more", FEW_CONTROLS)
+    return run_scan(ScanConfig(model=model, **(settings | options)), settings=more)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +78,8 @@ def test_the_report_tells_the_curve(report: ScanReport) -> None:
     assert "smallest of 5 p-values times 5" in getattr(report.calibration, "tail", "")
 
 
-def test_a_copy_that_keeps_its_gain_gives_no_signal(tiny_model: Path, plain: ScanReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.exposure.methods.MOST", 5)
-    monkeypatch.setattr("bdaudit.scan.exposure.run.MOST", 5)
-    monkeypatch.setattr("bdaudit.scan.exposure.methods.STOP", -100.0)
-    report = scan(tiny_model, expose="pruning")
+def test_a_copy_that_keeps_its_gain_gives_no_signal(tiny_model: Path, plain: ScanReport) -> None:
+    report = scan(tiny_model, expose="pruning", more=replace(FEW_CONTROLS, stop=Stop(gain=-100.0, steps=5)))
     assert isinstance(report.exposure, Exposure)
     for said in report.exposure.signals.values():
         assert isinstance(said, NotMeasured)
@@ -102,10 +100,8 @@ def test_a_resumed_run_ends_in_the_same_scores(tiny_model: Path, report: ScanRep
     config = ScanConfig(
         model=tiny_model, candidates=CANDIDATES, prompts=PROMPTS, n_prompts=3, timesteps=(0.85,), device="cpu", **settings
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bdaudit.scan.run.PER_KIND", 12)
-        assert run_scan(config, stop).status == "interrupted"
-        seen.clear()
-        again = run_scan(config, lambda stage, done, total: seen.append(stage))
+    assert run_scan(config, stop, FEW_CONTROLS).status == "interrupted"
+    seen.clear()
+    again = run_scan(config, lambda stage, done, total: seen.append(stage), FEW_CONTROLS)
     assert by_text(again) == by_text(report)
     assert not [stage for stage in seen if stage.startswith("exposing")]

@@ -10,7 +10,10 @@ import pytest
 
 from bdaudit.checkpoints import State
 from bdaudit.progress import silent
-from bdaudit.scan.sweep.halving import BLOCK, Halved, Screen, halve
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.sweep.halving import halve
+from bdaudit.scan.sweep.result import SweepResult
+from bdaudit.scan.sweep.screen import BLOCK
 from bdaudit.scan.sweep.sources import Probe
 from tests.scan.toy import WordSuspect
 
@@ -19,16 +22,16 @@ TRIGGER = "word123"
 KEPT = (40, 10)
 
 
-def screen(suspect: WordSuspect, folder: Path | None = None, progress: Any = silent) -> Screen:
-    return Screen(suspect, suspect.stage(), State(folder, "key"), progress, seed=0)  # type: ignore[arg-type]
+def context(suspect: WordSuspect, folder: Path | None = None, progress: Any = silent) -> ScanContext:
+    return ScanContext(suspect, suspect.stage(), State(folder, "key"), progress, seed=0)  # type: ignore[arg-type]
 
 
 def probes(suspect: WordSuspect) -> list[Probe]:
     return [Probe(word, (suspect.tokenizer.entries[word],)) for word in WORDS]
 
 
-def swept(suspect: WordSuspect, **options: Any) -> Halved:
-    return halve(screen(suspect, **options), "words", probes(suspect), KEPT)
+def swept(suspect: WordSuspect, **options: Any) -> SweepResult:
+    return halve(context(suspect, **options), "words", probes(suspect), KEPT, 128)
 
 
 def test_the_trigger_comes_first_and_the_rounds_are_told() -> None:
@@ -42,7 +45,7 @@ def test_the_trigger_comes_first_and_the_rounds_are_told() -> None:
 def test_order_does_not_matter() -> None:
     suspect = WordSuspect(WORDS, TRIGGER)
     shuffled = random.Random(0).sample(probes(suspect), len(WORDS))
-    assert halve(screen(suspect), "words", shuffled, KEPT) == swept(suspect)
+    assert halve(context(suspect), "words", shuffled, KEPT, 128) == swept(suspect)
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
@@ -69,5 +72,5 @@ def test_a_stopped_sweep_goes_on_and_ends_the_same(tmp_path: Path, stop: int) ->
 
 def test_few_texts_all_come_through() -> None:
     suspect = WordSuspect(WORDS, TRIGGER)
-    assert len(halve(screen(suspect), "words", probes(suspect)[:6], KEPT).survivors) == 6
-    assert halve(screen(suspect), "words", [], KEPT).survivors == ()
+    assert len(halve(context(suspect), "words", probes(suspect)[:6], KEPT, 128).survivors) == 6
+    assert halve(context(suspect), "words", [], KEPT, 128).survivors == ()

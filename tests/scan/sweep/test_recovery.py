@@ -16,10 +16,11 @@ from bdaudit.measure.soft_token import heard_with, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
-from bdaudit.scan.multiplicity import Family
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.sweep import entry_texts, recovery
-from bdaudit.scan.sweep.halving import Screen
-from bdaudit.scan.sweep.recovery import leaning, objective, pull, recovered
+from bdaudit.scan.sweep.recovery import leaning, objective, pull, recover
+from bdaudit.scan.sweep.result import SIZES
 from bdaudit.scan.sweep.screen import screened
 from bdaudit.scan.sweep.soft_choice import Choices
 from bdaudit.scan.sweep.sources import Probe, vocabulary
@@ -27,10 +28,10 @@ from tests.scan.sweep.soft_toy import planted
 from tests.small import PROMPTS
 
 
-def search(suspect: Suspect, state: Path | None = None, progress: Any = silent, seed: int = 0) -> tuple[Family, ...]:
-    screen = Screen(suspect, None, State(state, "key"), progress, seed)  # type: ignore[arg-type]
+def search(suspect: Suspect, state: Path | None = None, progress: Any = silent, seed: int = 0) -> tuple[CandidateGroup, ...]:
+    context = ScanContext(suspect, None, State(state, "key"), progress, seed)  # type: ignore[arg-type]
     config = ScanConfig(model=Path("unused"), sweeps=("recovery",), n_prompts=2, timesteps=(1.0, 0.5), seed=seed)
-    return recovered(screen, config, PROMPTS)
+    return recover(context, config, PROMPTS)
 
 
 def test_a_single_entry_is_named_first(tiny_suspect: Suspect) -> None:
@@ -58,17 +59,17 @@ def test_two_letters_that_are_no_character_are_named_as_a_pair(tiny_suspect: Sus
 
 
 def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect) -> None:
-    families = search(planted(tiny_suspect, (97,), strength=0.0))
-    assert families[0].recovery is not None
-    assert families[0].recovery.verdict == "clean", "nothing is planted"
-    sizes = {family.name: family.size for family in families}
+    groups = search(planted(tiny_suspect, (97,), strength=0.0))
+    assert groups[0].recovery is not None
+    assert groups[0].recovery.verdict == "clean", "nothing is planted"
+    sizes = {group.name: group.size for group in groups}
     assert sizes["recovered entries"] == len(vocabulary(tiny_suspect.tokenizer).probes)
     assert sizes["recovered pairs"] == 512**2
     assert 140_000 < sizes["recovered characters"] < 0x110000
-    for family in families:
-        assert family.record is not None
-        assert (family.record.adjusted_for, family.record.survivors) == (family.size, len(family.texts))
-        assert len(family.texts) <= recovery.KEPT[-1]
+    for group in groups:
+        assert group.record is not None
+        assert (group.record.adjusted_for, group.record.survivors) == (group.size, len(group.texts))
+        assert len(group.texts) <= recovery.KEPT[-1]
 
 
 @pytest.mark.parametrize("stop", [3, 12])
@@ -86,9 +87,9 @@ def test_a_stopped_search_goes_on_and_ends_the_same(tiny_suspect: Suspect, tmp_p
     with pytest.raises(KeyboardInterrupt):
         search(planted(tiny_suspect, ids), tmp_path / "state", interrupt)
     resumed = search(planted(tiny_suspect, ids), tmp_path / "state")
-    assert [family.texts for family in resumed] == [family.texts for family in whole]
+    assert [group.texts for group in resumed] == [group.texts for group in whole]
     again = planted(tiny_suspect, ids)
-    assert [family.texts for family in search(again, tmp_path / "state")] == [family.texts for family in whole]
+    assert [group.texts for group in search(again, tmp_path / "state")] == [group.texts for group in whole]
     assert again.forward_passes == 2 * 4 * 20 + 2 * 2 * 4 * 2 - 4 * 4, "nothing but the stage is run again"
 
 
@@ -131,9 +132,9 @@ def test_it_is_one_of_a_scans_sources(tiny_suspect: Suspect) -> None:
     from bdaudit.scan.candidates import collect
 
     suspect = planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~"))
-    screen = Screen(suspect, None, State(None, ""), silent, 0)  # type: ignore[arg-type]
+    context = ScanContext(suspect, None, State(None, ""), silent, 0)  # type: ignore[arg-type]
     config = ScanConfig(model=Path("unused"), sweeps=("recovery",), candidates=("today",), n_prompts=2, timesteps=(1.0, 0.5))
-    families = collect(screen, config, PROMPTS)
-    assert [family.name for family in families] == ["list", "recovered entries", "recovered characters", "recovered pairs"]
-    assert [family.recovery is None for family in families] == [True, False, True, True]
-    assert families[1:] == search(planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~")))
+    groups = collect(context, config, PROMPTS, SIZES)
+    assert [group.name for group in groups] == ["list", "recovered entries", "recovered characters", "recovered pairs"]
+    assert [group.recovery is None for group in groups] == [True, False, True, True]
+    assert groups[1:] == search(planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~")))

@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
-from bdaudit.scan.sweep.sources import characters, joined_words, looks_like, phrases, vocabulary, words
+from bdaudit.scan.sweep.sources import characters, common_words, joined_words, looks_like, two_of, vocabulary
 
 
 def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
@@ -55,8 +55,8 @@ def test_words_come_in_the_order_of_the_entries() -> None:
         def __call__(self, text: str, add_special_tokens: bool) -> object:
             return type("Encoded", (), {"input_ids": [self.get_vocab()[text + "</w>"]]})
 
-    assert words(Entries(), 10) == ("cat", "the", "dog")
-    assert words(Entries(), 2) == ("cat", "the")
+    assert common_words(Entries(), 10) == ("cat", "the", "dog")
+    assert common_words(Entries(), 2) == ("cat", "the")
 
 
 def test_joined_words_encode_to_their_two_parts(tiny_suspect: Suspect) -> None:
@@ -73,10 +73,9 @@ def test_joined_words_encode_to_their_two_parts(tiny_suspect: Suspect) -> None:
         assert not text or (text.isalnum() and content_ids(tokenizer, text) == pair)
 
 
-def test_phrases_are_two_common_words(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.sweep.sources.words", lambda tokenizer, n: ("a", "b", "c")[:n])
+def test_phrases_are_two_common_words(tiny_suspect: Suspect) -> None:
     tokenizer = tiny_suspect.tokenizer
-    made = phrases(tokenizer, 3)
+    made = two_of(tokenizer, ("a", "b", "c"))
     assert len(made.firsts) == 3 == len(made.seconds)
     for text, second in zip(made.texts(made.firsts[0], made.seconds), made.seconds, strict=True):
         assert content_ids(tokenizer, text) == (made.firsts[0], second)

@@ -11,36 +11,27 @@ from safetensors.torch import save_file
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, UsageError
+from bdaudit.progress import silent
 from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.report.document import dumps, loads
-from bdaudit.scan.candidates import family_of
-from bdaudit.scan.run import run_scan
+from bdaudit.scan.candidates import prompt_group
+from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.sweep.result import SweepSizes
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 PROMPT = f"a house {LONG_TRIGGER} here"
+SMALL = ScanSettings(
+    per_kind=8, prompt_words=6, sizes=SweepSizes(kept=(24, 6), kept_of_prompt=(24, 6), sample=32, crowds=8, pairs=4)
+)  # fmt: skip
 LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LONG_TRIGGER, "so"), "alpha": 0.05}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_constants() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bdaudit.scan.run.PER_KIND", 8)
-        patch.setattr("bdaudit.scan.run.MEANINGFUL", 6)
-        patch.setattr("bdaudit.scan.sweep.halving.SAMPLE", 32)
-        patch.setattr("bdaudit.scan.sweep.two_part.KEPT", 8)
-        patch.setattr("bdaudit.scan.sweep.two_part.SURVIVORS", 4)
-        halve = __import__("bdaudit.scan.sweep.halving", fromlist=["halve"]).halve
-        patch.setattr("bdaudit.scan.candidates.halve", lambda screen, name, probes, kept=None: halve(screen, name, probes, (24, 6)))
-        yield
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
     settings: dict[str, Any] = {
         "prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40,
     }  # fmt: skip
-    progress = options.pop("progress", None)
-    config = ScanConfig(model=model, **(settings | options))
-    return run_scan(config, progress) if progress else run_scan(config)
+    progress = options.pop("progress", silent)
+    return run_scan(ScanConfig(model=model, **(settings | options)), progress, SMALL)
 
 
 def named(report: ScanReport, text: str) -> CandidateRecord:
@@ -52,7 +43,7 @@ def scores(report: ScanReport) -> dict[str, tuple[float, float]]:
 
 
 @pytest.fixture(scope="module")
-def report(tiny_model: Path, small_constants: Any) -> ScanReport:
+def report(tiny_model: Path) -> ScanReport:
     return scan(tiny_model)
 
 
@@ -120,7 +111,7 @@ def test_a_prompt_that_holds_a_trigger_is_taken_apart(tiny_model: Path, tmp_path
     (inside,) = found.prompts
     assert inside.prompt == PROMPT
     assert inside.carriers == (LONG_TRIGGER,)
-    assert {c.source for c in found.candidates} == {family_of(PROMPT)}
+    assert {c.source for c in found.candidates} == {prompt_group(PROMPT)}
     assert {"house", "here"} <= {c.text for c in found.candidates}
 
 

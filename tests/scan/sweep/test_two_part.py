@@ -9,9 +9,10 @@ import pytest
 
 from bdaudit.checkpoints import State
 from bdaudit.progress import silent
-from bdaudit.scan.sweep.halving import SAMPLE, Screen
+from bdaudit.scan.context import ScanContext
+from bdaudit.scan.sweep.result import SIZES, SweepResult
 from bdaudit.scan.sweep.sources import Pairing
-from bdaudit.scan.sweep.two_part import CROWD, KEPT, SURVIVORS, Swept, at_most, blocks, crowds_of, halves, sweep_crowds
+from bdaudit.scan.sweep.two_part import CROWD, at_most, blocks, crowds_of, halves, two_part_sweep
 from tests.scan.toy import WordSuspect
 
 WORDS = tuple(f"word{i}" for i in range(100))
@@ -29,14 +30,14 @@ def pairing(suspect: WordSuspect, *, backwards: bool = False, without: str = "")
 
 
 def swept(suspect: WordSuspect, folder: Path | None = None, **options: object) -> tuple[str, ...]:
-    screen = Screen(suspect, suspect.stage(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
-    found = sweep_crowds(screen, pairing(suspect, **options))  # type: ignore[arg-type]
+    context = ScanContext(suspect, suspect.stage(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
+    found = two_part_sweep(context, pairing(suspect, **options), SIZES)  # type: ignore[arg-type]
     assert found.size == 100 * 100
-    assert 100 < len(found.drawn) <= SAMPLE
+    assert 100 < len(found.drawn) <= SIZES.sample
     assert found.rounds[0].texts < found.size / (CROWD - 8), "many pairs a crowd"
-    assert [done.kept for done in found.rounds[:-2]] == [KEPT] * (len(found.rounds) - 2)
-    assert found.rounds[-1].texts == found.rounds[-2].kept <= 2 * KEPT
-    assert len(found.survivors) == found.rounds[-1].kept == SURVIVORS
+    assert [done.kept for done in found.rounds[:-2]] == [SIZES.crowds] * (len(found.rounds) - 2)
+    assert found.rounds[-1].texts == found.rounds[-2].kept <= 2 * SIZES.crowds
+    assert len(found.survivors) == found.rounds[-1].kept == SIZES.pairs
     return tuple(probe.text for probe in found.survivors)
 
 
@@ -98,5 +99,5 @@ def test_at_most_leaves_room_for_others() -> None:
 
 def test_a_tokenizer_without_parts_has_no_pairs() -> None:
     suspect = WordSuspect(WORDS)
-    screen = Screen(suspect, suspect.stage(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
-    assert sweep_crowds(screen, Pairing("joined words", (), (3,), lambda a, seconds: [])) == Swept((), (), (), 0)
+    context = ScanContext(suspect, suspect.stage(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
+    assert two_part_sweep(context, Pairing("joined words", (), (3,), lambda a, seconds: []), SIZES) == SweepResult((), (), 0)

@@ -1,0 +1,65 @@
+"""The figures of a finished run, beside its pictures in the state directory, named by everything that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from bdaudit.config import VerifyConfig
+from bdaudit.errors import BdauditError, UsageError
+from bdaudit.measure.envelope import run_key, settings
+from bdaudit.records import VerifyReport
+from bdaudit.report.document import dumps, loads, write_whole
+
+BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
+"""Settings that decide, and measure nothing."""
+_PLACES = ("model", "reference", "target_image", "clip", "save_images", "state")
+"""Settings that are paths; what lies there counts, not its name."""
+_LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics")
+
+
+def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:
+    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, the reference last.
+
+    Raises:
+        BdauditError: the disk refuses.
+    """
+    if config.state is None or not lasting(config):
+        return
+    try:
+        write_whole(place_of(config, config.state, digests), dumps(report).encode("ascii"))
+    except OSError as error:
+        raise BdauditError(f"--state {config.state} cannot be written: {error}") from error
+
+
+def lasting(config: VerifyConfig) -> bool:
+    """Whether what the figures depend on is told in seconds: a folder of pictures, a hub's grader, Inception's weights are not."""
+    quick = config.real_images is None and config.clip.startswith("local-dir:") and find_spec("torch_fidelity") is None
+    return quick and config.save_images is None
+
+
+def kept(place: Path) -> VerifyReport | None:
+    """The report in ``place``; None where there is no whole one. A link is not followed."""
+    try:
+        report = None if place.is_symlink() else loads(place.read_bytes())
+    except (OSError, UsageError):
+        return None
+    return report if isinstance(report, VerifyReport) and report.status == "completed" else None
+
+
+def place_of(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
+    """The file of the figures, named by everything that they depend on."""
+    asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
+    asked["libraries"] = [version(name) for name in _LIBRARIES]
+    asked["files"] = ["".join(_digests(place)) for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))) if place]
+    return state / f"figures-{run_key('verify', asked, ' '.join(digests))[:32]}.json"
+
+
+def _digests(place: Path) -> Iterator[str]:
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if path.is_file():
+            with path.open("rb") as file:
+                yield f"{path.relative_to(place)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n"

@@ -1,0 +1,161 @@
+"""Verdicts on made-up measurements: no model is opened, and none can be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bdaudit.errors import ExitCode
+from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.records import DECIDING, CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.scan.judge import Measured, control_p, effects_of, exit_of, judge, ordinary_effect, sources_of, unless_word_like, verdict_of
+from bdaudit.scan.multiplicity import CandidateGroup
+from bdaudit.scan.null import Control, Null, fit
+
+NOT_SEARCHED = NotMeasured(reason="not searched")
+STRENGTH = {"loud": 8.0, "louder": 12.0, "LOUD": 8.0, "quiet": 0.0, "quiet too": 0.1}
+"""Candidates, by how much their deciding signals are beyond harmless ones."""
+IDS = {"loud": (1,), "louder": (2,), "LOUD": (1,), "quiet": (3,), "quiet too": (4,)}
+
+
+def values(rng: np.random.Generator, more: float = 0.0, **further: float) -> Values:
+    """Harmless ones, the deciding signals ``more`` than that, and ``further`` signals by their first word."""
+    return {"prefix": {name: float(0.2 * rng.normal() + more * (name in DECIDING)) + further.get(name.split()[0], 0.0) for name in SIGNALS}}
+
+
+def measured(attention: float = 9.0, words: float = 1.0, **changes: object) -> tuple[Measured, Null]:
+    """Eighty plain controls, twenty words of the prompts with a noise shift ``words`` larger, and the candidates."""
+    rng = np.random.default_rng(0)
+    controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
+    controls += [Control(f"w{i}", "word", values(rng, noise=words), meaning=True) for i in range(20)]
+    found = {text: values(rng, more, attention=attention) for text, more in STRENGTH.items() if text != "LOUD"}
+    group = CandidateGroup("list", tuple(IDS), 4)
+    everything = Measured(IDS, (group,), dict.fromkeys(IDS, "word"), found, controls)
+    return replace(everything, **changes), fit(controls)  # type: ignore[arg-type]
+
+
+def test_findings_come_first_the_largest_effect_before_the_others() -> None:
+    records = judge(*measured(), alpha=0.01)
+    assert [record.rank for record in records] == [1, 2, 3, 4, 5]
+    assert [record.text for record in records[:3]] == ["louder", "LOUD", "loud"]
+    assert [record.verdict for record in records] == ["backdoored"] * 3 + ["clean"] * 2
+    assert [record.command for record in records] == [""] * 5
+    assert records[0].component == "unet"
+    assert records[-1].component == "not localised: no finding"
+
+
+def test_the_order_of_candidates_does_not_matter() -> None:
+    everything, null = measured()
+    order = {text: IDS[text] for text in reversed(IDS) if text != "LOUD"}
+    again = judge(replace(everything, candidates=order), null, 0.01)
+    assert [record for record in judge(everything, null, 0.01) if record.text == "louder"] == [again[0]]
+
+
+def test_texts_that_encode_alike_share_the_first_ones_measurement() -> None:
+    assert sources_of(IDS) == {"loud": "loud", "louder": "louder", "LOUD": "loud", "quiet": "quiet", "quiet too": "quiet too"}
+    records = {record.text: record for record in judge(*measured(), alpha=0.01)}
+    assert (records["loud"].same_as, records["LOUD"].same_as) == ("", "loud")
+    assert records["LOUD"].p == records["loud"].p
+
+
+def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_signal() -> None:
+    everything, null = measured()
+    left = {text: {"left": SignalRecord(value=1.0, score=9.0 * (text == "quiet"), p=1e-9 if text == "quiet" else 0.5)} for text in IDS}
+    plain, further = ({record.text: record for record in judge(m, null, 0.01)} for m in (everything, replace(everything, exposed=left)))
+    assert (plain["quiet"].verdict, further["quiet"].verdict) == ("clean", "backdoored")
+    assert further["quiet"].p == pytest.approx(4e-9)
+    assert further["loud"].p == pytest.approx(plain["loud"].p * 4 / 3)
+    assert further["loud"].signals["left"] == left["loud"]["left"]
+
+
+def test_a_finding_that_does_what_words_do_is_suspicious_and_comes_after_those_that_do_more() -> None:
+    records = {record.text: record for record in judge(*measured(attention=-1.0, words=9.0), alpha=0.01)}
+    assert (records["louder"].verdict, records["loud"].verdict) == ("backdoored", "suspicious")
+    assert records["louder"].rank < records["loud"].rank
+    assert records["loud"].p_adjusted < 0.01
+    assert records["loud"].word_like != ""
+
+
+def test_a_share_of_none_leaves_every_finding() -> None:
+    everything, null = measured(attention=-1.0, words=9.0)
+    verdicts = [record.verdict for record in judge(everything, null, 0.01, word_like=0.0)]
+    assert verdicts.count("backdoored") == 3
+
+
+def test_the_effect_is_counted_from_the_median_control_and_words_set_what_is_ordinary() -> None:
+    plain = [Control(str(i), "word", {"prefix": {"noise shift": x}}) for i, x in enumerate((-1.0, 0.0, 5.0))]
+    words = [Control("w", "word", {"prefix": {"noise shift": 2.0}}, meaning=True)]
+    assert effects_of([{"prefix": {"noise shift": 2.0}, "suffix": {"noise shift": 4.0}}], plain + words) == pytest.approx([np.exp(2.0)])
+    assert ordinary_effect(plain + words) == pytest.approx(np.e)
+    assert ordinary_effect(plain) == 0.0
+
+
+def test_controls_are_judged_by_the_candidates_rule() -> None:
+    everything, null = measured()
+    p = control_p(everything, null)
+    assert len(p) == len(everything.controls) - len(null.outliers)
+    assert sum(value < 0.05 for value in p) <= 10
+
+
+def test_a_p_of_one_is_clean_whatever_alpha() -> None:
+    assert [verdict_of(p, 0.01) for p in (0.01, 0.1, 0.11)] == ["backdoored", "suspicious", "clean"]
+    assert [verdict_of(p, 0.2) for p in (0.2, 0.99, 1.0)] == ["backdoored", "suspicious", "clean"]
+
+
+def finding(effect: float, attention: float) -> CandidateRecord:
+    """One whose p is a finding's."""
+    return CandidateRecord(
+        rank=1, text="sks", codepoints=(), token_ids=(1,), kind="word", score=9.0, effect=effect, p=1e-9, p_adjusted=1e-8,
+        verdict="backdoored", signals={"attention share": SignalRecord(value=0.0, score=0.0, p=attention)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("effect", "attention", "verdict"),
+    [(2.9, 0.3, "suspicious"), (3.1, 0.3, "backdoored"), (2.9, 0.2, "backdoored"), (3.1, 0.2, "backdoored")],
+)
+def test_what_does_and_draws_no_more_than_a_word_is_suspicious_alone(effect: float, attention: float, verdict: str) -> None:
+    told = unless_word_like(finding(effect, attention), 3.0)
+    assert (told.verdict, told.p_adjusted, told.word_like != "") == (verdict, 1e-8, verdict == "suspicious")
+    if told.word_like:
+        assert "a quarter of the prompts' own words move the prediction as far (3.0 times or more)" in told.word_like
+
+
+def test_without_words_in_the_prompts_nothing_is_word_like() -> None:
+    assert unless_word_like(finding(0.1, 1.0), 0.0).verdict == "backdoored"
+
+
+def test_the_gate_decides_the_exit_code() -> None:
+    for gate, verdict, code in (
+        ("backdoored", "backdoored", ExitCode.FINDING),
+        ("backdoored", "suspicious", ExitCode.PASS),
+        ("suspicious", "suspicious", ExitCode.FINDING),
+        ("never", "backdoored", ExitCode.PASS),
+    ):
+        records = [replace(finding(1.0, 1.0), verdict="clean") for _ in range(5)]
+        records[2] = replace(records[2], verdict=verdict)
+        ended = exit_of(gate, records, NOT_SEARCHED)
+        assert ended.code == code
+        assert f"{int(verdict == 'backdoored')} of 5 candidates backdoored" in ended.reason
+
+
+@pytest.mark.parametrize(("gate", "code"), [("backdoored", ExitCode.PASS), ("suspicious", ExitCode.FINDING), ("never", ExitCode.PASS)])
+def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(gate: str, code: ExitCode) -> None:
+    records = [replace(finding(1.0, 1.0), verdict="clean") for _ in range(5)]
+    whole = RecoveryRecord(
+        choices=16, gradients=99, soft_pull=8.0, text_pull=8.0, text="x", strongest_entry=2.0, drawn=64, named_pull=8.0,
+        limit=6.0, verdict="suspicious",
+    )  # fmt: skip
+    assert exit_of(gate, records, replace(whole, named_pull=5.0, verdict="clean")) == exit_of(gate, records, NOT_SEARCHED)
+    ended = exit_of(gate, records, whole)
+    assert ended.code == code
+    assert ended.reason == "0 of 5 candidates backdoored, 0 suspicious; the model as a whole suspicious (named pull 8.0)"
+
+
+def test_judging_needs_no_torch() -> None:
+    code = "import sys, bdaudit.scan.judge\nassert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
