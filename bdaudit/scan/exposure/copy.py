@@ -73,7 +73,7 @@ def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int]
     began, wanted = time.monotonic(), part.told(part.stage.prompts)
     start, curve = gain(part, wanted), [GainPoint(step=0, gain=1.0)]
     on_gpu = part.checkpoints and part.suspect.device.type == "cuda"
-    with part.patch.training(), checkpointed(part.suspect.unet, on_gpu):
+    with part.patch.training(), checkpointed(part.suspect.denoiser.module, on_gpu):
         for step, _ in enumerate(islice(method(part, seed), stop.steps), start=1):
             tick(step)
             if step % part.every == 0:

@@ -6,11 +6,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.probe import Stage
+from bdaudit.measure.probe import Stage, predict_all
 from bdaudit.models.patch import Patch
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -64,35 +63,32 @@ def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_sc
     patch's. Unlearned in how the cross-attention passes on what it attended to, 66 and 42 %; of weaker ones, hardly any.
     """
     latents, timesteps = trajectories(suspect, prompts[:PATHS], guidance_scale, seed)
-    states = suspect.encode([*captions(prompts, seed), ""])
-    times, count = stage.latents.shape[:2]
+    heard = suspect.encode([*captions(prompts, seed), ""])
 
     def answer(rows: Rows) -> Tensor:
-        return suspect.predict(latents[rows.latents], timesteps[rows.latents], states[rows.captions]).float()
+        return suspect.predict(latents[rows.latents], timesteps[rows.latents], heard[rows.captions]).float()
 
     def told(texts: Sequence[str]) -> Tensor:
-        t = stage.timesteps.repeat_interleave(count)
-        out = suspect.predict_batched(stage.latents.flatten(0, 1), t, suspect.encode(texts).repeat(times, 1, 1)).float().flatten(1)
-        return torch.unflatten(out, 0, (times, count))
+        return predict_all(suspect, stage.latents, stage.timesteps, suspect.encode(texts))
 
-    patch = Patch(suspect.unet, lambda name: ".attn2.to_out." in name)
-    return Part(suspect, stage, patch, answer, told, len(latents), len(states) - 1, rate=0.05, every=5, checkpoints=True)
+    patch = Patch(suspect.denoiser.module, suspect.denoiser.trainable["attention-output"])
+    return Part(suspect, stage, patch, answer, told, len(latents), len(heard) - 1, rate=0.05, every=5, checkpoints=True)
 
 
 def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Part:
     """The text encoder: a caption → its hidden states, (B, L, D), all of it changed.
 
-    The scan's prompts are read at the last state, which has heard every word and stands at the same place however long the text is.
+    The scan's prompts are read at what has heard every word.
     """
-    ids = token_ids(suspect.tokenizer, [*captions(prompts, seed), ""]).to(suspect.device)
+    ids = suspect.text.ids([*captions(prompts, seed), ""]).to(suspect.device)
 
     def answer(rows: Rows) -> Tensor:
-        return suspect.hidden_states(ids[rows.captions]).float()
+        return suspect.text.encode(ids[rows.captions]).states.float()
 
     def told(texts: Sequence[str]) -> Tensor:
-        return suspect.encode(texts)[None, :, -1].float()
+        return suspect.text.summary(suspect.encode(texts))[None].float()
 
-    patch = Patch(suspect.text_encoder, lambda name: True)
+    patch = Patch(suspect.text.main.encoder, lambda name: True)
     return Part(suspect, stage, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
 
 

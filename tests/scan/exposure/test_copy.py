@@ -29,7 +29,7 @@ def part_of(suspect: Suspect, name: str) -> Any:
 
 
 def weights(suspect: Suspect) -> dict[str, Tensor]:
-    models = {"unet": suspect.unet, "text encoder": suspect.text_encoder}
+    models = {"unet": suspect.denoiser.module, "text encoder": suspect.text.main.encoder}
     return {f"{key} {name}": value.clone() for key, model in models.items() for name, value in model.state_dict().items()}
 
 
@@ -54,7 +54,7 @@ def test_a_copy_has_lost_the_gain_and_the_model_has_not(fresh_suspect: Suspect, 
             assert same(before, weights(fresh_suspect))
     assert record.reached or (name, method) == ("UNet", "null-target"), "eight channels at random cannot be taught more"
     assert same(before, weights(fresh_suspect))
-    assert not any(p.requires_grad and p.grad is not None for p in fresh_suspect.unet.parameters())
+    assert not any(p.requires_grad and p.grad is not None for p in fresh_suspect.denoiser.module.parameters())
 
 
 @pytest.mark.parametrize("name", ["UNet", "text encoder"])
@@ -116,7 +116,7 @@ def test_an_interrupted_run_takes_up_the_copy_that_it_made(fresh_suspect: Suspec
 def test_sixteen_bit_weights_come_back(half_suspect: Suspect, name: str) -> None:
     before = weights(half_suspect)
     with exposed(part_of(half_suspect, name), "null-target", 0, NOWHERE, "part", silent, Stop(steps=5)) as record:
-        assert all(parameter.dtype == torch.bfloat16 for parameter in half_suspect.unet.parameters())
+        assert all(parameter.dtype == torch.bfloat16 for parameter in half_suspect.denoiser.module.parameters())
         assert len(record.curve) > 1
         assert not same(before, weights(half_suspect))
     assert same(before, weights(half_suspect))
