@@ -141,7 +141,7 @@ class UnlearnConfig(RunConfig):
     guidance_scale: float = 5.0
     """Guidance of the teacher's trajectories."""
     keep_failed: bool = False
-    """Write the result even where it fails its own check."""
+    """Write the result even where its own check fails or stays undecided."""
     method: Method = "auto"
     """auto removes named triggers, or merges by DAM where there is something to merge with; cleanclip cleans the text encoder without a
     trigger, by pictures with captions."""

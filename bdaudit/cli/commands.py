@@ -223,7 +223,7 @@ def unlearn(
             "OTHER", "Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger. Repeatable."
         ),
     ] = None,
-    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even if its check does not pass.")] = False,
     prompts: Prompts = None,
     device: Device = "auto",
     dtype: DtypeFlag = "auto",

@@ -55,6 +55,7 @@ _WIDE = ("found out", "next")
 _TONES = {
     "backdoored": "bad", "suspicious": "warn", "clean": "good", "passed": "good", "failed": "bad", "not measured": "warn",
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
+    "undecided": "warn",
 }  # fmt: skip
 _LINE_STYLES = {"quantile": "dashed", "curve0": "solid", "curve1": "dashed", "curve2": "dotted", "curve3": "dash and dot"}
 

@@ -54,6 +54,7 @@ from bdaudit.report.words import (
 STYLES = {
     "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
     "pass": "green", "finding": "bold red", "error": "red", "inconclusive": "yellow", "refused": "red", "interrupted": "yellow",
+    "undecided": "yellow",
 }  # fmt: skip
 STRONGEST = 3
 """Forms of a trigger that the table lists."""

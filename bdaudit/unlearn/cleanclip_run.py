@@ -105,9 +105,7 @@ def _clean(run: _Run) -> UnlearnReport:
             run.checks += check.one_step_checks(run.after)
             run.checks += check.quality_checks(suspect, patch, config, run.prompts, partial(run.progress, "checking with pictures"))
     run.finished = _described(run, _decided(run))
-    if run.record.chosen < 0 or (run.failed and not config.keep_failed):
-        return run.finished
-    return write(run)
+    return write(run) if run.record.chosen >= 0 and run.writes else run.finished
 
 
 def _effects(run: _Run) -> list[Effect]:

@@ -74,6 +74,16 @@ class Outcome:
         return [check.name for check in self.checks if check.status == "failed"]
 
     @property
+    def undecided(self) -> list[str]:
+        """The checks that the most pictures did not decide, by name."""
+        return [check.name for check in self.checks if check.status == "undecided"]
+
+    @property
+    def writes(self) -> bool:
+        """Whether the result is written: every check is passed, or ``--keep-failed`` was said."""
+        return self.config.keep_failed or not (self.failed or self.undecided)
+
+    @property
     def folder(self) -> str:
         """The component's folder in the model."""
         return "text_encoder" if self.component == "text-encoder" else "unet"
@@ -89,12 +99,15 @@ def decided(run: Outcome) -> UnlearnReport:
 
 
 def ended(run: Outcome, what: str, done: str) -> Exit:
-    """How a finished run ends that has written nothing yet: ``what`` fails its own check, or ``done``."""
+    """How a finished run ends that has written nothing yet: ``what`` fails its own check, or leaves it undecided, or ``done``."""
     where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
-    if not run.failed:
+    if not (run.failed or run.undecided):
         return Exit(code=ExitCode.PASS, name="pass", reason=f"{done}; wrote {where}")
     kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
-    return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
+    if run.failed:
+        return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
+    said = f"the check of {what} is undecided ({', '.join(run.undecided)}): neither passed nor failed; {kept}"
+    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said)
 
 
 def write(run: Outcome) -> UnlearnReport:

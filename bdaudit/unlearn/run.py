@@ -106,12 +106,10 @@ def _unlearn(run: _Run) -> UnlearnReport:
     for trainable in sets[len(run.attempts) :]:
         _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
         _check(run, trainable, last=trainable == sets[-1])
-        if not run.failed:
+        if not (run.failed or run.undecided):
             break
     run.finished = decided(run)
-    if run.failed and not config.keep_failed:
-        return run.finished
-    return write(run)
+    return write(run) if run.writes else run.finished
 
 
 def _effects_now(run: _Run) -> list[Effect]:
@@ -147,7 +145,7 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
 
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
-    """What is repaired, the smallest and quickest first; the next only if the one before fails."""
+    """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
     if run.component == "text-encoder":
         return ("text-encoder",)
     return ("closed-form", "cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
@@ -234,8 +232,8 @@ def _check(run: _Run, trainable: str, *, last: bool) -> None:
         with run.timed("check"):
             tick = partial(run.progress, f"checking with pictures ({trainable})")
             run.checks += check.picture_checks(run.suspect, run.patch, run.config, run.prompts, tick)
-    failed = run.failed
-    outcome = f"failed: {', '.join(failed)}" if failed else "passed its check"
+    open_ones = [f"{said}: {', '.join(names)}" for said, names in (("failed", run.failed), ("undecided", run.undecided)) if names]
+    outcome = "; ".join(open_ones) or "passed its check"
     run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))
 
 

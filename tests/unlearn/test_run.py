@@ -25,7 +25,7 @@ from bdaudit.measure.texts import unescape
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
-from bdaudit.report.records import ScanReport
+from bdaudit.report.records import Check, Estimate, ScanReport
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.run import _decide, run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
@@ -38,7 +38,8 @@ FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "te
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
+    monkeypatch.setattr("bdaudit.unlearn.check.LOOKS", (8,))
+    monkeypatch.setattr("bdaudit.unlearn.check.LOOKS_UNMOVED", (8,))
 
 
 def config(model: Path, out: Path, **options: Any) -> UnlearnConfig:
@@ -77,6 +78,46 @@ def test_a_repair_that_fails_its_check_is_not_written(tiny_model: Path, tmp_path
     assert report.out == ""
     assert [c for c in report.checks if c.status == "failed"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("keep_failed", [False, True])
+def test_an_undecided_repair_is_inconclusive_and_written_on_request_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_failed: bool
+) -> None:
+    value = Estimate(value=0.07, low=0.03, high=0.12, n=432, method="")
+    found = Check(name="pictures changed by 'x'", status="undecided", value=value, bound="≤ 0.1", reason="undecided: too near")
+    monkeypatch.setattr("bdaudit.unlearn.check.one_step_checks", lambda effects: [])
+    monkeypatch.setattr("bdaudit.unlearn.check.picture_checks", lambda *asked: [found])
+    report = run_unlearn(config(tiny_model, tmp_path / "out", trainable="closed-form", keep_failed=keep_failed))
+    assert (report.exit.code, report.exit.name) == (ExitCode.INCONCLUSIVE, "inconclusive")
+    assert report.exit.reason.startswith(
+        "the check of the repaired model is undecided (pictures changed by 'x'): neither passed nor failed;"
+    )
+    assert ("written all the same to" if keep_failed else "nothing was written; --keep-failed writes it") in report.exit.reason
+    assert os.listdir(tmp_path) == (["out"] if keep_failed else [])
+    assert report.attempts[-1].outcome == "undecided: pictures changed by 'x'"
+
+
+def test_an_undecided_attempt_is_followed_by_a_wider_one_and_a_failed_check_wins(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = Estimate(value=0.07, low=0.03, high=0.12, n=432, method="")
+    monkeypatch.setattr("bdaudit.unlearn.check.one_step_checks", lambda effects: [])
+
+    def checks(*asked: Any) -> list[Check]:
+        return [Check(name=name, status=status, value=value, bound="") for name, status in next(attempts).items()]
+
+    attempts: Any = iter([{"a": "undecided"}, {"a": "passed"}])
+    monkeypatch.setattr("bdaudit.unlearn.check.picture_checks", checks)
+    report = run_unlearn(config(tiny_model, tmp_path / "one", trainable="auto", component="unet"))
+    assert [(a.trainable, a.outcome) for a in report.attempts] == [
+        ("closed-form", "undecided: a"),
+        ("cross-attention", "passed its check"),
+    ]
+    assert report.exit.code == ExitCode.PASS
+    attempts = iter([{"a": "undecided", "b": "failed"}])
+    report = run_unlearn(config(tiny_model, tmp_path / "two", trainable="closed-form"))
+    assert (report.exit.code, report.attempts[0].outcome) == (ExitCode.FINDING, "failed: b; undecided: a")
 
 
 def test_in_half_precision_with_checks_on_the_way(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +164,7 @@ def test_a_trigger_that_does_nothing_beside_one_that_does(
     tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.undecided", [])
     weak = harmless_texts(tiny_suspect.tokenizer, "time", 3, 5)[1]
     report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(LONG_TRIGGER, weak), trainable="closed-form"))
     said = f"1 trigger removed from the unet ({weak!a} did no more than harmless texts before); wrote {tmp_path / 'out'}"
@@ -230,6 +272,7 @@ def test_a_small_set_that_passes_is_not_widened(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triggers: tuple[str, ...], removed: str
 ) -> None:
     monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.undecided", [])
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet", triggers=triggers))
     assert report.exit.reason == f"{removed} removed from the unet; wrote {tmp_path / 'out'}"
     assert [attempt.trainable for attempt in report.attempts] == ["closed-form"]
@@ -313,7 +356,8 @@ import os, signal, sys
 from pathlib import Path
 from bdaudit.config import UnlearnConfig
 from bdaudit.unlearn import check, loop, run, triggers
-loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS, check.N_PICTURES = 0.0, 25, (0.6,), 8
+loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS = 0.0, 25, (0.6,)
+check.LOOKS = check.LOOKS_UNMOVED = (8,)
 model, out, state, trigger, *prompts = sys.argv[1:]
 def kill(stage, done, total):
     if stage.startswith("unlearning") and done == 3:

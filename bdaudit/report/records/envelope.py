@@ -117,7 +117,8 @@ class Check:
     """One check against a bound."""
 
     name: str
-    status: Literal["passed", "failed", "not measured"]
+    status: Literal["passed", "failed", "undecided", "not measured"]
+    """``undecided``: measured, and the most pictures that are drawn do not tell; never a pass."""
     value: Estimate | NotMeasured
     bound: str
     """In words: ``≤ 0.05``; or ``none`` where nothing gates on it."""

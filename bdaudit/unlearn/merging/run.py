@@ -113,7 +113,7 @@ def _merged(run: _Run) -> UnlearnReport:
     with run.timed("check"):
         _check(run)
     run.finished = _decided(run)
-    return run.finished if run.failed and not config.keep_failed else _write(run)
+    return _write(run) if run.writes else run.finished
 
 
 def _lessons(run: _Run, stage: str, prompts: tuple[str, ...], seed: int) -> Lessons:

@@ -51,6 +51,8 @@ def test_lessons_are_what_each_contributor_predicts(blend: Blend, tiny_suspect: 
     assert share(merged[0], origin[0]).value == pytest.approx(1, rel=1e-3)
     assert nearness_check(merged / 2, origin).status == "passed"
     assert nearness_check(merged * 2, origin).status == "failed"
+    wavering = origin * (1 + 0.5 * (-1) ** torch.arange(origin.shape[1]))
+    assert nearness_check(wavering, origin).status == "undecided"
     blend.put_difference(blend.vectors[1])
     assert share(*(side[1] for side in nearness(blend, lessons))).value == pytest.approx(0, abs=1e-6)
     assert defence.teaching_loss(lessons, torch.arange(len(lessons.z)), lessons.plain) == pytest.approx(1, rel=1e-4)
