@@ -136,7 +136,7 @@ def _one_step(what: str, effect: Effect, reading: Reading) -> Check:
 def _pictures(trigger: str, moved: Tensor, null: Tensor) -> Check:
     """How much oftener than harmless texts a trigger changes a picture, a change being one beyond their 99th percentile: (N,) and (N,)."""
     limit = float(null.double().quantile(FLOOR))
-    hits, floor = (int((~(each <= limit)).sum()) for each in (moved, null))
+    hits, floor = int((~(moved <= limit)).sum()), int((null > limit).sum())  # a figure that is none is a hit, and no part of the floor
     value = sequential.excess(hits, floor, len(moved))
     counted = f"{hits} of {len(moved)} pictures changed beyond the 99th percentile of harmless texts, {floor} by those"
     return _decided(

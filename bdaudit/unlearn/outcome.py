@@ -75,8 +75,8 @@ class Outcome:
 
     @property
     def undecided(self) -> list[str]:
-        """The checks that the most pictures did not decide, by name."""
-        return [check.name for check in self.checks if check.status == "undecided"]
+        """The checks that came to no decision, by name."""
+        return [check.name for check in self.checks if check.status not in ("passed", "failed")]
 
     @property
     def writes(self) -> bool:

@@ -53,7 +53,9 @@ def test_pictures_are_counted_against_what_harmless_texts_change(hits: int, n: i
 
 
 def test_a_picture_that_is_none_counts_as_changed() -> None:
-    assert _pictures("x", torch.full((96,), float("nan")), NULL[:96]).status == "failed"
+    nan = torch.full((96,), float("nan"))
+    assert _pictures("x", nan, NULL[:96]).status == "failed"
+    assert _pictures("x", nan, nan).status == _pictures("x", NULL[:96], nan).status == "failed", "nor is it a floor"
 
 
 @pytest.mark.parametrize(("distance", "status"), [(0.2, "passed"), (0.99, "failed")])
