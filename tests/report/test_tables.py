@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from bdaudit.report import page, tables
 from bdaudit.report.deliver import Output, console_for, show
 from bdaudit.report.records import (
     Check,
@@ -194,3 +195,10 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "named pull 8, limit 6: the model as a whole is suspicious" in shown
     assert "nothing in it fires" in shown
     assert not any(c in shown for c in "\x1b\u202e\u200b")
+
+
+def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
+    statuses = set(get_args(get_type_hints(Check)["status"]))
+    assert "undecided" in statuses
+    assert statuses <= tables.STYLES.keys() & page._TONES.keys()
+    assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
