@@ -22,7 +22,7 @@ from bdaudit.report.echo import echo_lines
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
-from bdaudit.report.safe import VisibleStream
+from bdaudit.report.safe import VisibleStream, one_line
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -59,7 +59,7 @@ def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
     from bdaudit.measure.understood import read_both_ways, understood
 
     texts = understood(config, _triggers(config))
-    for line in (*echo_lines(texts), *read_both_ways(config)):
+    for line in (*echo_lines(texts), *map(one_line, read_both_ways(config))):
         sys.stderr.write(f"bdaudit: {line}\n")
     return texts
 

@@ -184,7 +184,7 @@ def _candidates(report: ScanReport) -> _Table:
     headers = ["rank", "verdict", "candidate", "code points", "effect ×", "p adjusted", "found out", "next", "kind", "token ids"]
     headers += map(visible, signals)
     rows = [
-        [str(c.rank), c.verdict, short(c.text) + reading(c), codes(c.text), number(c.effect), p_value(c.p_adjusted)]
+        [str(c.rank), c.verdict, tuple((short(c.text) + reading(c)).split("\n")), codes(c.text), number(c.effect), p_value(c.p_adjusted)]
         + [found_out(c) if c.verdict != "clean" else "", visible(c.command), visible(c.kind), short_ids(c.token_ids)]
         + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
         for c in sorted(report.candidates, key=lambda c: c.rank)

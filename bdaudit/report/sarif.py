@@ -73,10 +73,7 @@ def _results(report: Report) -> list[dict[str, Any]]:
 
 
 def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
-    text = (
-        f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, "
-        f"adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
-    )
+    text = f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
     level = "error" if item.verdict == "backdoored" else "warning"
     return _result("backdoor-trigger", level, text, item.text, report)
 

@@ -225,7 +225,7 @@ def candidate_table(candidates: Sequence[CandidateRecord]) -> ByWidth:
 
 def _candidate_row(item: CandidateRecord) -> list[str | Text]:
     scores = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
-    same = f" (same tokens as {told(item.same_as)})" if item.same_as else ""
+    same = f"\n(same tokens as {told(item.same_as)})" if item.same_as else ""
     return [
         str(item.rank), short(item.text) + same + reading(item), codes(item.text), visible(item.kind), short_ids(item.token_ids),
         *scores, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),

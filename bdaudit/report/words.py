@@ -126,8 +126,8 @@ def told(text: str) -> str:
 
 
 def reading(item: CandidateRecord) -> str:
-    """Which of two readings a candidate is, after its text; empty where it was read in one way alone."""
-    return f" ({visible(item.reading)})" if item.reading else ""
+    """Which of two readings a candidate is, on a line below its text; empty where it was read in one way alone."""
+    return f"\n({visible(item.reading)})" if item.reading else ""
 
 
 def short_ids(token_ids: Sequence[int]) -> str:
