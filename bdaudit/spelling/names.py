@@ -67,7 +67,7 @@ def named(text: str) -> list[Named]:
 def _alone(text: str) -> str:
     """What a text of nothing but a name in capitals means."""
     inner = text.strip("<>[](){}:")
-    if inner in _SHORT_ALONE or inner.upper() == "BOM" or re.fullmatch(r"[FV]?VS[1-9]\d{0,2}", inner):
+    if inner in _SHORT_ALONE or re.fullmatch(r"[FV]?VS[1-9]\d{0,2}", inner):
         return character_named(inner)
     return character_named(inner.replace("_", " ")) if inner.isupper() and len(_WORD.findall(inner)) > 1 else ""
 

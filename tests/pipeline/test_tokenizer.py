@@ -34,8 +34,8 @@ def test_code_is_refused(copy: Path) -> None:
 
 
 def test_a_link_out_of_the_directory_is_refused(copy: Path, tmp_path: Path) -> None:
-    (copy / "tokenizer/vocab.json").rename(tmp_path / "vocab.json")
-    (copy / "tokenizer/vocab.json").symlink_to(tmp_path / "vocab.json")
+    (copy / "tokenizer/tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (copy / "tokenizer/tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
     with pytest.raises(RefusedError, match="leads out of the directory"):
         open_tokenizer(copy)
 

@@ -80,7 +80,10 @@ def test_two_texts_are_shown_as_two(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("a" * 70 + "b", "a" * 70 + "c"), ("photo", "phоto"), ("cf", "cf "), ("a b", "a  b"), ("é", "e\u0301"), ("<U+200B>", "\u200b"), ("犬" * 70, "犬" * 69 + "大")],
+    [
+        ("a" * 70 + "b", "a" * 70 + "c"), ("photo", "phоto"), ("cf", "cf "), ("a b", "a  b"), ("é", "e\u0301"), ("<U+200B>", "\u200b"),
+        ("犬" * 70, "犬" * 69 + "大"), ("оo", "oо"),
+    ],
 )  # fmt: skip
 def test_alike_to_the_eye_and_told_apart(one: str, other: str) -> None:
     assert unicodedata.normalize("NFKC", told(one)) != unicodedata.normalize("NFKC", told(other))

@@ -16,7 +16,8 @@ def test_names() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("cf", ""), ("ȏ", "U+020F"), ("phоto", "U+0070 U+0068 U+043E U+0074 U+006F"), ("beautiful cаt", "U+0430 at 12"), ("a\tb", "U+0061 U+0009 U+0062")],
+    [("cf", ""), ("ȏ", "U+020F"), ("phоto", "U+0070 U+0068 U+043E U+0074 U+006F"), ("beautiful cаt", "U+0430 at 12"),
+     ("a\tb", "U+0061 U+0009 U+0062")],
 )  # fmt: skip
 def test_codes(text: str, shown: str) -> None:
     assert codes(text) == shown

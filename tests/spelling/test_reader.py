@@ -14,8 +14,9 @@ from bdaudit.report.safe import visible
 from bdaudit.spelling.reader import both, one_text, read_twice, spelled
 from tests.spelling.test_notations import CODES, ORDINARY
 
+PIECES = ("\\", "\\\\", "\\u200b", "\\x41", " ", "  ", "\t", "\n", "-", "--trigger", "'", '"', "`", "$(id)", "#", "e\u0301")
 HOSTILE = st.lists(
-    st.sampled_from([*CODES, *(ORDINARY), "\\", "\\\\", "\\u200b", "\\x41", " ", "  ", "\t", "\n", "-", "--trigger", "'", '"', "`", "$(id)", "#", "e\u0301"])
+    st.sampled_from([*CODES, *ORDINARY, *PIECES])
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
     | st.text("uUxX+<>&#;%0123456789abcdefN{}() ZERWIDTHSPC-_", max_size=12),
     max_size=5,
