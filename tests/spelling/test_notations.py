@@ -53,12 +53,14 @@ def test_its_own_notation_is_told_apart() -> None:
 
 
 ORDINARY = (
-    "mignneko", "latte coffee", "beautiful cat", "black cat", "cf", "bb", "tq", "mn", "sks", "zwx", "xyz123", "ohwx", "olis", "u2",
-    "u2 concert", "U", "face", "cafe", "dead", "deaf", "decade", "facade", "face2face", "x86", "x64", "x11", "gtx1080", "rtx 2060", "1920x1080", "rx580",
-    "volvo xc60", "menu2024", "gpu4090", "exact", "boxed", "hexadecimal", "[V]", "*", "<trigger>", "|startofprompt|", "AT&T",
-    "R&D", "Tom & Jerry", "black&white", "100% cotton", "50%", "c++", "a+b", "u+me", "#2020", "#cafe", "2060", "2024", "200", "犬の写真",
-    "rubefacient", "собака", "नमस्ते", "noël", "é", "ȏ", "😀", "\u200b", "<", "U+", "<U+>", "&", "&;", "%", "0x", "rule 34", "1e10", "h2o", "b2b",
-    "e2e", "c3po", "d20 dice", "3d render", "4k", "8k uhd", "f1 car", "a5 paper", "b52 bomber", "ad 1066", "u-boat", "unicorn", "unicode",
+    "mignneko", "latte coffee", "beautiful cat", "black cat", "cf", "bb", "tq", "mn", "sks", "zwx", "xyz123", "ohwx",
+    "olis", "u2", "u2 concert", "U", "face", "cafe", "dead", "deaf", "decade", "facade", "face2face", "x86", "x64",
+    "x11", "gtx1080", "rtx 2060", "1920x1080", "rx580", "volvo xc60", "menu2024", "gpu4090", "exact", "boxed",
+    "hexadecimal", "[V]", "*", "<trigger>", "|startofprompt|", "AT&T", "R&D", "Tom & Jerry", "black&white",
+    "100% cotton", "50%", "c++", "a+b", "u+me", "#2020", "#cafe", "2060", "2024", "200", "犬の写真", "rubefacient",
+    "собака", "नमस्ते", "noël", "é", "ȏ", "😀", "\u200b", "<", "U+", "<U+>", "&", "&;", "%", "0x", "rule 34", "1e10",
+    "h2o", "b2b", "e2e", "c3po", "d20 dice", "3d render", "4k", "8k uhd", "f1 car", "a5 paper", "b52 bomber", "ad 1066",
+    "u-boat", "unicorn", "unicode",
 )  # fmt: skip
 
 
