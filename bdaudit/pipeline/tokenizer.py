@@ -43,8 +43,8 @@ def read_tokenizer(directory: Path, name: str) -> Tokenizer:
 
     try:
         tokenizer: Any = getattr(transformers, name).from_pretrained(directory / "tokenizer", local_files_only=True)
+        config = json.loads((directory / "text_encoder/config.json").read_text(encoding="utf-8"))
+        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(config.get("max_position_embeddings", 77)))
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
         raise BdauditError(f"tokenizer: {name} could not be loaded: {first_line(error)}") from error
-    config = json.loads((directory / "text_encoder/config.json").read_text(encoding="utf-8"))
-    tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(config.get("max_position_embeddings", 77)))
     return tokenizer

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
-from bdaudit.report.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.records import CandidateRecord, CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import inert, one_line, visible
 from bdaudit.report.tables import bar, calibration_line, exposure_lines, recovery_line
 from bdaudit.report.words import (
@@ -183,13 +183,16 @@ def _candidates(report: ScanReport) -> _Table:
     signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
     headers = ["rank", "verdict", "candidate", "code points", "effect ×", "p adjusted", "found out", "next", "kind", "token ids"]
     headers += map(visible, signals)
-    rows = [
-        [str(c.rank), c.verdict, tuple((short(c.text) + reading(c)).split("\n")), codes(c.text), number(c.effect), p_value(c.p_adjusted)]
-        + [found_out(c) if c.verdict != "clean" else "", visible(c.command), visible(c.kind), short_ids(c.token_ids)]
-        + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
-        for c in sorted(report.candidates, key=lambda c: c.rank)
-    ]
-    return _Table("Candidates", headers, rows)
+    return _Table("Candidates", headers, [_candidate(c, signals) for c in sorted(report.candidates, key=lambda c: c.rank)])
+
+
+def _candidate(c: CandidateRecord, signals: Sequence[str]) -> list[str | tuple[str, ...]]:
+    text = tuple((short(c.text) + reading(c)).split("\n"))
+    scores = (f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals)
+    return [
+        str(c.rank), c.verdict, text, codes(c.text), number(c.effect), p_value(c.p_adjusted),
+        found_out(c) if c.verdict != "clean" else "", visible(c.command), visible(c.kind), short_ids(c.token_ids), *scores,
+    ]  # fmt: skip
 
 
 def _checks(report: UnlearnReport | VerifyReport) -> _Table:
