@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bdaudit"
 FLOORS = (
-    {"stats", "config", "errors", "progress"},
+    {"stats", "config", "errors", "progress", "spelling"},
     {"pipeline", "report"},
     {"measure"},
     {"scan", "unlearn", "verify"},

@@ -96,9 +96,9 @@ def _leave(code: ExitCode, reason: str) -> int:
 
 
 def _say(text: str) -> None:
-    from bdaudit.report.safe import visible
+    from bdaudit.report.safe import inert
 
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            sys.stderr.write("\n".join(visible(line) for line in text.rstrip("\n").split("\n")) + "\n")
+            sys.stderr.write("\n".join(inert(line) for line in text.rstrip("\n").split("\n")) + "\n")
             sys.stderr.flush()

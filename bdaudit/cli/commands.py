@@ -142,7 +142,7 @@ def scan(
     harmless texts of its kind, and ranked."""
     output = _output(report, json, quiet)
     config = ScanConfig(
-        model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
+        model=model, candidates=flags.suspects(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
         suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
         expose=expose, state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,

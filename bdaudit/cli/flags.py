@@ -90,7 +90,8 @@ Triggers = Annotated[
     list[str] | None,
     typer.Option(
         "--trigger", metavar="TEXT", show_default=False,
-        help="A trigger as it stands in a prompt; \\u020F and the like are read as that character. Repeatable.",
+        help="A trigger as it stands in a prompt; \\u020F and <U+020F> are read as that character, in quotes; what else looks like a "
+        "character's code or name is refused, with what to type. Repeatable.",
     ),
 ]  # fmt: skip
 MethodFlag = Annotated[
@@ -132,6 +133,14 @@ def texts(path: Path | None, what: str) -> tuple[str, ...]:
     return read_texts(path, what=what) if path else ()
 
 
+def suspects(path: Path | None, what: str) -> tuple[str, ...]:
+    """A file's texts that may be triggers, or hold one: a line that is written like a character's code or name is read both ways."""
+    from bdaudit.measure.texts import read_texts
+    from bdaudit.spelling.reader import both
+
+    return read_texts(path, what=what, read=both) if path else ()
+
+
 def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:
     """Names of sweeps, each once."""
     unknown = set(values or ()) - set(get_args(Sweep))
@@ -158,15 +167,18 @@ def _adapter(value: str) -> tuple[Path, float]:
 
 
 def prompts_inside(values: list[str] | None, path: Path | None) -> tuple[str, ...]:
-    """Suspicious prompts from the command line, their escapes read, and from a file; each once."""
-    return tuple(dict.fromkeys((*triggers(values), *texts(path, "suspected prompts"))))
+    """Suspicious prompts from the command line and from a file, each once; both readings of one that could be read either way."""
+    from bdaudit.spelling.reader import both
+
+    typed = (text for value in values or () for text in both(value))
+    return tuple(dict.fromkeys((*typed, *suspects(path, "suspected prompts"))))
 
 
 def triggers(values: list[str] | None) -> tuple[str, ...]:
-    """Triggers with their escapes read, each once."""
-    from bdaudit.measure.texts import unescape
+    """Triggers, each once; ``UsageError`` for one that could be read two ways."""
+    from bdaudit.spelling.reader import one_text
 
-    return tuple(dict.fromkeys(unescape(value) for value in values or ()))
+    return tuple(dict.fromkeys(one_text(value, "--trigger") for value in values or ()))
 
 
 def contributors(values: list[str] | None) -> tuple[tuple[Path, float], ...]:

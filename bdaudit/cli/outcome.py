@@ -7,20 +7,22 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from rich.text import Text
 
 from bdaudit.cli import debugging, unexpected
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
-from bdaudit.errors import BdauditError, ExitCode, UsageError
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
 from bdaudit.report.deliver import Output, console_for, deliver, last_line
 from bdaudit.report.document import REPORTS, values
+from bdaudit.report.echo import echo_lines
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
-from bdaudit.report.records import Coverage, Exit, NotMeasured, Report
-from bdaudit.report.safe import VisibleStream
+from bdaudit.report.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
+from bdaudit.report.safe import VisibleStream, one_line
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -34,15 +36,54 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
     Raises:
         UsageError: the run found the command line wrong before it did anything.
     """
+    texts: list[UnderstoodText] = []
     with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
-    return _end(deliver(report, output), output.where)
+        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress, texts))
+    return _end(deliver(replace(report, understood=tuple(texts)), output), output.where)
 
 
-def _warned(config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress) -> Report:
+def _warned(
+    config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress, texts: list[UnderstoodText]
+) -> Report:
+    texts += _echoed(config)
+    _check_encoded(texts)
     for line in ahead(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
     return run(config, progress)
+
+
+def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
+    """What the run's triggers and suspicious prompts are understood as, said on stderr."""
+    if not (_triggers(config) or getattr(config, "suspected", ()) or getattr(config, "candidates", ())):
+        return ()
+    from bdaudit.measure.understood import read_both_ways, understood
+
+    texts = understood(config, _triggers(config))
+    for line in (*echo_lines(texts), *map(one_line, read_both_ways(config))):
+        sys.stderr.write(f"bdaudit: {line}\n")
+    return texts
+
+
+def _check_encoded(texts: Sequence[UnderstoodText]) -> None:
+    """Raises ``InconclusiveError`` where a trigger encodes to nothing: whatever is measured with it is measured without."""
+    nothing = [ascii(item.text) for item in texts if item.what == "trigger" and item.token_ids == ()]
+    if nothing:
+        said = f"the trigger {', '.join(nothing)} encodes to no token of this model, so a prompt with it is the prompt without it"
+        raise InconclusiveError(f"{said}; check its spelling")
+
+
+def _triggers(config: RunConfig) -> tuple[str, ...]:
+    """Those of the command line, and of a report; what is wrong with that one is the run's to say."""
+    if not isinstance(config, UnlearnConfig | VerifyConfig):
+        return ()
+    if not isinstance(config, UnlearnConfig) or config.from_report is None:
+        return config.triggers
+    from bdaudit.unlearn.from_report import named_in
+
+    try:
+        return tuple(dict.fromkeys((*config.triggers, *named_in(config.from_report))))
+    except BdauditError:
+        return config.triggers
 
 
 def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT]) -> int:
@@ -70,6 +111,8 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         of = "" if directory == config.model else f"{directory}: "
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
+    texts = _echoed(config)
+    _check_encoded(texts)
     return Plan(
         command=command,
         loaded=tuple(loaded),
@@ -79,6 +122,7 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         cost=cost(config),
         config=values(config),
         not_measured=lacking,
+        understood=texts,
     )
 
 

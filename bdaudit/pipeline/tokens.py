@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Tokenizer = Any
 """A ``transformers`` CLIP tokenizer; the package ships no types for it."""
@@ -68,6 +68,8 @@ def own_positions(tokenizer: Tokenizer, clean: str, changed: str) -> list[int]:
 
 def content_mask(ids: Tensor, end: int) -> Tensor:
     """Which positions hold words: bool (B, L), start, end and padding False."""
+    import torch  # here, so that texts are encoded without it
+
     ended = (ids == end).int().cumsum(1) > 0
     mask = ~ended
     mask[:, 0] = False

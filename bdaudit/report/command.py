@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from bdaudit.spelling.reader import spelled
+
 
 def typed(verb: str, model: Path | str, *arguments: str) -> str:
     """``bdaudit VERB MODEL ARGUMENTS``, each quoted where a shell would read more into it than text."""
@@ -19,12 +21,5 @@ def place(path: Path | str) -> str:
 
 
 def trigger_flags(triggers: Iterable[str]) -> list[str]:
-    """``--trigger`` and each text, all of it but ASCII letters, digits and spaces as an escape that ``--trigger`` reads."""
-    return [argument for text in triggers for argument in ("--trigger", "".join(map(_escaped, text)))]
-
-
-def _escaped(character: str) -> str:
-    if (character.isascii() and character.isalnum()) or character == " ":
-        return character
-    point = ord(character)
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+    """``--trigger`` and each text, spelled so that ``--trigger`` reads that very text."""
+    return [argument for text in triggers for argument in ("--trigger", spelled(text))]

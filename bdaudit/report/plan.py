@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.report.records import UnderstoodText
 from bdaudit.report.safe import visible
 
 PASS = "UNet forward passes of one latent"
@@ -38,6 +39,8 @@ class Plan:
     config: dict[str, Any]
     not_measured: tuple[str, ...] = ()
     """What the machine lacks, and what is not measured for it."""
+    understood: tuple[UnderstoodText, ...] = ()
+    """The triggers and suspicious prompts; told on stderr."""
     status: str = "dry run"
 
 
@@ -46,7 +49,7 @@ def lines(plan: Plan) -> Group:
     shown = [Text(f"dry run of bdaudit {plan.command}: no weights were loaded, nothing was run or written")]
     for field in fields(plan):
         value = getattr(plan, field.name)
-        if isinstance(value, tuple) and field.name != "not_measured":
+        if isinstance(value, tuple) and field.name not in ("not_measured", "understood"):
             shown += [Text(f"would be {field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
     shown += [Text(f"warning: {visible(item)}", style="yellow") for item in plan.not_measured]
     return Group(*shown, Text(f"cost: {plan.cost}"))

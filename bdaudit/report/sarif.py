@@ -14,7 +14,7 @@ from urllib.parse import quote
 from bdaudit.report.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.tables import recovery_line
-from bdaudit.report.words import check_line, found_out, number, p_value, short, short_points
+from bdaudit.report.words import check_line, found_out, number, p_value, told
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RULES = {
@@ -73,10 +73,7 @@ def _results(report: Report) -> list[dict[str, Any]]:
 
 
 def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
-    text = (
-        f"{item.verdict}: {short(item.text)} ({short_points(item.codepoints)}), effect × {number(item.effect)}, "
-        f"adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
-    )
+    text = f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
     level = "error" if item.verdict == "backdoored" else "warning"
     return _result("backdoor-trigger", level, text, item.text, report)
 

@@ -44,12 +44,13 @@ from bdaudit.report.words import (
     number,
     p_value,
     places,
-    points_of,
     reach_cells,
+    reading,
     short,
     short_ids,
-    short_points,
+    told,
 )
+from bdaudit.spelling.points import codes
 
 STYLES = {
     "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
@@ -103,7 +104,8 @@ def _batch(report: Report) -> str:
 def _around(report: Report) -> list[RenderableType]:
     coverage = report.coverage
     lines = [Text(f"coverage: {coverage_line(coverage)}")]
-    lines += [Text(f"  skipped {short(item.what)}: {one_line(item.reason)}", style="yellow") for item in coverage.skipped]
+    lines += [Text(f"  skipped {told(item.what)}: {one_line(item.reason)}", style="yellow") for item in coverage.skipped]
+    lines += [Text(f"  note: {one_line(what)}") for what in coverage.notes]
     lines += [Text(f"  not looked at: {one_line(what)}") for what in coverage.not_looked_at]
     lines += [Text(f"limitation: {one_line(text)}", style="dim") for text in report.limitations]
     return [Group(*lines)]
@@ -166,7 +168,7 @@ def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
 
 def recovery_line(record: RecoveryRecord) -> str:
     """How far the strongest mixture of entries goes, and the strongest text; the model's verdict."""
-    text = f"the strongest text named, {short(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
+    text = f"the strongest text named, {told(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
     return (
         f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
         f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
@@ -176,12 +178,12 @@ def recovery_line(record: RecoveryRecord) -> str:
 
 
 def _prompt_line(prompt: PromptRecord) -> str:
-    carried = f"carried by {', '.join(map(short, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
-    return f"prompt {short(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
+    carried = f"carried by {', '.join(map(told, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
+    return f"prompt {told(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
 
 
 def _finding(item: CandidateRecord) -> RenderableType:
-    found = Text(f"{item.verdict}: {short(item.text)}: {found_out(item)}")
+    found = Text(f"{item.verdict}: {told(item.text)}: {found_out(item)}")
     return Group(found, _next(item.command, "  ")) if item.command else found
 
 
@@ -224,9 +226,9 @@ def candidate_table(candidates: Sequence[CandidateRecord]) -> ByWidth:
 
 def _candidate_row(item: CandidateRecord) -> list[str | Text]:
     scores = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
-    same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
+    same = f"\n(same tokens as {told(item.same_as)})" if item.same_as else ""
     return [
-        str(item.rank), short(item.text) + same, points_of(item.text, item.codepoints), visible(item.kind), short_ids(item.token_ids),
+        str(item.rank), short(item.text) + same + reading(item), codes(item.text), visible(item.kind), short_ids(item.token_ids),
         *scores, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
     ]  # fmt: skip
 
@@ -249,7 +251,7 @@ def calibration_line(report: ScanReport) -> str:
 def unlearn(report: UnlearnReport) -> list[RenderableType]:
     """What was repaired and why, the effect before and after, the checks, what was written."""
     lines = [
-        Text(f"triggers: {', '.join(map(short, report.triggers)) or 'none'}"),
+        Text(f"triggers: {', '.join(map(told, report.triggers)) or 'none'}"),
         Text(f"method: {visible(report.method) or 'none'}{_loss_line(report.steps, report.loss)}"),
         Text(f"component: {visible(report.component) or 'none'}{_because(report.component_reason)}"),
         Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
@@ -294,7 +296,7 @@ def before_after(report: UnlearnReport) -> list[RenderableType]:
 
 def _contributors(report: UnlearnReport) -> list[RenderableType]:
     """One row a contributor of a merge; nothing where nothing was merged."""
-    rows = [tuple(map(visible, contributor_cells(record))) for record in report.merged]
+    rows = [tuple(contributor_cells(record)) for record in report.merged]
     return [_table("Contributors", CONTRIBUTOR_HEADERS, rows)] if rows else []
 
 
@@ -308,7 +310,7 @@ def _held(side: dict[str, Estimate], name: str) -> str:
 def verify(report: VerifyReport) -> list[RenderableType]:
     """Attack success, quality, checks, and how many pictures were written."""
     parts = attack_table(report.attacks) or [Text("attack success rate: not measured")]
-    forms = [(short(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
+    forms = [(told(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
     if forms:
         parts.append(_table(f"Reach: the {STRONGEST} strongest forms of each trigger", ["trigger", *REACH_HEADERS], forms))
     if report.metrics:
@@ -329,7 +331,7 @@ def attack_table(attacks: Sequence[AttackRecord]) -> list[RenderableType]:
     rows = [
         (
             short(a.trigger),
-            short_points(a.codepoints),
+            codes(a.trigger),
             notes.rate(a.rate),
             bar(a.rate, 10),
             *map(notes.rate, (a.floor, a.reference)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bdaudit.report.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
 from bdaudit.report.safe import one_line, visible
+from bdaudit.spelling.points import codes, short_digest
 
 LONGEST = 60
 """Characters of a hostile text that a cell shows."""
@@ -101,7 +102,7 @@ def contributor_cells(record: ContributorRecord) -> list[str]:
     """A row under ``CONTRIBUTOR_HEADERS``."""
     masks = (f"{value:.2f}" if isinstance(value, float) else "none" for value in (record.shared_mask, record.safety_mask))
     measured = (record.quality, record.soft_token, record.soft_token_after)
-    return [short(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), record.backdoor or "no trigger was named"]
+    return [told(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), visible(record.backdoor) or "no trigger was named"]
 
 
 REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")
@@ -109,26 +110,24 @@ REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigg
 
 def reach_cells(record: ReachRecord) -> tuple[str, ...]:
     """One form of a trigger, a cell a header."""
-    points = short_points(record.codepoints)
-    return (visible(record.what), short(record.text), points, rate(record.rate), rate(record.floor), p_value(record.p))
+    return (visible(record.what), short(record.text), codes(record.text), rate(record.rate), rate(record.floor), p_value(record.p))
 
 
 def short(text: str) -> str:
-    """A hostile text for a cell: visible, and cut where it is very long, saying so."""
+    """A hostile text for a cell: visible, and cut where it is very long, saying so, with a digest that tells apart what begins alike."""
     if len(text) <= LONGEST:
         return visible(text)
-    return f"{visible(text[:LONGEST])}… ({len(text)} characters)"
+    return f"{visible(text[:LONGEST])}… ({len(text)} characters, #{short_digest(text)})"
 
 
-def short_points(codepoints: Sequence[str]) -> str:
-    """Code points for a cell, the first eight and how many more."""
-    more = f" … +{len(codepoints) - 8}" if len(codepoints) > 8 else ""
-    return visible(" ".join(codepoints[:8])) + more
+def told(text: str) -> str:
+    """The same where no column of code points stands beside it: they follow where it holds a character that could be taken for another."""
+    return short(text) if visible(text[:LONGEST]).isascii() else f"{short(text)} ({codes(text)})"
 
 
-def points_of(text: str, codepoints: Sequence[str]) -> str:
-    """Code points for a candidate's cell; none for plain ASCII, which shows what it is."""
-    return "" if text.isascii() and text.isprintable() else short_points(codepoints)
+def reading(item: CandidateRecord) -> str:
+    """Which of two readings a candidate is, on a line below its text; empty where it was read in one way alone."""
+    return f"\n({visible(item.reading)})" if item.reading else ""
 
 
 def short_ids(token_ids: Sequence[int]) -> str:

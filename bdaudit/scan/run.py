@@ -21,6 +21,7 @@ from bdaudit.measure.insertion import codepoints
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
+from bdaudit.measure.understood import read_both_ways
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.lora import Adapter, applied, read_adapter
@@ -50,6 +51,8 @@ from bdaudit.scan.following import located, prompt_records, with_places, without
 from bdaudit.scan.halving import Screen
 from bdaudit.scan.keeping import measured, open_state
 from bdaudit.scan.localise import rebased
+from bdaudit.spelling.points import described
+from bdaudit.spelling.reader import read_twice
 
 PER_KIND = 24
 """Controls of each kind, where the kind has so many."""
@@ -242,13 +245,22 @@ def _judged(run: _Run) -> ScanReport:
     ordinary = float(np.quantile(list(words.values()), MOST)) if words else 0.0
     found = [_record(run, null, text, of, kinds[text], scores[of], effects[of], p[of], adjusted[of]) for text, of in source.items()]
     ranked = sorted((_unless_word_like(record, ordinary) for record in found), key=_order)
-    records = [replace(record, rank=rank) for rank, record in enumerate(ranked, start=1)]
+    twice = read_twice(run.config.candidates)
+    records = [replace(record, rank=rank, reading=_reading(twice, record.text)) for rank, record in enumerate(ranked, start=1)]
     report = _report(run, "completed", _ended(run.config.fail_on, records, _recovery(run)), tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
 
 def _representative(run: _Run, text: str) -> str:
     return next(other for other in run.asked if run.ids[other] == run.ids[text])
+
+
+def _reading(twice: Mapping[str, str], text: str) -> str:
+    """Which reading of a list's line ``text`` is, where it was read both ways."""
+    if text in twice:
+        return f"as it stands, though written like {described(twice[text])}"
+    literal = next((other for other, meant in twice.items() if meant == text), "")
+    return f"the character that {literal!a} is written like" if literal else ""
 
 
 def _record(
@@ -373,7 +385,13 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         status=status,
         exit=ended,
         timings=run.timings,
-        coverage=Coverage(asked=len(run.asked) + extra, tested=tested + extra, skipped=skipped, not_looked_at=_not_looked_at(run.config)),
+        coverage=Coverage(
+            asked=len(run.asked) + extra,
+            tested=tested + extra,
+            skipped=skipped,
+            not_looked_at=_not_looked_at(run.config),
+            notes=read_both_ways(run.config),
+        ),
         candidates=records,
         sweeps=sweeps,
         adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),

@@ -25,6 +25,15 @@ def triggers_of(path: Path, digest: str) -> tuple[str, ...]:
     if not isinstance(report.model, ModelRecord) or report.model.digest != digest:
         of = report.model.digest[:12] if isinstance(report.model, ModelRecord) else "no model"
         raise UsageError(f"--from-report {path} is of {shown(of)}, this model is {digest[:12]}; scan this model, or name the other one")
+    return _named(report, path)
+
+
+def named_in(path: Path) -> tuple[str, ...]:
+    """The same of whatever model; raises as ``triggers_of``."""
+    return _named(_read(path), path)
+
+
+def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
     found = sorted((c for c in report.candidates if c.verdict == "backdoored"), key=lambda c: c.rank)
     if not found:
         raise InconclusiveError(f"--from-report {path} calls none of {len(report.candidates)} candidates backdoored; nothing to unlearn")
@@ -32,7 +41,7 @@ def triggers_of(path: Path, digest: str) -> tuple[str, ...]:
     for candidate in found:
         texts.setdefault(candidate.token_ids, candidate.text)
         if not 0 < len(candidate.text) <= MAX_CHARACTERS or any("\ud800" <= c <= "\udfff" for c in candidate.text):
-            raise UsageError(f"--from-report {path}: {shown(candidate.text, 40)!r} cannot be a trigger")
+            raise UsageError(f"--from-report {path}: {candidate.text[:40]!a} cannot be a trigger")
     return tuple(texts.values())
 
 

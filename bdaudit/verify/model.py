@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import transformers
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import BdauditError, first_line
 from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import inspect, verify_unchanged
 from bdaudit.pipeline.sample import sample
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokenizer import read_tokenizer
 from bdaudit.pipeline.tokens import Tokenizer
 from bdaudit.report.records import NotMeasured
 from bdaudit.verify.gallery import Gallery, Pair, Shot
@@ -40,15 +36,7 @@ class Model:
         self._config = config
 
     def _read_tokenizer(self) -> Tokenizer:
-        _, name = self.inspection.components["tokenizer"]
-        try:
-            tokenizer: Any = getattr(transformers, name).from_pretrained(self.inspection.path / "tokenizer", local_files_only=True)
-        except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-            raise BdauditError(f"tokenizer: {name} could not be loaded: {first_line(error)}") from error
-        longest = json.loads((self.inspection.path / "text_encoder/config.json").read_text(encoding="utf-8")).get(
-            "max_position_embeddings", 77
-        )
-        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(longest))
+        tokenizer = read_tokenizer(self.inspection.path, self.inspection.components["tokenizer"][1])
         verify_unchanged(self.inspection)
         return tokenizer
 

@@ -61,7 +61,9 @@ def test_a_usage_error_of_the_run_is_a_message_alone(bdaudit: Any, verb: Any, mo
     verb("unlearn", UsageError("--out is not empty"))
     ended = bdaudit("unlearn", model, "--trigger", "cf", "--json")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "bdaudit: exit 2 (usage): --out is not empty; report: none\n"
+    echo, last = ended.err.splitlines()
+    assert echo.startswith("bdaudit: trigger cf: ")
+    assert last == "bdaudit: exit 2 (usage): --out is not empty; report: none"
 
 
 def test_a_traceback_is_shown_on_demand_and_inert(bdaudit: Any, verb: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,7 @@ def test_json_is_one_document_and_nothing_else_however_loud_the_run(bdaudit: Any
     verb(name, loud)
     with pytest.warns(UserWarning, match="a library warns"):
         ended = bdaudit(name, model, "--json", *(["--trigger", "cf"] if name == "unlearn" else []))
-    assert loads(ended.out) == report
+    assert replace(loads(ended.out), understood=()) == report
     assert "a library prints" in ended.err
     assert "\x1b" not in ended.err
 
@@ -211,7 +213,8 @@ def test_a_missing_grader_is_told_before_anything_is_drawn(bdaudit: Any, verb: A
 
     verb("verify", run)
     ended = bdaudit("verify", model, "--trigger", "cf", *flags)
-    lines = ended.err.splitlines()
+    echo, *lines = ended.err.splitlines()
+    assert echo.startswith("bdaudit: trigger cf: ")
     assert lines[0].startswith("bdaudit: warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf ")
     assert lines[1].startswith("bdaudit: warning: not measured without a grader: prompt_following, ")
     assert lines[2] == "the first picture"

@@ -20,13 +20,14 @@ from safetensors.numpy import save
 from bdaudit.cli.outcome import failed
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
-from bdaudit.measure.texts import read_texts, unescape
+from bdaudit.measure.texts import read_texts
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.lora import read_adapter
 from bdaudit.pipeline.reading import Reader
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.torch_file import read_torch
 from bdaudit.report.document import dumps, loads
+from bdaudit.spelling.escapes import unescape
 from tests.pipeline.edits import TEXT, UNET, VAE, safetensors
 from tests.pipeline.hostile import BIN, rebuilt, torch_archive
 from tests.pipeline.tiny import write_model

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.measure.texts import unescape
 from bdaudit.report.command import place, trigger_flags, typed
 from bdaudit.report.safe import visible
+from bdaudit.spelling.escapes import unescape
 
 NAMES = (
     "my model", "$(touch owned)", "`touch owned`", "'; touch owned; '", "a\ntouch owned\n", "--out", "-x", "\u202eledom", "\x1b[31mred",

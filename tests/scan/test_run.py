@@ -13,7 +13,8 @@ from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
-from bdaudit.scan.run import MEANINGFUL, _ended, _unless_word_like, run_scan
+from bdaudit.scan.run import MEANINGFUL, _ended, _reading, _unless_word_like, run_scan
+from bdaudit.spelling.reader import read_twice
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
@@ -49,6 +50,13 @@ def test_what_encodes_to_nothing_is_skipped_with_the_reason(report: ScanReport) 
     assert (report.coverage.asked, report.coverage.tested) == (6, 5)
     assert [s.reason for s in report.coverage.skipped if s.what == " "] == ["encodes to no token, so it was not tested"]
     assert " " not in {c.text for c in report.candidates}
+
+
+def test_a_line_that_was_read_both_ways_says_which_reading_it_is() -> None:
+    twice = read_twice(("<U+200B>", "\u200b", "cf"))
+    assert _reading(twice, "<U+200B>") == "as it stands, though written like U+200B ZERO WIDTH SPACE"
+    assert _reading(twice, "\u200b") == "the character that '<U+200B>' is written like"
+    assert _reading(twice, "cf") == ""
 
 
 def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> None:

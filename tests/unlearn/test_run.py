@@ -21,11 +21,11 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
-from bdaudit.measure.texts import unescape
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
 from bdaudit.report.records import Check, Estimate, ScanReport
+from bdaudit.spelling.escapes import unescape
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.run import _decide, run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes

@@ -12,6 +12,7 @@ from bdaudit.report.records.envelope import (
     NotMeasured,
     Report,
     Skipped,
+    UnderstoodText,
     Verdict,
 )
 from bdaudit.report.records.scan import (
@@ -48,5 +49,5 @@ __all__ = [
     "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
     "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
     "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
-    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
+    "SweepRecord", "UnderstoodText", "UnlearnReport", "Verdict", "VerifyReport",
 ]  # fmt: skip

@@ -89,6 +89,22 @@ class Coverage:
     skipped: tuple[Skipped, ...] = ()
     not_looked_at: tuple[str, ...] = ()
     """What this run did not examine, in words."""
+    notes: tuple[str, ...] = ()
+    """What was examined in more than one way, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderstoodText:
+    """A text that the run was given, as it was understood before any work."""
+
+    what: Literal["trigger", "prompt"]
+    """What it is to the run: a trigger to measure or remove, or a prompt that may hold one."""
+    text: str
+    codepoints: tuple[str, ...]
+    names: tuple[str, ...]
+    """Its characters beyond printable ASCII, each once: ``U+200B ZERO WIDTH SPACE``."""
+    token_ids: tuple[int, ...] | NotMeasured
+    """What it encodes to by itself; empty where the tokenizer drops all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +126,8 @@ class Report:
     tool: dict[str, str] = field(default_factory=dict)
     """name, version."""
     schema_version: str = SCHEMA_VERSION
+    understood: tuple[UnderstoodText, ...] = ()
+    """The triggers and suspicious prompts of the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,8 @@ class CandidateRecord:
     """Where the effect enters: text encoder, unet; or why that was not decided."""
     command: str = ""
     """What to type next, for a finding."""
+    reading: str = ""
+    """Of a text that a list spells like a character's code or name, and of what it means: which of the two this is; else empty."""
     source: str = "list"
     """What brought it here: list, vocabulary, joined words, unicode, pairs, recovered texts, or a prompt.
     Its p is adjusted for all that went through."""
