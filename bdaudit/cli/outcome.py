@@ -65,7 +65,7 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
     loaded: list[str] = []
     left_alone: list[str] = []
     for directory in config.models:
-        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
+        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -21,6 +21,11 @@ def place(path: Path | str) -> str:
 def trigger_flags(triggers: Iterable[str]) -> list[str]:
     """``--trigger`` and each text, all of it but ASCII letters, digits and spaces as an escape that ``--trigger`` reads."""
     return [argument for text in triggers for argument in ("--trigger", "".join(map(_escaped, text)))]
+
+
+def size_flag(size: Sequence[int] | None) -> list[str]:
+    """``--size`` and width × height, or nothing."""
+    return ["--size", "x".join(map(str, size))] if size else []
 
 
 def _escaped(character: str) -> str:
