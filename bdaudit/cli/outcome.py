@@ -68,7 +68,9 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
-        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
+        height, width = seen.latents
+        what = f"{of}{seen.pipeline_class} with latents of {width} × {height}, digest {seen.digest}"
+        loaded += [what, *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
     return Plan(
         command=command,

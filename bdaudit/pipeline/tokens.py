@@ -10,6 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdaudit.errors import BdauditError
+from bdaudit.pipeline.reading import shown
+
+_LONGEST = 1_000_000
+"""Characters of a text with all vectors written out; an encoder reads 77 tokens."""
+
 Tokenizer = Any
 """A ``transformers`` CLIP tokenizer; the package ships no types for it."""
 
@@ -18,10 +24,18 @@ def expanded(tokenizer: Tokenizer, text: str) -> str:
     """``text`` with every embedding of several vectors written out, ``<toy> <toy>_1``, as the stock pipeline does before it encodes.
 
     ``TextualInversionLoaderMixin.maybe_convert_prompt``; where one such name lies in another, in the order of the text.
+
+    Raises:
+        BdauditError: names that lie in one another make a text that no memory holds.
     """
     several = _several(tokenizer, len(tokenizer))
     for token in dict.fromkeys(tokenizer.tokenize(text)) if several else ():
-        text = text.replace(token, several.get(token, token))
+        whole = several.get(token, token)
+        if len(text) + text.count(token) * (len(whole) - len(token)) > _LONGEST:
+            raise BdauditError(
+                f"the tokenizer's added tokens make more than {_LONGEST:,} characters of {shown(text)}; its files are damaged"
+            )
+        text = text.replace(token, whole)
     return text
 
 
