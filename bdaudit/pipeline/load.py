@@ -116,8 +116,8 @@ def _fit_tokenizer(tokenizer: Any, text_encoder: Any) -> None:
 
 def _check_frame(tokenizer: Any) -> None:
     """A text's ids stand between a start and an end, padding behind them, and too long a text loses its end: ids are put together so."""
-    length, long = int(tokenizer.model_max_length), " ".join("a" * 2 * int(tokenizer.model_max_length))
-    for text in ("", "a", long):
+    length = int(tokenizer.model_max_length)
+    for text in ("", "a", " ".join("a" * length)):
         inner = content_ids(tokenizer, text)[: length - 2]
         framed = [tokenizer.bos_token_id, *inner, tokenizer.eos_token_id]
         if token_ids(tokenizer, [text])[0].tolist() != framed + [tokenizer.pad_token_id] * (length - len(framed)):

@@ -89,9 +89,15 @@ def latent_size(unet: dict[str, Any], vae: dict[str, Any], size: tuple[int, int]
 
 
 def vae_scale_factor(vae: dict[str, Any]) -> int:
-    """Pixels of a picture for one of a latent, as the pipeline takes it: a halving for each block but the last."""
+    """Pixels of a picture for one of a latent, as the pipeline takes it: a halving for each block but the last.
+
+    Raises:
+        BdauditError: the blocks are no list, or more than any VAE has.
+    """
     blocks = vae.get("block_out_channels", [64])
-    return int(2 ** (len(blocks) - 1)) if isinstance(blocks, list) and 1 <= len(blocks) <= 16 else 8
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 16:
+        raise BdauditError(f"vae/config.json: block_out_channels is {shown(blocks)}; expected a list of up to 16 numbers")
+    return int(2 ** (len(blocks) - 1))
 
 
 def _own_size(unet: dict[str, Any]) -> tuple[Size, str]:

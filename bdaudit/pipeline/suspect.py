@@ -53,11 +53,11 @@ class Suspect:
         ``scale`` is the guidance that a UNet which embeds it is told, ``guidance_scale`` if None; any other takes no notice.
         """
         self.forward_passes += len(latents)
-        told: Tensor | None = None
+        told: dict[str, Tensor] = {}
         if self.embeds_guidance:
-            told = guidance_embedding(self.guidance_scale if scale is None else scale, self.unet.config.time_cond_proj_dim)
-            told = told.to(latents.device, latents.dtype).expand(len(latents), -1)
-        out: Tensor = self.unet(latents, t, encoder_hidden_states=states, timestep_cond=told, return_dict=False)[0]
+            row = guidance_embedding(self.guidance_scale if scale is None else scale, self.unet.config.time_cond_proj_dim)
+            told = {"timestep_cond": row.to(latents.device, latents.dtype).expand(len(latents), -1)}
+        out: Tensor = self.unet(latents, t, encoder_hidden_states=states, return_dict=False, **told)[0]
         return out
 
     @torch.no_grad()

@@ -205,6 +205,14 @@ def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, mo
     assert seen == [default[name]]
 
 
+@pytest.mark.parametrize(("name", "flags"), [("scan", []), ("unlearn", ["--trigger", "x"]), ("verify", [])])
+def test_a_size_reaches_the_config(bdaudit: Any, verb: Any, model: Path, request: Any, name: str, flags: list[str]) -> None:
+    seen = verb(name, request.getfixturevalue(f"{name}_report"))
+    for value in ("768x512", "64"):
+        bdaudit(name, model, *flags, "--size", value)
+    assert [config.size for config in seen] == [(768, 512), (64, 64)]
+
+
 def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
     seen = verb("verify", verify_report)
     bdaudit("verify", model, "--swap", "dog=cat", "--swap", "red=deep=blue")

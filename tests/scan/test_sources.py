@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import ClassVar
 
 import pytest
 
@@ -60,6 +61,11 @@ def test_what_looks_like_a_letter(character: str, letter: str) -> None:
 
 def test_words_come_in_the_order_of_the_entries() -> None:
     class Entries:
+        added_tokens_encoder: ClassVar[dict[str, int]] = {}
+
+        def __len__(self) -> int:
+            return len(self.get_vocab())
+
         def get_vocab(self) -> dict[str, int]:
             return {"the</w>": 5, "cat</w>": 3, "ca": 1, "it</w>": 2, "x1z</w>": 4, "dog</w>": 9, "Dog</w>": 7}
 
