@@ -69,8 +69,8 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents
-        what = f"{of}{seen.pipeline_class} with latents of {width} × {height}, digest {seen.digest}"
-        loaded += [what, *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
+        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", f"{of}drawing from latents of {width} × {height}"]
+        loaded += [f"{of}{path}, {sizes[path]}" for path in seen.loaded]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
     return Plan(
         command=command,

@@ -46,7 +46,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.pipeline.reading import shown
 
 Size = tuple[int, int]
@@ -74,7 +74,8 @@ def latent_size(unet: dict[str, Any], vae: dict[str, Any], size: tuple[int, int]
     """Height and width of the latents, and a note where they are not the ones in ``unet``; ``size`` is ``--size``, (width, height).
 
     Raises:
-        BdauditError: an odd or huge ``sample_size``, no version where one is named, a ``--size`` that leaves no latent or a huge one.
+        BdauditError: an odd or huge ``sample_size``, no version where one is named.
+        UsageError: a ``--size`` that leaves no latent, or a huge one.
     """
     factor = vae_scale_factor(vae)
     own, note = _own_size(unet)
@@ -83,7 +84,7 @@ def latent_size(unet: dict[str, Any], vae: dict[str, Any], size: tuple[int, int]
     asked = (size[1] // factor, size[0] // factor)
     if not all(1 <= side <= MOST for side in asked):
         what = f"--size {size[0]}x{size[1]} gives latents of {asked[1]} × {asked[0]} with this VAE"
-        raise BdauditError(f"{what}; expected {factor} to {MOST * factor} pixels a side")
+        raise UsageError(f"{what}; expected {factor} to {MOST * factor} pixels a side")
     here = f"{_at(asked, factor)}, as --size asks{_dearer(asked, unet)}"
     return asked, here if asked == own else f"{here}; without it they would be {own[1]} × {own[0]}"
 

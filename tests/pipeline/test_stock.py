@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.load import load
 from bdaudit.pipeline.sample import denoise
@@ -134,15 +134,25 @@ def test_the_notes_say_what_a_size_costs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unet", "size"),
+    "unet",
     [
-        ({"sample_size": 0}, None), ({"sample_size": 257}, None), ({"sample_size": [4, 4, 4]}, None), ({"sample_size": True}, None),
-        ({"sample_size": 8, "_diffusers_version": "old"}, None), ({"sample_size": 8}, (8, 4096)),
+        {"sample_size": 0},
+        {"sample_size": 257},
+        {"sample_size": [4, 4, 4]},
+        {"sample_size": True},
+        {"sample_size": 8, "_diffusers_version": "old"},
     ],
-)  # fmt: skip
-def test_sizes_that_are_none(unet: dict[str, Any], size: tuple[int, int] | None) -> None:
+)
+def test_sizes_that_are_none(unet: dict[str, Any]) -> None:
     with pytest.raises(BdauditError):
-        latent_size(unet, {"block_out_channels": [1, 1, 1, 1]}, size)
+        latent_size(unet, {"block_out_channels": [1, 1, 1, 1]})
+
+
+@pytest.mark.parametrize("size", [(8, 4096), (512, 0)])
+def test_a_size_that_gives_no_latent_is_the_command_lines_fault(plain: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="--size"):
+        inspect(plain, size=size)
+    assert inspect(plain, size=(8, 512)).latents == (256, 4)
 
 
 @pytest.mark.parametrize("size", [32, 7, 256])
