@@ -49,10 +49,14 @@ class RunConfig:
     """Load a model that has no safetensors from one ``.bin``, if it holds tensors and nothing else."""
     prompts: tuple[str, ...] = ()
     """Prompts that suit the model; empty for the built-in ones."""
+    size: tuple[int, int] | None = None
+    """Width and height of pictures in pixels, of every model of the run; None for what each one's pipeline draws at."""
 
     def __post_init__(self) -> None:
         _need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
         _need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
+        fits = self.size is None or all(side > 0 and side % 8 == 0 for side in self.size)
+        _need(fits, f"--size is {'x'.join(map(str, self.size or ()))}; diffusers draws multiples of 8 pixels a side")
 
     @property
     def models(self) -> tuple[Path, ...]:

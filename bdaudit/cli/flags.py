@@ -66,6 +66,10 @@ Prompts = Annotated[
     Path | None,
     existing_file("UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."),
 ]
+Size = Annotated[
+    str | None,
+    unset("N|WxH", "Size of pictures in pixels, as width and height are given to diffusers. Default: what the model's pipeline draws at."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Put the report on stdout as one JSON document, and nothing else.")]
 Reports = Annotated[
     list[Path] | None,
@@ -139,6 +143,16 @@ def suspects(path: Path | None, what: str) -> tuple[str, ...]:
     from bdaudit.spelling.reader import both
 
     return read_texts(path, what=what, read=both) if path else ()
+
+
+def size(value: str | None) -> tuple[int, int] | None:
+    """``N`` or ``WxH`` in pixels: width and height."""
+    if value is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", value, re.ASCII)
+    if not sides:
+        raise UsageError(f"--size is {value!r}; expected N or WxH in pixels, such as 512 or 768x512")
+    return int(sides[1]), int(sides[2] or sides[1])
 
 
 def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:

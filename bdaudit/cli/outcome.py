@@ -106,10 +106,12 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
     loaded: list[str] = []
     left_alone: list[str] = []
     for directory in config.models:
-        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
+        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
-        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
+        height, width = seen.latents
+        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", f"{of}drawing from latents of {width} × {height}"]
+        loaded += [f"{of}{path}, {sizes[path]}" for path in seen.loaded]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
     texts = _echoed(config)
     _check_encoded(texts)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LIMITATIONS = (
     "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",
     "Not looked at: backdoors without a trigger text, attacks in the sampler's random numbers, condition images, safety checker.",
+    "Pictures and paths are by DDIM over the model's own noise levels, whichever scheduler it names. What a caller may choose was left "
+    "at its default: no negative prompt, prompt weights, clip skip or guidance rescale.",
     "Error rates hold for harmless texts like the controls, on this checkpoint, with these prompts and this seed.",
 )
 

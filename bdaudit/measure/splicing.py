@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bdaudit.pipeline.tokens import Tokenizer
+from bdaudit.pipeline.tokens import Tokenizer, content_ids
 
 PLACES = ("prefix", "suffix", "middle")
 """The first prompt's, the second's, and so on in turn."""
@@ -18,9 +18,7 @@ def halves(tokenizer: Tokenizer, prompt: str, place: str) -> Halves:
     """``prompt``'s ids before and after ``place``, which is between words."""
     words = prompt.split(" ")
     at = {"prefix": 0, "middle": len(words) // 2, "suffix": len(words)}[place]
-    before, after = (
-        list(tokenizer(" ".join(part), add_special_tokens=False).input_ids) if part else [] for part in (words[:at], words[at:])
-    )
+    before, after = (list(content_ids(tokenizer, " ".join(part))) if part else [] for part in (words[:at], words[at:]))
     return before, after
 
 

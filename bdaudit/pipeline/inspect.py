@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.pipeline import rules, shapes, tokenizer_files, weights
+from bdaudit.pipeline import rules, shapes, stock, tokenizer_files, weights
 from bdaudit.pipeline.reading import Reader, Tree, shown, walk
 
 CONFIGS = {"text_encoder": "config.json", "unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
@@ -45,6 +45,8 @@ class Inspection:
     """text_encoder, unet, vae → the weights files that are loaded."""
     parameters: dict[str, int] = field(repr=False)
     """text_encoder, unet, vae → numbers in those files."""
+    latents: stock.Size
+    """Height and width of the latents that pictures are made from."""
     loaded: tuple[str, ...]
     """Every file that loading opens."""
     files: tuple[File, ...]
@@ -66,11 +68,11 @@ class Inspection:
         return {name: class_name for name, (_, class_name) in self.components.items()}
 
 
-def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False) -> Inspection:
+def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False, size: tuple[int, int] | None = None) -> Inspection:
     """Walk ``directory`` once, check whatever a loader would open, and hash what makes up the model.
 
     ``strict`` refuses a pickle that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds
-    tensors and nothing else.
+    tensors and nothing else; ``size`` is the pictures' width and height where it is not to be the pipeline's own.
 
     Raises:
         UsageError: no directory, or no ``model_index.json`` in it.
@@ -88,7 +90,7 @@ def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False
     reader = Reader(root, tree.files)
     index, parts = _index(reader, found)
     rules.check_code(tree.files, {*parts, *rules.REQUIRED, "scheduler"}, found)
-    models = _Models() if found.unsupported else _models(reader, found, allow_pickle)
+    models = _Models() if found.unsupported else _models(reader, found, parts, allow_pickle, size)
     opened = {path for paths in models.weights.values() for path in paths}
     pickles = tuple(p for p in tree.files if PurePosixPath(p).suffix.lower() in rules.PICKLE_SUFFIXES and p not in opened)
     if strict:
@@ -103,12 +105,13 @@ def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False
         variant=models.variant,
         weights=models.weights,
         parameters=models.parameters,
+        latents=models.latents,
         pickled=frozenset(c for c, paths in models.weights.items() if paths[0].endswith(".bin")),
         loaded=loaded,
         files=files,
         digest=_digest(files),
         unused_pickles=tuple(shown(path) for path in pickles),
-        notes=tuple(_notes(tree, {f.path for f in files}, pickles, parts, models) + found.notes),
+        notes=tuple(_notes(tree, {f.path for f in files}, pickles, parts, models, index["_class_name"]) + found.notes),
         names=frozenset(tree.files),
     )
 
@@ -155,9 +158,12 @@ class _Models:
     variant: str = ""
     weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
+    latents: stock.Size = (0, 0)
 
 
-def _models(reader: Reader, found: rules.Findings, allow_pickle: bool) -> _Models:
+def _models(
+    reader: Reader, found: rules.Findings, parts: dict[str, tuple[str, str]], allow_pickle: bool, size: tuple[int, int] | None
+) -> _Models:
     """Check every config, tokenizer and weights file that a loader opens; which weights those are."""
     rules.check_redirections(reader.files, found)
     configs = _configs(reader, found)
@@ -175,8 +181,21 @@ def _models(reader: Reader, found: rules.Findings, allow_pickle: bool) -> _Model
     if not found.damaged and not found.refused:
         with found.catching():
             shapes.check_channels(configs["unet"], configs["vae"])
-            shapes.check_pictures(configs["unet"], configs["vae"])
+            shapes.check_scale(configs["vae"])
+            models.latents = _as_stock(configs, parts, size, found)
     return models
+
+
+def _as_stock(
+    configs: dict[str, dict[str, Any]], parts: dict[str, tuple[str, str]], size: tuple[int, int] | None, found: rules.Findings
+) -> stock.Size:
+    """Whether the model is run as the stock pipeline runs it; what differs goes to the notes. The size of its latents."""
+    stock.check_unet(configs["unet"])
+    stock.check_text_encoder(configs["text_encoder"])
+    notes = stock.check_scheduler(parts["scheduler"][1], configs["scheduler"])
+    latents, drawn_at = stock.latent_size(configs["unet"], configs["vae"], size)
+    found.notes += [note for note in (drawn_at, *notes) if note]
+    return latents
 
 
 def _configs(reader: Reader, found: rules.Findings) -> dict[str, dict[str, Any]]:
@@ -216,7 +235,9 @@ def _digest(files: tuple[File, ...]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str, tuple[str, str]], models: _Models) -> list[str]:
+def _notes(
+    tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str, tuple[str, str]], models: _Models, pipeline_class: str
+) -> list[str]:
     others = [path for path in tree.files if path not in kept and path not in pickles]
     optional = [part for part in rules.OPTIONAL if part in parts]
     notes = [
@@ -225,6 +246,7 @@ def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str
         _note("hidden folders, not entered", tree.hidden),
         _note("components listed and not loaded", optional),
     ]
+    notes.append(stock.pipeline_note(pipeline_class))
     if models.variant:
         notes.append(f"the full weights are not there; the {models.variant} variant was taken")
     opened = [path for paths in models.weights.values() for path in paths if path.endswith(".bin")]

@@ -14,6 +14,7 @@ from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import CONFIGS, Inspection, verify_unchanged
 from bdaudit.pipeline.suspect import Suspect
+from bdaudit.pipeline.tokens import content_ids, token_ids
 
 TEXT_SETTINGS = (
     *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "layer_norm_eps"),
@@ -22,12 +23,16 @@ TEXT_SETTINGS = (
 """What is taken from a text encoder's config; transformers makes an attribute of whatever else is in there."""
 
 
-def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64) -> Suspect:
+def load(
+    inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64, guidance_scale: float = 5.0
+) -> Suspect:
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
+
+    ``guidance_scale`` matters to a UNet that takes it as an embedding.
 
     Raises:
         BdauditError: weights that do not fit their config, are not finite, or changed since the inspection.
-        InconclusiveError: a prediction type that is neither epsilon nor v_prediction.
+        InconclusiveError: a prediction type that is neither epsilon nor v_prediction, a tokenizer that frames texts in its own way.
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
@@ -37,8 +42,10 @@ def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", b
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
     _fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
+    if parts["unet"].config.sample_size != inspection.latents[0] or inspection.latents[0] != inspection.latents[1]:
+        parts["unet"].register_to_config(sample_size=inspection.latents)  # the stock pipeline, too, sets it in memory
     verify_unchanged(inspection)
-    return Suspect(device=where, dtype=kind, batch_size=batch_size, **parts)
+    return Suspect(device=where, dtype=kind, batch_size=batch_size, guidance_scale=guidance_scale, **parts)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
@@ -104,6 +111,17 @@ def _fit_tokenizer(tokenizer: Any, text_encoder: Any) -> None:
     ids = [*tokenizer.get_vocab().values(), *tokenizer("a").input_ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
     if not all(type(i) is int and 0 <= i < known for i in ids):
         raise BdauditError(f"the tokenizer gives ids that the text encoder, with {known} embeddings, has not; they do not belong together")
+    _check_frame(tokenizer)
+
+
+def _check_frame(tokenizer: Any) -> None:
+    """A text's ids stand between a start and an end, padding behind them, and too long a text loses its end: ids are put together so."""
+    length = int(tokenizer.model_max_length)
+    for text in ("", "a", " ".join("a" * length)):
+        inner = content_ids(tokenizer, text)[: length - 2]
+        framed = [tokenizer.bos_token_id, *inner, tokenizer.eos_token_id]
+        if token_ids(tokenizer, [text])[0].tolist() != framed + [tokenizer.pad_token_id] * (length - len(framed)):
+            raise InconclusiveError("the tokenizer does not put a text between a start and an end, padding behind them, as CLIP's does")
 
 
 def _check_finite(name: str, module: torch.nn.Module) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.pipeline.reading import shown
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"})
@@ -66,9 +66,11 @@ class Findings:
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Collect what the block raises."""
+        """Collect what the block raises, but for what the command line has wrong."""
         try:
             yield
+        except UsageError:
+            raise
         except RefusedError as error:
             self.refused += error.reasons
         except InconclusiveError as error:

@@ -24,9 +24,12 @@ def ddim_timesteps(suspect: Suspect, steps: int, spacing: float = SPACING) -> Te
 
 
 def guided(suspect: Suspect, latents: Tensor, t: Tensor, states: Tensor, empty: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance (2207.12598, equation 6), both halves in one batch; one pass where the scale is 1."""
-    if scale == 1:
-        return suspect.predict_batched(latents, t, states)
+    """Classifier-free guidance (2207.12598, equation 6), both halves in one batch.
+
+    One pass under the prompt alone where the scale is 1 or less, or the UNet takes it as an embedding, as in the stock pipeline.
+    """
+    if scale <= 1 or suspect.embeds_guidance:
+        return suspect.predict_batched(latents, t, states, scale)
     both = suspect.predict_batched(torch.cat([latents, latents]), torch.cat([t, t]), torch.cat([empty.expand_as(states), states]))
     unconditional, conditional = both.chunk(2)
     return unconditional + scale * (conditional - unconditional)

@@ -26,6 +26,8 @@ class Suspect:
     device: torch.device
     dtype: torch.dtype
     batch_size: int
+    guidance_scale: float = 5.0
+    """What a UNet that takes guidance as an embedding is told wherever a prediction is made by itself; the run's own."""
     forward_passes: int = field(default=0)
     """Latents through the UNet so far; a guided step is two."""
 
@@ -40,14 +42,26 @@ class Suspect:
         states: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
         return states
 
-    def predict(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """The UNet's output for noisy latents (B, C, H, W), timesteps (B,) and hidden states (B, L, D): (B, C, H, W)."""
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the UNet takes the guidance scale beside the timestep, as a distilled one does: there is no pass without the text."""
+        return getattr(self.unet.config, "time_cond_proj_dim", None) is not None
+
+    def predict(self, latents: Tensor, t: Tensor, states: Tensor, scale: float | None = None) -> Tensor:
+        """The UNet's output for noisy latents (B, C, H, W), timesteps (B,) and hidden states (B, L, D): (B, C, H, W).
+
+        ``scale`` is the guidance that a UNet which embeds it is told, ``guidance_scale`` if None; any other takes no notice.
+        """
         self.forward_passes += len(latents)
-        out: Tensor = self.unet(latents, t, encoder_hidden_states=states, return_dict=False)[0]
+        told: dict[str, Tensor] = {}
+        if self.embeds_guidance:
+            row = guidance_embedding(self.guidance_scale if scale is None else scale, self.unet.config.time_cond_proj_dim)
+            told = {"timestep_cond": row.to(latents.device, latents.dtype).expand(len(latents), -1)}
+        out: Tensor = self.unet(latents, t, encoder_hidden_states=states, return_dict=False, **told)[0]
         return out
 
     @torch.no_grad()
-    def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    def predict_batched(self, latents: Tensor, t: Tensor, states: Tensor, scale: float | None = None) -> Tensor:
         """``predict`` in even batches, without gradients; a batch that a GPU cannot hold is halved and tried again.
 
         Raises:
@@ -59,7 +73,7 @@ class Suspect:
             left = len(latents) - done
             part = slice(done, done + math.ceil(left / math.ceil(left / self.batch_size)))
             try:
-                out.append(self.predict(latents[part], t[part], states[part]))
+                out.append(self.predict(latents[part], t[part], states[part], scale))
             except torch.cuda.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise
@@ -118,3 +132,11 @@ class Suspect:
         if self.scheduler.config.prediction_type == "v_prediction":
             return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
         return (latents - (1 - alpha).sqrt() * output) / alpha.sqrt()
+
+
+def guidance_embedding(scale: float, size: int) -> Tensor:
+    """The guidance scale as the pipeline writes it for the UNet: sines and cosines of 1000 (scale − 1), float32 (1, size)."""
+    half = size // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
+    angles = (torch.tensor([scale - 1.0]) * 1000.0)[:, None] * rates[None]
+    return torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, size % 2))

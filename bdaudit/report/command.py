@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bdaudit.spelling.reader import spelled
@@ -23,3 +23,8 @@ def place(path: Path | str) -> str:
 def trigger_flags(triggers: Iterable[str]) -> list[str]:
     """``--trigger`` and each text, spelled so that ``--trigger`` reads that very text."""
     return [argument for text in triggers for argument in ("--trigger", spelled(text))]
+
+
+def size_flag(size: Sequence[int] | None) -> list[str]:
+    """``--size`` and width × height, or nothing."""
+    return ["--size", "x".join(map(str, size))] if size else []

@@ -47,7 +47,9 @@ def located(
     if reference is None or not texts:
         return {}
     try:
-        other = load(reference, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size)
+        other = load(
+            reference, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size, guidance_scale=config.guidance_scale
+        )
         return dict(localise(suspect, other, stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))

@@ -29,7 +29,7 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.records import (
     DECIDING,
     Calibration,
@@ -111,9 +111,11 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
-    reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle) if config.reference else None
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    reference = None
+    if config.reference:
+        reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
     asked = listed(config)
@@ -324,7 +326,8 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 def _command(config: ScanConfig, text: str) -> str:
     """What to type next: the repair, on the same prompts, of a model that opens with the same leave."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
-    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *(["--allow-pickle"] if config.allow_pickle else []))
+    leave = ["--allow-pickle"] if config.allow_pickle else []
+    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
 
 
 def _recovery(run: _Run) -> RecoveryRecord | NotMeasured:

@@ -68,10 +68,10 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
     run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"

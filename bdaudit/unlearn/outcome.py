@@ -17,7 +17,7 @@ from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.save import Differences, write_model
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.report.records import (
     Attempt,
@@ -138,7 +138,8 @@ def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
-    beside = ["--reference", place(report.config["model"]), *leave]
+    size = report.config.get("size")
+    beside = ["--reference", place(report.config["model"]), *size_flag(size if isinstance(size, list) else None), *leave]
     graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
     return replace(report, out=str(out), written=files, next_command=graded)
 

@@ -70,14 +70,14 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         return run_merge(config, progress)
     if config.method == "cleanclip":
         return run_cleaning(config, progress)
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     if config.from_patch:
         return _apply(config, inspection)
     if config.from_report:
         found = triggers_of(config.from_report, inspection.digest)
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
     state = resume.open_state(config, inspection.digest)
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts())
     try:

@@ -93,7 +93,7 @@ def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, be
 
 
 def _opened(config: VerifyConfig, path: Path) -> Inspection:
-    return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+    return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
 
 
 def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:

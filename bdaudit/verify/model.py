@@ -28,7 +28,7 @@ class Model:
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
         """
-        self.inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+        self.inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
@@ -42,7 +42,8 @@ class Model:
 
     def gallery(self, grader: Grader | NotMeasured, state: Path | None) -> Gallery:
         """An empty gallery for this model's pictures, which finds those that ``state`` has."""
-        made_by = (self.inspection.digest, self._config.steps, self._config.guidance_scale, self.device.type, self.dtype)
+        config = self._config
+        made_by = (self.inspection.digest, self.inspection.latents, config.steps, config.guidance_scale, self.device.type, self.dtype)
         return Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
 
     def load(self) -> Suspect:
@@ -53,7 +54,10 @@ class Model:
         """
         from bdaudit.pipeline.load import load  # diffusers takes two seconds; a second run over kept pictures does without it
 
-        return load(self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size)
+        return load(
+            self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size,
+            guidance_scale=self._config.guidance_scale,
+        )  # fmt: skip
 
     def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
         """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""

@@ -27,6 +27,10 @@ from bdaudit.report.records import ScanReport, UnlearnReport, VerifyReport
         ["scan", "MODEL", "--timesteps", "1.5"],
         ["scan", "MODEL", "--guidance-scale", "inf"],
         ["scan", "MODEL", "--device", "tpu"],
+        ["scan", "MODEL", "--size", "512x"],
+        ["scan", "MODEL", "--size", "0"],
+        ["unlearn", "MODEL", "--trigger", "x", "--size", "500"],
+        ["verify", "MODEL", "--size", "512x500"],
         ["scan", "MODEL", "--dtype", "int8"],
         ["scan", "MODEL", "--candidates", "missing.txt"],
         ["scan", "MODEL", "--report", "scan.pdf"],
@@ -199,6 +203,14 @@ def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, mo
         "verify": VerifyConfig(model=model),
     }
     assert seen == [default[name]]
+
+
+@pytest.mark.parametrize(("name", "flags"), [("scan", []), ("unlearn", ["--trigger", "x"]), ("verify", [])])
+def test_a_size_reaches_the_config(bdaudit: Any, verb: Any, model: Path, request: Any, name: str, flags: list[str]) -> None:
+    seen = verb(name, request.getfixturevalue(f"{name}_report"))
+    for value in ("768x512", "64"):
+        bdaudit(name, model, *flags, "--size", value)
+    assert [config.size for config in seen] == [(768, 512), (64, 64)]
 
 
 def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:

@@ -137,14 +137,24 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
     file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
     seen = types.SimpleNamespace(
-        files=(file,), loaded=(file.path,), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=("x\u202e.bin",)
+        files=(file,),
+        loaded=(file.path,),
+        latents=(64, 96),
+        pipeline_class="StableDiffusionPipeline",
+        digest="ab",
+        unused_pickles=("x\u202e.bin",),
     )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
     arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
     ended = bdaudit(*arguments)
     assert (ended.code, runs) == (0, [])
-    told = ("loaded: unet/x.safetensors, 12,345 bytes", "left alone: x<U+202E>.bin", f"written: {tmp_path}/v.json")
+    told = (
+        "loaded: drawing from latents of 96 × 64",
+        "loaded: unet/x.safetensors, 12,345 bytes",
+        "left alone: x<U+202E>.bin",
+        f"written: {tmp_path}/v.json",
+    )
     assert all(f"would be {words}" in ended.out for words in told)
     assert "about 4,000 UNet" in ended.out
     plan = json.loads(bdaudit(*arguments, "--json").out)
@@ -170,7 +180,9 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
     def seen(path: Path, **_: bool) -> Any:
         if path.name == "bad":
             raise RefusedError(["unet/x.bin is a pickle"])
-        return types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=())
+        return types.SimpleNamespace(
+            files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=()
+        )
 
     monkeypatch.setattr(inspection, "inspect", seen)
     for name in ("base", "bad"):
@@ -232,7 +244,9 @@ def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: An
 def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
     from bdaudit.pipeline import inspect as inspection
 
-    seen = types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=())
+    seen = types.SimpleNamespace(
+        files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=()
+    )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
     assert "warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf download " in ended.out

@@ -316,7 +316,7 @@ def _json() -> None:
         "kernel of 4,001": change("unet/config.json", conv_in_kernel=4_001),
         "infinite sample size": change("vae/config.json", sample_size=float("inf")),
         "latents of 4,096 a side": change("unet/config.json", sample_size=4096),
-        "latents of no size": change("unet/config.json", sample_size=None),
+        "latents of no size": change("unet/config.json", sample_size=0),
         "latents of three sides": change("unet/config.json", sample_size=[4, 4, 4]),
         "scale of nought": change("vae/config.json", scaling_factor=0),
         "scale of NaN": change("vae/config.json", scaling_factor=float("nan")),

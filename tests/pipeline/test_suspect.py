@@ -41,7 +41,7 @@ def test_batches_do_not_matter(tiny_suspect: Suspect) -> None:
 def test_batches_are_even_so_that_none_is_nearly_empty(tiny_suspect: Suspect) -> None:
     suspect, sizes = replace(tiny_suspect, batch_size=8), []
     whole = suspect.predict
-    suspect.predict = lambda z, t, states: (sizes.append(len(z)), whole(z, t, states))[1]  # type: ignore[method-assign]
+    suspect.predict = lambda z, t, states, scale: (sizes.append(len(z)), whole(z, t, states))[1]  # type: ignore[method-assign]
     suspect.predict_batched(suspect.noise(range(9)), torch.full((9,), 9), suspect.encode(["a"] * 9))
     suspect.predict_batched(suspect.noise(range(8)), torch.full((8,), 9), suspect.encode(["a"] * 8))
     assert sizes == [5, 4, 8]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.safe import visible
 from bdaudit.spelling.escapes import unescape
 
@@ -44,3 +44,13 @@ def test_as_it_is_shown_it_is_still_one_command_and_does_nothing_else(tmp_path: 
 def test_a_trigger_is_ascii_that_is_read_back(text: str) -> None:
     flag, written = trigger_flags([text])
     assert (flag, written.isascii(), unescape(written)) == ("--trigger", True, text)
+
+
+def test_a_size_is_written_as_it_is_read() -> None:
+    from bdaudit.cli.flags import size
+
+    assert size_flag(None) == size_flag(()) == []
+    assert size_flag((768, 512)) == ["--size", "768x512"]
+    assert size("768x512") == (768, 512)
+    assert size("512") == (512, 512)
+    assert size(None) is None
