@@ -12,6 +12,7 @@ from bdaudit.report.deliver import FORMATS, write
 from bdaudit.report.document import loads
 from bdaudit.report.records import VerifyReport
 from bdaudit.report.safe import one_line
+from bdaudit.report.streams import take
 
 USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Never 1, Python's own for a traceback: that is a finding's.
     """
+    take()
     try:
         if len(arguments) != 2:
             raise UsageError(USAGE)
