@@ -14,6 +14,7 @@ from rich.text import Text
 from bdaudit.cli import debugging, unexpected
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
+from bdaudit.pipeline import state_lock
 from bdaudit.progress import Progress
 from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
@@ -34,9 +35,12 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
     Raises:
         UsageError: the run found the command line wrong before it did anything.
     """
-    with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
-    return _end(deliver(report, output), output.where)
+    try:
+        with _stderr(output) as progress:
+            report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
+        return _end(deliver(report, output, state_lock.delivered), output.where)
+    finally:
+        state_lock.release()
 
 
 def _warned(config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress) -> Report:

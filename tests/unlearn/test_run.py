@@ -22,6 +22,7 @@ from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.texts import unescape
+from bdaudit.pipeline import state_lock
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
@@ -300,6 +301,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         assert sorted(os.listdir(tmp_path)) == ["kept", "whole"]
     report = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings))
     assert report.resumed_at > 0
+    assert sorted(os.listdir(tmp_path)) == ["kept", "out", "whole"], "until its report is delivered"
+    state_lock.delivered()
     assert sorted(os.listdir(tmp_path)) == ["out", "whole"], "a finished run leaves no state behind"
     old, new = hashes(tmp_path / "whole"), hashes(tmp_path / "out")
     del old["bdaudit.json"], new["bdaudit.json"]
