@@ -37,11 +37,14 @@ def hold(folder: Path) -> None:
         UsageError: another run holds it.
         BdauditError: it cannot be made or written.
     """
-    if folder.resolve() in _HELD and (folder / LOCK).exists():
-        return
+    place = folder.resolve()
+    if place in _HELD:
+        if (place / LOCK).exists():
+            return
+        release(place)  # somebody has removed the folder
     try:
-        made = _make(folder)
-        _HELD[folder.resolve()] = _Held(_locked(folder), made)
+        made = _make(place)
+        _HELD[place] = _Held(_locked(place), made)
     except BlockingIOError as error:
         raise UsageError(f"--state {folder} is in use by another run; wait for it to end, or name another folder") from error
     except OSError as error:

@@ -26,6 +26,17 @@ def test_the_exit_of_the_report_is_the_exit_of_the_process(
     assert ended.last == f"bdaudit: exit {int(code)} ({code.label}): as it was; report: none"
 
 
+class PanicException(BaseException):
+    """As pyo3's, what a panic in Rust becomes: no ``Exception``."""
+
+
+class Untold(Exception):  # noqa: N818
+    """Its message cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
 RAISED = [
     (BdauditError("the weights are damaged"), 3, "error", "error"),
     (InconclusiveError("no candidate encodes to anything"), 4, "inconclusive", "error"),
@@ -36,6 +47,10 @@ RAISED = [
     (MemoryError(), 3, "error", "error"),
     (SystemExit(1), 3, "error", "error"),
     (SystemExit(0), 3, "error", "error"),
+    (GeneratorExit(), 3, "error", "error"),
+    (RecursionError("too deep"), 3, "error", "error"),
+    (PanicException("called `Option::unwrap()` on a `None` value"), 3, "error", "error"),
+    (Untold(), 3, "error", "error"),
 ]
 
 
