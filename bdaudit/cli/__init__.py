@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 
 from bdaudit.errors import BdauditError, ExitCode
@@ -76,7 +77,7 @@ def _prepare() -> None:
 def _stop_as_ctrl_c() -> None:
     """Let what a job runner or a closing terminal sends end a run as Ctrl-C does, with its report; what is ignored stays ignored."""
     for kind in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(kind) is signal.SIG_DFL:
+        if signal.getsignal(kind) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             signal.signal(kind, signal.default_int_handler)
 
 

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         sys.stderr.write(f"{one_line(str(error))}\n")
         return int(ExitCode.USAGE)
-    except Exception as error:  # a report by hand may lack what the page takes for granted
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BaseException as error:  # a report by hand may lack what the page takes for granted; a panic of pydantic's core is no Exception
         sys.stderr.write(f"{one_line(str(error) or type(error).__name__)}\n")
         return int(ExitCode.ERROR)
     return int(ExitCode.PASS)
