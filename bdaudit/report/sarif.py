@@ -72,7 +72,7 @@ def _category(report: Report) -> str:
     if place in ("", ".") or place.endswith(".."):  # no name: every model could be called that
         place = "unnamed" if isinstance(report.model, NotMeasured) else report.model.digest[:12]
     model = quote(place, errors="surrogateescape")
-    return f"bdaudit/{report.command}/{model}/" + ("" if _conclusive(report) else "inconclusive/")
+    return f"bdaudit/{'' if _conclusive(report) else 'inconclusive/'}{report.command}/{model}/"  # before all that a model's name can be
 
 
 def _invocation(report: Report) -> dict[str, Any]:

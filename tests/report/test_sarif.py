@@ -90,7 +90,7 @@ def test_a_run_that_failed_is_told_as_such(scan_report: ScanReport) -> None:
 def test_a_run_without_a_verdict_closes_nobodys_alerts(scan_report: ScanReport, code: int, name: str, conclusive: bool) -> None:
     (run,) = document(replace(scan_report, exit=Exit(code=code, name=name, reason="so")))["runs"]
     assert run["invocations"][0]["executionSuccessful"] is conclusive
-    assert run["automationDetails"]["id"] == "bdaudit/scan/models/suspect/" + ("" if conclusive else "inconclusive/")
+    assert run["automationDetails"]["id"] == f"bdaudit/{'' if conclusive else 'inconclusive/'}scan/models/suspect/"
 
 
 def test_the_category_is_of_the_verb_and_the_models_name(any_report: Any) -> None:
