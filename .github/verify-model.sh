@@ -2,7 +2,7 @@
 # A gate: exit 0 only where `bdaudit verify` passed and left its report. Further flags are handed on.
 #   MODEL=./model-unlearned TRIGGER='\u200b' REFERENCE=./model POLICY=bdaudit.toml sh verify-model.sh --clip local-dir:./my-clip
 set -eu
-rm -f verify.json
+rm -f verify.json verify.sarif verify.html
 code=0
 bdaudit verify "$MODEL" --trigger "$TRIGGER" ${REFERENCE:+--reference "$REFERENCE"} ${POLICY:+--policy "$POLICY"} \
   --report verify.json --report verify.sarif --report verify.html --quiet "$@" || code=$?

@@ -15,8 +15,9 @@ from rich.text import Text
 from bdaudit.cli import debugging, unexpected
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
+from bdaudit.pipeline import state_lock
 from bdaudit.progress import Progress
-from bdaudit.report.deliver import Output, console_for, deliver, last_line
+from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.echo import echo_lines
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
@@ -37,9 +38,12 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
         UsageError: the run found the command line wrong before it did anything.
     """
     texts: list[UnderstoodText] = []
-    with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress, texts))
-    return _end(deliver(replace(report, understood=tuple(texts)), output), output.where)
+    try:
+        with _stderr(output) as progress:
+            report = _attempt(command, config, lambda: _warned(config, run, ahead, progress, texts))
+        return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
+    finally:
+        state_lock.release()
 
 
 def _warned(
@@ -93,11 +97,9 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
     unwritten = Output(json=output.json)
     if isinstance(result, Report):
         return _end(deliver(result, unwritten), unwritten.where)
-    if output.json:
-        sys.stdout.write(json.dumps(values(result), indent=2) + "\n")
-    else:
-        console_for(sys.stdout).print(lines(result))
-    return _end(Exit(code=0, name="pass", reason="dry run, nothing was measured"), unwritten.where)
+    why = put(json.dumps(values(result), indent=2) + "\n" if output.json else rendered(lines(result)))
+    said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
+    return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
 
 
 def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
@@ -149,7 +151,7 @@ def _attempt(command: str, config: RunConfig, run: Callable[[], ResultT]) -> Res
         return failed(command, config, ExitCode.INTERRUPTED, "stopped by the user before there was anything to report")
     except BdauditError as error:
         return failed(command, config, error.code, str(error))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, and the panics of libraries in Rust, are no Exception
         if debugging():
             traceback.print_exc()
         return failed(command, config, ExitCode.ERROR, unexpected(error))

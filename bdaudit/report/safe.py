@@ -74,9 +74,17 @@ def one_line(text: str) -> str:
 class VisibleStream(io.TextIOBase):
     """A text stream that hands each whole line on, made inert; stands in for stdout and stderr while libraries run."""
 
+    longest = 10_000
+    """Characters of a line that is handed on before it ends."""
+
     def __init__(self, emit: Callable[[str], None]) -> None:
         self._emit = emit
         self._rest = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """As of every stream of ours; libraries ask for it."""
+        return "utf-8"
 
     def writable(self) -> bool:
         """Always true."""
@@ -88,6 +96,8 @@ class VisibleStream(io.TextIOBase):
         for line in lines:
             if line.strip():
                 self._emit(inert(line.replace("\t", "    ")))
+        if len(self._rest) > self.longest:
+            self.finish()
         return len(text)
 
     def finish(self) -> None:

@@ -145,11 +145,12 @@ def _measured(room: _Room, name: str, crowds: Sequence[Crowd]) -> Array:
     for at in range(0, len(crowds), BLOCK):
         block = crowds[at : at + BLOCK]
         key = digest(f"{screen.seed} {room.stage.prompts} {block}")
-        rows = screen.state.read_json(key)
+        rows = screen.state.read_json(key, list[list[float]])
         if rows is None:
             rows = _together(room, block, apart).tolist()
             screen.state.write_json(key, rows)
-        parts.append(np.asarray(rows, dtype=np.float64))
+        with screen.state.fitting(key):
+            parts.append(np.asarray(rows, dtype=np.float64).reshape(len(block), len(room.stage.timesteps)))
         screen.progress(f"screening {name}", min(at + BLOCK, len(crowds)), len(crowds))
     return np.concatenate(parts)
 

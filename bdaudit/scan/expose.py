@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.pipeline.state import State
+from bdaudit.pipeline.state import State, check_shapes
 from bdaudit.pipeline.training import checkpointed, halving
 from bdaudit.progress import Progress
 from bdaudit.report.records import ExposedPart, GainPoint
@@ -173,11 +173,17 @@ def _kept(part: Part, state: State, name: str) -> ExposedPart | None:
     found = state.read_tensors(name)
     if found is None:
         return None
-    tensors, (reached, seconds, curve) = found
+    tensors, notes = found
+    with state.fitting(name):
+        reached, seconds, curve = notes
+        record = ExposedPart(
+            reached=bool(reached), seconds=float(seconds), curve=tuple(GainPoint(step=int(step), gain=float(gain)) for step, gain in curve)
+        )
+        check_shapes(tensors, part.patch.parameters)
     with torch.no_grad():
         for key, parameter in part.patch.parameters.items():
             parameter.copy_(tensors[key])
-    return ExposedPart(reached=reached, seconds=seconds, curve=tuple(GainPoint(step=step, gain=gain) for step, gain in curve))
+    return record
 
 
 def _run(part: Part, method: Method, seed: int, tick: Callable[[int], None]) -> ExposedPart:

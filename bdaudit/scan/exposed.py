@@ -41,10 +41,10 @@ class Readout:
         """Each text's, in order; from the state where it is there."""
         for text in texts:
             key = f"{self.name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-            kept = self.state.read_json(key)
+            kept = self.state.read_json(key, tuple[float, float])
             if kept is None:
                 found = self._residual(text)
-                kept = [found.left, found.level]
+                kept = (found.left, found.level)
                 self.state.write_json(key, kept)
             yield text, Residual(*kept)
 

@@ -90,10 +90,11 @@ def measure(screen: Screen, name: str, step: Round, probes: Sequence[Probe]) -> 
     for at in range(0, len(probes), BLOCK):
         block = probes[at : at + BLOCK]
         key = digest(f"{screen.seed} {step} {block}")
-        rows = screen.state.read_json(key)
+        rows = screen.state.read_json(key, list[tuple[float, float, float]])
         if rows is None:
             rows = screened(screen.suspect, stage, block).tolist()
             screen.state.write_json(key, rows)
-        parts.append(np.asarray(rows, dtype=np.float64).reshape(len(block), 3))
+        with screen.state.fitting(key):
+            parts.append(np.asarray(rows, dtype=np.float64).reshape(len(block), 3))
         screen.progress(f"screening {name}", min(at + BLOCK, len(probes)), len(probes))
     return np.concatenate(parts) if parts else np.zeros((0, 3))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import Stage, gather
-from bdaudit.measure.signals import Values, measure_all
+from bdaudit.measure.signals import SIGNALS, Values, measure_all
 from bdaudit.pipeline.device import chosen
 from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
@@ -34,9 +34,17 @@ def measured(suspect: Suspect, stage: Stage, state: State, name: str, texts: Seq
     """Each text, its signals and whether it was cut off, in order; from the state where it is there. ``name`` tells two models apart."""
     for text in texts:
         key = f"{name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-        kept = state.read_json(key)
+        kept = state.read_json(key, tuple[Values, bool])
         if kept is None:
             (evidence,) = gather(suspect, stage, [text])
-            kept = [measure_all(evidence, stage), evidence.truncated]
+            kept = (measure_all(evidence, stage), evidence.truncated)
             state.write_json(key, kept)
-        yield text, kept[0], bool(kept[1])
+        with state.fitting(key):
+            _check_whole(kept[0])
+        yield text, *kept
+
+
+def _check_whole(values: Values) -> None:
+    """Raises ``ValueError`` unless every signal is there at every place."""
+    if not values or any(signals.keys() != SIGNALS.keys() for signals in values.values()):
+        raise ValueError("a measurement lacks signals")

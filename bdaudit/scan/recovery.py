@@ -138,13 +138,21 @@ def _chosen(search: _Search, rows: int) -> Choices:
     """Soft choices of so many entries, from the state where they are there."""
     screen, key = search.screen, digest(f"soft choices of {rows}: {search.screen.stage.prompts} {search.screen.seed}")
     kept = screen.state.read_tensors(key)
-    if kept is not None:
-        return Choices(kept[0]["logs"], kept[0]["values"])
     suspect, stage = screen.suspect, ROUNDS[1].stage(screen.stage)
+    if kept is not None:
+        with screen.state.fitting(key):
+            return _whole(Choices(kept[0]["logs"], kept[0]["values"]), rows)
     start = drawn(suspect, CHOICES, rows, item_seed(screen.seed, "choices", rows))
     places = slots(suspect.tokenizer, stage.prompts, rows)
     found = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=screen.progress)
     screen.state.write_tensors(key, {"logs": found.logs, "values": found.values}, rows)
+    return found
+
+
+def _whole(found: Choices, rows: int) -> Choices:
+    """``found``, or ``ValueError`` where it is of another shape than a run's own."""
+    if found.logs.shape[1:2] != (rows,) or found.logs.ndim != 3 or found.values.shape != found.logs.shape[:1] or not len(found.values):
+        raise ValueError(f"soft choices of the shape {list(found.logs.shape)}")
     return found
 
 

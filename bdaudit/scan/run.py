@@ -130,7 +130,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
     except KeyboardInterrupt:
         ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
         return replace(run.judged or _report(run, "interrupted", ended, ()), status="interrupted", exit=ended)
-    state.remove()
+    state.finish()
     return report
 
 

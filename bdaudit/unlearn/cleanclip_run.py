@@ -79,7 +79,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         found = _clean(run)
     except KeyboardInterrupt:
         return _described(run, interrupted(run))
-    state.remove()
+    state.finish()
     return found
 
 
@@ -190,18 +190,16 @@ def _swept(
     run: _Run, towers: Towers, material: cleaning.Material, planted: Sequence[canaries.Canary], rate: float
 ) -> tuple[list[CleaningPoint], str]:
     """One rate's points, measured now or by the run that was interrupted."""
-    from pydantic import TypeAdapter
-
-    kept = run.state.read_json(f"rate-{rate:g}")
+    kept = run.state.read_json(f"rate-{rate:g}", tuple[list[CleaningPoint], str])
     if kept is None:
         tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
         points, broke = cleaning.sweep(
             towers, material, planted, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
         )
-        run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
+        run.state.write_json(f"rate-{rate:g}", ([dataclasses.asdict(point) for point in points], broke))
         return points, broke
-    with resume.fitting(run.state):
-        return TypeAdapter(list[CleaningPoint]).validate_python(kept["points"]), str(kept["broke"])
+    points, broke = kept
+    return points, broke
 
 
 def _record(run: _Run, towers: Towers, material: cleaning.Material, planted: Sequence[canaries.Canary]) -> CleaningRecord:

@@ -120,18 +120,18 @@ def write(run: Outcome) -> UnlearnReport:
 def write_differences(run: Outcome, differences: Differences, record: dict[str, Any]) -> UnlearnReport:
     """Write the patch and the directory, each with ``record`` of where it comes from; the report says what was written, with digests."""
     assert run.finished is not None
+    if run.config.out:  # before the patch: this is where a model that changed under the run is found out
+        write_directory(run.inspection, run.config.out, differences, record)
+        run.finished = with_digests(run.finished, run.config.out)
     if run.config.patch:
         digest = write_patch(run.config.patch, differences, record)
         run.finished = replace(run.finished, patch=str(run.config.patch), patch_sha256=digest)
-    if run.config.out:
-        write_directory(run.inspection, run.config.out, differences, record)
-        run.finished = with_digests(run.finished, run.config.out)
     return run.finished
 
 
 def write_directory(inspection: Inspection, out: Path, differences: Differences, record: dict[str, Any]) -> None:
     """The repaired model with ``record`` beside its weights."""
-    write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2).encode("ascii") + b"\n"})
+    write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2, allow_nan=False).encode("ascii") + b"\n"})
 
 
 def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
@@ -169,7 +169,7 @@ def interrupted(run: Outcome) -> UnlearnReport:
     there = out is not None and out.is_dir() and any(out.iterdir())
     written = [str(path) for path, is_there in ((out, there), (patch, patch is not None and patch.is_file())) if is_there]
     said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
-    if run.config.state and run.config.state.is_dir():
+    if run.config.state and any(run.config.state.glob("kept-*")):
         said += f"; the same command goes on from {run.config.state}"
     ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)

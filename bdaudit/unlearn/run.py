@@ -85,9 +85,9 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
     except KeyboardInterrupt:
         return interrupted(run)
     except InconclusiveError:
-        state.remove()
+        state.finish()
         raise
-    state.remove()
+    state.finish()
     return found_report
 
 
@@ -99,10 +99,11 @@ def _unlearn(run: _Run) -> UnlearnReport:
         run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config))
         run.component, run.reason = _decide(config, run.before)
     material = _material(run)
-    kept = resume.kept_training(run.state)
+    sets = _trainable_sets(run)
+    module = run.suspect.text_encoder if run.component == "text-encoder" else run.suspect.unet
+    kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(module, trainable).originals)
     if kept:
         run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
-    sets = _trainable_sets(run)
     for trainable in sets[len(run.attempts) :]:
         _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
         _check(run, trainable, last=trainable == sets[-1])
@@ -201,7 +202,10 @@ def _trajectories(run: _Run, material: _Material) -> train_unet.Material:
     with run.timed("trajectories"):
         run.progress("trajectories", 0, 1)
         latents = resume.latents(
-            run.state, suspect.device, lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed)
+            run.state,
+            suspect.device,
+            len(material.pairs),
+            lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed),
         )
         found = train_unet.prepare(suspect, latents, material.pairs, material.neighbours)
         run.progress("trajectories", 1, 1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ import jsonschema
 import pytest
 
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, Interrupted, RefusedError, UsageError
+from bdaudit.pipeline.state import State
 from bdaudit.report.document import loads, shipped_schema
 from bdaudit.report.records import Exit, NotMeasured, ScanReport
 
@@ -26,6 +31,17 @@ def test_the_exit_of_the_report_is_the_exit_of_the_process(
     assert ended.last == f"bdaudit: exit {int(code)} ({code.label}): as it was; report: none"
 
 
+class PanicException(BaseException):
+    """As pyo3's, what a panic in Rust becomes: no ``Exception``."""
+
+
+class Untold(Exception):  # noqa: N818
+    """Its message cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
 RAISED = [
     (BdauditError("the weights are damaged"), 3, "error", "error"),
     (InconclusiveError("no candidate encodes to anything"), 4, "inconclusive", "error"),
@@ -36,6 +52,10 @@ RAISED = [
     (MemoryError(), 3, "error", "error"),
     (SystemExit(1), 3, "error", "error"),
     (SystemExit(0), 3, "error", "error"),
+    (GeneratorExit(), 3, "error", "error"),
+    (RecursionError("too deep"), 3, "error", "error"),
+    (PanicException("called `Option::unwrap()` on a `None` value"), 3, "error", "error"),
+    (Untold(), 3, "error", "error"),
 ]
 
 
@@ -255,3 +275,52 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
     assert first.startswith("no grader: ")
     assert json.loads(bdaudit("scan", model, "--dry-run", "--json").out)["not_measured"] == []
     assert "warning" not in bdaudit("scan", model, "--dry-run").out
+
+
+# --- the state of a run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(verb: Any, scan_report: ScanReport) -> list[Any]:
+    """A scan that keeps something, says what it found there, and is done with it; ``--seed 7`` takes the report's folder away."""
+
+    def run(config: Any, progress: Any) -> ScanReport:
+        state = State(config.state, "key")
+        kept = state.read_json("text")
+        state.write_json("text", "measured")
+        state.finish()
+        if config.seed == 7:
+            shutil.rmtree(config.state.parent.parent / "reports")
+        return replace(scan_report, timings={"resumed": float(kept is not None)})
+
+    seen: list[Any] = verb("scan", run)
+    return seen
+
+
+def test_the_state_outlives_a_report_that_cannot_be_written(bdaudit: Any, keeping: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    arguments = ("scan", model, "--state", tmp_path / "states/kept", "--report", tmp_path / "reports/scan.json")
+    ended = bdaudit(*arguments, "--seed", 7)
+    assert (ended.code, "could not be written" in ended.last) == (1, True)
+    assert sorted(os.listdir(tmp_path / "states/kept")) == ["kept-text.json", "run.json"], "and nobody holds it"
+    (tmp_path / "reports").mkdir()
+    assert bdaudit(*arguments).code == 1
+    assert loads((tmp_path / "reports/scan.json").read_bytes()).timings == {"resumed": 1.0}
+    assert not (tmp_path / "states/kept").exists(), "delivered"
+
+
+def test_two_runs_on_one_state_are_a_usage_error_for_the_second(bdaudit: Any, keeping: Any, model: Path, tmp_path: Path) -> None:
+    held = "import sys; from pathlib import Path; from bdaudit.pipeline.state_lock import hold; hold(Path(sys.argv[1])); print(); input()"
+    command = [sys.executable, "-c", held, str(tmp_path / "kept")]
+    arguments = ("scan", model, "--state", tmp_path / "kept", "--json")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        first.stdout.readline()
+        ended = bdaudit(*arguments)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"--state {tmp_path / 'kept'} is in use by another run" in ended.last
+        assert os.listdir(tmp_path / "kept") == [".lock"], "and still held"
+        first.stdin.close()
+    assert bdaudit(*arguments).code == 1
+    assert not (tmp_path / "kept").exists()

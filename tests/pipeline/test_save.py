@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,66 @@ def test_an_interrupt_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, mo
     monkeypatch.setattr("bdaudit.pipeline.save.save_file", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_model(inspection, tmp_path / "out", changed(), {})
+    assert os.listdir(tmp_path) == []
+
+
+def replaced(path: Path, outside: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(bytes(reversed(path.read_bytes())))
+    other.replace(path)
+
+
+def linked_out(path: Path, outside: Path) -> None:
+    outside.write_bytes(b"behind a link")
+    path.unlink()
+    path.symlink_to(outside)
+
+
+def linked_to_the_same(path: Path, outside: Path) -> None:
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+
+
+def piped(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def longer(path: Path, outside: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n" * (3 << 20))
+
+
+def gone(path: Path, outside: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("name", ["text_encoder/model.safetensors", "tokenizer/tokenizer.json", UNET])
+@pytest.mark.parametrize("exchange", [replaced, linked_out, linked_to_the_same, piped, longer, gone])
+def test_a_file_exchanged_since_the_inspection_is_an_error_and_nothing_is_written(
+    tiny_model: Path, tmp_path: Path, name: str, exchange: Callable[[Path, Path], None]
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    inspection = inspect(model)
+    exchange(model / name, tmp_path / "outside")
+    with pytest.raises(BdauditError) as raised:
+        write_model(inspection, tmp_path / "out", changed(), {})
+    assert raised.value.code == 3
+    assert set(os.listdir(tmp_path)) <= {"model", "outside"}
+
+
+def test_files_that_came_since_the_inspection_are_not_copied(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    inspection = inspect(model)
+    (model / "unet/modeling.py").write_text("raise SystemExit")
+    write_model(inspection, tmp_path / "out", changed(), {})
+    assert hashes(tmp_path / "out").keys() == hashes(tiny_model).keys()
+
+
+def test_a_copy_that_does_not_pass_the_inspection_is_not_written(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BdauditError, match=r"does not pass the inspection: .*modeling\.py") as raised:
+        write_model(inspect(tiny_model), tmp_path / "out", changed(), {"unet_modeling.py": b"raise SystemExit"})
+    assert raised.value.code == 3
     assert os.listdir(tmp_path) == []
 
 

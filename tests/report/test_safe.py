@@ -107,3 +107,12 @@ def test_a_stream_hands_on_whole_lines_made_visible() -> None:
     stream.write(" more\r\n\nlast")
     stream.finish()
     assert lines == ["<U+001B>]0;title<U+0007> half more", "last"]
+
+
+def test_a_stream_holds_no_endless_line() -> None:
+    lines: list[str] = []
+    stream = VisibleStream(lines.append)
+    for _ in range(30_000):
+        stream.write(".")
+    assert [len(line) for line in lines] == [10_001, 10_001]
+    assert stream.encoding == "utf-8"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
+from bdaudit.pipeline import state_lock
 from bdaudit.report import document
 from bdaudit.report.records import CleaningRecord, UnlearnReport
 from bdaudit.report.tables import unlearn as table
@@ -174,6 +175,7 @@ def test_an_interrupted_run_goes_on(tiny_model: Path, tmp_path: Path, pairs: Pat
     resumed: list[str] = []
     whole = run_unlearn(asked, lambda stage, done, total: resumed.append(stage))
     assert not any("rate 0.0001" in stage for stage in resumed), "what was measured is not measured again"
+    state_lock.delivered()
     assert os.listdir(tmp_path) == ["out"]
     again = run_unlearn(config(tiny_model, tmp_path / "again", pairs))
     assert record_of(whole) == record_of(again)

@@ -21,12 +21,13 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
+from bdaudit.pipeline import state_lock
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.document import dumps
 from bdaudit.report.records import Check, Estimate, ScanReport
 from bdaudit.spelling.escapes import unescape
-from bdaudit.unlearn.patchfile import write_patch
+from bdaudit.unlearn.patchfile import read_patch, write_patch
 from bdaudit.unlearn.run import _decide, run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -343,6 +344,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         assert sorted(os.listdir(tmp_path)) == ["kept", "whole"]
     report = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings))
     assert report.resumed_at > 0
+    assert sorted(os.listdir(tmp_path)) == ["kept", "out", "whole"], "until its report is delivered"
+    state_lock.delivered()
     assert sorted(os.listdir(tmp_path)) == ["out", "whole"], "a finished run leaves no state behind"
     old, new = hashes(tmp_path / "whole"), hashes(tmp_path / "out")
     del old["bdaudit.json"], new["bdaudit.json"]
@@ -437,3 +440,20 @@ def test_the_triggers_of_a_scan_report(tiny_model: Path, tmp_path: Path, scan_re
     report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(), from_report=tmp_path / "scan.json", steps=1))
     assert report.triggers == (LONG_TRIGGER,)
     assert report.config["triggers"] == [LONG_TRIGGER]
+
+
+def test_a_file_exchanged_while_a_finished_patch_is_read_does_not_get_into_the_result(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    write_patch(tmp_path / "p.safetensors", {"unet": {"conv_out.bias": torch.ones(4)}}, {"input_digest": inspect(model).digest})
+
+    def exchanged(path: Path) -> Any:
+        (model / FILES["text-encoder"]).write_bytes((model / FILES["unet"]).read_bytes())
+        return read_patch(path)
+
+    monkeypatch.setattr("bdaudit.unlearn.run.read_patch", exchanged)
+    with pytest.raises(BdauditError, match=r"text_encoder/model\.safetensors is not the file any more that was inspected") as raised:
+        run_unlearn(UnlearnConfig(model=model, from_patch=tmp_path / "p.safetensors", out=tmp_path / "out"))
+    assert raised.value.code == ExitCode.ERROR
+    assert sorted(os.listdir(tmp_path)) == ["model", "p.safetensors"]
