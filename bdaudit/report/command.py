@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 
 
@@ -21,6 +22,12 @@ def place(path: Path | str) -> str:
 def trigger_flags(triggers: Iterable[str]) -> list[str]:
     """``--trigger`` and each text, all of it but ASCII letters, digits and spaces as an escape that ``--trigger`` reads."""
     return [argument for text in triggers for argument in ("--trigger", "".join(map(_escaped, text)))]
+
+
+def adapter_flags(adapters: Iterable[tuple[Path, float]]) -> list[str]:
+    """``--lora`` and each file, with its scale where that is not 1."""
+    scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)
+    return [argument for adapter in scaled for argument in ("--lora", adapter)]
 
 
 def _escaped(character: str) -> str:
