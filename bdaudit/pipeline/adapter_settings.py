@@ -73,7 +73,7 @@ def read_settings(told: Mapping[str, Any], where: str) -> Settings:
         InconclusiveError: another kind of adapter, or a setting with an effect that is not known.
     """
     kind = told.get("peft_type") or "LORA"
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InconclusiveError(f"{where}: peft_type is {shown(kind)}; {', '.join(KINDS)} are supported")
     _check_known(told, where)
     target = told.get("target_modules")
