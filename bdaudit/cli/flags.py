@@ -148,7 +148,7 @@ def adapters(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
 
 def _scaled(value: str) -> tuple[Path, float]:
     scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", value)
-    return (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+    return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(value) else (Path(value), 1.0)
 
 
 def _adapter(value: str) -> tuple[Path, float]:
