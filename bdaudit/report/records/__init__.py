@@ -46,9 +46,8 @@ from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, Ver
 
 __all__ = [
     "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
-    "CandidateRecord",
-    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
-    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
-    "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
-    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
+    "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
+    "Estimate", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
+    "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped",
+    "SwapRecord", "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
 ]  # fmt: skip
