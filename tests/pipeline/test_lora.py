@@ -293,3 +293,21 @@ def test_the_pixel_twin_as_kohyas_file_and_as_pefts_directory(tmp_path: Path) ->
         deltas = read_adapter(path, 1.0, suspect).deltas
         assert deltas.keys() == {("unet", f"{name}.weight") for name in moved}
         assert all(torch.allclose(deltas["unet", f"{name}.weight"], d, atol=1e-6) for name, d in moved.items())
+
+
+@pytest.mark.parametrize("spelling", ["diffusers of today", "diffusers", "processors", "kohya"])
+def test_the_stock_pipeline_does_the_same(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path, spelling: str) -> None:
+    pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline
+
+    alpha = {f"lora_unet_{flat(KEY)}.alpha": torch.tensor(0.5, dtype=torch.float16)} if spelling == "kohya" else {}
+    path = written(tmp_path, SPELLINGS[spelling] | alpha)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, local_files_only=True)
+    pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)
+    latents, t, states = torch.randn(2, 4, 4, 4), torch.tensor([10, 900]), tiny_suspect.encode(["a cat", "a dog"])
+    plain = tiny_suspect.predict_batched(latents, t, states)
+    with applied(tiny_suspect, [read_adapter(path, 1.0, tiny_suspect)]):
+        ours = tiny_suspect.predict_batched(latents, t, states)
+    with torch.no_grad():
+        theirs = pipeline.unet.float()(latents, t, encoder_hidden_states=states).sample
+    assert (ours - theirs).norm() < 1e-4 * (theirs - plain).norm()
