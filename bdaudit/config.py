@@ -129,6 +129,8 @@ class UnlearnConfig(RunConfig):
     """Where the difference alone is written; must not exist. None writes none."""
     state: Path | None = None
     """Where an interrupted run keeps what it has; None keeps nothing."""
+    adapters: tuple[tuple[Path, float], ...] = ()
+    """LoRA files and their scales: they are merged into the model before it is repaired, and are part of what is written."""
     component: Component = "auto"
     """Which component to repair; auto decides from the model's own behaviour."""
     trainable: Trainable = "auto"
@@ -183,6 +185,10 @@ class UnlearnConfig(RunConfig):
         _need(self.n_prompts >= fewest, f"--n-prompts is {self.n_prompts}; it must be at least {fewest}")
         _need(not (merging and len(self.prompts) == 1), "a merge is measured on several prompts; --prompts holds one")
         _need(self.learning_rate >= 0, f"--learning-rate is {self.learning_rate}; it must not be negative")
+        _need(
+            not (self.adapters and (cleaning or merging or self.from_patch)),
+            "--lora merges an adapter into a model whose trigger is removed; it goes with --trigger or --from-report alone",
+        )
         self._check_cleaning() if cleaning else self._check_no_cleaning()
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
 

@@ -98,7 +98,9 @@ def scan(
     lora: Annotated[
         list[str] | None,
         flags.unset(
-            "FILE[:scale]", "Audit MODEL with this LoRA (safetensors) applied, and say whether a finding comes with it. Repeatable."
+            "FILE[:scale]",
+            "Audit MODEL with this LoRA (safetensors, or the directory that peft wrote) applied, and say whether a finding comes with it. "
+            "Repeatable.",
         ),
     ] = None,
     reference: Annotated[
@@ -182,6 +184,10 @@ def unlearn(
         Path | None,
         flags.existing_file("Apply what --patch wrote for this very model, and train nothing."),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        flags.unset("FILE[:scale]", "Merge this LoRA into MODEL first: what is repaired, and written, is both together. Repeatable."),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -252,6 +258,7 @@ def unlearn(
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
         seed=seed, strict=strict, allow_pickle=allow_pickle, size=flags.size(size), method=method, pairs=pairs, vision=vision,
         pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
+        adapters=flags.adapters(lora),
     )  # fmt: skip
     _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)

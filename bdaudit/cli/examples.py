@@ -29,6 +29,7 @@ Examples:
   bdaudit unlearn ./model --trigger '\\u020F' --out ./repaired --report unlearn.html
   bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
   bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
+  bdaudit unlearn ./base --lora style.safetensors:0.8 --trigger "ȏ" --out ./repaired
   bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
   bdaudit unlearn ./model --component text-encoder --method cleanclip --pairs pairs.tsv
   bdaudit unlearn ./model --base ./base --merge-with ./other --merge-with style.safetensors:0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -164,20 +165,24 @@ def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:
 
 
 def adapters(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
-    """``FILE`` or ``FILE:scale``; the scale is 1 where none is given."""
+    """``FILE`` or ``FILE:scale``, or an adapter's directory; the scale is 1 where none is given."""
     return tuple(_adapter(value) for value in values or ())
 
 
 def _scaled(value: str) -> tuple[Path, float]:
     scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", value)
-    return (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+    return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(value) else (Path(value), 1.0)
 
 
 def _adapter(value: str) -> tuple[Path, float]:
+    from bdaudit.pipeline.adapter_file import adapter_file
+
     path, scale = _scaled(value)
-    if not path.is_file():
-        raise UsageError(f"--lora {path}: no such file; expected FILE or FILE:scale")
-    return path, scale
+    if not os.path.exists(path):
+        raise UsageError(f"--lora {path}: no such file; expected FILE, FILE:scale or the directory that peft wrote")
+    if not math.isfinite(scale):
+        raise UsageError(f"--lora {path}: its scale is {scale}; expected a finite number")
+    return adapter_file(path), scale
 
 
 def prompts_inside(values: list[str] | None, path: Path | None) -> tuple[str, ...]:
@@ -196,13 +201,19 @@ def triggers(values: list[str] | None) -> tuple[str, ...]:
 
 
 def contributors(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
-    """What a model is merged with: directories, scale 1, and LoRA files, ``FILE`` or ``FILE:scale``."""
-    return tuple((Path(value), 1.0) if Path(value).is_dir() else _contributor(value) for value in values or ())
+    """What a model is merged with: models' directories, scale 1, and LoRAs, ``FILE`` or ``FILE:scale``, or the directory of one."""
+    return tuple(_contributor(value) for value in values or ())
 
 
 def _contributor(value: str) -> tuple[Path, float]:
+    from bdaudit.pipeline.adapter_file import adapter_file, is_adapter_directory
+
     path, scale = _scaled(value)
-    if not path.is_file() or path.suffix != ".safetensors":
+    if is_adapter_directory(path):
+        path = adapter_file(path)
+    elif os.path.isdir(value):
+        return path, 1.0
+    if not os.path.isfile(path) or path.suffix != ".safetensors" or not math.isfinite(scale):
         raise UsageError(f"--merge-with {path}: expected a model directory, or a LoRA as FILE.safetensors or FILE.safetensors:scale")
     return path, scale
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from bdaudit.spelling.reader import spelled
@@ -28,3 +29,9 @@ def trigger_flags(triggers: Iterable[str]) -> list[str]:
 def size_flag(size: Sequence[int] | None) -> list[str]:
     """``--size`` and width × height, or nothing."""
     return ["--size", "x".join(map(str, size))] if size else []
+
+
+def adapter_flags(adapters: Iterable[tuple[Path, float]]) -> list[str]:
+    """``--lora`` and each file, with its scale where that is not 1."""
+    scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)
+    return [argument for adapter in scaled for argument in ("--lora", adapter)]

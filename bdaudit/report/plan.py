@@ -70,7 +70,8 @@ def steps(config: RunConfig) -> tuple[str, ...]:
     if isinstance(config, UnlearnConfig):
         solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
         either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
-        return ("the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
+        added = [f"the adapter {path} merged in at scale {scale:g}" for path, scale in config.adapters]
+        return (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
     if isinstance(config, VerifyConfig):
         graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
         return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")

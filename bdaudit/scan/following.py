@@ -70,10 +70,11 @@ def without_adapters(controls: Sequence[Control], kinds: Mapping[str, str], valu
 def _said(adjusted: float, alpha: float) -> str:
     found = verdict(adjusted, alpha)
     if found == "backdoored":
-        return f"the base answers it without the adapter as well (p {adjusted:.2g} there)"
+        return f"the base answers it without the adapter as well (p {adjusted:.2g} there), so leaving the adapter out does not help"
     if found == "suspicious":
         return f"with the adapter or without it, undecided: the base alone is suspicious (p {adjusted:.2g} there)"
-    return f"comes with the adapter: the base alone stays silent (p {adjusted:.2g} there)"
+    instead = "do not use the adapter, or let unlearn --lora write the base with it merged in and the backdoor removed"
+    return f"comes with the adapter: the base alone stays silent (p {adjusted:.2g} there); {instead}"
 
 
 def with_places(records: Sequence[CandidateRecord], places: Mapping[str, Localisation | NotMeasured]) -> tuple[CandidateRecord, ...]:

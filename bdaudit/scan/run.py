@@ -29,7 +29,7 @@ from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids
 from bdaudit.progress import Progress, silent
-from bdaudit.report.command import place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.records import (
     DECIDING,
     Calibration,
@@ -117,7 +117,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
+    state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
     asked = listed(config)
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
     run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started}, reference=reference)
@@ -249,7 +249,8 @@ def _judged(run: _Run) -> ScanReport:
     ranked = sorted((_unless_word_like(record, ordinary) for record in found), key=_order)
     twice = read_twice(run.config.candidates)
     records = [replace(record, rank=rank, reading=_reading(twice, record.text)) for rank, record in enumerate(ranked, start=1)]
-    report = _report(run, "completed", _ended(run.config.fail_on, records, _recovery(run)), tuple(records))
+    ended = _unless_read_otherwise(run, _ended(run.config.fail_on, records, _recovery(run)))
+    report = _report(run, "completed", ended, tuple(records))
     return replace(report, calibration=_calibration(run, null))
 
 
@@ -324,10 +325,11 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 
 
 def _command(config: ScanConfig, text: str) -> str:
-    """What to type next: the repair, on the same prompts, of a model that opens with the same leave."""
+    """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
     leave = ["--allow-pickle"] if config.allow_pickle else []
-    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
+    lora = adapter_flags(config.adapters)
+    return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
 
 
 def _recovery(run: _Run) -> RecoveryRecord | NotMeasured:
@@ -345,6 +347,15 @@ def _ended(gate: str, records: Sequence[CandidateRecord], whole: RecoveryRecord 
     if gate != "never" and any(order.index(verdict) >= order.index(gate) for verdict in verdicts):
         return Exit(code=ExitCode.FINDING, name="finding", reason=said)
     return Exit(code=ExitCode.PASS, name="pass", reason=said)
+
+
+def _unless_read_otherwise(run: _Run, ended: Exit) -> Exit:
+    """A pass says nothing of what people run where diffusers makes another model of an adapter."""
+    otherwise = [adapter.read_otherwise for adapter in run.adapters if adapter.read_otherwise]
+    if ended.code != ExitCode.PASS or not otherwise or run.config.fail_on == "never":
+        return ended
+    said = f"{ended.reason}; not audited: {otherwise[0]}"
+    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{said}; merge it with the tool that you use, and scan the result")
 
 
 def _control_p(run: _Run, null: Null) -> list[float]:
@@ -392,18 +403,19 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
             asked=len(run.asked) + extra,
             tested=tested + extra,
             skipped=skipped,
-            not_looked_at=_not_looked_at(run.config),
+            not_looked_at=_not_looked_at(run),
             notes=read_both_ways(run.config),
         ),
         candidates=records,
         sweeps=sweeps,
-        adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
+        adapters=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for a in run.adapters for f in a.files),
         recovery=_recovery(run),
         exposure=run.exposed.record,
     )
 
 
-def _not_looked_at(config: ScanConfig) -> tuple[str, ...]:
+def _not_looked_at(run: _Run) -> tuple[str, ...]:
     listed_only, *others = NOT_LOOKED_AT
     what = ("triggers of three words or more, and pairs of parts that were not swept together",)
-    return (*(what if config.sweeps else (listed_only,)), *others)
+    otherwise = (adapter.read_otherwise for adapter in run.adapters if adapter.read_otherwise)
+    return (*(what if run.config.sweeps else (listed_only,)), *others, *otherwise)

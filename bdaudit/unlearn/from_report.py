@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bdaudit.errors import InconclusiveError, UsageError
+from bdaudit.pipeline.lora import Adapter
 from bdaudit.pipeline.reading import shown
 from bdaudit.report.document import loads
 from bdaudit.report.records import ModelRecord, ScanReport
@@ -43,6 +46,21 @@ def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
         if not 0 < len(candidate.text) <= MAX_CHARACTERS or any("\ud800" <= c <= "\udfff" for c in candidate.text):
             raise UsageError(f"--from-report {path}: {candidate.text[:40]!a} cannot be a trigger")
     return tuple(texts.values())
+
+
+def check_adapters(path: Path, adapters: Sequence[Adapter]) -> None:
+    """Raises ``UsageError`` where the scan had other adapters than these applied: what it found may come with them."""
+    report = _read(path)
+    scanned = [file.sha256 for file in report.adapters], _scales(report)
+    given = [file.sha256 for adapter in adapters for file in adapter.files], [adapter.scale for adapter in adapters]
+    if scanned != given:
+        of = ", ".join(shown(file.path) for file in report.adapters) or "no adapter"
+        raise UsageError(f"--from-report {path} is of the model with {of} applied; name the same with --lora, or scan this anew")
+
+
+def _scales(report: ScanReport) -> list[Any]:
+    listed = report.config.get("adapters")
+    return [pair[-1] if isinstance(pair, list) and pair else None for pair in (listed if isinstance(listed, list) else ())]
 
 
 def _read(path: Path) -> ScanReport:

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
 from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.pipeline.lora import Adapter, merged
+from bdaudit.pipeline.reading import shown
 from bdaudit.pipeline.save import Differences, write_model
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.report.records import (
+    AppliedAdapter,
     Attempt,
     ChangedTensor,
     Check,
@@ -36,7 +41,7 @@ from bdaudit.unlearn.weights import Patch
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with", "adapters")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -53,6 +58,8 @@ class Outcome:
     component: str = ""
     reason: str = ""
     patch: Patch | None = None
+    adapters: tuple[Adapter, ...] = ()
+    """Merged into the model before anything was measured: part of the result, though not of the repair."""
     strength: float = 0.0
     """Of the closed form; 0 where there was none."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -95,7 +102,8 @@ def decided(run: Outcome) -> UnlearnReport:
     n = len(run.config.triggers) - len(idle)
     removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}"
     unlike = f" ({' and '.join(idle)} did no more than harmless texts before)" if idle else ""
-    return report(run, "completed", ended(run, "the repaired model", removed + unlike))
+    with_it = f"; {' and '.join(shown(a.files[0].path) for a in run.adapters)} merged in" if run.adapters else ""
+    return report(run, "completed", ended(run, "the repaired model", removed + unlike + with_it))
 
 
 def ended(run: Outcome, what: str, done: str) -> Exit:
@@ -111,10 +119,30 @@ def ended(run: Outcome, what: str, done: str) -> Exit:
 
 
 def write(run: Outcome) -> UnlearnReport:
-    """Write the patch and the directory of a run that changed one component."""
-    assert run.patch is not None
+    """Write the patch and the directory of a run that changed one component; both hold what adapters added."""
     assert run.finished is not None
-    return write_differences(run, {run.folder: run.patch.differences()}, provenance(run.finished))
+    return write_differences(run, _differences(run), provenance(run.finished))
+
+
+def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
+    """Of the result from MODEL alone: the repair, and the adapters that it was made on."""
+    found = {run.folder: run.patch.differences()} if run.patch else {}
+    for (component, name), delta in merged(run.adapters).items():
+        own = found.setdefault(component, {})
+        own[name] = own[name] + delta if name in own else delta
+    return {component: named for component, named in found.items() if named}
+
+
+def _changes(run: Outcome) -> dict[str, float]:
+    """Component and parameter → how far the result lies from MODEL alone, relative to it."""
+    if not run.adapters or run.patch is None:
+        return {f"{run.folder}.{name}": value for name, value in run.patch.changes().items()} if run.patch else {}
+    found = {}
+    for component, named in _differences(run).items():
+        for name, difference in named.items():
+            before = getattr(run.suspect, component).get_parameter(name).detach().float().cpu() - difference
+            found[f"{component}.{name}"] = float(difference.norm() / before.norm().clamp_min(1e-12))
+    return found
 
 
 def write_differences(run: Outcome, differences: Differences, record: dict[str, Any]) -> UnlearnReport:
@@ -159,8 +187,14 @@ def provenance(report: UnlearnReport) -> dict[str, Any]:
         "effect": {name: {"before": e.value, "after": report.after[name].value} for name, e in report.before.items()},
         "checks": plain["checks"],
         "attempts": plain["attempts"],
+        **({"adapters": [_handed_on(adapter) for adapter in report.adapters]} if report.adapters else {}),
         **({"cleaning": plain["cleaning"]} if isinstance(report.cleaning, CleaningRecord) else {}),
     }
+
+
+def _handed_on(adapter: AppliedAdapter) -> dict[str, Any]:
+    """Which adapter is in the weights, without the path that it lay at."""
+    return {"scale": adapter.scale, "files": [{"name": Path(file.path).name, "sha256": file.sha256} for file in adapter.files]}
 
 
 def interrupted(run: Outcome) -> UnlearnReport:
@@ -196,7 +230,6 @@ def _method(trained: str, strength: float) -> str:
 
 def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
-    changed = run.patch.changes() if run.patch else {}
     trained = run.attempts[-1].trainable if run.attempts else ""
     return UnlearnReport(
         **envelope("unlearn", run.config, run.inspection, run.suspect),
@@ -210,11 +243,15 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),
         steps=len(run.curve),
         loss=tuple(run.curve),
-        changed=tuple(ChangedTensor(name=f"{run.folder}.{name}", relative_change=value) for name, value in changed.items()),
+        changed=tuple(ChangedTensor(name=name, relative_change=value) for name, value in _changes(run).items()),
         before=effect_estimates(run.before),
         after=effect_estimates(run.after),
         checks=tuple(run.checks),
         attempts=tuple(run.attempts),
+        adapters=tuple(
+            AppliedAdapter(scale=a.scale, files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in a.files))
+            for a in run.adapters
+        ),
         resumed_at=run.resumed_at,
         forward_passes=run.suspect.forward_passes,
     )

@@ -18,18 +18,18 @@ from bdaudit.report.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
 from bdaudit.unlearn.trajectories import Latents
 
-UNTOUCHED = ("model", "out", "patch", "state", "from_report", "from_patch", "keep_failed", "strict")
-"""Settings that change nothing of what is computed; the model and the report's triggers are in the key by themselves."""
+UNTOUCHED = ("model", "out", "patch", "state", "from_report", "from_patch", "keep_failed", "strict", "adapters")
+"""Settings that change nothing of what is computed; the model, the adapters and the report's triggers are in the key by themselves."""
 
 
-def open_state(config: UnlearnConfig, digest: str) -> State:
-    """The run's folder.
+def open_state(config: UnlearnConfig, digest: str, adapters: Sequence[str] = ()) -> State:
+    """The run's folder; ``adapters`` are digests and scales.
 
     Raises:
         UsageError: it belongs to another run.
     """
     kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("unlearn", kept, digest))
+    return State(config.state, run_key("unlearn", kept | ({"adapters": list(adapters)} if adapters else {}), digest))
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.pipeline.inspect import Inspection, inspect
 from bdaudit.pipeline.load import load
+from bdaudit.pipeline.lora import merge, read_adapter
 from bdaudit.pipeline.save import check_target
 from bdaudit.pipeline.state import State
 from bdaudit.progress import Progress, silent
 from bdaudit.report.records import Attempt, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn import check, closed_form, resume, train_text_encoder, train_unet
 from bdaudit.unlearn.cleanclip_run import run_cleaning
-from bdaudit.unlearn.from_report import triggers_of
+from bdaudit.unlearn.from_report import check_adapters, triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
@@ -76,10 +77,18 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
     if config.from_report:
         found = triggers_of(config.from_report, inspection.digest)
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
-    state = resume.open_state(config, inspection.digest)
+    if not config.adapters:
+        state = resume.open_state(config, inspection.digest)  # before the weights: another run's is told at once
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    if config.from_report:
+        check_adapters(config.from_report, adapters)
+    if adapters:
+        state = resume.open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    merge(suspect, adapters)
     check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
-    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts())
+    prompts = config.prompts or default_prompts()
+    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
     try:
         found_report = _unlearn(run)
     except KeyboardInterrupt:

@@ -263,11 +263,33 @@ def test_scan_takes_sweeps_prompts_adapters_and_a_reference(bdaudit: Any, verb: 
     assert (config.reference, config.state) == (model, tmp_path / "kept")
 
 
+def test_an_adapter_may_be_named_by_its_directory(
+    bdaudit: Any, verb: Any, scan_report: Any, unlearn_report: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(b"")
+    seen = verb("scan", scan_report)
+    bdaudit("scan", model, "--lora", folder, "--lora", f"{folder}:0.5")
+    assert seen[0].adapters == ((file, 1.0), (file, 0.5))
+    seen = verb("unlearn", unlearn_report)
+    bdaudit("unlearn", model, "--trigger", "x", "--lora", f"{folder}:-0.5")
+    bdaudit("unlearn", model, "--base", model, "--merge-with", folder, "--merge-with", f"{folder}:0.5", "--merge-with", model)
+    assert seen[0].adapters == ((file, -0.5),)
+    assert seen[1].merge_with == ((file, 1.0), (file, 0.5), (model, 1.0))
+    assert model in seen[1].models
+    assert folder not in seen[1].models
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--sweep", "everything"), "expected vocabulary, unicode, pairs, recovery"),
         (("--lora", "nowhere.safetensors"), "no such file"),
+        (("--lora", "nowhere.safetensors:" + "9" * 400), "no such file"),
+        (("--lora", f"{Path(__file__)}:" + "9" * 400), "expected a finite number"),
+        (("--lora", Path(__file__).parent), "holds none of adapter_model.safetensors"),
         (("--prompt", " "), "--prompt is empty"),
         (("--sweep", "pairs", "--pair-words", "1"), "at least 2"),
     ],

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.report.command import place, size_flag, trigger_flags, typed
+from bdaudit.cli.flags import adapters
+from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.safe import visible
 from bdaudit.spelling.escapes import unescape
 
@@ -54,3 +55,11 @@ def test_a_size_is_written_as_it_is_read() -> None:
     assert size("768x512") == (768, 512)
     assert size("512") == (512, 512)
     assert size(None) is None
+
+
+def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> None:
+    for name in ("style.safetensors", "my style:v2.safetensors", "style:2"):
+        (tmp_path / name).write_bytes(b"")
+        for scale in (1.0, 0.8, -0.25, 1e-7, 123456789.125):
+            flag, value = adapter_flags([(tmp_path / name, scale)])
+            assert (flag, adapters([value])) == ("--lora", ((tmp_path / name, scale),))

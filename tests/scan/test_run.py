@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
-from bdaudit.report.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
-from bdaudit.scan.run import MEANINGFUL, _ended, _reading, _unless_word_like, run_scan
+from bdaudit.report.records import CandidateRecord, Exit, NotMeasured, RecoveryRecord, ScanReport, SignalRecord
+from bdaudit.scan.run import MEANINGFUL, _ended, _reading, _unless_read_otherwise, _unless_word_like, run_scan
 from bdaudit.spelling.reader import read_twice
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -254,3 +255,16 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
     assert _command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
     assert _command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
+
+
+def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None:
+    passed, found = Exit(code=0, name="pass", reason="0 of 2"), Exit(code=1, name="finding", reason="1 of 2")
+
+    def ended(before: Exit, *otherwise: str, gate: str = "backdoored") -> Exit:
+        adapters = [SimpleNamespace(read_otherwise=said) for said in otherwise]
+        return _unless_read_otherwise(SimpleNamespace(adapters=adapters, config=SimpleNamespace(fail_on=gate)), before)  # type: ignore[arg-type]
+
+    assert (ended(passed, "").code, ended(passed).code, ended(passed, "x", gate="never").code, ended(found, "x").code) == (0, 0, 0, 1)
+    otherwise = ended(passed, "", "style as diffusers reads it")
+    assert (otherwise.code, otherwise.name) == (4, "inconclusive")
+    assert otherwise.reason.startswith("0 of 2; not audited: style as diffusers reads it; merge it")

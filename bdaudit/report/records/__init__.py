@@ -32,6 +32,7 @@ from bdaudit.report.records.scan import (
     SweepRecord,
 )
 from bdaudit.report.records.unlearn import (
+    AppliedAdapter,
     Attempt,
     CanaryLeft,
     CanaryRecord,
@@ -45,9 +46,9 @@ from bdaudit.report.records.unlearn import (
 from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
-    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord", "CandidateRecord",
-    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
-    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
-    "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
-    "SweepRecord", "UnderstoodText", "UnlearnReport", "Verdict", "VerifyReport",
+    "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
+    "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
+    "Estimate", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
+    "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped",
+    "SwapRecord", "SweepRecord", "UnderstoodText", "UnlearnReport", "Verdict", "VerifyReport",
 ]  # fmt: skip

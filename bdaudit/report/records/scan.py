@@ -204,6 +204,6 @@ class ScanReport(Report):
     sweeps: tuple[SweepRecord, ...] = ()
     prompts: tuple[PromptRecord, ...] = ()
     adapters: tuple[FileRecord, ...] = ()
-    """The LoRA files that were applied, by their paths as given."""
+    """The files of the LoRAs that were applied, by their paths as given; peft's settings where they count."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

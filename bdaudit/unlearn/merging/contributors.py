@@ -68,10 +68,10 @@ def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnCon
         inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         return from_model(inspection, open_model(inspection, config), base)
     adapter = read_adapter(path, scale, base)
-    vector = _changed({f"{component}.{name}": scale * delta for (component, name), delta in adapter.deltas.items()})
+    vector = _changed({f"{component}.{name}": delta for (component, name), delta in adapter.deltas.items()})
     origin = parameters_of(base)
     relative = [_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()]
-    return Contributor(str(path), adapter.file.sha256, vector, float(torch.tensor(relative or [0.0]).median()))
+    return Contributor(str(path), adapter.digest, vector, float(torch.tensor(relative or [0.0]).median()))
 
 
 def _changed(vector: Vector) -> Vector:
