@@ -41,9 +41,8 @@ Differences = Mapping[str, Mapping[str, Tensor]]
 def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
     """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
 
-    Only ``inspection.files`` are copied: no code; what was loaded from a pickle becomes safetensors. Every safetensors file
-    of a changed component is rewritten, variants too, so that none keeps the old weights; each tensor keeps its file and its
-    dtype. ``extra`` are further files, by relative name.
+    Only ``inspection.copied`` files are: no code, and no weights that were not loaded, so that none keeps what was not looked at; what
+    was loaded from a pickle becomes safetensors. Each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
 
     Raises:
         BdauditError: a tensor that no file of its component holds, or holds in another shape or kind; a sum that is not
@@ -54,7 +53,7 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
     except OSError as error:
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
-        for record in inspection.files:
+        for record in inspection.copied:
             _copy_or_rewrite(Path(inspection.path), staging, record.path, differences)
         _check_all_written(staging, differences)
         for name, content in extra.items():
