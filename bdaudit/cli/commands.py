@@ -27,6 +27,7 @@ from bdaudit.cli.flags import (
     State,
     Strict,
     Triggers,
+    Variant,
 )
 from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
@@ -131,6 +132,7 @@ def scan(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -147,6 +149,7 @@ def scan(
         expose=expose, state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
+        variant=variant,
     )  # fmt: skip
     _check_outside(config, output, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
@@ -229,6 +232,7 @@ def unlearn(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -246,7 +250,7 @@ def unlearn(
         state=state or (None if merge_with or from_patch else flags.suffixed(out or patch)), component=component, trainable=trainable,
         steps=steps, n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
+        seed=seed, variant=variant, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
         pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
     )  # fmt: skip
     _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
@@ -334,6 +338,7 @@ def verify(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -357,7 +362,7 @@ def verify(
         n=n, reach=reach, steps=steps, guidance_scale=guidance_scale, **bounds(policy, given),
         save_images=flags.pictures_beside(save_images, report), state=flags.state_beside(state, report),
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
-        strict=strict, allow_pickle=allow_pickle,
+        variant=variant, strict=strict, allow_pickle=allow_pickle,
     )  # fmt: skip
     _check_outside(config, output, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run, _lacking)

@@ -7,12 +7,14 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
 from bdaudit.cli import debugging, unexpected
-from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.cli.variants import audited
+from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress
 from bdaudit.report.deliver import Output, console_for, deliver, last_line
@@ -21,6 +23,9 @@ from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.records import Coverage, Exit, NotMeasured, Report
 from bdaudit.report.safe import VisibleStream
+
+if TYPE_CHECKING:
+    from bdaudit.pipeline.beside import Unaudited
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -35,7 +40,7 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
         UsageError: the run found the command line wrong before it did anything.
     """
     with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
+        report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, run, ahead, progress)))
     return _end(deliver(report, output), output.where)
 
 
@@ -65,11 +70,13 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
     loaded: list[str] = []
     left_alone: list[str] = []
     for directory in config.models:
-        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
+        variant = config.variant if directory == config.model and config.variant != ALL_VARIANTS else ""
+        seen = inspect(directory, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
+        left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
     return Plan(
         command=command,
         loaded=tuple(loaded),
@@ -80,6 +87,13 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         config=values(config),
         not_measured=lacking,
     )
+
+
+def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:
+    """What becomes of weights beside the ones that would be loaded."""
+    each = config.variant == ALL_VARIANTS and left.variant and directory == config.model
+    done = f"a run of their own, --variant {left.variant}" if each else "not audited"
+    return f"{left.path}: {left.reason}; {done}"
 
 
 @contextlib.contextmanager

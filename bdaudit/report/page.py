@@ -39,6 +39,8 @@ from bdaudit.report.words import (
     short,
     short_ids,
     short_points,
+    unaudited_lines,
+    variant_lines,
 )
 
 MOST_PICTURES = 48
@@ -140,7 +142,7 @@ def _model_lines(report: Report) -> list[str]:
         e = report.environment
         versions = f"python {e.python}, torch {e.torch}, diffusers {e.diffusers}, transformers {e.transformers}"
         lines.append(f"{e.device}, {e.dtype}, batch size {e.batch_size_used}; {versions}")
-    return [*lines, *model.notes]
+    return [*lines, *model.notes, *unaudited_lines(model), *variant_lines(report.variants)]
 
 
 def _lines(report: Report) -> list[str]:

@@ -108,7 +108,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle)
     reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle) if config.reference else None
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
@@ -312,7 +312,8 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 def _command(config: ScanConfig, text: str) -> str:
     """What to type next: the repair, on the same prompts, of a model that opens with the same leave."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
-    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *(["--allow-pickle"] if config.allow_pickle else []))
+    leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
+    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *leave)
 
 
 def _recovery(run: _Run) -> RecoveryRecord | NotMeasured:

@@ -12,6 +12,9 @@ from bdaudit.report.records.envelope import (
     NotMeasured,
     Report,
     Skipped,
+    TensorDigest,
+    UnauditedWeights,
+    VariantRun,
     Verdict,
 )
 from bdaudit.report.records.scan import (
@@ -48,5 +51,5 @@ __all__ = [
     "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
     "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
     "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
-    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
+    "SweepRecord", "TensorDigest", "UnauditedWeights", "UnlearnReport", "VariantRun", "Verdict", "VerifyReport",
 ]  # fmt: skip
