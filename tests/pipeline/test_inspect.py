@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.pipeline.inspect import inspect, verify_unchanged
 from bdaudit.pipeline.reading import Reader, walk
 from tests.pipeline import tiny
@@ -58,7 +58,7 @@ def test_a_plain_model(model: Path) -> None:
     assert found.components["unet"] == ("diffusers", "UNet2DConditionModel")
     assert set(found.component_classes) == {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
     assert found.weights == {name: (path,) for name, path in MODELS.items()}
-    assert (found.variant, found.unused_pickles, found.notes) == ("", (), ())
+    assert (found.variants, found.unused_pickles, found.notes) == (dict.fromkeys(MODELS, ""), (), ())
     assert set(found.loaded) == {file.path for file in found.files}
 
 
@@ -117,7 +117,7 @@ def test_a_whole_repository(model: Path) -> None:
 
 def test_full_weights_win_over_fp16(model: Path) -> None:
     write_fp16(model)
-    assert inspect(model).variant == ""
+    assert set(inspect(model).variants.values()) == {""}
 
 
 def test_fp16_alone(model: Path) -> None:
@@ -125,17 +125,29 @@ def test_fp16_alone(model: Path) -> None:
     for path in MODELS.values():
         (model / path).unlink()
     found = inspect(model)
-    assert found.variant == "fp16"
+    assert set(found.variants.values()) == {"fp16"}
     assert found.weights == {name: (path.replace(".safetensors", ".fp16.safetensors"),) for name, path in MODELS.items()}
     assert any("fp16" in note for note in found.notes)
 
 
-def test_a_mixture_of_variants_is_an_error(model: Path) -> None:
+def test_each_part_has_what_there_is_of_it(model: Path) -> None:
     write_fp16(model)
     (model / UNET).unlink()
     (model / VAE.replace(".safetensors", ".fp16.safetensors")).unlink()
-    with pytest.raises(BdauditError, match="no one kind of weights"):
-        inspect(model)
+    found = inspect(model)
+    assert found.variants == {"unet": "fp16", "vae": "", "text_encoder": ""}
+    assert "weights of a variant were taken: text_encoder full, unet fp16, vae full" in found.notes
+
+
+def test_a_variant_is_asked_for(model: Path) -> None:
+    write_fp16(model)
+    (model / VAE.replace(".safetensors", ".fp16.safetensors")).unlink()
+    full, half = inspect(model, variant="full"), inspect(model, variant="fp16")
+    assert half.variants == {"unet": "fp16", "text_encoder": "fp16", "vae": ""}
+    assert full.variants == inspect(model).variants == dict.fromkeys(MODELS, "")
+    assert full.digest != half.digest, "pictures and states of one would be taken for the other's"
+    with pytest.raises(UsageError, match="there are fp16, full"):
+        inspect(model, variant="bf16")
 
 
 def test_shards(model: Path) -> None:
@@ -210,7 +222,7 @@ def test_all_reasons_at_once(model: Path) -> None:
     put(model / "pipeline.py", b"")
     change("text_encoder/config.json", auto_map={"AutoModel": "evil.Evil"})(model, model)
     shutil.move(model / VAE, model / "vae/diffusion_pytorch_model.bin")
-    os.symlink("/etc/passwd", model / "notes.txt")
+    os.symlink("/etc/passwd", model / "unet/notes.txt")
     with pytest.raises(RefusedError) as caught:
         inspect(model)
     text = "\n".join(caught.value.reasons)
@@ -314,7 +326,7 @@ def test_large_files_that_nothing_opens_are_left_alone(model: Path) -> None:
     started = time.process_time()
     found = inspect(model)
     assert time.process_time() - started < 1
-    assert any("left alone" in note and "unet/other.safetensors" in note for note in found.notes)
+    assert any("nothing can load" in note and "unet/other.safetensors" in note for note in found.notes)
 
 
 def test_names_of_every_kind_are_told_apart(model: Path) -> None:
@@ -343,7 +355,7 @@ def test_needs_no_torch(model: Path) -> None:
     put(model.parent / "cwd/json.py", code(model.parent / "canary").encode())
     program = (
         "import sys, pathlib; from bdaudit.pipeline.inspect import inspect; inspect(pathlib.Path(sys.argv[1]));"
-        "print([name for name in ('torch', 'diffusers', 'transformers', 'numpy', 'safetensors') if name in sys.modules])"
+        "print([name for name in ('torch', 'diffusers', 'transformers', 'safetensors') if name in sys.modules])"
     )
     root = str(Path(__file__).parents[2])
     result = subprocess.run(
