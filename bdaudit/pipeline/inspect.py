@@ -193,7 +193,7 @@ def _models(reader: Reader, found: rules.Findings, variant: str, allow_pickle: b
                 rows = shapes.embeddings(tensors) or rows
         weights.check_memory(sum(reader.files[path] for held in models.sets.values() for path in held.files))
     tokenizer_files.check(reader, rows, found)
-    if not found.damaged and not found.refused:
+    if not found.damaged and not found.refused and not found.usage:
         with found.catching():
             shapes.check_channels(configs["unet"], configs["vae"])
             shapes.check_pictures(configs["unet"], configs["vae"])

@@ -16,7 +16,7 @@ from tests.pipeline.edits import TEXT, UNET, VAE, put
 from tests.pipeline.tiny import write_json
 
 PARTS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
-Shape = Callable[[Path], None]
+Shape = Callable[[Path], object]
 
 
 def named(path: str, variant: str) -> str:
@@ -104,7 +104,9 @@ def safety_checker(model: Path) -> None:
 
 
 def adapter(model: Path) -> None:
-    names = [f"unet.down_blocks.{i}.attentions.0.transformer_blocks.0.attn1.to_{x}.lora_{y}.weight" for i in range(3) for x in "qk" for y in "AB"]
+    names = [
+        f"unet.down_blocks.{i}.attentions.0.transformer_blocks.0.attn1.to_{x}.lora_{y}.weight" for i in range(3) for x in "qk" for y in "AB"
+    ]
     store(model / "pytorch_lora_weights.safetensors", {name: torch.zeros(4, 4) for name in names})
 
 
@@ -141,21 +143,43 @@ def training(model: Path) -> None:
 
 
 PICKLE = b"\x80\x04."
-BINS = {path.replace("model.safetensors", "pytorch_model.bin") if "text" in path else path.replace(".safetensors", ".bin"): PICKLE for path in PARTS.values()}
-CARD = {"README.md": b"---\nlicense: openrail\n---\n", "LICENSE": b"text", ".gitattributes": b"*.safetensors filter=lfs", "images/1.png": b"\x89PNG"}
+BINS = dict.fromkeys(("unet/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.bin", "text_encoder/pytorch_model.bin"), PICKLE)
+CARD = {
+    "README.md": b"---\nlicense: openrail\n---\n",
+    "LICENSE": b"text",
+    ".gitattributes": b"*.safetensors filter=lfs",
+    "images/1.png": b"\x89PNG",
+}
+OTHERS = {
+    "unet/diffusion_flax_model.msgpack": b"\x81",
+    "text_encoder/flax_model.msgpack": b"\x81",
+    "text_encoder/tf_model.h5": b"\x89HDF",
+    "unet/model.onnx": b"\x08",
+    "unet/model.onnx_data": b"\0" * 99,
+    "vae_decoder/model.onnx": b"\x08",
+    "unet/openvino_model.xml": b"<net/>",
+    "unet/openvino_model.bin": b"\0" * 99,
+    "vae/diffusion_pytorch_model.gguf": b"GGUF",
+}
+LITTER = {
+    ".DS_Store": b"\0\0\0\1Bud1",
+    "unet/.DS_Store": b"\0",
+    "Thumbs.db": b"\xd0\xcf",
+    "unet/._diffusion_pytorch_model.safetensors": b"\0\5\x16\7",
+}
 
 SHAPES: dict[str, Shape] = {
     "as diffusers saves it": lambda model: None,
-    "float16 alone, no variant in its name": lambda model: [store(model / path, halved(model / path)) for path in PARTS.values()] and None,
+    "float16 alone, no variant in its name": lambda model: [store(model / path, halved(model / path)) for path in PARTS.values()],
     "fp16 alone": only_variant,
     "fp16 beside the full weights": lambda model: add_variant(model, "fp16"),
     "bf16 beside the full weights": lambda model: add_variant(model, "bf16", torch.bfloat16),
-    "fp16 and bf16 beside the full weights": lambda model: [add_variant(model, "fp16"), add_variant(model, "bf16", torch.bfloat16)] and None,
+    "fp16 and bf16 beside the full weights": lambda model: [add_variant(model, "fp16"), add_variant(model, "bf16", torch.bfloat16)],
     "fp16 of the UNet alone beside the full weights": lambda model: add_variant(model, "fp16", parts=("unet",)),
     "fp16 but for an exchanged autoencoder": lambda model: only_variant(model, parts=("unet", "text_encoder")),
     "a UNet in two files": lambda model: shard(model, "unet"),
-    "a UNet in two files, fp16 in one": lambda model: [add_variant(model, "fp16"), shard(model, "unet")] and None,
-    "a UNet in one file, fp16 in two": lambda model: [add_variant(model, "fp16"), shard(model, "unet", "fp16")] and None,
+    "a UNet in two files, fp16 in one": lambda model: [add_variant(model, "fp16"), shard(model, "unet")],
+    "a UNet in one file, fp16 in two": lambda model: [add_variant(model, "fp16"), shard(model, "unet", "fp16")],
     "a UNet in one file and in two": lambda model: shard(model, "unet", keep=True),
     "a safety checker": safety_checker,
     "a safety checker and fp16": both(safety_checker, lambda model: add_variant(model, "fp16")),
@@ -165,19 +189,15 @@ SHAPES: dict[str, Shape] = {
     "pickles beside": files(**BINS),
     "fp16 pickles beside": files(**{path.replace(".bin", ".fp16.bin"): data for path, data in BINS.items()}, **BINS),
     "a .ckpt beside": files(**{"v1-5-pruned.ckpt": PICKLE, "v1-inference.yaml": b"model: {}"}),
-    "other frameworks beside": files(
-        **{
-            "unet/diffusion_flax_model.msgpack": b"\x81", "text_encoder/flax_model.msgpack": b"\x81", "text_encoder/tf_model.h5": b"\x89HDF",
-            "unet/model.onnx": b"\x08", "unet/model.onnx_data": b"\0" * 99, "vae_decoder/model.onnx": b"\x08", "unet/openvino_model.xml": b"<net/>",
-            "unet/openvino_model.bin": b"\0" * 99, "vae/diffusion_pytorch_model.gguf": b"GGUF",
-        }
-    ),  # fmt: skip
+    "other frameworks beside": files(**OTHERS),
     "a model card with pictures": files(**CARD),
     "a clone's .git": files(**{".git/HEAD": b"ref: refs/heads/main", ".git/hooks/pre-push": b"#!/bin/sh", ".git/config": b"[core]"}),
     "a clone that fetched the full weights alone": not_fetched,
     "a download's .cache": files(**{".cache/huggingface/download/unet/config.json.metadata": b"ab", ".cache/huggingface/.gitignore": b"*"}),
     "a training folder": training,
-    "a trainer's counters": both(settings("unet/config.json", global_step=8000, epoch=5000), settings("vae/config.json", force_upcast=True)),
+    "a trainer's counters": both(
+        settings("unet/config.json", global_step=8000, epoch=5000), settings("vae/config.json", force_upcast=True)
+    ),
     "an adapter beside": adapter,
     "a learned embedding beside": lambda model: store(model / "learned_embeds.safetensors", {"<toy>": torch.zeros(8)}),
     "an embedding as .bin beside": files(**{"learned_embeds.bin": PICKLE, "token_identifier.txt": b"<toy>"}),
@@ -186,26 +206,25 @@ SHAPES: dict[str, Shape] = {
         files(**{"tokenizer/added_tokens.json": b"{}"}),
     ),
     "old configs": both(
-        old_config("unet/config.json", "mid_block_type_", "time_embedding_type"), old_config("vae/config.json", "sample_size"),
-        old_config("text_encoder/config.json", "architectures"), settings("text_encoder/config.json", torch_dtype="float32", projection_dim=768),
+        old_config("vae/config.json", "sample_size"),
+        old_config("text_encoder/config.json", "architectures"),
+        settings("text_encoder/config.json", torch_dtype="float32"),
     ),
     "an old index": both(
         old_config("model_index.json", "image_encoder", "requires_safety_checker"), settings("model_index.json", _diffusers_version="0.6.0")
     ),
     "old position ids": position_ids,
-    "litter of file managers": files(
-        **{".DS_Store": b"\0\0\0\1Bud1", "unet/.DS_Store": b"\0", "Thumbs.db": b"\xd0\xcf", "unet/._diffusion_pytorch_model.safetensors": b"\0\5\x16\7"}
-    ),
+    "litter of file managers": files(**LITTER),
     "a notebook's litter": files(**{"unet/.ipynb_checkpoints/config-checkpoint.json": b"{}", ".ipynb_checkpoints/x.ipynb": b"{}"}),
     "a 16-bit copy of it all in a folder": two_roots,
     "a copy of the UNet as its own average": lambda model: [
         store(model / "unet_ema/diffusion_pytorch_model.safetensors", load_file(model / UNET)),
         shutil.copy(model / "unet/config.json", model / "unet_ema/config.json"),
-    ]
-    and None,
+    ],
     "links to files inside": lambda model: [
-        put(model / "blobs/a", (model / UNET).read_bytes()), (model / UNET).unlink(), os.symlink("../blobs/a", model / UNET)
-    ]
-    and None,
-}  # fmt: skip
+        put(model / "blobs/a", (model / UNET).read_bytes()),
+        (model / UNET).unlink(),
+        os.symlink("../blobs/a", model / UNET),
+    ],
+}
 """All of them are clean where the model is, and a scan says so."""

@@ -33,7 +33,7 @@ def poisoned(model: Path, to: torch.dtype | None = torch.float16) -> dict[str, T
     return tensors
 
 
-RIVALS: dict[str, Callable[[Path], None]] = {
+RIVALS: dict[str, Callable[[Path], object]] = {
     "fp16": lambda m: store(m / named(UNET, "fp16"), poisoned(m)),
     "bf16": lambda m: store(m / named(UNET, "bf16"), poisoned(m, torch.bfloat16)),
     "an unheard-of variant": lambda m: store(m / named(UNET, "my.own_v2-x"), poisoned(m)),
@@ -53,12 +53,16 @@ RIVALS: dict[str, Callable[[Path], None]] = {
     "a tensor more": lambda m: store(m / named(UNET, "fp16"), {**halved(m / UNET), "more": torch.zeros(1)}),
     "a tensor less": lambda m: store(m / named(UNET, "fp16"), {k: t for k, t in halved(m / UNET).items() if k != NAME}),
     "names as of an adapter, but for one": lambda m: store(
-        m / "unet/pytorch_lora_weights.safetensors", {**{f"a.lora.{i}": torch.zeros(1) for i in range(20)}, "conv_in.weight": torch.zeros(1)}
+        m / "unet/pytorch_lora_weights.safetensors",
+        {**{f"a.lora.{i}": torch.zeros(1) for i in range(20)}, "conv_in.weight": torch.zeros(1)},
     ),
     "no header that is read": lambda m: put(m / named(UNET, "fp16"), (17 << 20).to_bytes(8, "little") + b"{" + b" " * (17 << 20)),
     "a link out": lambda m: os.symlink(m.parent, m / "unet_ema"),
-    "a link to a file outside": lambda m: [store(m.parent / "x.safetensors", poisoned(m)), os.symlink("../x.safetensors", m / "x.safetensors")] and None,
-}  # fmt: skip
+    "a link to a file outside": lambda m: [
+        store(m.parent / "x.safetensors", poisoned(m)),
+        os.symlink("../x.safetensors", m / "x.safetensors"),
+    ],
+}
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -115,7 +119,8 @@ def test_weights_that_only_become_the_audited_ones_are_not_determined_by_them(mo
 
 
 def test_rounding_is_to_nearest_ties_to_even_with_zeros_and_subnormals_as_torch_does(model: Path) -> None:
-    bits = torch.cat([torch.randint(0, 0x47000000, (5000,)), torch.arange(0x33000000, 0x33000000 + 5000), torch.arange(4096) * 4096 + 0x38000000])
+    subnormal, ties = torch.arange(0x33000000, 0x33000000 + 5000), torch.arange(4096) * 4096 + 0x38000000
+    bits = torch.cat([torch.randint(0, 0x47000000, (5000,)), subnormal, ties])
     numbers = torch.cat([bits, bits | (1 << 31)]).to(torch.int64).to(torch.uint32).view(torch.float32)
     numbers = torch.cat([numbers, torch.tensor([0.0, -0.0, 65504.0, 1e-45])])
     tensors = load_file(model / TEXT)
@@ -138,7 +143,9 @@ def test_a_sign_of_zero_is_seen(model: Path) -> None:
     assert len(inspect(model).unaudited) == 1
 
 
-@pytest.mark.parametrize("path", ["fp16/tokenizer/vocab.json", "fp16/scheduler/scheduler_config.json", "fp16/unet/config.json", "fp16/model_index.json"])
+@pytest.mark.parametrize(
+    "path", ["fp16/tokenizer/vocab.json", "fp16/scheduler/scheduler_config.json", "fp16/unet/config.json", "fp16/model_index.json"]
+)
 def test_a_copy_with_other_settings_is_no_copy(path: str, model: Path) -> None:
     two_roots(model)
     assert inspect(model).unaudited == ()
