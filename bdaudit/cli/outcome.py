@@ -76,6 +76,7 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         of = "" if directory == config.model else f"{directory}: "
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
+        left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
     return Plan(
         command=command,

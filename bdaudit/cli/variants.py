@@ -31,10 +31,10 @@ def audited(config: ConfigT, run: Callable[[ConfigT], Report]) -> Report:
     return no_plain_pass(_merged(reports), chosen=False)
 
 
-def _first_name(report: Report) -> str:
-    """What the weights are called that a run takes where none are asked for."""
+def _first_name(report: Report, joined: str = " and ") -> str:
+    """What the weights are called that a run took where none were asked for."""
     names = set() if isinstance(report.model, NotMeasured) else set(report.model.variants.values())
-    return " and ".join(sorted(names)) or "the first"
+    return joined.join(sorted(names)) or "the first"
 
 
 def _for(config: ConfigT, name: str) -> ConfigT:
@@ -62,8 +62,8 @@ def no_plain_pass(report: Report, *, chosen: bool) -> Report:
     named = ", ".join(f"{each.path} ({each.reason})" for each in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     names = sorted({each.variant for each in left if each.variant})
-    others = f", {' or '.join(names)}, or audit each with --variant all" if names else ""
-    said = f"weights that people would load were not audited: {named}{more}; choose with --variant full{others}"
+    others = f" or {' or '.join(names)}, or audit each with --variant all" if names else ""
+    said = f"weights that people would load were not audited: {named}{more}; choose with --variant {_first_name(report, ' or ')}{others}"
     return replace(report, exit=Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{report.exit.reason}, but {said}"))
 
 

@@ -19,8 +19,9 @@ from bdaudit.pipeline.leftovers import WEIGHTS, Leftover, Outcome, canonical_nam
 from bdaudit.pipeline.reading import Reader, Tree, shown
 from bdaudit.pipeline.safetensors_header import NoSafetensorsError, read_header
 from bdaudit.pipeline.shapes import Tensors
-from bdaudit.pipeline.weights import STEMS, MissingShardError, WeightSet, sharded, spelled, variants_of
+from bdaudit.pipeline.weights import STEMS, MissingShardError, WeightSet, lone_pickles, sharded, spelled, variants_of
 
+DETERMINED = "weights that are the audited ones, or their cast"
 _MOST = 64
 """Sets beside the audited ones whose headers are read."""
 _COMPANIONS = ("model_index.json", "config.json", "scheduler_config.json", *tokenizer_files.NAMES)
@@ -75,7 +76,7 @@ def look(reader: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Audited:
         if reason:
             found.unaudited.append(_unaudited(held.path, reason))
         else:
-            found.notes.setdefault("weights that are the audited ones, or their cast", []).append(held.path)
+            found.notes.setdefault(DETERMINED, []).append(held.path)
     return found
 
 
@@ -109,6 +110,9 @@ def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Iterator[t
     taken = {path for held in sets.values() for path in (*held.files, held.index)}
     for path, link in tree.links.items():
         yield Leftover(path, link=link), None
+    for path in lone_pickles(aside.files):
+        if path not in taken:
+            yield Leftover(path, alone=True), None
     read = 0
     indexes = [path for path in aside.files if path not in taken and leftovers.is_index(path)]
     for path in [*indexes, *aside.files]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.pipeline import leftovers, rules, shapes, tokenizer_files, weights
-from bdaudit.pipeline.beside import Audited, Unaudited, look
+from bdaudit.pipeline.beside import DETERMINED, Audited, Unaudited, look
 from bdaudit.pipeline.fingerprint import TensorDigests, lengthened
 from bdaudit.pipeline.leftovers import Leftover
 from bdaudit.pipeline.reading import Reader, Tree, shown, walk
@@ -57,6 +57,8 @@ class Inspection:
     """Of the weights that are loaded; None where they are a pickle."""
     unaudited: tuple[Unaudited, ...]
     """Weights that a loader could take instead, and that the loaded ones do not determine."""
+    determined: tuple[str, ...]
+    """Weights that are the loaded ones again, or their cast."""
     unused_pickles: tuple[str, ...]
     """Never opened."""
     pickled: frozenset[str] = frozenset()
@@ -126,6 +128,7 @@ def inspect(directory: Path, *, variant: str = "", strict: bool = False, allow_p
         digest=_digest(files, opened),
         tensors=seen.tensors,
         unaudited=tuple(seen.unaudited),
+        determined=tuple(map(shown, seen.notes.get(DETERMINED, ()))),
         unused_pickles=tuple(shown(path) for path in pickles),
         notes=tuple(_notes(tree, {f.path for f in files}, parts, models, seen) + found.notes),
         names=frozenset(tree.files),

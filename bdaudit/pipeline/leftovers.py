@@ -44,6 +44,8 @@ class Leftover:
     loadable: bool = True
     """False for what no loader takes: cut short, a pointer, one of several files whose index lists more than there are."""
     link: Link | None = None
+    alone: bool = False
+    """A pickle where a loader looks, without safetensors of its variant."""
 
     @property
     def suffix(self) -> str:
@@ -88,6 +90,7 @@ def holds_weights(path: str) -> bool:
 FILES = (
     Row("a link that may stand for weights", _link_to_weights, Outcome.UNAUDITED, "it is a link, which is not followed"),
     Row("another link", lambda f: f.link is not None, Outcome.NOTE, "links that are not followed"),
+    Row("a lone pickle", lambda f: f.alone, Outcome.UNAUDITED, "it is a pickle, and there are no safetensors of its variant"),
     # from_pretrained(use_safetensors=False) takes them; that is the caller's own leave to unpickle, and to open them here is no choice
     Row("a pickle", lambda f: f.suffix in rules.PICKLE_SUFFIXES, Outcome.NOTE, "pickles that nothing opens"),
     # from_pretrained takes none of them unless it is told to: from_flax, from_tf, export, a GGUF quantisation

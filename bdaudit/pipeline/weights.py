@@ -60,11 +60,20 @@ def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) 
     pattern = rf"{component}/(?:{STEMS[component]}(?:\.(?P<file>[\w.-]+))?\.safetensors"
     pattern += rf"|{STEMS[component]}\.safetensors\.index(?:\.(?P<index>[\w.-]+))?\.json)"
     if pickled:
-        pattern = rf"{component}/{PICKLED[component]}(?:\.(?P<file>[\w.-]+))?\.bin"
+        pattern = rf"{component}/{PICKLED[component]}(?:\.(?P<file>[\w.-]+))?\.bin(?:\.index(?:\.(?P<index>[\w.-]+))?\.json)?"
     matches = [match for path in files if (match := re.fullmatch(pattern, path))]
     found = {next((v for v in match.groupdict().values() if v), "") for match in matches}
     found = {v for v in found if re.search(r"-\d{5}-of-\d{5}$", v) is None}  # one file of several, which an index lists
     return tuple(sorted(found, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)))
+
+
+def lone_pickles(files: dict[str, int]) -> list[str]:
+    """Pickles, or indexes of such, that a loader takes because there are no safetensors of their variant."""
+    lone = []
+    for component in STEMS:
+        safe = variants_of(component, files)
+        lone += [path for path in files for v in variants_of(component, [path], pickled=True) if v not in safe]
+    return lone
 
 
 def spelled(variant: str) -> str:
@@ -84,7 +93,8 @@ def choose_variants(files: dict[str, int], *, asked: str = "", allow_pickle: boo
     """
     has = {c: variants_of(c, files) for c in STEMS}
     if allow_pickle:
-        has = {c: found or variants_of(c, files, pickled=True) for c, found in has.items()}
+        pickled = {c: [v for v in variants_of(c, files, pickled=True) if _pickle(c, v) in files] for c in STEMS}
+        has = {c: (*found, *(v for v in pickled[c] if v not in found)) for c, found in has.items()}
     if not all(has.values()):
         _complain(files, [c for c, found in has.items() if not found], allow_pickle)
     wanted = "" if asked == FULL else asked

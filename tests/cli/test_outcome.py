@@ -135,7 +135,13 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
     file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
     seen = types.SimpleNamespace(
-        files=(file,), loaded=(file.path,), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=("x\u202e.bin",), unaudited=()
+        files=(file,),
+        loaded=(file.path,),
+        pipeline_class="StableDiffusionPipeline",
+        digest="ab",
+        unused_pickles=("x\u202e.bin",),
+        unaudited=(),
+        determined=(),
     )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
@@ -168,7 +174,9 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
     def seen(path: Path, **_: bool) -> Any:
         if path.name == "bad":
             raise RefusedError(["unet/x.bin is a pickle"])
-        return types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=(), unaudited=())
+        return types.SimpleNamespace(
+            files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=(), unaudited=(), determined=()
+        )
 
     monkeypatch.setattr(inspection, "inspect", seen)
     for name in ("base", "bad"):
@@ -229,7 +237,9 @@ def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: An
 def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
     from bdaudit.pipeline import inspect as inspection
 
-    seen = types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=(), unaudited=())
+    seen = types.SimpleNamespace(
+        files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=(), unaudited=(), determined=()
+    )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
     assert "warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf download " in ended.out

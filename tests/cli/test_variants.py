@@ -51,7 +51,7 @@ def test_weights_that_nobody_chose_make_no_pass(
     ended = bdaudit(name, model)
     assert ended.code == 4
     assert "weights that people would load were not audited: unet/diffusion_pytorch_model.fp16.safetensors (" in ended.last
-    assert "choose with --variant full, fp16, or audit each with --variant all" in ended.last
+    assert "choose with --variant full or fp16, or audit each with --variant all" in ended.last
 
 
 @pytest.mark.parametrize("variant", ["full", "fp16"])
@@ -131,3 +131,6 @@ def test_a_dry_run_says_what_would_be_audited(bdaudit: Any, model: Path, argumen
     assert ended.code == 0
     (line,) = (line for line in ended.out.splitlines() if "fp16.safetensors" in line)
     assert said in line
+    add_variant(model, "bf16", torch.bfloat16)
+    lines = bdaudit("scan", model, "--dry-run", *arguments).out.splitlines()
+    assert sum("counts as audited" in line for line in lines) == 3

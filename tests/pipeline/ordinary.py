@@ -187,7 +187,9 @@ SHAPES: dict[str, Shape] = {
         safety_checker, settings("model_index.json", safety_checker=None, feature_extractor=[None, None])
     ),
     "pickles beside": files(**BINS),
-    "fp16 pickles beside": files(**{path.replace(".bin", ".fp16.bin"): data for path, data in BINS.items()}, **BINS),
+    "all of it as pickles too": both(
+        lambda model: add_variant(model, "fp16"), files(**{path.replace(".bin", ".fp16.bin"): data for path, data in BINS.items()}, **BINS)
+    ),
     "a .ckpt beside": files(**{"v1-5-pruned.ckpt": PICKLE, "v1-inference.yaml": b"model: {}"}),
     "other frameworks beside": files(**OTHERS),
     "a model card with pictures": files(**CARD),

@@ -57,6 +57,12 @@ RIVALS: dict[str, Callable[[Path], object]] = {
         {**{f"a.lora.{i}": torch.zeros(1) for i in range(20)}, "conv_in.weight": torch.zeros(1)},
     ),
     "no header that is read": lambda m: put(m / named(UNET, "fp16"), (17 << 20).to_bytes(8, "little") + b"{" + b" " * (17 << 20)),
+    "a pickle of a variant that has no safetensors": lambda m: put(m / "unet/diffusion_pytorch_model.fp16.bin", b"\x80\x04."),
+    "an index of such pickles": lambda m: put(m / "text_encoder/pytorch_model.bin.index.fp16.json", b"{}"),
+    "a pickle of the full weights beside fp16 alone": lambda m: [
+        only_variant(m, parts=("unet",)),
+        put(m / "unet/diffusion_pytorch_model.bin", b"\x80\x04."),
+    ],
     "a link out": lambda m: os.symlink(m.parent, m / "unet_ema"),
     "a link to a file outside": lambda m: [
         store(m.parent / "x.safetensors", poisoned(m)),
@@ -151,6 +157,21 @@ def test_a_copy_with_other_settings_is_no_copy(path: str, model: Path) -> None:
     assert inspect(model).unaudited == ()
     write_json(model / path, {"other": 1})
     assert inspect(model).unaudited
+
+
+def test_a_pickle_with_safetensors_of_its_variant_is_a_note(model: Path) -> None:
+    add_variant(model, "fp16")
+    for name in ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model-00001-of-00002.bin"):
+        put(model / "unet" / name, b"\x80\x04.")
+    found = inspect(model)
+    assert found.unaudited == ()
+    assert len(found.unused_pickles) == 3
+
+
+def test_a_pickle_of_a_variant_is_loaded_where_it_is_asked_for_and_allowed(model: Path) -> None:
+    torch.save(load_file(model / UNET), model / "unet/diffusion_pytorch_model.fp16.bin")
+    assert inspect(model, allow_pickle=True).pickled == frozenset()
+    assert inspect(model, variant="fp16", allow_pickle=True).pickled == {"unet"}
 
 
 def test_a_pickle_that_is_loaded_is_compared_with_nothing(model: Path) -> None:
