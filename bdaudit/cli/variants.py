@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -28,6 +29,9 @@ def audited(config: ConfigT, run: Callable[[ConfigT], Report]) -> Report:
             break
         if name in open_still and name not in reports:
             reports[name] = run(_for(config, name))
+    if config.state is not None:
+        with contextlib.suppress(OSError):  # not there, or something is kept in it
+            config.state.rmdir()
     return no_plain_pass(_merged(reports), chosen=False)
 
 

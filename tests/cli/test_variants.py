@@ -106,6 +106,13 @@ def test_what_no_variant_reaches_is_left_when_all_were_audited(bdaudit: Any, ver
     assert "diffusion_pytorch_model.fp16" not in ended.last.partition("not audited: ")[2]
 
 
+def test_an_empty_folder_of_states_does_not_stay(bdaudit: Any, verb: Any, model: Path, passed: ScanReport, tmp_path: Path) -> None:
+    verb("scan", reported(passed))
+    (tmp_path / "state").mkdir()
+    bdaudit("scan", model, "--variant", "all", "--state", tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_repair_is_of_one_set_of_weights(bdaudit: Any, verb: Any, model: Path, unlearn_report: UnlearnReport) -> None:
     seen = verb("unlearn", reported(unlearn_report))
     assert bdaudit("unlearn", model, "--trigger", "cf", "--variant", "all").code == 2
