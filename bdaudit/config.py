@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dar
 """The methods of ``--merge-with``; the first is what auto takes there."""
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
+
+ALL_VARIANTS = "all"
+"""The value of ``--variant`` that audits each set of weights in turn."""
 
 TRAINING = ("steps", "learning_rate", "attention_weight", "state")
 """Settings of a run that trains and can go on later."""
@@ -43,6 +47,8 @@ class RunConfig:
     """Latents a forward pass; halved when a GPU's memory runs out."""
     seed: int = 0
     """Every random draw follows from it."""
+    variant: str = ""
+    """Which of several sets of weights is audited: full, a name as fp16, all; empty takes what comes first, and the others make no pass."""
     strict: bool = False
     """Refuse a directory that holds a pickle that nothing would open."""
     allow_pickle: bool = False
@@ -57,6 +63,8 @@ class RunConfig:
         _need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
         fits = self.size is None or all(side > 0 and side % 8 == 0 for side in self.size)
         _need(fits, f"--size is {'x'.join(map(str, self.size or ()))}; diffusers draws multiples of 8 pixels a side")
+        plain = re.fullmatch(r"[\w.-]*", self.variant) is not None
+        _need(plain, f"--variant is {self.variant!a}; expected full, all, or the part of a file's name before .safetensors, as fp16")
 
     @property
     def models(self) -> tuple[Path, ...]:
@@ -164,6 +172,8 @@ class UnlearnConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one = self.variant != ALL_VARIANTS
+        _need(one, "--variant all goes with scan and verify; a repair is of one set of weights, say which (full, fp16, …)")
         named = self.triggers or self.from_report
         cleaning, merging = self.method == "cleanclip", self._check_merging()
         instead = "where none is known, --merge-with OTHER --base BASE, or --method cleanclip --pairs FILE"

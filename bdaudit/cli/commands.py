@@ -28,6 +28,7 @@ from bdaudit.cli.flags import (
     State,
     Strict,
     Triggers,
+    Variant,
 )
 from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
@@ -135,6 +136,7 @@ def scan(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -152,6 +154,7 @@ def scan(
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
         size=flags.size(size),
+        variant=variant,
     )  # fmt: skip
     _check_outside(config, output, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
@@ -239,6 +242,7 @@ def unlearn(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -346,6 +350,7 @@ def verify(
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -369,7 +374,7 @@ def verify(
         n=n, reach=reach, steps=steps, guidance_scale=guidance_scale, **bounds(policy, given),
         save_images=flags.pictures_beside(save_images, report), state=flags.state_beside(state, report),
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
-        strict=strict, allow_pickle=allow_pickle, size=flags.size(size),
+        variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size),
     )  # fmt: skip
     _check_outside(config, output, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run, _lacking)

@@ -55,6 +55,14 @@ Device = Annotated[
 DtypeFlag = Annotated[Dtype, typer.Option("--dtype", help="auto is float32 on the CPU and bfloat16 on a GPU.")]
 BatchSize = Annotated[int, typer.Option(help="Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so.")]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it: the same seed gives the same scores.")]
+Variant = Annotated[
+    str,
+    unset(
+        "NAME",
+        "Which weights to audit where MODEL has several sets: full, a name as fp16, or all (scan and verify: one run each, the worst "
+        "counts). Default: full first; weights that are not these, nor their cast to 16 bits, then make no pass (exit 4).",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a directory that holds a pickle at all, even one that nothing would open.")]
 AllowPickle = Annotated[
     bool,

@@ -8,12 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
 from bdaudit.cli import debugging, unexpected
-from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.cli.variants import audited
+from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.pipeline import state_lock
 from bdaudit.progress import Progress
@@ -24,6 +26,9 @@ from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.safe import VisibleStream, one_line
+
+if TYPE_CHECKING:
+    from bdaudit.pipeline.beside import Unaudited
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -40,7 +45,7 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
     texts: list[UnderstoodText] = []
     try:
         with _stderr(output) as progress:
-            report = _attempt(command, config, lambda: _warned(config, run, ahead, progress, texts))
+            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, run, ahead, progress, texts)))
         return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
     finally:
         state_lock.release()
@@ -49,7 +54,7 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
 def _warned(
     config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress, texts: list[UnderstoodText]
 ) -> Report:
-    texts += _echoed(config)
+    texts[:] = _echoed(config)
     _check_encoded(texts)
     for line in ahead(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
@@ -108,13 +113,16 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
     loaded: list[str] = []
     left_alone: list[str] = []
     for directory in config.models:
-        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        variant = config.variant if directory == config.model and config.variant != ALL_VARIANTS else ""
+        seen = inspect(directory, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", f"{of}drawing from latents of {width} × {height}"]
         loaded += [f"{of}{path}, {sizes[path]}" for path in seen.loaded]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
+        left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
+        left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
     texts = _echoed(config)
     _check_encoded(texts)
     return Plan(
@@ -128,6 +136,13 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         not_measured=lacking,
         understood=texts,
     )
+
+
+def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:
+    """What becomes of weights beside the ones that would be loaded."""
+    each = config.variant == ALL_VARIANTS and left.variant and directory == config.model
+    done = f"a run of their own, --variant {left.variant}" if each else "not audited"
+    return f"{left.path}: {left.reason}; {done}"
 
 
 @contextlib.contextmanager

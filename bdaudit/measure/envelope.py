@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import bdaudit
 from bdaudit.config import RunConfig
 from bdaudit.pipeline.inspect import Inspection
-from bdaudit.report.records import Environment, FileRecord, ModelRecord, NotMeasured
+from bdaudit.pipeline.weights import spelled
+from bdaudit.report.records import Environment, FileRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
 
 if TYPE_CHECKING:
     from bdaudit.pipeline.suspect import Suspect
@@ -52,7 +53,17 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
         digest=inspection.digest,
         files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspection.files),
         notes=tuple(inspection.notes),
+        variants={component: spelled(variant) for component, variant in inspection.variants.items()},
+        weights=inspection.weights,
+        tensors=_tensors(inspection),
+        unaudited=tuple(UnauditedWeights(path=u.path, reason=u.reason, variant=u.variant) for u in inspection.unaudited),
     )
+
+
+def _tensors(inspection: Inspection) -> TensorDigest | NotMeasured:
+    if inspection.tensors is None:
+        return NotMeasured(reason="weights were loaded from a pickle, whose tensors are not read before they are loaded")
+    return TensorDigest(exact=inspection.tensors.exact, float16=inspection.tensors.float16)
 
 
 def environment(config: RunConfig, suspect: Suspect) -> Environment:

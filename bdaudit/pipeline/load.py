@@ -13,6 +13,8 @@ import transformers
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.pipeline.device import choose_device, choose_dtype
 from bdaudit.pipeline.inspect import CONFIGS, Inspection, verify_unchanged
+from bdaudit.pipeline.leftovers import untaken
+from bdaudit.pipeline.reading import shown
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import content_ids, token_ids
 
@@ -71,7 +73,7 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
 def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
     """A model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": name not in inspection.pickled}
-    options |= {"variant": inspection.variant or None, "output_loading_info": True}
+    options |= {"variant": inspection.variants[name] or None, "output_loading_info": True}
     config = json.loads((folder / CONFIGS[name]).read_text(encoding="utf-8"))
     if name == "text_encoder":
         config = source.config_class(**{key: config[key] for key in TEXT_SETTINGS if key in config})
@@ -88,6 +90,10 @@ def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: 
     if wrong:
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
         raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
+    extra = untaken(name, [str(key) for key in info["unexpected_keys"]])
+    if extra:
+        said = f"{len(extra)} tensors belong to no part of the model, {shown(extra[0])} first"
+        raise BdauditError(f"{name}: {said}; without what they are for, the others may not mean what they seem to")
     return component
 
 

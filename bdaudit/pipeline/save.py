@@ -50,9 +50,8 @@ Differences = Mapping[str, Mapping[str, Tensor]]
 def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
     """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
 
-    Only ``inspection.files`` are copied: no code; what was loaded from a pickle becomes safetensors. Every safetensors file
-    of a changed component is rewritten, variants too, so that none keeps the old weights; each tensor keeps its file and its
-    dtype. ``extra`` are further files, by relative name.
+    Only ``inspection.copied`` files are: no code, and no weights that were not loaded, so that none keeps what was not looked at; what
+    was loaded from a pickle becomes safetensors. Each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
 
     Raises:
         BdauditError: a file is not the one that was inspected any more; a tensor that no file of its component holds, or holds
@@ -64,7 +63,7 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
         reader = Reader(Path(inspection.path).resolve(), {record.path: record.bytes for record in inspection.files})
-        for record in inspection.files:
+        for record in inspection.copied:
             _copy(reader, record, staging)
             _rewrite(staging, record.path, differences)
         _check_all_written(staging, differences)

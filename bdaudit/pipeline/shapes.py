@@ -15,6 +15,10 @@ Tensors = dict[str, TensorInfo]
 _LARGEST = 4096
 """The largest number in a model's config, but for a vocabulary; Stable Diffusion's is 4,096."""
 _MOST_LAYERS = {"num_hidden_layers": 64, "layers_per_block": 8, "transformer_layers_per_block": 16}
+_COUNTERS = frozenset({"global_step", "step", "epoch", "optimization_step", "update_after_step"})
+"""What trainers leave in a config; no model is built by it."""
+_SIDES = 256
+"""The largest latent, in its own pixels a side; Stable Diffusion's are 64 and 96."""
 
 
 def check_shapes(component: str, config: dict[str, Any], tensors: Tensors) -> None:
@@ -26,7 +30,7 @@ def check_shapes(component: str, config: dict[str, Any], tensors: Tensors) -> No
     where = f"{component}/config.json"
     for key, value in config.items():
         for number in _numbers(value):
-            if _allocates(number) and key != "vocab_size" and not key.endswith("_token_id"):
+            if _allocates(number) and key not in ("vocab_size", *_COUNTERS) and not key.endswith("_token_id"):
                 raise BdauditError(f"{where}: {shown(key)} is {shown(number)}, which no tensor of its weights fits")
     try:
         described = _expected(component, tensors)

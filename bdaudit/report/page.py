@@ -40,6 +40,8 @@ from bdaudit.report.words import (
     short,
     short_ids,
     told,
+    unaudited_lines,
+    variant_lines,
 )
 from bdaudit.spelling.points import codes
 
@@ -144,7 +146,7 @@ def _model_lines(report: Report) -> list[str]:
         e = report.environment
         versions = f"python {e.python}, torch {e.torch}, diffusers {e.diffusers}, transformers {e.transformers}"
         lines.append(visible(f"{e.device}, {e.dtype}, batch size {e.batch_size_used}; {versions}"))
-    return [*lines, *map(one_line, model.notes)]
+    return [*lines, *map(one_line, (*model.notes, *unaudited_lines(model), *variant_lines(report.variants)))]
 
 
 def _lines(report: Report) -> list[str]:

@@ -49,6 +49,8 @@ from bdaudit.report.words import (
     short,
     short_ids,
     told,
+    unaudited_lines,
+    variant_lines,
 )
 from bdaudit.spelling.points import codes
 
@@ -89,6 +91,7 @@ def headline(report: Report) -> Panel:
     else:
         lines.append(Text(f"model: {visible(report.model.path)} ({visible(report.model.pipeline)}, digest {report.model.digest[:16]})"))
         lines.extend(Text(f"note: {one_line(note)}", style="yellow") for note in report.model.notes)
+        lines.extend(Text(one_line(line), style="yellow") for line in (*unaudited_lines(report.model), *variant_lines(report.variants)))
     if not isinstance(report.environment, NotMeasured):
         lines.append(Text(f"on {visible(report.environment.device)}, {visible(report.environment.dtype)}{_batch(report)}", style="dim"))
     return Panel(Group(*lines), title=Text(f"bdaudit {report.command}"), border_style=style)

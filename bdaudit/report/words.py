@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bdaudit.report.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
+from bdaudit.report.records import (
+    CandidateRecord,
+    Check,
+    ContributorRecord,
+    Coverage,
+    Estimate,
+    Localisation,
+    ModelRecord,
+    NotMeasured,
+    ReachRecord,
+    VariantRun,
+)
 from bdaudit.report.safe import one_line, visible
 from bdaudit.spelling.points import codes, short_digest
 
@@ -140,6 +151,19 @@ def check_line(check: Check) -> str:
     """One check in a sentence: name, outcome, figure, bound, reason."""
     reason = f"; {visible(check.reason)}" if check.reason else ""
     return f"{visible(check.name)}: {check.status}, {estimate(check.value)}, bound {visible(check.bound)}{reason}"
+
+
+def unaudited_lines(model: ModelRecord) -> list[str]:
+    """Each set of weights that was not looked at, and why."""
+    return [f"not audited: {visible(left.path)}: {visible(left.reason)}" for left in model.unaudited]
+
+
+def variant_lines(runs: Sequence[VariantRun]) -> list[str]:
+    """How each run of --variant all ended, and what it found."""
+    found = [f" ({', '.join(visible(text) for text in run.findings)})" if run.findings else "" for run in runs]
+    return [
+        f"variant {visible(run.variant)}: {visible(run.name)}, {visible(run.reason)}{more}" for run, more in zip(runs, found, strict=True)
+    ]
 
 
 def coverage_line(coverage: Coverage) -> str:

@@ -111,7 +111,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     reference = None
     if config.reference:
         reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
@@ -327,7 +327,7 @@ def _component(null: Null, scores: dict[str, float]) -> str:
 def _command(config: ScanConfig, text: str) -> str:
     """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
-    leave = ["--allow-pickle"] if config.allow_pickle else []
+    leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
     lora = adapter_flags(config.adapters)
     return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
 

@@ -68,7 +68,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
     suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)

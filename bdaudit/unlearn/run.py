@@ -71,7 +71,7 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         return run_merge(config, progress)
     if config.method == "cleanclip":
         return run_cleaning(config, progress)
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     if config.from_patch:
         return _apply(config, inspection)
     if config.from_report:

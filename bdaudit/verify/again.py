@@ -38,7 +38,8 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     """
     began = time.perf_counter()
     if config.state is not None and _lasting(config) and any(config.state.glob("figures-*.json")):
-        inspections = [_opened(config, path) for path in (config.model, config.reference) if path]
+        opened = ((config.model, config.variant), (config.reference, ""))
+        inspections = [_opened(config, path, variant) for path, variant in opened if path]
         found = _kept(_place(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
@@ -92,8 +93,8 @@ def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, be
     )
 
 
-def _opened(config: VerifyConfig, path: Path) -> Inspection:
-    return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+def _opened(config: VerifyConfig, path: Path, variant: str) -> Inspection:
+    return inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
 
 
 def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:

@@ -22,13 +22,13 @@ from bdaudit.verify.heat import trigger_attention
 class Model:
     """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
 
-    def __init__(self, config: VerifyConfig, path: Path) -> None:
-        """Inspect ``path`` and read its tokenizer.
+    def __init__(self, config: VerifyConfig, path: Path, variant: str = "") -> None:
+        """Inspect ``path`` and read its tokenizer; ``variant`` is the one of its weights that is loaded.
 
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
         """
-        self.inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        self.inspection = inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size

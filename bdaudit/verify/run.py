@@ -139,7 +139,7 @@ def _audit(run: _Run) -> None:
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        model = Model(config, config.model)
+        model = Model(config, config.model, config.variant)
     run.shared = _envelope(config, model)
     with run.stage("plan"):
         extractor = grader if isinstance(inception, NotMeasured) else inception

@@ -163,6 +163,8 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         pipeline_class="StableDiffusionPipeline",
         digest="ab",
         unused_pickles=("x\u202e.bin",),
+        unaudited=(),
+        determined=(),
     )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
@@ -201,7 +203,8 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
         if path.name == "bad":
             raise RefusedError(["unet/x.bin is a pickle"])
         return types.SimpleNamespace(
-            files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=()
+            files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest=path.name,
+            unused_pickles=(), unaudited=(), determined=(),
         )
 
     monkeypatch.setattr(inspection, "inspect", seen)
@@ -265,7 +268,8 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
     from bdaudit.pipeline import inspect as inspection
 
     seen = types.SimpleNamespace(
-        files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=()
+        files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest="ab",
+        unused_pickles=(), unaudited=(), determined=(),
     )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")

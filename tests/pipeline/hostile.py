@@ -213,7 +213,7 @@ def _ways_out() -> None:
         "weights outside": both(shard("part.safetensors"), link("unet/part.safetensors", "../../outside.safetensors")),
         "Hugging Face cache": snapshot,
         "folder outside": link("unet", "../elsewhere"),
-        "absolute link": link("README.md", "/etc/passwd"),
+        "absolute link": link("unet/README.md", "/etc/passwd"),
         "dangling link": link("unet/config.json", "nowhere.json"),
         "device": link(UNET, "/dev/zero"),
         "loop of folders": link("unet/loop", ".."),

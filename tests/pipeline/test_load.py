@@ -66,6 +66,32 @@ def test_a_tensor_that_is_missing(model: Path) -> None:
         load(inspect(model), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("unet/diffusion_pytorch_model.safetensors", "more.weight"), ("text_encoder/model.safetensors", "x")]
+)
+def test_a_tensor_that_no_part_takes(model: Path, path: str, name: str) -> None:
+    save_file(load_file(model / path) | {name: np.ones(1, np.float32)}, model / path, metadata={"format": "pt"})
+    with pytest.raises(BdauditError, match=f"1 tensors belong to no part of the model, {name} first") as caught:
+        load(inspect(model), device="cpu")
+    assert caught.value.code == 3
+
+
+def test_what_a_clip_has_besides_its_text_encoder_changes_nothing(model: Path) -> None:
+    path = model / "text_encoder/model.safetensors"
+    further = {"text_model.embeddings.position_ids": np.arange(8)[None], "logit_scale": np.ones(1, np.float32)}
+    save_file(load_file(path) | further, path, metadata={"format": "pt"})
+    load(inspect(model), device="cpu")
+
+
+def test_the_variant_that_was_chosen_is_the_one_that_is_loaded(model: Path) -> None:
+    path = model / "unet/diffusion_pytorch_model.safetensors"
+    other = {name: (2 * tensor).astype(np.float16) for name, tensor in load_file(path).items()}
+    save_file(other, path.with_name("diffusion_pytorch_model.fp16.safetensors"), metadata={"format": "pt"})
+    for variant, stored in (("", load_file(path)), ("full", load_file(path)), ("fp16", other)):
+        held = load(inspect(model, variant=variant), device="cpu").unet.state_dict()["conv_in.weight"].numpy()
+        assert np.array_equal(held, stored["conv_in.weight"].astype(np.float32))
+
+
 def test_files_exchanged_after_the_inspection(model: Path) -> None:
     inspection = inspect(model)
     path = model / "unet/diffusion_pytorch_model.safetensors"

@@ -15,6 +15,7 @@ from torch import Tensor
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.pipeline.inspect import inspect
 from bdaudit.pipeline.save import check_target, write_model
+from tests.pipeline.ordinary import SHAPES, store
 from tests.small import hashes
 
 NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -39,6 +40,29 @@ def test_only_the_changed_tensor_differs(tiny_model: Path, tmp_path: Path) -> No
     old, new = load_file(tiny_model / UNET), load_file(tmp_path / "out" / UNET)
     assert {name for name in old if not torch.equal(old[name], new[name])} == {NAME}
     assert torch.equal(new[NAME], old[NAME] + 0.5)
+
+
+@pytest.mark.parametrize(
+    "shape", ["fp16 beside the full weights", "a 16-bit copy of it all in a folder", "a UNet in one file, fp16 in two"]
+)
+def test_only_the_weights_that_were_audited_are_in_the_result(tiny_model: Path, tmp_path: Path, shape: str) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    SHAPES[shape](model)
+    for path in model.rglob("*.safetensors"):  # whatever it holds: what was not loaded is not handed on
+        if path.relative_to(model).parts[0] == "fp16" or "fp16" in path.name:
+            save_file({name: tensor * 3 for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    store(model / "unet/ema/model.safetensors", load_file(model / UNET))
+    store(model / "unet/pytorch_lora_weights.safetensors", {"a.lora.b": torch.zeros(1)})
+    write_model(inspect(model), tmp_path / "out", changed(), {})
+    assert hashes(tmp_path / "out").keys() == hashes(tiny_model).keys()
+    assert inspect(tmp_path / "out").unaudited == ()
+
+
+def test_a_safety_checker_stays_with_the_result(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    SHAPES["a safety checker"](model)
+    write_model(inspect(model), tmp_path / "out", changed(), {})
+    assert "safety_checker/model.safetensors" in hashes(tmp_path / "out")
 
 
 def test_an_empty_directory_may_be_written_to(tiny_model: Path, tmp_path: Path) -> None:

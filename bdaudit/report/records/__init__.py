@@ -12,7 +12,10 @@ from bdaudit.report.records.envelope import (
     NotMeasured,
     Report,
     Skipped,
+    TensorDigest,
+    UnauditedWeights,
     UnderstoodText,
+    VariantRun,
     Verdict,
 )
 from bdaudit.report.records.scan import (
@@ -50,5 +53,6 @@ __all__ = [
     "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
     "Estimate", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
     "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped",
-    "SwapRecord", "SweepRecord", "UnderstoodText", "UnlearnReport", "Verdict", "VerifyReport",
+    "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport", "VariantRun", "Verdict",
+    "VerifyReport",
 ]  # fmt: skip

@@ -78,6 +78,8 @@ class CandidateRecord:
     """With adapters: whether the finding comes with them; else empty."""
     word_like: str = ""
     """Why a text whose p is a finding's is suspicious alone: it does what a word does that means something; else empty."""
+    variant: str = ""
+    """With --variant all: the weights that it was measured on; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRepo
         InconclusiveError: nothing to merge, or a trigger encodes to nothing.
         RefusedError, BdauditError: a model cannot be opened safely, or at all.
     """
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     run = _opened(config, inspection, progress)
     try:
         return _merged(run)
