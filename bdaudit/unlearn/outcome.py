@@ -125,7 +125,7 @@ def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
-    beside = ["--reference", place(report.config["model"]), *leave]
+    beside = ["--before", place(report.config["model"]), *leave]
     graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
     return replace(report, out=str(out), written=files, next_command=graded)
 

@@ -24,7 +24,7 @@ def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def told(**settings: Any) -> str:
-    first, second = ahead.lacking(VerifyConfig(model=Path("m"), **settings))
+    first, second = ahead.lacking(VerifyConfig(model=Path("m"), evidence="none", **settings))
     assert first.startswith(NO_GRADER)
     return second
 

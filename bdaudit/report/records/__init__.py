@@ -41,12 +41,13 @@ from bdaudit.report.records.unlearn import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
+from bdaudit.report.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
     "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord", "CandidateRecord",
-    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
-    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
+    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate",
+    "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
+    "NotMeasured",
     "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
     "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
 ]  # fmt: skip
