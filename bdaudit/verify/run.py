@@ -49,7 +49,7 @@ EVIDENCE_LIMITATION = (
 NO_REFERENCE = NotMeasured(reason="no reference model was given; say --reference MODEL")
 NO_BASELINE = NotMeasured(reason="there is no model to compare with; say --before MODEL_WITH_IT or --reference TRUSTED_MODEL")
 NOT_DRAWN = "the model's pictures: none was drawn, because all that was asked for needs a grader"
-NO_QUALITY = "quality: nothing shows that what was given is a trigger, so that the run cannot pass"
+NO_QUALITY = "quality: nothing that was given is shown to be a trigger, so that the run cannot pass"
 NOT_LOOKED_AT = (
     "the trigger joined with other texts, and forms of it that are not listed",
     "other samplers, step counts and guidance scales",
@@ -207,11 +207,11 @@ def _unproven(run: _Run, plan: Plan, ours: Drawing) -> bool:
     for trigger in failing:
         record, _ = measured(*plan.tried(trigger), ours.gallery, ours.add)
         run.sampled[trigger] = replace(record, evidence=run.evidence[trigger])
-    nothing = [trigger for trigger in config.triggers if not content_ids(ours.model.tokenizer, trigger)]
-    if config.max_asr == 1 or not failing or len(failing) + len(nothing) < len(config.triggers):
+    untestable = [found for found in plan.trials.values() if isinstance(found, NotMeasured) and found != plan.grader]
+    if config.max_asr == 1 or not config.triggers or len(failing) + len(untestable) < len(config.triggers):
         return False
     run.attacks = tuple(_attack(trigger, plan, run, _Galleries(model=ours.gallery), None) for trigger in plan.trials)
-    run.no_quality = run.evidence[failing[0]].reason
+    run.no_quality = run.evidence[failing[0]].reason if failing else untestable[0].reason
     run.shared = _envelope(config, ours.model)
     return True
 

@@ -15,7 +15,7 @@ from bdaudit.verify.run import run_verify
 from bdaudit.verify.trigger_evidence import NOTHING
 from tests.verify import toy
 
-MISTYPED = ("u020f", "U+020F", "<U+020F>", "&#527;", "o", "ö", "ŏ", "o\u0311", "latin o", "\u00c8\u008f", "?", "\u200b")
+MISTYPED = ("u020f", "U+020F", "<U+020F>", "&#527;", "0", "ö", "ŏ", "o\u0311", "latin o", "\u00c8\u008f", "?", "\u200b")
 """Spellings of the toy trigger that were never a trigger."""
 
 
@@ -84,15 +84,15 @@ def test_evidence_may_be_left_out_and_the_report_says_so(models: Path, patch: Pa
     assert (nothing.exit.code, evidence(nothing).holds) == (0, False)
 
 
-@pytest.mark.parametrize("typed", MISTYPED)
 @pytest.mark.parametrize("name", ["clean", "patched"])
-def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(models: Path, patch: Path, typed: str, name: str) -> None:
-    report = verify(models, name, patch, trigger=typed, before="patched")
-    assert report.exit.code == 4
-    assert "does no more than its floor on --before" in report.exit.reason
-    assert NOTHING in report.exit.reason
-    assert report.pictures["drawn"] == 64
-    assert run.NO_QUALITY in report.coverage.not_looked_at
+def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(models: Path, patch: Path, name: str) -> None:
+    for typed in MISTYPED:
+        report = verify(models, name, patch, trigger=typed, before="patched")
+        assert report.exit.code == 4
+        assert "does no more than its floor on --before" in report.exit.reason
+        assert NOTHING in report.exit.reason
+        assert report.pictures["drawn"] == 64
+        assert run.NO_QUALITY in report.coverage.not_looked_at
 
 
 def test_one_trigger_with_evidence_does_not_carry_another(models: Path, patch: Path) -> None:
@@ -108,10 +108,11 @@ def test_one_trigger_with_evidence_does_not_carry_another(models: Path, patch: P
 
 
 def test_a_tokenizer_that_reads_the_trigger_otherwise_is_no_evidence(models: Path, patch: Path) -> None:
-    """The swapped one takes the trigger for its look-alike: the model never sees it."""
+    """The swapped one takes the trigger for another character: the model never sees it."""
     path = models / "clean" / "tokenizer" / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
-    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": toy.TRIGGER}, "content": "o"}
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["\u00c8"], vocabulary["\u00c9"] = vocabulary["\u00c9"], vocabulary["\u00c8"]
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
     report = verify(models, "clean", patch, before="patched")
     assert report.exit.code == 4
@@ -154,7 +155,9 @@ def test_that_a_run_cannot_pass_is_told_before_it(models: Path) -> None:
     assert ahead.lacking(VerifyConfig(model=models / "clean", clip="local-dir:unused")) == ()
 
 
-def test_a_trigger_that_encodes_to_nothing_has_no_evidence(models: Path, patch: Path) -> None:
-    report = verify(models, "clean", patch, before="patched", trigger="\u00a0")
+@pytest.mark.parametrize("typed", ["\u00a0", "o"])
+def test_what_cannot_be_tested_is_decided_before_a_picture(models: Path, patch: Path, typed: str) -> None:
+    report = verify(models, "clean", patch, before="patched", trigger=typed)
     assert report.exit.code == 4
     assert isinstance(report.attacks[0].rate, NotMeasured)
+    assert report.pictures["drawn"] == 0
