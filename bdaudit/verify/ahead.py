@@ -9,12 +9,12 @@ from bdaudit.config import VerifyConfig
 
 
 def lacking(config: VerifyConfig) -> tuple[str, ...]:
-    """That there is no evidence of the triggers; why there is no grader, what is not measured for it, and how the run ends.
+    """Why there is no grader, what is not measured for it, and how the run ends; and that there is no evidence of the triggers.
 
     Raises:
         UsageError: no CLIP is called so.
     """
-    return (*_no_evidence(config), *_no_grader(config))
+    return (*_no_grader(config), *_no_evidence(config))
 
 
 def _no_evidence(config: VerifyConfig) -> tuple[str, ...]:
