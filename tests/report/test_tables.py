@@ -15,6 +15,7 @@ from bdaudit.report.deliver import Output, console_for, show
 from bdaudit.report.records import (
     Check,
     Estimate,
+    EvidenceRecord,
     Localisation,
     Metric,
     NotMeasured,
@@ -194,3 +195,14 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "named pull 8, limit 6: the model as a whole is suspicious" in shown
     assert "nothing in it fires" in shown
     assert not any(c in shown for c in "\x1b\u202e\u200b")
+
+
+def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
+    rate = verify_report.attacks[0].rate
+    shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
+    report = replace(verify_report, attacks=(replace(verify_report.attacks[0], evidence=shown),), says_of_itself="made from x")
+    text = " ".join(rendered(report).split())
+    assert "before" in text
+    assert "it works on --before" in text
+    assert "made from x" in text
+    assert "nothing shows that this text was ever a trigger" in " ".join(rendered(verify_report).split())
