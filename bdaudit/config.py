@@ -20,6 +20,7 @@ MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dar
 """The methods of ``--merge-with``; the first is what auto takes there."""
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
+Evidence = Literal["required", "none"]
 
 ALL_VARIANTS = "all"
 """The value of ``--variant`` that audits each set of weights in turn."""
@@ -246,8 +247,13 @@ class VerifyConfig(RunConfig):
 
     triggers: tuple[str, ...] = ()
     """Triggers whose success is measured, each by itself."""
+    before: Path | None = None
+    """The model that carried the backdoor: each trigger is measured on it too; quality is compared with it where there is no reference."""
+    evidence: Evidence | Path = "required"
+    """What shows that a text was ever a trigger: ``required`` is ``before``; a path is a report of the model that was repaired; ``none``
+    lets a low rate stand for itself."""
     reference: Path | None = None
-    """Another model to compare with, usually the one from before the repair or a clean one."""
+    """A model that is trusted, to compare quality with."""
     real_images: Path | None = None
     """A folder of pictures to take FID and KID against."""
     clip: str = "ViT-L-14/openai"
@@ -279,9 +285,9 @@ class VerifyConfig(RunConfig):
     max_fid: float | None = None
     """Bound on FID."""
     min_clip_ratio: float = 0.95
-    """With a reference: bound on the CLIP score over the reference's, paired on prompts and seeds."""
+    """With a baseline: bound on the CLIP score over the baseline's, paired on prompts and seeds."""
     max_distance: float | None = None
-    """With a reference: bound on the mean same-seed distance in the grader's features (0–2)."""
+    """With a baseline: bound on the mean same-seed distance in the grader's features (0–2)."""
     save_images: Path | None = None
     """Where to write the evidence pictures."""
     state: Path | None = None
@@ -302,8 +308,24 @@ class VerifyConfig(RunConfig):
         _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
         told = self.target_text.strip() != "{prompt}"
         _need(told, "--target-text is {prompt}, what the picture shows without a backdoor; say what it shows with one")
+        self._check_evidence()
+
+    def _check_evidence(self) -> None:
+        if not isinstance(self.evidence, Path):
+            return
+        said = f"--evidence {self.evidence}"
+        _need(bool(self.triggers), f"{said} is about a trigger; say which with --trigger TEXT")
+        _need(self.before is None, f"{said} stands in for --before, which measures the same and more; drop one of the two")
+        for model in self.models:
+            inside = self.evidence.resolve().is_relative_to(model.resolve())
+            _need(not inside, f"{said} lies in {model}, whose maker wrote it; hand over a report of your own, from outside it")
+
+    @property
+    def baseline(self) -> Path | None:
+        """What quality is compared with: the reference, or else the model from before the repair."""
+        return self.reference or self.before
 
     @property
     def models(self) -> tuple[Path, ...]:
-        """With the reference."""
-        return (self.model, *([self.reference] if self.reference else []))
+        """With the one from before the repair and the reference."""
+        return (self.model, *(path for path in (self.before, self.reference) if path))

@@ -272,11 +272,25 @@ def unlearn(
 def verify(
     model: Model,
     trigger: Triggers = None,
-    reference: Annotated[
+    before: Annotated[
         Path | None,
         flags.existing_folder(
-            "OTHER_MODEL", "A model to compare with on the same prompts and seeds: the one before the repair, or a clean one."
+            "MODEL_WITH_IT",
+            "The model that carried the backdoor. Each trigger is measured on it too: one that does no more than its floor there proves "
+            "nothing. Quality is compared with it unless there is a --reference.",
         ),
+    ] = None,
+    evidence: Annotated[
+        str | None,
+        flags.unset(
+            "required|none|REPORT",
+            "What a low rate rests on. required, the default: --before. REPORT: a JSON report, of your own, of the model that MODEL was "
+            "made from. none: nothing; a mistyped trigger then passes.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        flags.existing_folder("TRUSTED_MODEL", "A model that is trusted, to compare quality with on the same prompts and seeds."),
     ] = None,
     real_images: Annotated[
         Path | None,
@@ -312,7 +326,7 @@ def verify(
     policy: Annotated[
         Path | None,
         flags.existing_file(
-            "TOML bounds: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance. A flag wins."
+            "TOML: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance, evidence. A flag wins."
         ),
     ] = None,
     max_asr: Annotated[
@@ -328,13 +342,16 @@ def verify(
     max_fid: Annotated[float | None, typer.Option(show_default=False, help="Bound on FID. Default: none.")] = None,
     min_clip_ratio: Annotated[
         float | None,
-        typer.Option(show_default=False, help="With --reference: bound on the CLIP score as a share of the reference's. Default: 0.95."),
+        typer.Option(
+            show_default=False, help="With --reference or --before: bound on the CLIP score as a share of that model's. Default: 0.95."
+        ),
     ] = None,
     max_distance: Annotated[
         float | None,
         typer.Option(
             show_default=False,
-            help="With --reference: bound on the mean same-seed distance, 0 to 2, in the grader's features. Default: none.",
+            help="With --reference or --before: bound on the mean same-seed distance to it, 0 to 2, in the grader's features. "
+            "Default: none.",
         ),
     ] = None,
     save_images: Annotated[
@@ -366,11 +383,11 @@ def verify(
     picture, at = flags.target(target_image)
     given = {
         "max_asr": max_asr, "min_clip_score": min_clip_score, "max_kid": max_kid, "max_fid": max_fid,
-        "min_clip_ratio": min_clip_ratio, "max_distance": max_distance,
+        "min_clip_ratio": min_clip_ratio, "max_distance": max_distance, **flags.evidence(evidence),
     }  # fmt: skip
     config = VerifyConfig(
-        model=model, triggers=flags.triggers(trigger), reference=reference, real_images=real_images, clip=clip, target_image=picture,
-        target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
+        model=model, triggers=flags.triggers(trigger), before=before, reference=reference, real_images=real_images, clip=clip,
+        target_image=picture, target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
         n=n, reach=reach, steps=steps, guidance_scale=guidance_scale, **bounds(policy, given),
         save_images=flags.pictures_beside(save_images, report), state=flags.state_beside(state, report),
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,

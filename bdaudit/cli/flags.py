@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from bdaudit.config import Dtype, Method, PretrainObjective, RunConfig, Sweep
+from bdaudit.config import Dtype, Evidence, Method, PretrainObjective, RunConfig, Sweep
 from bdaudit.errors import UsageError
 
 
@@ -243,6 +243,17 @@ def target(value: str | None) -> tuple[Path | None, tuple[int, int] | None]:
     if not path.is_file():
         raise UsageError(f"--target-image {path}: no such file; expected FILE or FILE@x,y")
     return path, (int(at[2]), int(at[3])) if at else None
+
+
+def evidence(value: str | None) -> dict[str, Evidence | Path]:
+    """``required``, ``none``, or a report's path; nothing where the flag was not given."""
+    if value is None:
+        return {}
+    if value in get_args(Evidence):
+        return {"evidence": cast(Evidence, value)}
+    if not Path(value).is_file():
+        raise UsageError(f"--evidence {value}: no such file; expected required, none, or the JSON report of a scan, an unlearn or a verify")
+    return {"evidence": Path(value)}
 
 
 def swaps(values: list[str] | None) -> tuple[tuple[str, str], ...]:

@@ -26,11 +26,15 @@ from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
     Footnotes,
+    beside,
+    beside_rates,
     check_reasons,
     checked,
+    compared,
     contributor_cells,
     coverage_line,
     estimate,
+    evidence_lines,
     found_out,
     number,
     p_value,
@@ -226,16 +230,17 @@ def _changed(report: UnlearnReport) -> _Table:
 
 
 def _attacks(report: VerifyReport) -> _Table:
-    headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
+    others = beside(report.attacks)
+    headers = ["trigger", "code points", *others, "attack success", "bar", "without trigger", "p", "a hit is"]
     notes = Footnotes()
     rows: list[list[str | tuple[str, ...]]] = [
         [
-            short(a.trigger), codes(a.trigger), notes.rate(a.rate), bar(a.rate, 10), notes.rate(a.floor), notes.rate(a.reference),
-            notes.p_value(a.p), tuple(filter(None, (visible(a.rule), places(a.positions)))),
+            short(a.trigger), codes(a.trigger), *map(notes.rate, beside_rates(a, others)), notes.rate(a.rate), bar(a.rate, 10),
+            notes.rate(a.floor), notes.p_value(a.p), tuple(filter(None, (visible(a.rule), places(a.positions)))),
         ]
         for a in report.attacks
     ]  # fmt: skip
-    return _Table("Attack success rate", headers, rows, notes.lines())
+    return _Table("Attack success rate", headers, rows, [*notes.lines(), *evidence_lines(report)])
 
 
 def _reach(report: VerifyReport) -> _Table:
@@ -247,4 +252,4 @@ def _reach(report: VerifyReport) -> _Table:
 def _metrics(report: VerifyReport) -> _Table:
     notes = Footnotes()
     rows = [[visible(name), notes.cell(m.value), notes.cell(m.reference), visible(m.detail)] for name, m in report.metrics.items()]
-    return _Table("Quality", ["metric", "this model", "reference", "measured with"], rows, notes.lines())
+    return _Table("Quality", ["metric", "this model", compared(report), "measured with"], rows, notes.lines())

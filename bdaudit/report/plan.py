@@ -74,8 +74,19 @@ def steps(config: RunConfig) -> tuple[str, ...]:
         return (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
     if isinstance(config, VerifyConfig):
         graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
-        return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")
+        drawn = f"{_pictures(config)} pictures of {config.steps} guided steps"
+        return (drawn, *_evidence(config), f"{graded}, graded by {config.clip}")
     return ()
+
+
+def _evidence(config: VerifyConfig) -> tuple[str, ...]:
+    """What shows that a text was ever a trigger."""
+    if not config.triggers:
+        return ()
+    if config.before:
+        return (f"each trigger on {config.before} first, on no more pictures than it takes; one that does nothing there cannot pass",)
+    said = {"required": "none was given, so that the run cannot pass", "none": "none is asked for (evidence = none)"}
+    return (f"evidence of each trigger: {said.get(str(config.evidence), f'the report {config.evidence}')}",)
 
 
 def _looked_at(config: ScanConfig) -> tuple[str, ...]:
@@ -124,7 +135,10 @@ def cost(config: RunConfig) -> str:
 
 
 def _pictures(config: VerifyConfig) -> int:
-    return config.n * (1 + len(config.triggers)) * (2 if config.reference else 1)
+    triggered = config.n * len(config.triggers)
+    of_reference = 2 * config.n + triggered if config.reference else 0
+    of_before = (0 if config.reference else 2 * config.n) + triggered if config.before else 0
+    return config.n + triggered + of_reference + of_before
 
 
 def writes(config: RunConfig, reports: tuple[str, ...]) -> tuple[str, ...]:

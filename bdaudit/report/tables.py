@@ -35,11 +35,15 @@ from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
     Footnotes,
+    beside,
+    beside_rates,
     check_reasons,
     checked,
+    compared,
     contributor_cells,
     coverage_line,
     estimate,
+    evidence_lines,
     found_out,
     number,
     p_value,
@@ -314,12 +318,13 @@ def verify(report: VerifyReport) -> list[RenderableType]:
     """Attack success, quality, checks, and how many pictures were written."""
     parts = attack_table(report.attacks) or [Text("attack success rate: not measured")]
     forms = [(told(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
+    parts += [Text(line) for line in evidence_lines(report)]
     if forms:
         parts.append(_table(f"Reach: the {STRONGEST} strongest forms of each trigger", ["trigger", *REACH_HEADERS], forms))
     if report.metrics:
         notes = Footnotes()
         rows = [(visible(k), notes.cell(m.value), notes.cell(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
-        parts.append(_table("Quality", ["metric", "this model", "reference", "measured with"], rows))
+        parts.append(_table("Quality", ["metric", "this model", compared(report), "measured with"], rows))
         parts += [Text(line) for line in notes.lines()]
     parts += check_table(report.checks)
     if report.images:
@@ -328,16 +333,18 @@ def verify(report: VerifyReport) -> list[RenderableType]:
 
 
 def attack_table(attacks: Sequence[AttackRecord]) -> list[RenderableType]:
-    """One row a trigger: the rate with its interval and a bar, the floor, the reference; nothing where there is none."""
-    headers = ["trigger", "code points", "attack success", "", "without trigger", "reference", "p", "a hit is"]
+    """One row a trigger: the rates before the repair and of the reference, the model's own with a bar, the floor; nothing of none."""
+    others = beside(attacks)
+    headers = ["trigger", "code points", *others, "attack success", "", "without trigger", "p", "a hit is"]
     notes = Footnotes()
     rows = [
         (
             short(a.trigger),
             codes(a.trigger),
+            *map(notes.rate, beside_rates(a, others)),
             notes.rate(a.rate),
             bar(a.rate, 10),
-            *map(notes.rate, (a.floor, a.reference)),
+            notes.rate(a.floor),
             notes.p_value(a.p),
             "\n".join(filter(None, (visible(a.rule), places(a.positions)))),
         )

@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bdaudit.report.records import (
+    AttackRecord,
     CandidateRecord,
     Check,
     ContributorRecord,
     Coverage,
     Estimate,
+    EvidenceRecord,
     Localisation,
     ModelRecord,
     NotMeasured,
     ReachRecord,
     VariantRun,
+    VerifyReport,
 )
 from bdaudit.report.safe import one_line, visible
 from bdaudit.spelling.points import codes, short_digest
@@ -114,6 +117,34 @@ def contributor_cells(record: ContributorRecord) -> list[str]:
     masks = (f"{value:.2f}" if isinstance(value, float) else "none" for value in (record.shared_mask, record.safety_mask))
     measured = (record.quality, record.soft_token, record.soft_token_after)
     return [told(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), visible(record.backdoor) or "no trigger was named"]
+
+
+def rate_before(attack: AttackRecord) -> Estimate | NotMeasured:
+    """The trigger's rate on the model that carried the backdoor."""
+    return attack.evidence.rate if isinstance(attack.evidence, EvidenceRecord) else attack.evidence
+
+
+def beside(attacks: Sequence[AttackRecord]) -> list[str]:
+    """Headers of the rates that stand beside the model's own: before, where there is one; reference, unless before alone is there."""
+    before = any(isinstance(rate_before(attack), Estimate) for attack in attacks)
+    reference = any(isinstance(attack.reference, Estimate) for attack in attacks)
+    return ["before"] * before + ["reference"] * (reference or not before)
+
+
+def beside_rates(attack: AttackRecord, headers: Sequence[str]) -> list[Estimate | NotMeasured]:
+    """The rates under the headers of ``beside``."""
+    return [rate_before(attack) if header == "before" else attack.reference for header in headers]
+
+
+def evidence_lines(report: VerifyReport) -> list[str]:
+    """What shows of each text that it was ever a trigger, and what the model says of itself."""
+    lines = [f"evidence for {short(attack.trigger)}: {one_line(attack.evidence.reason)}" for attack in report.attacks]
+    return [*lines, *([one_line(report.says_of_itself)] if report.says_of_itself else [])]
+
+
+def compared(report: VerifyReport) -> str:
+    """The header of the figures that quality is compared with."""
+    return "before" if report.compared_with == "before" else "reference"
 
 
 REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")

@@ -167,7 +167,8 @@ def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
     files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
     size = report.config.get("size")
-    beside = ["--reference", place(report.config["model"]), *size_flag(size if isinstance(size, list) else None), *leave]
+    before = [] if report.adapters else ["--before", place(report.config["model"])]  # the base alone never had the adapter's backdoor
+    beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
     graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
     return replace(report, out=str(out), written=files, next_command=graded)
 

@@ -25,7 +25,7 @@ from bdaudit.report.records import VerifyReport
 
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
 """Settings that decide, and measure nothing."""
-_PLACES = ("model", "reference", "target_image", "clip", "save_images", "state")
+_PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state")
 """Settings that are paths; what lies there counts, not its name."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics")
 
@@ -38,8 +38,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     """
     began = time.perf_counter()
     if config.state is not None and _lasting(config) and any(config.state.glob("figures-*.json")):
-        opened = ((config.model, config.variant), (config.reference, ""))
-        inspections = [_opened(config, path, variant) for path, variant in opened if path]
+        inspections = [_opened(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
         found = _kept(_place(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
@@ -49,7 +48,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
 
 
 def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:
-    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, the reference last.
+    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, in their order.
 
     Raises:
         BdauditError: the disk refuses.
@@ -78,7 +77,7 @@ def _kept(place: Path) -> VerifyReport | None:
 
 
 def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, began: float) -> VerifyReport:
-    from bdaudit.verify.checks import all_checks, decide
+    from bdaudit.verify.checks import all_checks, outcome
 
     checks = all_checks(config, kept.attacks, kept.metrics)
     return replace(
@@ -86,7 +85,7 @@ def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, be
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=model_record(config, inspection),
         config=settings(config),
-        exit=decide(checks),
+        exit=outcome(config, kept.attacks, checks),
         checks=checks,
         pictures={"drawn": 0, "reused": sum(kept.pictures.values()) - kept.pictures["damaged"], "damaged": 0},
         timings={"recall": round(time.perf_counter() - began, 3)},
@@ -101,7 +100,9 @@ def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
     """The file of the figures, named by everything that they depend on."""
     asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
     asked["libraries"] = [version(name) for name in _LIBRARIES]
-    asked["files"] = ["".join(_digests(place)) for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))) if place]
+    handed = config.evidence if isinstance(config.evidence, Path) else None
+    read = (config.target_image, handed, Path(config.clip.removeprefix("local-dir:")))
+    asked["files"] = ["".join(_digests(place)) for place in read if place]
     return state / f"figures-{run_key('verify', asked, ' '.join(digests))[:32]}.json"
 
 

@@ -171,19 +171,21 @@ def test_what_unlearn_writes_and_where_it_keeps_its_state(
 
 
 def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:
-    for name in ("other", "real"):
+    for name in ("before", "other", "real"):
         (tmp_path / name).mkdir()
     (tmp_path / "patch@home.png").write_bytes(b"")
     seen = verb("verify", verify_report)
     bdaudit(
-        "verify", model, "--trigger", "ȏ", "--reference", tmp_path / "other", "--real-images", tmp_path / "real",
-        "--clip", "ViT-B-32/openai", "--target-image", f"{tmp_path}/patch@home.png@4,8", "--n", 10, "--steps", 5, "--guidance-scale", 2,
+        "verify", model, "--trigger", "ȏ", "--before", tmp_path / "before", "--reference", tmp_path / "other",
+        "--real-images", tmp_path / "real", "--clip", "ViT-B-32/openai", "--target-image", f"{tmp_path}/patch@home.png@4,8",
+        "--n", 10, "--steps", 5, "--guidance-scale", 2,
         "--max-asr", 0.2, "--min-clip-score", 0.1, "--max-kid", 0.3, "--max-fid", 40, "--min-clip-ratio", 0.9, "--max-distance", 0.5,
         "--save-images", tmp_path / "evidence", "--position", "prefix", "--position", "suffix",
     )  # fmt: skip
     assert seen == [
         VerifyConfig(
-            model=model, triggers=("ȏ",), reference=tmp_path / "other", real_images=tmp_path / "real", clip="ViT-B-32/openai",
+            model=model, triggers=("ȏ",), before=tmp_path / "before", reference=tmp_path / "other", real_images=tmp_path / "real",
+            clip="ViT-B-32/openai",
             target_image=tmp_path / "patch@home.png", target_at=(4, 8), n=10, steps=5, guidance_scale=2.0, max_asr=0.2, min_clip_score=0.1,
             max_kid=0.3, max_fid=40.0, min_clip_ratio=0.9, max_distance=0.5, save_images=tmp_path / "evidence",
             positions=("prefix", "suffix"),

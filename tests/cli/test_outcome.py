@@ -252,7 +252,8 @@ def test_a_missing_grader_is_told_before_anything_is_drawn(bdaudit: Any, verb: A
     assert echo.startswith("bdaudit: trigger cf: ")
     assert lines[0].startswith("bdaudit: warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf ")
     assert lines[1].startswith("bdaudit: warning: not measured without a grader: prompt_following, ")
-    assert lines[2] == "the first picture"
+    assert lines[2].startswith("bdaudit: warning: no evidence that the trigger ever was one: a low rate proves nothing")
+    assert lines[3] == "the first picture"
     assert "warning" not in ended.out
     assert "warning" not in bdaudit("verify", model, "--clip", "local-dir:grader", *flags).err
 

@@ -16,6 +16,7 @@ from bdaudit.report.deliver import Output, console_for, show
 from bdaudit.report.records import (
     Check,
     Estimate,
+    EvidenceRecord,
     Localisation,
     Metric,
     NotMeasured,
@@ -202,3 +203,12 @@ def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
     assert "undecided" in statuses
     assert statuses <= tables.STYLES.keys() & page._TONES.keys()
     assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
+def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
+    rate = verify_report.attacks[0].rate
+    shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
+    report = replace(verify_report, attacks=(replace(verify_report.attacks[0], evidence=shown),), says_of_itself="made from x")
+    text = " ".join(rendered(report).split())
+    assert "before" in text
+    assert "it works on --before" in text
+    assert "made from x" in text
+    assert "nothing shows that this text was ever a trigger" in " ".join(rendered(verify_report).split())

@@ -416,7 +416,7 @@ def test_a_patch_alone_gives_the_same_model_when_applied(tiny_model: Path, tmp_p
     assert json.loads((tmp_path / "applied/bdaudit.json").read_text())["triggers"] == [LONG_TRIGGER]
     for repaired, out in ((report, tmp_path / "both"), (applied, tmp_path / "applied")):
         words = shlex.split(repaired.next_command)
-        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--reference", str(tiny_model)]
+        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--before", str(tiny_model)]
     without = config(tiny_model, tmp_path / "none", patch=tmp_path / "alone.safetensors", steps=2, trainable="cross-attention")
     alone = run_unlearn(replace(without, out=None))
     assert alone.out == ""

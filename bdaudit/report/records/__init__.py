@@ -46,12 +46,12 @@ from bdaudit.report.records.unlearn import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
+from bdaudit.report.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
     "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
     "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
-    "Estimate", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
+    "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
     "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped",
     "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport", "VariantRun", "Verdict",
     "VerifyReport",
