@@ -51,8 +51,8 @@ from bdaudit.report.records.verify import AttackRecord, EvidenceRecord, Metric, 
 __all__ = [
     "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
     "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
-    "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord",
-    "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped",
-    "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport", "VariantRun", "Verdict",
-    "VerifyReport",
+    "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric",
+    "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport",
+    "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",
+    "VariantRun", "Verdict", "VerifyReport",
 ]  # fmt: skip
