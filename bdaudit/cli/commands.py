@@ -260,8 +260,8 @@ def unlearn(
         state=state or (None if merge_with or from_patch else flags.suffixed(out or patch)), component=component, trainable=trainable,
         steps=steps, n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle, size=flags.size(size), method=method, pairs=pairs, vision=vision,
-        pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
+        seed=seed, variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size), method=method, pairs=pairs,
+        vision=vision, pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
         adapters=flags.adapters(lora),
     )  # fmt: skip
     _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))

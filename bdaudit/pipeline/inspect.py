@@ -104,7 +104,7 @@ def inspect(
         raise UsageError(f"{shown(directory)} is not a directory; expected a model in the diffusers format")
     root = directory.resolve()
     tree = walk(root)
-    found = rules.Findings(refused=_led_away(tree))
+    found = rules.Findings(refused=led_away(tree))
     if "model_index.json" not in tree.files and not found.refused:
         raise UsageError(f"{shown(directory)} has no model_index.json; expected a model in the diffusers format")
     reader = Reader(root, tree.files)
@@ -150,7 +150,7 @@ def verify_unchanged(inspection: Inspection) -> None:
     """
     root = inspection.path.resolve()
     tree = walk(root)
-    found = rules.Findings(refused=_led_away(tree))
+    found = rules.Findings(refused=led_away(tree))
     for path in sorted(inspection.names ^ set(tree.files)):
         found.damaged.append(f"{shown(path)} {'came' if path in tree.files else 'went'} while the model was being loaded")
     reader = Reader(root, tree.files)
@@ -269,7 +269,7 @@ def _digest(files: tuple[File, ...], weights: set[str]) -> str:
     return hashlib.sha256(lengthened([lengthened(rows), lengthened(loaded)])).hexdigest()
 
 
-def _led_away(tree: Tree) -> list[str]:
+def led_away(tree: Tree) -> list[str]:
     """Why the tree is refused: what is no file, and links in a part that is loaded, or in the place of one."""
     parts = {*CONFIGS, "tokenizer", "model_index.json"}
     return [*tree.refused, *(link.said for path, link in sorted(tree.links.items()) if path.split("/")[0] in parts)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from bdaudit.errors import BdauditError, first_line
 from bdaudit.pipeline import rules, tokenizer_files
+from bdaudit.pipeline.inspect import led_away
 from bdaudit.pipeline.reading import Reader, walk
 from bdaudit.pipeline.tokens import Tokenizer
 
@@ -21,7 +22,7 @@ def open_tokenizer(directory: Path) -> Tokenizer:
     """
     root = directory.resolve()
     tree = walk(root)
-    found = rules.Findings(refused=list(tree.refused))
+    found = rules.Findings(refused=led_away(tree))
     reader = Reader(root, tree.files)
     name = ""
     with found.catching():

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bdaudit.report import page, tables
-from bdaudit.report.deliver import Output, console_for, show
+from bdaudit.report.deliver import Output, console_for, deliver
 from bdaudit.report.records import (
     Check,
     Estimate,
@@ -93,7 +93,7 @@ def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
         stream = io.StringIO()
         monkeypatch.setattr(stream, "isatty", lambda: True)
         monkeypatch.setattr("sys.stdout", stream)
-        show(report, Output())
+        deliver(report, Output())
         lines = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
         assert max(cell_len(other) for other in lines if "next: " not in other) <= width
         assert line in [other.rstrip() for other in lines]

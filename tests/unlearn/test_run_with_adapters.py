@@ -33,7 +33,8 @@ FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text_encoder": "te
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.check.N_PICTURES", 8)
+    monkeypatch.setattr("bdaudit.unlearn.check.LOOKS", (8,))
+    monkeypatch.setattr("bdaudit.unlearn.check.LOOKS_UNMOVED", (8,))
 
 
 @pytest.fixture
