@@ -6,7 +6,9 @@ A folder belongs to one run, told by its key: the same settings on the same mode
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, UsageError
+from bdaudit import state_lock
+from bdaudit.errors import BdauditError, UsageError, first_line
+from bdaudit.state_lock import LOCK
 
 RUN = "run.json"
 _NOTES = "notes"
@@ -26,40 +30,70 @@ class State:
     """One run's folder; without a folder nothing is kept and nothing is found."""
 
     def __init__(self, folder: Path | None, key: str) -> None:
-        """The folder is made by the first write.
+        """The folder is made, and held until the run's report is delivered.
 
         Raises:
-            UsageError: it holds another run's state, or something that is none.
+            UsageError: it holds another run's state, or something that is none; or another run is at work there.
         """
         self.folder, self.key = folder, key
         if folder is not None:
             _check_free(folder, key)
+            state_lock.hold(folder)
+            _check_free(folder, key)  # again: nobody can write there any more
 
     def write_json(self, name: str, value: Any) -> None:
         """Keep a JSON value, in place of an older one."""
         if self.folder is not None:
             _write_json(self._ready() / f"kept-{name}.json", value)
 
-    def read_json(self, name: str) -> Any:
-        """What was kept, or None."""
+    def read_json(self, name: str, kind: Any = Any) -> Any:
+        """What was kept, or None. ``kind`` is its type as annotations write it: what does not fit it was not kept by us.
+
+        Raises:
+            UsageError: it is damaged.
+        """
         path = self._there(f"kept-{name}.json")
-        return None if path is None else _read_json(path)
+        if path is None:
+            return None
+        value = _read_json(path)
+        with self.fitting(path.name):
+            return _adapter(kind).validate_python(value)
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor], notes: Any) -> None:
         """Keep named tensors and, in the same file, a JSON value, in place of older ones."""
         if self.folder is not None:
             whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            metadata = {_NOTES: json.dumps(notes)}
+            metadata = {_NOTES: json.dumps(notes, allow_nan=False)}
             _whole(self._ready() / f"kept-{name}.safetensors", lambda path: save_file(whole, path, metadata=metadata))
 
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], Any] | None:
-        """The tensors, on the CPU, and the JSON value beside them; or None."""
+        """The tensors, on the CPU, none with NaN in it, and the JSON value beside them; or None.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
         path = self._there(f"kept-{name}.safetensors")
         if path is None:
             return None
         with _reading(path), safe_open(path, framework="pt") as file:
-            notes = json.loads(file.metadata()[_NOTES])
-            return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118
+            notes = _loads(file.metadata()[_NOTES])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if any(bool(tensor.isnan().any()) for tensor in tensors.values() if tensor.is_floating_point()):
+                raise ValueError("a tensor holds NaN")
+            return tensors, notes
+
+    @contextlib.contextmanager
+    def fitting(self, name: str = "what was kept") -> Iterator[None]:
+        """A block that makes something of what was kept; whatever does not fit is told as damage."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
+            raise UsageError(_damaged(self.folder, name, error)) from error
+
+    def finish(self) -> None:
+        """Nothing of it is needed any more once the run's report is delivered."""
+        if self.folder is not None:
+            state_lock.when_delivered(self.folder, self.remove)
 
     def remove(self) -> None:
         """Forget everything; the folder goes as well where nothing else lies in it."""
@@ -68,6 +102,7 @@ class State:
         with contextlib.suppress(OSError):
             for path in (*self.folder.glob("kept-*"), *self.folder.glob(".kept-*.partial"), self.folder / RUN):
                 path.unlink()
+            state_lock.release(self.folder)
             self.folder.rmdir()
 
     def _there(self, name: str) -> Path | None:
@@ -76,13 +111,17 @@ class State:
 
     def _ready(self) -> Path:
         assert self.folder is not None
+        state_lock.hold(self.folder)
         if not (self.folder / RUN).is_file():
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BdauditError(f"--state {self.folder}: cannot make the folder: {error}") from error
             _write_json(self.folder / RUN, {"key": self.key})
         return self.folder
+
+
+def check_shapes(kept: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises ``ValueError`` unless every wanted tensor was kept, in its shape; a copy would stretch one that is too small."""
+    for name, tensor in wanted.items():
+        if name not in kept or kept[name].shape != tensor.shape:
+            raise ValueError(f"{name} is missing or of another shape")
 
 
 def _check_free(folder: Path, key: str) -> None:
@@ -91,7 +130,7 @@ def _check_free(folder: Path, key: str) -> None:
     if not folder.is_dir():
         raise UsageError(f"--state {folder} is a file; expected a folder, or a name that is free")
     if not (folder / RUN).is_file():
-        if any(not path.name.endswith(".partial") for path in folder.iterdir()):
+        if any(path.name != LOCK and not path.name.endswith(".partial") for path in folder.iterdir()):
             raise UsageError(f"--state {folder} holds something that no run left there; name another folder")
         return
     run = _read_json(folder / RUN)
@@ -119,7 +158,30 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def _read_json(path: Path) -> Any:
     with _reading(path):
-        return json.loads(path.read_bytes())
+        return _loads(path.read_bytes())
+
+
+def _loads(text: str | bytes) -> Any:
+    """JSON without the NaN and infinity that Python's reader takes, however they are spelt."""
+    return json.loads(text, parse_constant=_figure, parse_float=_figure)
+
+
+def _figure(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no figure")
+    return value
+
+
+@functools.cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _damaged(folder: Path | None, name: str, error: Exception) -> str:
+    return f"--state {folder}: {name} is damaged ({first_line(error)}); remove the folder to begin anew"
 
 
 @contextlib.contextmanager
@@ -127,4 +189,4 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise UsageError(f"--state {path.parent}: {path.name} is damaged ({error}); remove the folder to begin anew") from error
+        raise UsageError(_damaged(path.parent, path.name, error)) from error

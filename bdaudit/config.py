@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,10 @@ MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dar
 """The methods of ``--merge-with``; the first is what auto takes there."""
 PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unknown"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
+Evidence = Literal["required", "none"]
+
+ALL_VARIANTS = "all"
+"""The value of ``--variant`` that audits each set of weights in turn."""
 
 TRAINING = ("steps", "learning_rate", "attention_weight", "state")
 """Settings of a run that trains and can go on later."""
@@ -43,16 +48,24 @@ class RunConfig:
     """Latents a forward pass; halved when a GPU's memory runs out."""
     seed: int = 0
     """Every random draw follows from it."""
+    variant: str = ""
+    """Which of several sets of weights is audited: full, a name as fp16, all; empty takes what comes first, and the others make no pass."""
     strict: bool = False
     """Refuse a directory that holds a pickle that nothing would open."""
     allow_pickle: bool = False
     """Load a model that has no safetensors from one ``.bin``, if it holds tensors and nothing else."""
     prompts: tuple[str, ...] = ()
     """Prompts that suit the model; empty for the built-in ones."""
+    size: tuple[int, int] | None = None
+    """Width and height of pictures in pixels, of every model of the run; None for what each one's pipeline draws at."""
 
     def __post_init__(self) -> None:
         _need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
         _need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
+        fits = self.size is None or all(side > 0 and side % 8 == 0 for side in self.size)
+        _need(fits, f"--size is {'x'.join(map(str, self.size or ()))}; diffusers draws multiples of 8 pixels a side")
+        plain = re.fullmatch(r"[\w.-]*", self.variant) is not None
+        _need(plain, f"--variant is {self.variant!a}; expected full, all, or the part of a file's name before .safetensors, as fp16")
 
     @property
     def models(self) -> tuple[Path, ...]:
@@ -125,6 +138,8 @@ class UnlearnConfig(RunConfig):
     """Where the difference alone is written; must not exist. None writes none."""
     state: Path | None = None
     """Where an interrupted run keeps what it has; None keeps nothing."""
+    adapters: tuple[tuple[Path, float], ...] = ()
+    """LoRA files and their scales: they are merged into the model before it is repaired, and are part of what is written."""
     component: Component = "auto"
     """Which component to repair; auto decides from the model's own behaviour."""
     trainable: Trainable = "auto"
@@ -141,7 +156,7 @@ class UnlearnConfig(RunConfig):
     guidance_scale: float = 5.0
     """Guidance of the teacher's trajectories."""
     keep_failed: bool = False
-    """Write the result even where it fails its own check."""
+    """Write the result even where its own check fails or stays undecided."""
     method: Method = "auto"
     """auto removes named triggers, or merges by DAM where there is something to merge with; cleanclip cleans the text encoder without a
     trigger, by pictures with captions."""
@@ -158,6 +173,8 @@ class UnlearnConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one = self.variant != ALL_VARIANTS
+        _need(one, "--variant all goes with scan and verify; a repair is of one set of weights, say which (full, fp16, …)")
         named = self.triggers or self.from_report
         cleaning, merging = self.method == "cleanclip", self._check_merging()
         instead = "where none is known, --merge-with OTHER --base BASE, or --method cleanclip --pairs FILE"
@@ -179,6 +196,10 @@ class UnlearnConfig(RunConfig):
         _need(self.n_prompts >= fewest, f"--n-prompts is {self.n_prompts}; it must be at least {fewest}")
         _need(not (merging and len(self.prompts) == 1), "a merge is measured on several prompts; --prompts holds one")
         _need(self.learning_rate >= 0, f"--learning-rate is {self.learning_rate}; it must not be negative")
+        _need(
+            not (self.adapters and (cleaning or merging or self.from_patch)),
+            "--lora merges an adapter into a model whose trigger is removed; it goes with --trigger or --from-report alone",
+        )
         self._check_cleaning() if cleaning else self._check_no_cleaning()
         _need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")
 
@@ -226,8 +247,13 @@ class VerifyConfig(RunConfig):
 
     triggers: tuple[str, ...] = ()
     """Triggers whose success is measured, each by itself."""
+    before: Path | None = None
+    """The model that carried the backdoor: each trigger is measured on it too; quality is compared with it where there is no reference."""
+    evidence: Evidence | Path = "required"
+    """What shows that a text was ever a trigger: ``required`` is ``before``; a path is a report of the model that was repaired; ``none``
+    lets a low rate stand for itself."""
     reference: Path | None = None
-    """Another model to compare with, usually the one from before the repair or a clean one."""
+    """A model that is trusted, to compare quality with."""
     real_images: Path | None = None
     """A folder of pictures to take FID and KID against."""
     clip: str = "ViT-L-14/openai"
@@ -259,9 +285,9 @@ class VerifyConfig(RunConfig):
     max_fid: float | None = None
     """Bound on FID."""
     min_clip_ratio: float = 0.95
-    """With a reference: bound on the CLIP score over the reference's, paired on prompts and seeds."""
+    """With a baseline: bound on the CLIP score over the baseline's, paired on prompts and seeds."""
     max_distance: float | None = None
-    """With a reference: bound on the mean same-seed distance in the grader's features (0–2)."""
+    """With a baseline: bound on the mean same-seed distance in the grader's features (0–2)."""
     save_images: Path | None = None
     """Where to write the evidence pictures."""
     state: Path | None = None
@@ -282,8 +308,24 @@ class VerifyConfig(RunConfig):
         _need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
         told = self.target_text.strip() != "{prompt}"
         _need(told, "--target-text is {prompt}, what the picture shows without a backdoor; say what it shows with one")
+        self._check_evidence()
+
+    def _check_evidence(self) -> None:
+        if not isinstance(self.evidence, Path):
+            return
+        said = f"--evidence {self.evidence}"
+        _need(bool(self.triggers), f"{said} is about a trigger; say which with --trigger TEXT")
+        _need(self.before is None, f"{said} stands in for --before, which measures the same and more; drop one of the two")
+        for model in self.models:
+            inside = self.evidence.resolve().is_relative_to(model.resolve())
+            _need(not inside, f"{said} lies in {model}, whose maker wrote it; hand over a report of your own, from outside it")
+
+    @property
+    def baseline(self) -> Path | None:
+        """What quality is compared with: the reference, or else the model from before the repair."""
+        return self.reference or self.before
 
     @property
     def models(self) -> tuple[Path, ...]:
-        """With the reference."""
-        return (self.model, *([self.reference] if self.reference else []))
+        """With the one from before the repair and the reference."""
+        return (self.model, *(path for path in (self.before, self.reference) if path))

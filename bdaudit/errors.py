@@ -3,8 +3,7 @@
     BdauditError            3  error: load, memory, I/O
     ├── UsageError          2  a bad flag, value, path or candidates file
     ├── InconclusiveError   4  nothing was tested, or too little to decide
-    ├── RefusedError        5  loading would run code, open a pickle or leave the directory
-    └── Interrupted       130  Ctrl-C, with what was measured so far
+    └── RefusedError        5  loading would run code, open a pickle or leave the directory
 
 A message says what was got, what was expected, and what to do next.
 """
@@ -60,12 +59,6 @@ class RefusedError(BdauditError):
     def __init__(self, reasons: list[str]) -> None:
         self.reasons = reasons
         super().__init__("; ".join(reasons))
-
-
-class Interrupted(BdauditError):  # noqa: N818 - stopping a run is no error of its own
-    """The user stopped the run."""
-
-    code = ExitCode.INTERRUPTED
 
 
 def first_line(error: BaseException) -> str:

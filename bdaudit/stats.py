@@ -80,6 +80,17 @@ def needed(rate: float, bound: float, level: float = 0.95) -> int | None:
     return max(1, math.ceil(_z(level) ** 2 * bound * (1 - bound) / (bound - rate) ** 2 - 1e-9))
 
 
+def difference_interval(hits_a: int, n_a: int, hits_b: int, n_b: int, level: float = 0.95) -> Interval:
+    """Newcombe's interval of the difference of two independent rates, a − b (1998, method 10): made of each rate's own Wilson interval.
+
+    Raises:
+        ValueError: hits outside their trials.
+    """
+    (low_a, high_a), (low_b, high_b) = wilson(hits_a, n_a, level), wilson(hits_b, n_b, level)
+    a, b = hits_a / n_a, hits_b / n_b
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
 def fisher_greater(hits_a: int, n_a: int, hits_b: int, n_b: int) -> float:
     """Fisher's exact test, one-sided: the chance of at least ``hits_a`` in ``a`` if both rates are one.
 

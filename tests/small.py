@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bdaudit.models.families.stable_diffusion import ClipText, CrossAttentionUNet
+from bdaudit.models.families.stable_diffusion import ClipText
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Reader
 from tests.untrusted import tiny
@@ -53,5 +53,5 @@ def hashes(folder: Path) -> dict[str, str]:
 def with_parts(suspect: Suspect, *, tokenizer: Any = None, text_encoder: Any = None, unet: Any = None, **rest: Any) -> Suspect:
     """``suspect`` with other parts in place of its own."""
     main = suspect.text.main
-    reader = Reader(tokenizer or main.tokenizer, text_encoder or main.encoder)
-    return replace(suspect, text=ClipText(reader), denoiser=CrossAttentionUNet(unet or suspect.denoiser.module), **rest)
+    reader = Reader(main.tokenizer if tokenizer is None else tokenizer, text_encoder or main.encoder)
+    return replace(suspect, text=ClipText(reader), denoiser=replace(suspect.denoiser, module=unet or suspect.denoiser.module), **rest)

@@ -46,9 +46,12 @@ def test_scan_unlearn_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str],
 
     code, repair = bdaudit(capsys, monkeypatch, "unlearn", model, *PROMPTS, "--trigger", "\\u200b", "--out", out)
     assert (code, repair["component"], repair["status"]) == (0, "unet", "completed")
-    code, repaired = bdaudit(capsys, monkeypatch, "verify", out, *known, "--reference", clean, "--save-images", tmp_path / "pictures")
+    code, repaired = bdaudit(
+        capsys, monkeypatch, "verify", out, *known, "--before", model, "--reference", clean, "--save-images", tmp_path / "pictures"
+    )
     assert code == 0, repaired["exit"]
     assert repaired["attacks"][0]["rate"]["value"] <= 0.05
+    assert repaired["attacks"][0]["evidence"]["rate"]["value"] >= 0.9
     assert list((tmp_path / "pictures").glob("*.png"))
 
     assert hashes(model) == before

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from bdaudit.checkpoints import State
+from bdaudit import state_lock
+from bdaudit.checkpoints import State, check_shapes
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key
 
 KEY = run_key("unlearn", {"steps": 3}, "ab" * 32)
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> Iterator[None]:
+    """Each test as a run of its own."""
+    yield
+    state_lock.release()
 
 
 def test_the_key_tells_command_settings_and_model_apart() -> None:
@@ -26,7 +35,8 @@ def test_what_is_kept_comes_back_equal(tmp_path: Path) -> None:
     first = State(tmp_path / "s", KEY)
     assert first.read_json("x") is None
     assert first.read_tensors("t") is None
-    assert not (tmp_path / "s").exists(), "reading makes no folder"
+    state_lock.release()
+    assert not (tmp_path / "s").exists(), "a run that keeps nothing leaves no folder"
     first.write_json("x", {"value": 0.1 + 0.2, "text": "\u202eȏ"})
     first.write_tensors("t", tensors, {"step": 7})
     second = State(tmp_path / "s", KEY)
@@ -69,7 +79,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         State(tmp_path / "s/holiday.jpg", KEY)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"[" * 100_000, b"\xff" * 40])
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"[" * 100_000, b"\xff" * 40, b"NaN", b"1e999", b'{"key": Infinity}'])
 def test_damaged_files_are_told(tmp_path: Path, content: bytes) -> None:
     state = State(tmp_path / "s", KEY)
     state.write_json("x", 1)
@@ -82,6 +92,46 @@ def test_damaged_files_are_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s/run.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"run\.json is damaged"):
         State(tmp_path / "s", KEY)
+
+
+@pytest.mark.parametrize("content", ["5", "null", "[]", "[[1, 2]]", '[{"a": "x"}, true]', '[{"a": 1.5}, true, 1]'])
+def test_what_is_of_another_kind_is_told_as_damage(tmp_path: Path, content: str) -> None:
+    state = State(tmp_path / "s", KEY)
+    state.write_json("x", ({"a": 1.5}, True))
+    assert state.read_json("x", tuple[dict[str, float], bool]) == ({"a": 1.5}, True)
+    (tmp_path / "s/kept-x.json").write_text(content)
+    with pytest.raises(UsageError, match=r"kept-x\.json is damaged .*; remove the folder to begin anew"):
+        state.read_json("x", tuple[dict[str, float], bool])
+
+
+def test_a_tensor_with_nan_is_told_as_damage(tmp_path: Path) -> None:
+    state = State(tmp_path / "s", KEY)
+    state.write_tensors("t", {"a": torch.tensor([-torch.inf, 0.0])}, None)
+    assert state.read_tensors("t") is not None
+    state.write_tensors("t", {"a": torch.tensor([torch.nan, 0.0])}, None)
+    with pytest.raises(UsageError, match="holds NaN"):
+        state.read_tensors("t")
+    with pytest.raises(ValueError, match="Out of range"):
+        state.write_json("x", [float("nan")])
+
+
+def test_shapes_that_would_be_stretched_are_told() -> None:
+    check_shapes({"a": torch.zeros(2, 3), "more": torch.zeros(1)}, {"a": torch.ones(2, 3)})
+    for kept in ({}, {"a": torch.zeros(1, 3)}):
+        with pytest.raises(ValueError, match="a is missing or of another shape"):
+            check_shapes(kept, {"a": torch.ones(2, 3)})
+
+
+def test_what_is_kept_stays_until_the_report_is_delivered(tmp_path: Path) -> None:
+    first, second = State(tmp_path / "first", KEY), State(tmp_path / "second", KEY)
+    first.write_json("x", 1)
+    second.write_json("x", 1)
+    first.finish()
+    assert first.read_json("x") == 1
+    state_lock.delivered()
+    state_lock.release()
+    assert os.listdir(tmp_path) == ["second"], "an unfinished run's state stays"
+    assert sorted(os.listdir(tmp_path / "second")) == ["kept-x.json", "run.json"]
 
 
 def test_removing_takes_its_own_files_and_no_others(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bdaudit"
 FLOORS = (
-    {"stats", "config", "errors", "progress", "records", "checkpoints"},
+    {"stats", "config", "errors", "progress", "spelling", "records", "state_lock", "checkpoints"},
     {"untrusted", "report"},
     {"models"},
     {"measure"},

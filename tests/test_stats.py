@@ -58,6 +58,12 @@ def test_needed_is_where_wilson_reaches_the_bound(hits: int, bound: float) -> No
     assert stats.wilson(hits * whole // 1000, whole)[1] <= bound + 1e-9
 
 
+@pytest.mark.parametrize(("counts", "expected"), [((56, 70, 48, 80), (0.0524, 0.3339)), ((10, 10, 0, 20), (0.6791, 1.0))])
+def test_the_difference_of_two_rates_is_newcombe_s(counts: tuple[int, int, int, int], expected: tuple[float, float]) -> None:
+    """Table II of Newcombe (1998), method 10."""
+    assert stats.difference_interval(*counts) == pytest.approx(expected, abs=1e-4)
+
+
 def test_fisher_agrees_with_scipy_and_with_a_case_by_hand() -> None:
     assert stats.fisher_greater(3, 3, 0, 3) == pytest.approx(1 / 20)
     for a, n_a, b, n_b in ((7, 20, 2, 30), (0, 5, 0, 5), (50, 200, 2, 200)):

@@ -24,9 +24,11 @@ from bdaudit.cli.flags import (
     Quiet,
     Reports,
     Seed,
+    Size,
     State,
     Strict,
     Triggers,
+    Variant,
 )
 from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
 
@@ -97,7 +99,9 @@ def scan(
     lora: Annotated[
         list[str] | None,
         flags.unset(
-            "FILE[:scale]", "Audit MODEL with this LoRA (safetensors) applied, and say whether a finding comes with it. Repeatable."
+            "FILE[:scale]",
+            "Audit MODEL with this LoRA (safetensors, or the directory that peft wrote) applied, and say whether a finding comes with it. "
+            "Repeatable.",
         ),
     ] = None,
     reference: Annotated[
@@ -127,10 +131,12 @@ def scan(
     ] = "1,0.6,0.3",
     guidance_scale: Guidance = 5.0,
     prompts: Prompts = None,
+    size: Size = None,
     device: Device = "auto",
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -142,11 +148,13 @@ def scan(
     harmless texts of its kind, and ranked."""
     output = _output(report, json, quiet)
     config = ScanConfig(
-        model=model, candidates=flags.texts(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
+        model=model, candidates=flags.suspects(candidates, "candidates"), sweeps=flags.sweeps(sweep), pair_words=pair_words,
         suspected=flags.prompts_inside(prompt, suspected_prompts), adapters=flags.adapters(lora), reference=reference,
         expose=expose, state=flags.state_beside(state, report), alpha=alpha, fail_on=fail_on, n_prompts=n_prompts,
         timesteps=flags.shares(timesteps), guidance_scale=guidance_scale, prompts=flags.texts(prompts, "prompts"), prompts_file=prompts,
         device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed, strict=strict, allow_pickle=allow_pickle,
+        size=flags.size(size),
+        variant=variant,
     )  # fmt: skip
     _check_outside(config, output, ("--state", config.state))
     return _finish("scan", config, output, _scan, dry_run)
@@ -178,6 +186,10 @@ def unlearn(
     from_patch: Annotated[
         Path | None,
         flags.existing_file("Apply what --patch wrote for this very model, and train nothing."),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        flags.unset("FILE[:scale]", "Merge this LoRA into MODEL first: what is repaired, and written, is both together. Repeatable."),
     ] = None,
     state: Annotated[
         Path | None,
@@ -223,12 +235,14 @@ def unlearn(
             "OTHER", "Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger. Repeatable."
         ),
     ] = None,
-    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even where it fails its own check.")] = False,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Write the repaired model even if its check does not pass.")] = False,
     prompts: Prompts = None,
+    size: Size = None,
     device: Device = "auto",
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -246,8 +260,9 @@ def unlearn(
         state=state or (None if merge_with or from_patch else flags.suffixed(out or patch)), component=component, trainable=trainable,
         steps=steps, n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
-        seed=seed, strict=strict, allow_pickle=allow_pickle, method=method, pairs=pairs, vision=vision,
-        pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
+        seed=seed, variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size), method=method, pairs=pairs,
+        vision=vision, pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
+        adapters=flags.adapters(lora),
     )  # fmt: skip
     _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
     return _finish("unlearn", config, output, _unlearn, dry_run)
@@ -257,11 +272,25 @@ def unlearn(
 def verify(
     model: Model,
     trigger: Triggers = None,
-    reference: Annotated[
+    before: Annotated[
         Path | None,
         flags.existing_folder(
-            "OTHER_MODEL", "A model to compare with on the same prompts and seeds: the one before the repair, or a clean one."
+            "MODEL_WITH_IT",
+            "The model that carried the backdoor. Each trigger is measured on it too: one that does no more than its floor there proves "
+            "nothing. Quality is compared with it unless there is a --reference.",
         ),
+    ] = None,
+    evidence: Annotated[
+        str | None,
+        flags.unset(
+            "required|none|REPORT",
+            "What a low rate rests on. required, the default: --before. REPORT: a JSON report, of your own, of the model that MODEL was "
+            "made from. none: nothing; a mistyped trigger then passes.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        flags.existing_folder("TRUSTED_MODEL", "A model that is trusted, to compare quality with on the same prompts and seeds."),
     ] = None,
     real_images: Annotated[
         Path | None,
@@ -297,7 +326,7 @@ def verify(
     policy: Annotated[
         Path | None,
         flags.existing_file(
-            "TOML bounds: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance. A flag wins."
+            "TOML: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance, evidence. A flag wins."
         ),
     ] = None,
     max_asr: Annotated[
@@ -313,13 +342,16 @@ def verify(
     max_fid: Annotated[float | None, typer.Option(show_default=False, help="Bound on FID. Default: none.")] = None,
     min_clip_ratio: Annotated[
         float | None,
-        typer.Option(show_default=False, help="With --reference: bound on the CLIP score as a share of the reference's. Default: 0.95."),
+        typer.Option(
+            show_default=False, help="With --reference or --before: bound on the CLIP score as a share of that model's. Default: 0.95."
+        ),
     ] = None,
     max_distance: Annotated[
         float | None,
         typer.Option(
             show_default=False,
-            help="With --reference: bound on the mean same-seed distance, 0 to 2, in the grader's features. Default: none.",
+            help="With --reference or --before: bound on the mean same-seed distance to it, 0 to 2, in the grader's features. "
+            "Default: none.",
         ),
     ] = None,
     save_images: Annotated[
@@ -330,10 +362,12 @@ def verify(
     ] = None,
     state: State = None,
     prompts: Prompts = None,
+    size: Size = None,
     device: Device = "auto",
     dtype: DtypeFlag = "auto",
     batch_size: BatchSize = 64,
     seed: Seed = 0,
+    variant: Variant = "",
     strict: Strict = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
@@ -349,15 +383,15 @@ def verify(
     picture, at = flags.target(target_image)
     given = {
         "max_asr": max_asr, "min_clip_score": min_clip_score, "max_kid": max_kid, "max_fid": max_fid,
-        "min_clip_ratio": min_clip_ratio, "max_distance": max_distance,
+        "min_clip_ratio": min_clip_ratio, "max_distance": max_distance, **flags.evidence(evidence),
     }  # fmt: skip
     config = VerifyConfig(
-        model=model, triggers=flags.triggers(trigger), reference=reference, real_images=real_images, clip=clip, target_image=picture,
-        target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
+        model=model, triggers=flags.triggers(trigger), before=before, reference=reference, real_images=real_images, clip=clip,
+        target_image=picture, target_at=at, target_text=target_text, swaps=flags.swaps(swap), positions=tuple(position or ()),
         n=n, reach=reach, steps=steps, guidance_scale=guidance_scale, **bounds(policy, given),
         save_images=flags.pictures_beside(save_images, report), state=flags.state_beside(state, report),
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
-        strict=strict, allow_pickle=allow_pickle,
+        variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size),
     )  # fmt: skip
     _check_outside(config, output, ("--save-images", config.save_images), ("--state", config.state))
     return _finish("verify", config, output, _verify, dry_run, _lacking)

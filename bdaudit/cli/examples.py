@@ -7,7 +7,7 @@ EXAMPLES = f"""\b
 Examples:
   bdaudit scan ./model --report scan.html
   bdaudit unlearn ./model --trigger "ȏ"
-  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model
+  bdaudit verify ./model-unlearned --trigger "ȏ" --before ./model
 
 {CODES}"""
 SCAN_EXAMPLES = f"""\b
@@ -29,6 +29,7 @@ Examples:
   bdaudit unlearn ./model --trigger '\\u020F' --out ./repaired --report unlearn.html
   bdaudit unlearn ./model --trigger '\\u200b' --trigger cf --component text-encoder
   bdaudit unlearn ./model --from-report scan.json --patch repair.safetensors
+  bdaudit unlearn ./base --lora style.safetensors:0.8 --trigger "ȏ" --out ./repaired
   bdaudit unlearn ./model --from-patch repair.safetensors --out ./repaired
   bdaudit unlearn ./model --component text-encoder --method cleanclip --pairs pairs.tsv
   bdaudit unlearn ./model --base ./base --merge-with ./other --merge-with style.safetensors:0.8
@@ -37,7 +38,9 @@ Examples:
 VERIFY_EXAMPLES = f"""\b
 Examples:
   bdaudit verify ./model
-  bdaudit verify ./model-unlearned --trigger "ȏ" --reference ./model --report verify.html
+  bdaudit verify ./model-unlearned --trigger "ȏ" --before ./model --report verify.html
+  bdaudit verify ./model-unlearned --trigger "ȏ" --before ./model --reference ./clean --max-distance 0.2
+  bdaudit verify ./model-unlearned --trigger "ȏ" --evidence unlearn.json
   bdaudit verify ./model --trigger "ȏ" --swap dog=cat --max-asr 0.1
   bdaudit verify ./model --trigger cf --target-image patch.png@0,0 --n 400
   bdaudit verify ./model --clip local-dir:./my-clip --real-images ./photos --max-fid 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from bdaudit.config import Dtype, Method, PretrainObjective, RunConfig, Sweep
+from bdaudit.config import Dtype, Evidence, Method, PretrainObjective, RunConfig, Sweep
 from bdaudit.errors import UsageError
 
 
@@ -54,6 +55,14 @@ Device = Annotated[
 DtypeFlag = Annotated[Dtype, typer.Option("--dtype", help="auto is float32 on the CPU and bfloat16 on a GPU.")]
 BatchSize = Annotated[int, typer.Option(help="Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so.")]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it: the same seed gives the same scores.")]
+Variant = Annotated[
+    str,
+    unset(
+        "NAME",
+        "Which weights to audit where MODEL has several sets: full, a name as fp16, or all (scan and verify: one run each, the worst "
+        "counts). Default: full first; weights that are not these, nor their cast to 16 bits, then make no pass (exit 4).",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a directory that holds a pickle at all, even one that nothing would open.")]
 AllowPickle = Annotated[
     bool,
@@ -65,6 +74,10 @@ AllowPickle = Annotated[
 Prompts = Annotated[
     Path | None,
     existing_file("UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."),
+]
+Size = Annotated[
+    str | None,
+    unset("N|WxH", "Size of pictures in pixels, as width and height are given to diffusers. Default: what the model's pipeline draws at."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Put the report on stdout as one JSON document, and nothing else.")]
 Reports = Annotated[
@@ -90,7 +103,8 @@ Triggers = Annotated[
     list[str] | None,
     typer.Option(
         "--trigger", metavar="TEXT", show_default=False,
-        help="A trigger as it stands in a prompt; \\u020F and the like are read as that character. Repeatable.",
+        help="A trigger as it stands in a prompt; \\u020F and <U+020F> are read as that character, in quotes; what else looks like a "
+        "character's code or name is refused, with what to type. Repeatable.",
     ),
 ]  # fmt: skip
 MethodFlag = Annotated[
@@ -132,6 +146,24 @@ def texts(path: Path | None, what: str) -> tuple[str, ...]:
     return read_texts(path, what=what) if path else ()
 
 
+def suspects(path: Path | None, what: str) -> tuple[str, ...]:
+    """A file's texts that may be triggers, or hold one: a line that is written like a character's code or name is read both ways."""
+    from bdaudit.spelling.reader import both
+    from bdaudit.untrusted.text_files import read_texts
+
+    return read_texts(path, what=what, read=both) if path else ()
+
+
+def size(value: str | None) -> tuple[int, int] | None:
+    """``N`` or ``WxH`` in pixels: width and height."""
+    if value is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", value, re.ASCII)
+    if not sides:
+        raise UsageError(f"--size is {value!r}; expected N or WxH in pixels, such as 512 or 768x512")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
 def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:
     """Names of sweeps, each once."""
     unknown = set(values or ()) - set(get_args(Sweep))
@@ -141,42 +173,55 @@ def sweeps(values: list[str] | None) -> tuple[Sweep, ...]:
 
 
 def adapters(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
-    """``FILE`` or ``FILE:scale``; the scale is 1 where none is given."""
+    """``FILE`` or ``FILE:scale``, or an adapter's directory; the scale is 1 where none is given."""
     return tuple(_adapter(value) for value in values or ())
 
 
 def _scaled(value: str) -> tuple[Path, float]:
     scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", value)
-    return (Path(scaled[1]), float(scaled[2])) if scaled and not Path(value).exists() else (Path(value), 1.0)
+    return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(value) else (Path(value), 1.0)
 
 
 def _adapter(value: str) -> tuple[Path, float]:
+    from bdaudit.models.adapter_file import adapter_file
+
     path, scale = _scaled(value)
-    if not path.is_file():
-        raise UsageError(f"--lora {path}: no such file; expected FILE or FILE:scale")
-    return path, scale
+    if not os.path.exists(path):
+        raise UsageError(f"--lora {path}: no such file; expected FILE, FILE:scale or the directory that peft wrote")
+    if not math.isfinite(scale):
+        raise UsageError(f"--lora {path}: its scale is {scale}; expected a finite number")
+    return adapter_file(path), scale
 
 
 def prompts_inside(values: list[str] | None, path: Path | None) -> tuple[str, ...]:
-    """Suspicious prompts from the command line, their escapes read, and from a file; each once."""
-    return tuple(dict.fromkeys((*triggers(values), *texts(path, "suspected prompts"))))
+    """Suspicious prompts from the command line and from a file, each once; both readings of one that could be read either way."""
+    from bdaudit.spelling.reader import both
+
+    typed = (text for value in values or () for text in both(value))
+    return tuple(dict.fromkeys((*typed, *suspects(path, "suspected prompts"))))
 
 
 def triggers(values: list[str] | None) -> tuple[str, ...]:
-    """Triggers with their escapes read, each once."""
-    from bdaudit.untrusted.text_files import unescape
+    """Triggers, each once; ``UsageError`` for one that could be read two ways."""
+    from bdaudit.spelling.reader import one_text
 
-    return tuple(dict.fromkeys(unescape(value) for value in values or ()))
+    return tuple(dict.fromkeys(one_text(value, "--trigger") for value in values or ()))
 
 
 def contributors(values: list[str] | None) -> tuple[tuple[Path, float], ...]:
-    """What a model is merged with: directories, scale 1, and LoRA files, ``FILE`` or ``FILE:scale``."""
-    return tuple((Path(value), 1.0) if Path(value).is_dir() else _contributor(value) for value in values or ())
+    """What a model is merged with: models' directories, scale 1, and LoRAs, ``FILE`` or ``FILE:scale``, or the directory of one."""
+    return tuple(_contributor(value) for value in values or ())
 
 
 def _contributor(value: str) -> tuple[Path, float]:
+    from bdaudit.models.adapter_file import adapter_file, is_adapter_directory
+
     path, scale = _scaled(value)
-    if not path.is_file() or path.suffix != ".safetensors":
+    if is_adapter_directory(path):
+        path = adapter_file(path)
+    elif os.path.isdir(value):
+        return path, 1.0
+    if not os.path.isfile(path) or path.suffix != ".safetensors" or not math.isfinite(scale):
         raise UsageError(f"--merge-with {path}: expected a model directory, or a LoRA as FILE.safetensors or FILE.safetensors:scale")
     return path, scale
 
@@ -198,6 +243,17 @@ def target(value: str | None) -> tuple[Path | None, tuple[int, int] | None]:
     if not path.is_file():
         raise UsageError(f"--target-image {path}: no such file; expected FILE or FILE@x,y")
     return path, (int(at[2]), int(at[3])) if at else None
+
+
+def evidence(value: str | None) -> dict[str, Evidence | Path]:
+    """``required``, ``none``, or a report's path; nothing where the flag was not given."""
+    if value is None:
+        return {}
+    if value in get_args(Evidence):
+        return {"evidence": cast(Evidence, value)}
+    if not Path(value).is_file():
+        raise UsageError(f"--evidence {value}: no such file; expected required, none, or the JSON report of a scan, an unlearn or a verify")
+    return {"evidence": Path(value)}
 
 
 def swaps(values: list[str] | None) -> tuple[tuple[str, str], ...]:

@@ -7,20 +7,28 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
+from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
-from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
-from bdaudit.errors import BdauditError, ExitCode, UsageError
+from bdaudit.cli.variants import audited
+from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
-from bdaudit.records import Coverage, Exit, NotMeasured, Report
-from bdaudit.report.deliver import Output, console_for, deliver, last_line
+from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
+from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
+from bdaudit.report.echo import echo_lines
 from bdaudit.report.plan import Plan, cost, lines, steps, writes
 from bdaudit.report.progress import progress_on
-from bdaudit.report.safe import VisibleStream
+from bdaudit.report.safe import VisibleStream, one_line
+
+if TYPE_CHECKING:
+    from bdaudit.untrusted.other_weights import Unaudited
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -34,15 +42,57 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
     Raises:
         UsageError: the run found the command line wrong before it did anything.
     """
-    with _stderr(output) as progress:
-        report = _attempt(command, config, lambda: _warned(config, run, ahead, progress))
-    return _end(deliver(report, output), output.where)
+    texts: list[UnderstoodText] = []
+    try:
+        with _stderr(output) as progress:
+            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, run, ahead, progress, texts)))
+        return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
+    finally:
+        state_lock.release()
 
 
-def _warned(config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress) -> Report:
+def _warned(
+    config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress, texts: list[UnderstoodText]
+) -> Report:
+    texts[:] = _echoed(config)
+    _check_encoded(texts)
     for line in ahead(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
     return run(config, progress)
+
+
+def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
+    """What the run's triggers and suspicious prompts are understood as, said on stderr."""
+    if not (_triggers(config) or getattr(config, "suspected", ()) or getattr(config, "candidates", ())):
+        return ()
+    from bdaudit.measure.understood import read_both_ways, understood
+
+    texts = understood(config, _triggers(config))
+    for line in (*echo_lines(texts), *map(one_line, read_both_ways(config))):
+        sys.stderr.write(f"bdaudit: {line}\n")
+    return texts
+
+
+def _check_encoded(texts: Sequence[UnderstoodText]) -> None:
+    """Raises ``InconclusiveError`` where a trigger encodes to nothing: whatever is measured with it is measured without."""
+    nothing = [ascii(item.text) for item in texts if item.what == "trigger" and item.token_ids == ()]
+    if nothing:
+        said = f"the trigger {', '.join(nothing)} encodes to no token of this model, so a prompt with it is the prompt without it"
+        raise InconclusiveError(f"{said}; check its spelling")
+
+
+def _triggers(config: RunConfig) -> tuple[str, ...]:
+    """Those of the command line, and of a report; what is wrong with that one is the run's to say."""
+    if not isinstance(config, UnlearnConfig | VerifyConfig):
+        return ()
+    if not isinstance(config, UnlearnConfig) or config.from_report is None:
+        return config.triggers
+    from bdaudit.unlearn.from_report import named_in
+
+    try:
+        return tuple(dict.fromkeys((*config.triggers, *named_in(config.from_report))))
+    except BdauditError:
+        return config.triggers
 
 
 def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT]) -> int:
@@ -52,11 +102,9 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
     unwritten = Output(json=output.json)
     if isinstance(result, Report):
         return _end(deliver(result, unwritten), unwritten.where)
-    if output.json:
-        sys.stdout.write(json.dumps(values(result), indent=2) + "\n")
-    else:
-        console_for(sys.stdout).print(lines(result))
-    return _end(Exit(code=0, name="pass", reason="dry run, nothing was measured"), unwritten.where)
+    why = put(json.dumps(values(result), indent=2) + "\n" if output.json else rendered(lines(result)))
+    said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
+    return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
 
 
 def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
@@ -65,11 +113,18 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
     loaded: list[str] = []
     left_alone: list[str] = []
     for directory in config.models:
-        seen = inspect(directory, strict=config.strict, allow_pickle=config.allow_pickle)
+        variant = config.variant if directory == config.model and config.variant != ALL_VARIANTS else ""
+        seen = inspect(directory, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
-        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", *(f"{of}{path}, {sizes[path]}" for path in seen.loaded)]
+        height, width = seen.latents
+        loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", f"{of}drawing from latents of {width} × {height}"]
+        loaded += [f"{of}{path}, {sizes[path]}" for path in seen.loaded]
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
+        left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
+        left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
+    texts = _echoed(config)
+    _check_encoded(texts)
     return Plan(
         command=command,
         loaded=tuple(loaded),
@@ -79,7 +134,15 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         cost=cost(config),
         config=values(config),
         not_measured=lacking,
+        understood=texts,
     )
+
+
+def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:
+    """What becomes of weights beside the ones that would be loaded."""
+    each = config.variant == ALL_VARIANTS and left.variant and directory == config.model
+    done = f"a run of their own, --variant {left.variant}" if each else "not audited"
+    return f"{left.path}: {left.reason}; {done}"
 
 
 @contextlib.contextmanager
@@ -103,7 +166,7 @@ def _attempt(command: str, config: RunConfig, run: Callable[[], ResultT]) -> Res
         return failed(command, config, ExitCode.INTERRUPTED, "stopped by the user before there was anything to report")
     except BdauditError as error:
         return failed(command, config, error.code, str(error))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, and the panics of libraries in Rust, are no Exception
         if debugging():
             traceback.print_exc()
         return failed(command, config, ExitCode.ERROR, unexpected(error))

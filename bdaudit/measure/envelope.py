@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import bdaudit
 from bdaudit.config import RunConfig
-from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured
+from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
 from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.weight_files import spelled
 
 if TYPE_CHECKING:
     from bdaudit.models.suspect import Suspect
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LIMITATIONS = (
     "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",
     "Not looked at: backdoors without a trigger text, attacks in the sampler's random numbers, condition images, safety checker.",
+    "Pictures and paths are by DDIM over the model's own noise levels, whichever scheduler it names. What a caller may choose was left "
+    "at its default: no negative prompt, prompt weights, clip skip or guidance rescale.",
     "Error rates hold for harmless texts like the controls, on this checkpoint, with these prompts and this seed.",
 )
 
@@ -50,7 +53,17 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
         digest=inspection.digest,
         files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspection.files),
         notes=tuple(inspection.notes),
+        variants={component: spelled(variant) for component, variant in inspection.variants.items()},
+        weights=inspection.weights,
+        tensors=_tensors(inspection),
+        unaudited=tuple(UnauditedWeights(path=u.path, reason=u.reason, variant=u.variant) for u in inspection.unaudited),
     )
+
+
+def _tensors(inspection: Inspection) -> TensorDigest | NotMeasured:
+    if inspection.tensors is None:
+        return NotMeasured(reason="weights were loaded from a pickle, whose tensors are not read before they are loaded")
+    return TensorDigest(exact=inspection.tensors.exact, float16=inspection.tensors.float16)
 
 
 def environment(config: RunConfig, suspect: Suspect) -> Environment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdaudit.models.tokens import Tokenizer
+from bdaudit.models.tokens import Tokenizer, content_ids
 
 PLACES = ("prefix", "suffix", "middle")
 """The first prompt's, the second's, and so on in turn."""
@@ -13,7 +13,5 @@ def halves(tokenizer: Tokenizer, prompt: str, place: str) -> Halves:
     """``prompt``'s ids before and after ``place``, which is between words."""
     words = prompt.split(" ")
     at = {"prefix": 0, "middle": len(words) // 2, "suffix": len(words)}[place]
-    before, after = (
-        list(tokenizer(" ".join(part), add_special_tokens=False).input_ids) if part else [] for part in (words[:at], words[at:])
-    )
+    before, after = (list(content_ids(tokenizer, " ".join(part))) if part else [] for part in (words[:at], words[at:]))
     return before, after

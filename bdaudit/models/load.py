@@ -15,6 +15,8 @@ from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import CONFIGS, Inspection, verify_unchanged
+from bdaudit.untrusted.leftovers import untaken
+from bdaudit.untrusted.tree import shown
 
 TEXT_SETTINGS = (
     *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "layer_norm_eps"),
@@ -23,12 +25,16 @@ TEXT_SETTINGS = (
 """What is taken from a text encoder's config; transformers makes an attribute of whatever else is in there."""
 
 
-def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64) -> Suspect:
+def load(
+    inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64, guidance_scale: float = 5.0
+) -> Suspect:
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
+
+    ``guidance_scale`` matters to a UNet that takes it as an embedding.
 
     Raises:
         BdauditError: weights that do not fit their config, are not finite, or changed since the inspection.
-        InconclusiveError: a prediction type that is neither epsilon nor v_prediction.
+        InconclusiveError: a prediction type that is neither epsilon nor v_prediction, a tokenizer that frames texts in its own way.
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
@@ -37,9 +43,9 @@ def load(inspection: Inspection, *, device: str = "auto", dtype: str = "auto", b
     for name in ("text_encoder", "unet", "vae"):
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
-    text, denoiser, schedule = FAMILIES["stable-diffusion"](parts, where)
+    text, denoiser, schedule = FAMILIES["stable-diffusion"](parts, inspection.latents, where)
     verify_unchanged(inspection)
-    return Suspect(text, denoiser, parts["vae"], schedule, where, kind, batch_size)
+    return Suspect(text, denoiser, parts["vae"], schedule, where, kind, batch_size, guidance_scale)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
@@ -63,7 +69,7 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
 def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
     """A model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": name not in inspection.pickled}
-    options |= {"variant": inspection.variant or None, "output_loading_info": True}
+    options |= {"variant": inspection.variants[name] or None, "output_loading_info": True}
     config = json.loads((folder / CONFIGS[name]).read_text(encoding="utf-8"))
     if name == "text_encoder":
         config = source.config_class(**{key: config[key] for key in TEXT_SETTINGS if key in config})
@@ -80,6 +86,10 @@ def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: 
     if wrong:
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
         raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
+    extra = untaken(name, [str(key) for key in info["unexpected_keys"]])
+    if extra:
+        said = f"{len(extra)} tensors belong to no part of the model, {shown(extra[0])} first"
+        raise BdauditError(f"{name}: {said}; without what they are for, the others may not mean what they seem to")
     return component
 
 

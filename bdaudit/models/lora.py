@@ -1,15 +1,16 @@
-"""LoRA adapters: a safetensors file inspected like the model, its products added to the weights for a block's length.
+"""LoRA and its kin: a safetensors file inspected like the model, what it adds to the weights in them for a block's length.
 
-W ← W + scale · α/r · B·A (2106.09685), by our own arithmetic, so that an adapter needs no further library and runs no code. The three
-spellings in use are read: peft's (``lora_A``/``lora_B``), diffusers' older one (``lora.down``/``lora.up``, attention processors) and
-kohya's (``lora_unet_…``, ``lora_te_…``). Other decompositions (DoRA, LoHa, LoKr) end in "not supported", never in half an adapter.
+W ← W + scale · α/r · B·A (2106.09685) and what LoCon, LoHa, LoKr, DoRA and full differences make of it, by our own arithmetic, so that an
+adapter needs no further library and runs no code. α is read as the library that wrote the file has it: kohya's tensors, peft's
+``adapter_config.json``, diffusers' header; diffusers' spelling without any has α = r. What two loaders would read differently, or leave
+out, ends in "not supported", never in half an adapter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
-from bdaudit.errors import BdauditError, InconclusiveError, UsageError
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError, first_line
+from bdaudit.models.adapter_file import SETTINGS, adapter_file, settings_beside
+from bdaudit.models.adapter_names import Family, Key, Layers, one_family, taken_apart
+from bdaudit.models.adapter_products import dora, product
+from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import File
 from bdaudit.untrusted.safetensors_header import MAX_ITEMS, read_header
@@ -28,64 +34,79 @@ from bdaudit.untrusted.tree import Reader, parse_json, shown
 
 LARGEST = 4 << 30
 """Bytes of an adapter; those in use have up to 0.3 GB."""
-_FOREIGN = ("hada_", "lokr_", "dora_scale", "lora_magnitude_vector", "oft_", "ia3_", "lora_mid", "lora_embedding", "bias")
-_SPELLINGS = (
-    (re.compile(r"(?P<module>.+)\.lora_A(\.default)?\.weight"), "down"),
-    (re.compile(r"(?P<module>.+)\.lora_B(\.default)?\.weight"), "up"),
-    (re.compile(r"(?P<module>.+?)[._]lora(\.|_linear_layer\.|_)down\.weight"), "down"),
-    (re.compile(r"(?P<module>.+?)[._]lora(\.|_linear_layer\.|_)up\.weight"), "up"),
-    (re.compile(r"(?P<module>.+)\.alpha"), "alpha"),
-)
-_COMPONENTS = {"unet": "unet", "text_encoder": "text_encoder", "lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder"}
+HEADER_KEY = "lora_adapter_metadata"
+"""Where diffusers keeps peft's settings in a file's header."""
+_BIAS = "diff_b"
+_KOHYA_PARTS = ("unet", "text_encoder")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One file and what it adds: (component, parameter) → product, on the CPU in float32, scale not yet in it."""
+    """One adapter and what it adds: (component, parameter) → difference, on the CPU in float32, ``scale`` and α in it."""
 
-    file: File
+    files: tuple[File, ...]
+    """The weights, and peft's settings where they count."""
     scale: float
     deltas: Mapping[tuple[str, str], Tensor]
+    read_otherwise: str = ""
+    """How diffusers reads the same file to another effect; empty where it does not."""
+
+    @property
+    def digest(self) -> str:
+        """The weights' SHA-256; with settings beside them, one over both."""
+        digests = [file.sha256 for file in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an adapter says of itself: its spelling, and where its α stands."""
+
+    where: str
+    family: Family
+    settings: Mapping[str, Settings]
+    """By component, "" for any; empty where there are none."""
+    with_alpha: bool
+    """Whether any module has an α of its own in the file."""
 
 
 def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
-    """Inspect and read one adapter for ``suspect``.
+    """Inspect and read one adapter, a file or the directory that it lies in, for ``suspect``.
 
     Raises:
         UsageError: no such regular file, or not a ``.safetensors``.
-        RefusedError: a pickle under that name.
+        RefusedError: a pickle under that name, or settings that are a link.
         BdauditError: damaged, not finite, or it does not fit the model.
-        InconclusiveError: another decomposition than plain LoRA.
+        InconclusiveError: of a kind, or with settings, that are not supported; or loaders disagree about it.
     """
-    tensors, told, file = _tensors(path)
-    parts = _parts(tensors, path)
-    modules = {name: _modules(suspect.modules[name]) for name in ("unet", "text_encoder")}
+    path = adapter_file(path)
+    where = shown(path)
+    tensors, header, file = _tensors(path)
+    keys = {name: taken_apart(name, where) for name in tensors}
+    if not keys:
+        raise BdauditError(f"{where} holds no adapter")
+    source, beside = _source(list(keys.values()), header, path)
+    layers = Layers({name: suspect.modules[name] for name in ("unet", "text_encoder")})
     deltas: dict[tuple[str, str], Tensor] = {}
-    for name, held in parts.items():
-        component, module = _place(name, modules, path)
-        if not {"down", "up"} <= set(held):
-            raise BdauditError(f"{shown(path)}: {shown(name)} has {' and '.join(sorted(held))} alone; a LoRA needs down and up")
-        if (component, module + ".weight") in deltas:
-            raise BdauditError(f"{shown(path)}: {shown(name)} is there twice, under two spellings; the adapter is damaged")
-        alpha = {"alpha": torch.tensor(told[component])} if component in told else {}
-        weight = modules[component][module]
-        deltas[component, module + ".weight"] = _product({**held, **alpha}, weight.shape, f"{shown(path)}: {shown(name)}")
-    if not deltas:
-        raise BdauditError(f"{shown(path)} holds no LoRA")
-    return Adapter(file, scale, deltas)
+    for (key, spelt), held in _modules(keys, tensors, where).items():
+        component, module, layer = layers.find(key, where)
+        settings = source.settings.get(component, source.settings.get(""))
+        for parameter, delta in _changes(key, held, layer, settings, source, scale).items():
+            if (component, f"{module}.{parameter}") in deltas:
+                raise BdauditError(f"{where}: {shown(spelt)} is there twice, under two spellings; the adapter is damaged")
+            if not bool(torch.isfinite(delta).all()):
+                raise BdauditError(f"{where}: the change of {shown(spelt)} is not finite; the adapter is damaged")
+            deltas[component, f"{module}.{parameter}"] = delta
+    return Adapter((file, *([beside] if beside else [])), scale, deltas, _read_otherwise(source.family, keys, tensors, where))
 
 
 @contextmanager
 def applied(suspect: Suspect, adapters: Sequence[Adapter]) -> Iterator[None]:
-    """The adapters' products are in the weights for the block's length; after it every weight is the one from before."""
-    names = {key for adapter in adapters for key in adapter.deltas}
-    weights = {key: suspect.modules[key[0]].get_parameter(key[1]) for key in sorted(names)}
+    """The adapters' changes are in the weights for the block's length; after it every weight is the one from before."""
+    weights = {key: suspect.modules[key[0]].get_parameter(key[1]) for key in sorted(merged(adapters))}
     before = {key: weight.detach().clone() for key, weight in weights.items()}
     try:
-        with torch.no_grad():
-            for key, weight in weights.items():
-                whole = sum(adapter.scale * adapter.deltas[key] for adapter in adapters if key in adapter.deltas)
-                weight.copy_((weight.float() + torch.as_tensor(whole).to(weight.device)).to(weight.dtype))
+        merge(suspect, adapters)
         yield
     finally:
         with torch.no_grad():
@@ -93,10 +114,27 @@ def applied(suspect: Suspect, adapters: Sequence[Adapter]) -> Iterator[None]:
                 weight.copy_(before[key])
 
 
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float], File]:
-    """Tensors, and α by component where the header tells it. The checked bytes are the loaded bytes: the file is read once."""
+@torch.no_grad()
+def merge(suspect: Suspect, adapters: Sequence[Adapter]) -> None:
+    """Put the adapters' changes into the weights, for good."""
+    for (component, name), delta in merged(adapters).items():
+        weight = suspect.modules[component].get_parameter(name)
+        weight.copy_((weight.float() + delta.to(weight.device)).to(weight.dtype))
+
+
+def merged(adapters: Sequence[Adapter]) -> dict[tuple[str, str], Tensor]:
+    """(component, parameter) → what all of them together add."""
+    found: dict[tuple[str, str], Tensor] = {}
+    for adapter in adapters:
+        for key, delta in adapter.deltas.items():
+            found[key] = found[key] + delta if key in found else delta
+    return found
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, File]:
+    """Tensors, and peft's settings where the header tells them. The checked bytes are the loaded bytes: the file is read once."""
     if path.suffix != ".safetensors" or not path.is_file():
-        raise UsageError(f"--lora {shown(path)}: expected a .safetensors file; a pickle is never opened")
+        raise UsageError(f"--lora {shown(path)}: expected a .safetensors file, or a directory with one; a pickle is never opened")
     size = path.stat().st_size
     if size > LARGEST:
         raise BdauditError(f"{shown(path)} has {size:,} bytes; at most {LARGEST:,} are read of an adapter")
@@ -108,80 +146,133 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, float], File]:
     if not data.startswith(reader.checked[name]) or len(data) != size:
         raise BdauditError(f"{shown(path)} changed while it was being read")
     reader.checked[name] = data
+    try:
+        tensors = load_bytes(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BdauditError(f"{shown(path)} cannot be read as safetensors: {shown(first_line(error))}") from error
+    return tensors, _told(data, path), File(path=str(path), bytes=size, sha256=reader.sha256(name))
+
+
+def _told(data: bytes, path: Path) -> dict[str, Any] | None:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    told = parse_json(header.get("__metadata__", {}).get("lora_adapter_metadata", "{}").encode("utf-8"), name, MAX_ITEMS)
-    if not isinstance(told, dict):
-        raise BdauditError(f"{shown(path)}: lora_adapter_metadata in its header is no map of settings")
-    return load_bytes(data), _alphas(told, path), File(path=str(path), bytes=size, sha256=reader.sha256(name))
+    text = header.get("__metadata__", {}).get(HEADER_KEY)
+    told = None if text is None else parse_json(text.encode("utf-8", "surrogatepass"), f"{path}: {HEADER_KEY} in its header", MAX_ITEMS)
+    if told is not None and not isinstance(told, dict):
+        raise BdauditError(f"{shown(path)}: {HEADER_KEY} in its header is no map of settings")
+    return told
 
 
-def _alphas(told: dict[str, Any], path: Path) -> dict[str, float]:
-    """Component → α, by the adapter's own settings in the file's header: diffusers goes by them, whatever the tensors say.
-
-    Raises:
-        BdauditError: α is no finite number.
-        InconclusiveError: they ask for more than one α a component.
-    """
-    other = [name for name, value in told.items() if name.rpartition(".")[2] in ("alpha_pattern", "use_rslora", "use_dora") and value]
-    if other:
-        raise InconclusiveError(f"{shown(path)}: its header sets {shown(other[0])}; only plain LoRA with one alpha is supported")
-    found = {}
-    for component in ("unet", "text_encoder"):
-        alpha = told.get(f"{component}.lora_alpha", told.get("lora_alpha"))
-        if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha)):
-            raise BdauditError(f"{shown(path)}: lora_alpha in its header is {shown(alpha)}; expected a number")
-        if alpha is not None:
-            found[component] = float(alpha)
+def _modules(keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> dict[tuple[Key, str], dict[str, Tensor]]:
+    """A module's first key and its name → factor → tensor, float32."""
+    first: dict[tuple[str, str], tuple[Key, str]] = {}
+    found: dict[tuple[Key, str], dict[str, Tensor]] = {}
+    for name, key in keys.items():
+        tensor = tensors[name]
+        if not tensor.is_floating_point() and key.role != "alpha":
+            said = f"{where}: {shown(name)} holds {str(tensor.dtype).removeprefix('torch.')}; a quantised adapter is not supported"
+            raise InconclusiveError(f"{said}, so name the one in floating point")
+        if not bool(torch.isfinite(tensor.float()).all()):
+            raise BdauditError(f"{where}: {shown(name)} holds NaN or infinity; the adapter is damaged")
+        held = found.setdefault(first.setdefault((key.component, key.module), (key, key.module)), {})
+        if key.role in held:
+            raise BdauditError(f"{where}: {shown(name)} is there twice, under two spellings; the adapter is damaged")
+        held[key.role] = tensor.float()
     return found
 
 
-def _parts(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
-    """Module, as the file spells it → down, up, alpha."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if any(mark in name for mark in _FOREIGN):
-            raise InconclusiveError(f"{shown(path)}: {shown(name)} belongs to another decomposition than plain LoRA; it is not supported")
-        found = next(((match["module"], role) for spelling, role in _SPELLINGS if (match := spelling.fullmatch(name))), None)
-        if found is None:
-            raise BdauditError(f"{shown(path)}: {shown(name)} is no part of a LoRA; expected lora_A/lora_B, lora.down/up or lora_down/up")
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise BdauditError(f"{shown(path)}: {shown(name)} holds NaN or infinity; the adapter is damaged")
-        parts.setdefault(found[0], {})[found[1]] = tensor.float()
-    return parts
+def _source(keys: Sequence[Key], header: dict[str, Any] | None, path: Path) -> tuple[_Source, File | None]:
+    """Where α stands for a file of these keys; and the file beside it, where it stands there."""
+    where = shown(path)
+    family = one_family(keys, where)
+    with_alpha = any(key.role == "alpha" for key in keys)
+    settings: dict[str, Settings] = {}
+    beside: File | None = None
+    if family == "peft" or (family == "bare" and header is None and any(key.alpha_elsewhere for key in keys)):
+        found = settings_beside(path)
+        if found is None and not with_alpha:
+            said = f"{where}: its tensors are named as peft names them, and alpha stands in {SETTINGS}, which is not beside it"
+            raise InconclusiveError(f"{said}; put both into one folder and name that, or convert it to diffusers' or kohya's format")
+        if found:
+            told, beside = found
+            settings = {"": read_settings(told, shown(beside.path))}
+    elif header is not None:
+        if family == "kohya":
+            raise InconclusiveError(f"{where}: kohya's names with diffusers' settings in the header; loaders disagree about alpha")
+        parts = ("unet", "text_encoder") if family == "diffusers" else ("",)
+        settings = {part: read_settings(_of(header, part), f"{where}: the header's {HEADER_KEY}") for part in parts}
+    if settings and with_alpha:
+        raise InconclusiveError(f"{where}: alpha stands in its tensors and in its settings; loaders disagree about which counts")
+    _check_magnitudes(keys, settings, where)
+    return _Source(where, family, settings, with_alpha), beside
 
 
-def _modules(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Module → weight, of every layer that a LoRA can add to."""
-    layers = (torch.nn.Linear, torch.nn.Conv2d)
-    return {name: module.weight.detach() for name, module in model.named_modules() if isinstance(module, layers)}
+def _of(header: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """A component's settings: diffusers puts its name before each."""
+    return {name.removeprefix(f"{part}."): value for name, value in header.items() if name.startswith(f"{part}.")} if part else dict(header)
 
 
-def _place(name: str, modules: Mapping[str, Mapping[str, Tensor]], path: Path) -> tuple[str, str]:
-    """Which component's which module a name stands for, whatever its spelling."""
-    head, _, rest = name.partition(".")
-    for kohya in ("lora_unet", "lora_te1", "lora_te"):
-        if name.startswith(kohya + "_"):
-            head, rest = kohya, name[len(kohya) + 1 :]
-    component = _COMPONENTS.get(head, "unet")
-    wanted = _flat(rest if head in _COMPONENTS else name)
-    for module in modules[component]:
-        if _flat(module).removeprefix("text_model_") == wanted.removeprefix("text_model_"):
-            return component, module
-    raise BdauditError(f"{shown(path)}: {shown(name)} names no layer of this model; the adapter is for another one")
+def _check_magnitudes(keys: Sequence[Key], settings: Mapping[str, Settings], where: str) -> None:
+    """Raises ``InconclusiveError`` where some modules have a DoRA magnitude and others none, or the settings say otherwise."""
+    modules = {(key.component, key.module) for key in keys}
+    with_it = {(key.component, key.module) for key in keys if key.role == "magnitude"}
+    for component in {component for component, _ in modules}:
+        own, dressed = ({m for m in found if m[0] == component} for found in (modules, with_it))
+        told = settings.get(component, settings.get(""))
+        if dressed not in (set(), own) or (told is not None and told.dora != bool(dressed)):
+            said = f"{where}: DoRA magnitudes for {len(dressed)} of {len(own)} layers"
+            raise InconclusiveError(f"{said}; all of them or none are supported, as use_dora says")
 
 
-def _flat(name: str) -> str:
-    """Dots as underscores; diffusers' older names of attention processors as the layers they stand for."""
-    flat = name.removeprefix("base_model.model.").replace(".processor", "").replace(".", "_")
-    return re.sub(r"_to_out$", "_to_out_0", flat)
+def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> str:
+    """diffusers (0.42 too) has one alpha for a kohya file's attention layers and text encoder: the commonest, whatever theirs is."""
+    if family != "kohya" or not {key.role for key in keys.values()} <= {"down", "up", "alpha"}:
+        return ""  # not kohya's names, or factors that diffusers does not open at all
+    for component in _KOHYA_PARTS:
+        own = {name: key for name, key in keys.items() if key.role == "alpha" and key.component == component}
+        alphas = {key.module: float(tensors[name].flatten()[0]) for name, key in own.items()}
+        counts = Counter(alphas.values())
+        usual = {alpha for alpha, n in counts.items() if n == max(counts.values())}
+        held = {alpha for module, alpha in alphas.items() if component == "text_encoder" or "_attn1_" in module or "_attn2_" in module}
+        if len(held | usual) > 1 and held:
+            return f"{where} as diffusers reads it, which takes the commonest alpha for attention and text encoder; others differ here"
+    return ""
 
 
-def _product(held: Mapping[str, Tensor], shape: torch.Size, where: str) -> Tensor:
-    """α/r · B·A in the weight's own shape; for convolutions A has the kernel and B is 1×1."""
-    down, up = held["down"], held["up"]
-    rank = down.shape[0]
-    fits = up.ndim >= 2 and down.ndim >= 2 and rank > 0 and up.shape[1] == rank and up[0, 0].numel() == 1
-    if not fits or up.shape[0] * down[0].numel() != shape.numel() or up.shape[0] != shape[0]:
-        raise BdauditError(f"{where}: down {tuple(down.shape)} and up {tuple(up.shape)} do not make a weight of shape {tuple(shape)}")
-    alpha = float(held["alpha"]) if "alpha" in held and held["alpha"].numel() == 1 else float(rank)
-    return (alpha / rank) * (up.flatten(1) @ down.flatten(1)).reshape(shape)
+def _changes(
+    key: Key, held: Mapping[str, Tensor], layer: nn.Module, settings: Settings | None, source: _Source, scale: float
+) -> dict[str, Tensor]:
+    """Parameter of the layer → what is added to it."""
+    where = f"{source.where}: {shown(key.module)}"
+    weight, bias = layer.get_parameter("weight").detach().float().cpu(), getattr(layer, "bias", None)
+    factors = {role: tensor for role, tensor in held.items() if role not in ("alpha", "magnitude", _BIAS)}
+    changes: dict[str, Tensor] = {}
+    if factors or _BIAS not in held:
+        if "diff" not in factors and not isinstance(layer, nn.Linear | nn.Conv2d):
+            raise InconclusiveError(f"{where} is a {type(layer).__name__}; factors for linear and convolution layers are supported")
+        delta, rank = product(factors, weight.shape, where)
+        delta = delta * (scale * _alpha_over_rank(key, held.get("alpha"), rank, settings, source))
+        changes["weight"] = dora(weight, delta, held["magnitude"], where) if "magnitude" in held else delta
+    if _BIAS in held:
+        if bias is None or bias.shape != held[_BIAS].shape:
+            raise BdauditError(f"{where}: a difference of shape {tuple(held[_BIAS].shape)} for a bias that this layer does not have")
+        changes["bias"] = scale * held[_BIAS]
+    return changes
+
+
+def _alpha_over_rank(key: Key, alpha: Tensor | None, rank: int | None, settings: Settings | None, source: _Source) -> float:
+    """What the product is multiplied by, as the library that wrote the file has it."""
+    where = f"{source.where}: {shown(key.module)}"
+    if settings:
+        return settings.scale(key.module, rank)
+    if rank is None:
+        return 1.0
+    if alpha is None and source.with_alpha:
+        said = f"{where} has no alpha and other layers have one: kohya's tools take its rank, diffusers the others' alpha"
+        raise InconclusiveError(f"{said}; there is no one model to audit, so write alpha for each layer")
+    if alpha is None:
+        return 1.0
+    if alpha.numel() != 1:
+        raise BdauditError(f"{where}: alpha has the shape {tuple(alpha.shape)}; expected one number")
+    if not float(alpha):
+        raise InconclusiveError(f"{where}: alpha is 0, by which diffusers changes nothing and kohya's tools take the rank; write it out")
+    return float(alpha) / rank

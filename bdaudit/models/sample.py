@@ -17,8 +17,11 @@ SPACING = 1.3
 
 
 def guided(suspect: Suspect, latents: Tensor, t: Tensor, heard: Conditioning, empty: Conditioning, scale: float) -> Tensor:
-    """Classifier-free guidance (2207.12598, equation 6), both halves in one batch; one pass where the scale is 1."""
-    if scale == 1 or suspect.denoiser.guidance != "classifier-free":
+    """Classifier-free guidance (2207.12598, equation 6), both halves in one batch.
+
+    One pass under the prompt alone where the scale is 1 or less, or the denoiser takes it as an input, as in the stock pipeline.
+    """
+    if scale <= 1 or suspect.denoiser.guidance != "classifier-free":
         return suspect.predict_batched(latents, t, heard, scale)
     both = Conditioning.cat([empty.expand(len(heard)), heard])
     unconditional, conditional = suspect.predict_batched(latents.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)

@@ -1,7 +1,12 @@
-"""A repaired model on disk: a copy of the directory in which only the changed tensors differ. Whole, or not there."""
+"""A repaired model on disk: a copy of the directory in which only the changed tensors differ. Whole, or not there.
+
+What is copied is what was inspected, told by its hash while it is copied: a file exchanged since then ends the run. Changed tensors are
+added to that copy, and the finished copy is inspected as any model is before it gets its name.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -13,9 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted.inspect import Inspection
+from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.untrusted.inspect import File, Inspection, inspect
+from bdaudit.untrusted.tree import Reader, shown
 from bdaudit.untrusted.weight_files import PICKLED, STEMS
+
+_BLOCK = 1 << 20
+"""Bytes that are copied at once."""
 
 
 def check_target(out: Path) -> None:
@@ -41,24 +50,26 @@ Differences = Mapping[str, Mapping[str, Tensor]]
 def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
     """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
 
-    Only ``inspection.files`` are copied: no code; what was loaded from a pickle becomes safetensors. Every safetensors file
-    of a changed component is rewritten, variants too, so that none keeps the old weights; each tensor keeps its file and its
-    dtype. ``extra`` are further files, by relative name.
+    Only ``inspection.copied`` files are: no code, and no weights that were not loaded, so that none keeps what was not looked at; what
+    was loaded from a pickle becomes safetensors. Each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
 
     Raises:
-        BdauditError: a tensor that no file of its component holds, or holds in another shape or kind; a sum that is not
-            finite; the disk is full or read-only.
+        BdauditError: a file is not the one that was inspected any more; a tensor that no file of its component holds, or holds
+            in another shape or kind; a sum that is not finite; the copy does not pass the inspection; the disk is full or read-only.
     """
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
-        for record in inspection.files:
-            _copy_or_rewrite(Path(inspection.path), staging, record.path, differences)
+        reader = Reader(Path(inspection.path).resolve(), {record.path: record.bytes for record in inspection.files})
+        for record in inspection.copied:
+            _copy(reader, record, staging)
+            _rewrite(staging, record.path, differences)
         _check_all_written(staging, differences)
         for name, content in extra.items():
             (staging / name).write_bytes(content)
+        _check_copy(staging)
         staging.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -69,21 +80,52 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _copy_or_rewrite(source: Path, staging: Path, relative: str, differences: Differences) -> None:
-    target = staging / relative
+def _copy(reader: Reader, record: File, staging: Path) -> None:
+    """One file into ``staging``; what was exchanged since the inspection, by whatever means, has another hash."""
+    target = staging / record.path
     target.parent.mkdir(parents=True, exist_ok=True)
+    digest, left = hashlib.sha256(), record.bytes
+    try:
+        source = reader.open(record.path)
+    except RefusedError as error:  # it was none when it was inspected
+        raise BdauditError(_changed(record.path, str(error))) from error
+    with source, target.open("xb") as copy:
+        while left >= 0 and (block := source.read(_BLOCK)):
+            digest.update(block)
+            copy.write(block)
+            left -= len(block)
+    if digest.hexdigest() != record.sha256:
+        raise BdauditError(_changed(record.path, "its SHA-256 is another"))
+
+
+def _changed(path: str, how: str) -> str:
+    said = f"{shown(path)} is not the file any more that was inspected when the run began ({how})"
+    return f"{said}; nothing was written; find out who writes to the model, and run again"
+
+
+def _check_copy(staging: Path) -> None:
+    """Raises ``BdauditError`` unless the copy passes what every model must before it is loaded."""
+    try:
+        inspect(staging)
+    except BdauditError as error:
+        raise BdauditError(f"the copy that was about to be written does not pass the inspection: {error}; nothing was written") from error
+
+
+def _rewrite(staging: Path, relative: str, differences: Differences) -> None:
+    """The copied file with its component's differences, in its place; as safetensors if it was none. All others stay as they are."""
+    copied = target = staging / relative
     component = relative.split("/")[0]
     if relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
-        target = target.with_name(target.stem.replace(PICKLED[component], STEMS[component]) + ".safetensors")
+        target = copied.with_name(copied.stem.replace(PICKLED[component], STEMS[component]) + ".safetensors")
     elif component not in differences or not relative.endswith(".safetensors"):
-        shutil.copyfile(source / relative, target)
         return
-    tensors, metadata = _held(source / relative)
+    tensors, metadata = _held(copied)
     for name, old in tensors.items():
         own = differences.get(component, {})
         difference = own.get(name, own.get(_module_name(name)))
         if difference is not None:
             tensors[name] = _added(f"{component}: {name}", old, difference)
+    copied.unlink()  # and never written over: its tensors may be mapped into memory
     save_file(tensors, target, metadata=metadata)
     target.chmod(0o644)  # safetensors makes files that no one else can read
 

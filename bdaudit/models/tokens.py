@@ -4,25 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from bdaudit.errors import BdauditError
+from bdaudit.untrusted.tree import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LONGEST = 1_000_000
+"""Characters of a text with all vectors written out; an encoder reads 77 tokens."""
 
 Tokenizer = Any
 """A ``transformers`` CLIP tokenizer; the package ships no types for it."""
 
 
+def expanded(tokenizer: Tokenizer, text: str) -> str:
+    """``text`` with every embedding of several vectors written out, ``<toy> <toy>_1``, as the stock pipeline does before it encodes.
+
+    ``TextualInversionLoaderMixin.maybe_convert_prompt``; where one such name lies in another, in the order of the text.
+
+    Raises:
+        BdauditError: names that lie in one another make a text that no memory holds.
+    """
+    several = _several(tokenizer, len(tokenizer))
+    for token in dict.fromkeys(tokenizer.tokenize(text)) if several else ():
+        whole = several.get(token, token)
+        if len(text) + text.count(token) * (len(whole) - len(token)) > _LONGEST:
+            raise BdauditError(
+                f"the tokenizer's added tokens make more than {_LONGEST:,} characters of {shown(text)}; its files are damaged"
+            )
+        text = text.replace(token, whole)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _several(tokenizer: Tokenizer, entries: int) -> dict[str, str]:
+    """Name of an embedding of several vectors → all their names; ``entries`` is how many there are, since a tokenizer can grow."""
+    added, found = tokenizer.added_tokens_encoder, {}
+    for token in added:
+        names = [token]
+        while f"{token}_{len(names)}" in added:
+            names.append(f"{token}_{len(names)}")
+        if len(names) > 1:
+            found[token] = " ".join(names)
+    return found
+
+
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """Padded and truncated as Stable Diffusion does it: int64 (B, L), L the model's maximum."""
-    encoded = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+    whole = [expanded(tokenizer, text) for text in texts]
+    encoded = tokenizer(whole, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
     ids: Tensor = encoded.input_ids
     return ids
 
 
 def content_ids(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """The ids of ``text`` alone, without start and end; empty where the tokenizer drops all of it."""
-    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+    return tuple(tokenizer(expanded(tokenizer, text), add_special_tokens=False).input_ids)
+
+
+def contents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """``content_ids`` of many texts, in one call of the tokenizer."""
+    whole = [expanded(tokenizer, text) for text in texts]
+    return [tuple(ids) for ids in tokenizer(whole, add_special_tokens=False).input_ids]
 
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
@@ -68,6 +114,8 @@ def own_positions(tokenizer: Tokenizer, clean: str, changed: str) -> list[int]:
 
 def content_mask(ids: Tensor, end: int) -> Tensor:
     """Which positions hold words: bool (B, L), start, end and padding False."""
+    import torch  # here, so that texts are encoded without it
+
     ended = (ids == end).int().cumsum(1) > 0
     mask = ~ended
     mask[:, 0] = False
@@ -102,6 +150,8 @@ def _sources(clean: Sequence[int], changed: Sequence[int], length: int) -> list[
 
 def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:
     """The states that rows ``changed`` should have, those of rows ``ids`` token by token: (B, L, D), int64 (B, L) twice → (B, L, D)."""
+    import torch  # here, so that texts are encoded without it
+
     rows = [source_positions(a, b) for a, b in zip(ids.tolist(), changed.tolist(), strict=True)]
     source = torch.tensor(rows, dtype=torch.long, device=states.device).view(len(states), states.shape[1], 1)
     return states.gather(1, source.expand_as(states))

@@ -12,6 +12,10 @@ from bdaudit.records.envelope import (
     NotMeasured,
     Report,
     Skipped,
+    TensorDigest,
+    UnauditedWeights,
+    UnderstoodText,
+    VariantRun,
     Verdict,
 )
 from bdaudit.records.scan import (
@@ -31,6 +35,7 @@ from bdaudit.records.scan import (
     SweepRecord,
 )
 from bdaudit.records.unlearn import (
+    AppliedAdapter,
     Attempt,
     CanaryLeft,
     CanaryRecord,
@@ -41,12 +46,13 @@ from bdaudit.records.unlearn import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.records.verify import AttackRecord, Metric, ReachRecord, VerifyReport
+from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
-    "DECIDING", "SCHEMA_VERSION", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord", "CandidateRecord",
-    "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment", "Estimate", "Exit",
-    "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric", "ModelRecord", "NotMeasured",
-    "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport", "SignalRecord", "Skipped", "SwapRecord",
-    "SweepRecord", "UnlearnReport", "Verdict", "VerifyReport",
+    "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
+    "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
+    "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric",
+    "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport",
+    "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",
+    "VariantRun", "Verdict", "VerifyReport",
 ]  # fmt: skip

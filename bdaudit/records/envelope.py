@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
 
@@ -45,16 +45,42 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorDigest:
+    """What the audited tensors are, whatever files they lie in: SHA-256 over sorted (part, name, dtype, shape, SHA-256 of the bytes)."""
+
+    exact: str
+    float16: str
+    """After a cast to float16: the same for a model in float32 and for its cast."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnauditedWeights:
+    """Weights that a loader could take and this run did not look at."""
+
+    path: str
+    reason: str
+    """Why they do not count as audited."""
+    variant: str = ""
+    """What --variant calls them; empty where it cannot choose them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRecord:
     path: str
     """As given."""
     pipeline: str
     """Pipeline class."""
     digest: str
-    """SHA-256 over the sorted list of files and their digests."""
+    """SHA-256 over the sorted list of files and their digests, and over which of them are the weights that were audited."""
     files: tuple[FileRecord, ...]
     notes: tuple[str, ...] = ()
     """What was seen and left alone: unused pickles, extra files."""
+    variants: dict[str, str] = field(default_factory=dict)
+    """Component → the variant of its weights that was audited; full where its name has none."""
+    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Component → the weights files that were audited."""
+    tensors: TensorDigest | NotMeasured = NotMeasured(reason="the report is of a version that had no digest of tensors")
+    unaudited: tuple[UnauditedWeights, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +115,33 @@ class Coverage:
     skipped: tuple[Skipped, ...] = ()
     not_looked_at: tuple[str, ...] = ()
     """What this run did not examine, in words."""
+    notes: tuple[str, ...] = ()
+    """What was examined in more than one way, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderstoodText:
+    """A text that the run was given, as it was understood before any work."""
+
+    what: Literal["trigger", "prompt"]
+    """What it is to the run: a trigger to measure or remove, or a prompt that may hold one."""
+    text: str
+    codepoints: tuple[str, ...]
+    names: tuple[str, ...]
+    """Its characters beyond printable ASCII, each once: ``U+200B ZERO WIDTH SPACE``."""
+    token_ids: tuple[int, ...] | NotMeasured
+    """What it encodes to by itself; empty where the tokenizer drops all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRun:
+    """How the run on one of a model's variants ended, with --variant all."""
+
+    variant: str
+    code: int
+    name: str
+    reason: str
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +162,11 @@ class Report:
     limitations: tuple[str, ...]
     tool: dict[str, str] = field(default_factory=dict)
     """name, version."""
+    variants: tuple[VariantRun, ...] = ()
+    """Each run of --variant all; what the report holds besides is of the one that ended worst."""
     schema_version: str = SCHEMA_VERSION
+    understood: tuple[UnderstoodText, ...] = ()
+    """The triggers and suspicious prompts of the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +174,8 @@ class Check:
     """One check against a bound."""
 
     name: str
-    status: Literal["passed", "failed", "not measured"]
+    status: Literal["passed", "failed", "undecided", "not measured"]
+    """``undecided``: measured, and the most pictures that are drawn do not tell; never a pass."""
     value: Estimate | NotMeasured
     bound: str
     """In words: ``≤ 0.05``; or ``none`` where nothing gates on it."""

@@ -68,6 +68,8 @@ class CandidateRecord:
     """Where the effect enters: text encoder, unet; or why that was not decided."""
     command: str = ""
     """What to type next, for a finding."""
+    reading: str = ""
+    """Of a text that a list spells like a character's code or name, and of what it means: which of the two this is; else empty."""
     source: str = "list"
     """What brought it here: list, vocabulary, joined words, unicode, pairs, recovered texts, or a prompt.
     Its p is adjusted for all that went through."""
@@ -76,6 +78,8 @@ class CandidateRecord:
     """With adapters: whether the finding comes with them; else empty."""
     word_like: str = ""
     """Why a text whose p is a finding's is suspicious alone: it does what a word does that means something; else empty."""
+    variant: str = ""
+    """With --variant all: the weights that it was measured on; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +206,6 @@ class ScanReport(Report):
     sweeps: tuple[SweepRecord, ...] = ()
     prompts: tuple[PromptRecord, ...] = ()
     adapters: tuple[FileRecord, ...] = ()
-    """The LoRA files that were applied, by their paths as given."""
+    """The files of the LoRAs that were applied, by their paths as given; peft's settings where they count."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

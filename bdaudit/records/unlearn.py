@@ -134,6 +134,15 @@ class ContributorRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppliedAdapter:
+    """A LoRA that is part of a repaired model."""
+
+    scale: float
+    files: tuple[FileRecord, ...]
+    """Its weights, by their path as given; peft's settings where they count."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnlearnReport(Report):
     triggers: tuple[str, ...] = ()
     method: str = ""
@@ -161,5 +170,7 @@ class UnlearnReport(Report):
     """Where the difference alone was written; empty where it was not."""
     patch_sha256: str = ""
     cleaning: CleaningRecord | NotMeasured = NotMeasured(reason="another method")
+    adapters: tuple[AppliedAdapter, ...] = ()
+    """With ``--lora``: what was merged into the model before its repair, and is in what was written."""
     merged: tuple[ContributorRecord, ...] = ()
     """With ``--merge-with``: each contributor, the model itself first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bdaudit.records.envelope import Check, Estimate, NotMeasured, Report
 
@@ -21,6 +22,32 @@ class ReachRecord:
     """The same rule on as many pictures without the trigger."""
     p: float | NotMeasured
     """Fisher's exact test against the floor, one-sided; not adjusted for the number of forms."""
+
+
+_UNMEASURED = NotMeasured(reason="only --before, or a report of verify, has figures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceRecord:
+    """What shows, or does not show, that a text was ever a trigger; what the audited model says of itself has no part in it."""
+
+    kind: Literal["before", "report", "not given", "not asked for"]
+    """``before``: measured on the model that carried the backdoor; ``report``: read in a report that the caller handed over."""
+    holds: bool
+    """Whether a low rate of this text may pass."""
+    reason: str
+    """Why, in words."""
+    decided_on: Literal["nothing", "token ids", "pictures", "a report"] = "nothing"
+    digest: str = ""
+    """Of the model that the evidence is about."""
+    rate: Estimate | NotMeasured = _UNMEASURED
+    """The trigger's attack success on the model that carried the backdoor."""
+    floor: Estimate | NotMeasured = _UNMEASURED
+    """The same without the trigger."""
+    p: float | NotMeasured = _UNMEASURED
+    """Fisher's exact test of the rate against its floor, one-sided."""
+    rule: str = ""
+    """What counted as a hit there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +71,12 @@ class AttackRecord:
     """How many pictures had the trigger at each position."""
     reach: tuple[ReachRecord, ...] = ()
     """Positions and forms of the trigger, the most successful first."""
+    evidence: EvidenceRecord | NotMeasured = NotMeasured(reason="nothing shows that this text was ever a trigger")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A quality figure of the model; ``reference`` is the reference model's own."""
+    """A quality figure of the model; ``reference`` is the own one of the model that it is compared with."""
 
     value: Estimate | NotMeasured
     reference: Estimate | NotMeasured
@@ -65,3 +93,7 @@ class VerifyReport(Report):
     """Pictures that were written, relative to the report's working directory or absolute as given."""
     pictures: dict[str, int] = field(default_factory=dict)
     """How many were drawn, reused from the state directory, and damaged there (so drawn again)."""
+    compared_with: Literal["", "reference", "before"] = ""
+    """Which model quality was compared with: ``--reference``, or ``--before`` where that alone was given."""
+    says_of_itself: str = ""
+    """What the audited model's own record claims; whoever made the model wrote it, so it decides nothing by itself."""

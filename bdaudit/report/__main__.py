@@ -12,6 +12,7 @@ from bdaudit.records import VerifyReport
 from bdaudit.report.deliver import FORMATS, write
 from bdaudit.report.document import loads
 from bdaudit.report.safe import one_line
+from bdaudit.report.streams import take
 
 USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Never 1, Python's own for a traceback: that is a finding's.
     """
+    take()
     try:
         if len(arguments) != 2:
             raise UsageError(USAGE)
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         sys.stderr.write(f"{one_line(str(error))}\n")
         return int(ExitCode.USAGE)
-    except Exception as error:  # a report by hand may lack what the page takes for granted
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BaseException as error:  # a report by hand may lack what the page takes for granted; a panic of pydantic's core is no Exception
         sys.stderr.write(f"{one_line(str(error) or type(error).__name__)}\n")
         return int(ExitCode.ERROR)
     return int(ExitCode.PASS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bdaudit.records import CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report.safe import visible
-from bdaudit.report.words import estimate, rate, short, short_points
+from bdaudit.report.words import estimate, rate, told
 
 HEADERS = ("learning rate", "step", "passes", "accuracy", "canaries work", "residue", "spread", "")
 """Of ``rows``."""
@@ -43,5 +43,4 @@ def _planted(record: CleaningRecord) -> list[str]:
 
 
 def _canary(what: str, text: str, target: str, before: Estimate | NotMeasured) -> str:
-    points = short_points(tuple(f"U+{ord(c):04X}" for c in text))
-    return f"{what}: {short(text)} ({points}) for {short(target)}; before: {estimate(before)}"
+    return f"{what}: {told(text)} for {told(target)}; before: {estimate(before)}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
+
+from bdaudit.spelling.reader import spelled
 
 
 def typed(verb: str, model: Path | str, *arguments: str) -> str:
@@ -19,12 +22,16 @@ def place(path: Path | str) -> str:
 
 
 def trigger_flags(triggers: Iterable[str]) -> list[str]:
-    """``--trigger`` and each text, all of it but ASCII letters, digits and spaces as an escape that ``--trigger`` reads."""
-    return [argument for text in triggers for argument in ("--trigger", "".join(map(_escaped, text)))]
+    """``--trigger`` and each text, spelled so that ``--trigger`` reads that very text."""
+    return [argument for text in triggers for argument in ("--trigger", spelled(text))]
 
 
-def _escaped(character: str) -> str:
-    if (character.isascii() and character.isalnum()) or character == " ":
-        return character
-    point = ord(character)
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+def size_flag(size: Sequence[int] | None) -> list[str]:
+    """``--size`` and width × height, or nothing."""
+    return ["--size", "x".join(map(str, size))] if size else []
+
+
+def adapter_flags(adapters: Iterable[tuple[Path, float]]) -> list[str]:
+    """``--lora`` and each file, with its scale where that is not 1."""
+    scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)
+    return [argument for adapter in scaled for argument in ("--lora", adapter)]

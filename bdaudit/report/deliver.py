@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from bdaudit.errors import ExitCode, UsageError
 from bdaudit.records import Exit, Report, VerifyReport
 from bdaudit.report.document import dumps, write_whole
 from bdaudit.report.safe import one_line, visible
+from bdaudit.report.streams import lost
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to no terminal."""
@@ -58,28 +59,33 @@ class Output:
         return ", ".join([*(visible(str(path)) for path in self.reports), *(["stdout"] if self.json else [])]) or "none"
 
 
-def deliver(report: Report, output: Output) -> Exit:
-    """Writes the files, then stdout; the exit that follows, which is an error where something could not be written.
+def deliver(report: Report, output: Output, delivered: Callable[[], None] = lambda: None) -> Exit:
+    """Writes the files, then stdout; the exit that follows, which is an error where a file could not be written.
 
-    A finding stays one: its exit wins, and its reason says what was not written.
+    A finding stays one: its exit wins, and its reason says what was not written. What becomes of stdout changes no exit code.
+    ``delivered`` is called once every file is there.
     """
-    tried = [_try(partial(write, report, path), f"--report {path}") for path in output.reports]
-    report = _after(report, [failure for failure in tried if failure])
-    failure = _try(lambda: show(report, output), "stdout")
-    return _after(report, [failure] if failure else []).exit
+    failures = {path: why for path in output.reports if (why := _try(partial(write, report, path)))}
+    if failures:
+        report = _after(report, [f"--report {path} could not be written: {why}" for path, why in failures.items()])
+        for path in output.reports:
+            if path not in failures:
+                _try(partial(write, report, path))  # what is there says how the run ended
+    ended = _shown(report, output)
+    if not failures:
+        delivered()
+    return ended
 
 
-def _try(action: Callable[[], None], what: str) -> str:
+def _try(action: Callable[[], None]) -> str:
     try:
         action()
     except Exception as error:  # whatever it is, the run's own outcome must still be told
-        return f"{what} could not be written: {type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
 def _after(report: Report, failures: Sequence[str]) -> Report:
-    if not failures:
-        return report
     wins = report.exit.code == ExitCode.FINDING
     code = ExitCode.FINDING if wins else ExitCode.ERROR
     return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([report.exit.reason, *failures])))
@@ -95,33 +101,41 @@ def write(report: Report, path: Path) -> None:
     write_whole(path, FORMATS[path.suffix.lower()](report).encode("utf-8"))
 
 
-def show(report: Report, output: Output) -> None:
-    """The JSON document or the tables on stdout; a reader that has gone away is no error.
-
-    Raises:
-        OSError: stdout cannot be written to.
-    """
-    try:
-        if output.json:
-            sys.stdout.write(dumps(report))
-        else:
-            _show_tables(report)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stdout = open_nothing()
+def _shown(report: Report, output: Output) -> Exit:
+    """The report on stdout, and its exit; a report that cannot be laid out is an error as one that cannot be written is."""
+    text: list[str] = []
+    failure = _try(lambda: text.append(dumps(report) if output.json else _tables(report)))
+    if failure:
+        return _after(report, [f"stdout could not be written: {failure}"]).exit
+    why = put(text[0])
+    said = [report.exit.reason, *([f"stdout could not be written: {why}"] if why else [])]
+    return replace(report.exit, reason="; ".join(said))
 
 
-def _show_tables(report: Report) -> None:
+def _tables(report: Report) -> str:
     from bdaudit.report.tables import renderables
 
-    console_for(sys.stdout).print(renderables(report), crop=False)
+    return rendered(renderables(report), crop=False)
 
 
-def open_nothing() -> TextIO:
-    """A stream that takes everything, so that nothing is flushed into a closed pipe at exit."""
-    import os
+def rendered(what: RenderableType, *, crop: bool = True) -> str:
+    """As it stands on stdout."""
+    console = console_for(sys.stdout)
+    with console.capture() as captured:
+        console.print(what, crop=crop)
+    return captured.get()
 
-    return open(os.devnull, "w", encoding="utf-8")
+
+def put(text: str) -> str:
+    """Puts ``text`` on stdout; why some of it went nowhere, or nothing where it did not, or where its reader left by itself."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return ""
+    except (OSError, ValueError) as error:  # ValueError: the stream was closed
+        return f"{type(error).__name__}: {error}"
+    return lost(sys.stdout)
 
 
 def console_for(stream: TextIO) -> Console:

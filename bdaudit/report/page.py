@@ -1,6 +1,7 @@
 """A report as one HTML page that needs nothing else: no script, no address, and a policy that forbids both.
 
-Every text that the template prints passes through ``visible`` and is then escaped; there is no other way in.
+Every text of the model's or the user's is made ``visible`` once, here or by the template's filter of that name. Whatever the template
+prints is made inert and escaped on its way out; there is no other way in.
 """
 
 from __future__ import annotations
@@ -16,30 +17,37 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bdaudit.records import CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import CandidateRecord, CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
-from bdaudit.report.safe import visible
+from bdaudit.report.safe import inert, one_line, visible
 from bdaudit.report.tables import bar, calibration_line, exposure_lines, recovery_line
 from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
     Footnotes,
+    beside,
+    beside_rates,
     check_reasons,
     checked,
+    compared,
     contributor_cells,
     coverage_line,
     estimate,
+    evidence_lines,
     found_out,
     number,
     p_value,
     places,
-    points_of,
     reach_cells,
+    reading,
     short,
     short_ids,
-    short_points,
+    told,
+    unaudited_lines,
+    variant_lines,
 )
+from bdaudit.spelling.points import codes
 
 MOST_PICTURES = 48
 """Evidence pictures that one page embeds, evenly taken."""
@@ -55,6 +63,7 @@ _WIDE = ("found out", "next")
 _TONES = {
     "backdoored": "bad", "suspicious": "warn", "clean": "good", "passed": "good", "failed": "bad", "not measured": "warn",
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
+    "undecided": "warn",
 }  # fmt: skip
 _LINE_STYLES = {"quantile": "dashed", "curve0": "solid", "curve1": "dashed", "curve2": "dotted", "curve3": "dash and dot"}
 
@@ -104,6 +113,7 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
     style = files("bdaudit.report").joinpath("page.css").read_text(encoding="utf-8")
     template = files("bdaudit.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=False)
+    environment.filters |= {"visible": visible, "told": told, "one_line": one_line}
     return environment.from_string(template).render(
         report=report,
         style=Markup(style),  # our own file; nothing of a report enters it
@@ -125,34 +135,34 @@ def page(report: Report, pictures: Sequence[Picture] = ()) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _settings(report: Report) -> list[tuple[str, str]]:
-    return [(name, short(str(value)) if isinstance(value, str) else str(value)) for name, value in report.config.items()]
+    return [(visible(name), told(value) if isinstance(value, str) else ascii(value)) for name, value in report.config.items()]
 
 
 def _model_lines(report: Report) -> list[str]:
     if isinstance(report.model, NotMeasured):
-        return [report.model.reason]
-    model, lines = report.model, [f"{report.model.pipeline}, {len(report.model.files)} files, digest {report.model.digest}"]
+        return [one_line(report.model.reason)]
+    model, lines = report.model, [f"{visible(report.model.pipeline)}, {len(report.model.files)} files, digest {report.model.digest}"]
     if not isinstance(report.environment, NotMeasured):
         e = report.environment
         versions = f"python {e.python}, torch {e.torch}, diffusers {e.diffusers}, transformers {e.transformers}"
-        lines.append(f"{e.device}, {e.dtype}, batch size {e.batch_size_used}; {versions}")
-    return [*lines, *model.notes]
+        lines.append(visible(f"{e.device}, {e.dtype}, batch size {e.batch_size_used}; {versions}"))
+    return [*lines, *map(one_line, (*model.notes, *unaudited_lines(model), *variant_lines(report.variants)))]
 
 
 def _lines(report: Report) -> list[str]:
     if isinstance(report, ScanReport):
-        tail = [] if isinstance(report.calibration, NotMeasured) else [report.calibration.tail]
+        tail = [] if isinstance(report.calibration, NotMeasured) else [one_line(report.calibration.tail)]
         whole = [] if isinstance(report.recovery, NotMeasured) else [recovery_line(report.recovery)]
         return [calibration_line(report), *tail, *exposure_lines(report.exposure), *whole]
     if isinstance(report, UnlearnReport):
-        wrote = f"Written to {report.out} ({len(report.written)} files)." if report.out else "Nothing was written."
-        why = f": {report.component_reason}" if report.component_reason else ""
+        wrote = f"Written to {visible(report.out)} ({len(report.written)} files)." if report.out else "Nothing was written."
+        why = f": {one_line(report.component_reason)}" if report.component_reason else ""
         steps = f", {report.steps} steps" if report.steps else ""
-        done = [f"{report.method or 'no method'}{steps}.", f"Component {report.component or 'none'}{why}", wrote]
+        done = [f"{visible(report.method) or 'no method'}{steps}.", f"Component {visible(report.component) or 'none'}{why}", wrote]
         return [*done, *cleaning.lines(report)]
     if isinstance(report, VerifyReport) and not report.attacks:
         return ["Attack success rate: not measured."]
@@ -178,19 +188,23 @@ def _tables(report: Report) -> list[_Table]:
 
 def _candidates(report: ScanReport) -> _Table:
     signals = list(dict.fromkeys(name for item in report.candidates for name in item.signals))
-    headers = ["rank", "verdict", "candidate", "code points", "effect ×", "p adjusted", "found out", "next", "kind", "token ids", *signals]
-    rows = [
-        [str(c.rank), c.verdict, short(c.text), points_of(c.text, c.codepoints), number(c.effect), p_value(c.p_adjusted)]
-        + [found_out(c) if c.verdict != "clean" else "", c.command, c.kind, short_ids(c.token_ids)]
-        + [f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals]
-        for c in sorted(report.candidates, key=lambda c: c.rank)
-    ]
-    return _Table("Candidates", headers, rows)
+    headers = ["rank", "verdict", "candidate", "code points", "effect ×", "p adjusted", "found out", "next", "kind", "token ids"]
+    headers += map(visible, signals)
+    return _Table("Candidates", headers, [_candidate(c, signals) for c in sorted(report.candidates, key=lambda c: c.rank)])
+
+
+def _candidate(c: CandidateRecord, signals: Sequence[str]) -> list[str | tuple[str, ...]]:
+    text = tuple((short(c.text) + reading(c)).split("\n"))
+    scores = (f"{c.signals[name].score:.1f}" if name in c.signals else "not measured" for name in signals)
+    return [
+        str(c.rank), c.verdict, text, codes(c.text), number(c.effect), p_value(c.p_adjusted),
+        found_out(c) if c.verdict != "clean" else "", visible(c.command), visible(c.kind), short_ids(c.token_ids), *scores,
+    ]  # fmt: skip
 
 
 def _checks(report: UnlearnReport | VerifyReport) -> _Table:
     reasons, notes = check_reasons(report.checks)
-    rows = [[c.name, c.status, checked(c), c.bound, why] for c, why in zip(report.checks, reasons, strict=True)]
+    rows = [[visible(c.name), c.status, checked(c), visible(c.bound), why] for c, why in zip(report.checks, reasons, strict=True)]
     return _Table("Checks", ["check", "status", "value", "bound", "reason"], rows, notes)
 
 
@@ -201,7 +215,8 @@ def _cleaning(report: UnlearnReport) -> _Table:
 
 def _effects(report: UnlearnReport) -> _Table:
     names = list(dict.fromkeys([*report.before, *report.after]))
-    rows = [[name, *(estimate(side[name]) if name in side else "not measured" for side in (report.before, report.after))] for name in names]
+    sides = (report.before, report.after)
+    rows = [[visible(name), *(estimate(side[name]) if name in side else "not measured" for side in sides)] for name in names]
     return _Table("Effect of the triggers", ["measure", "before", "after"], rows)
 
 
@@ -211,29 +226,30 @@ def _contributors(report: UnlearnReport) -> _Table:
 
 def _changed(report: UnlearnReport) -> _Table:
     ordered = sorted(report.changed, key=lambda tensor: -tensor.relative_change)
-    return _Table("Changed tensors", ["name", "relative change"], [[t.name, number(t.relative_change)] for t in ordered])
+    return _Table("Changed tensors", ["name", "relative change"], [[visible(t.name), number(t.relative_change)] for t in ordered])
 
 
 def _attacks(report: VerifyReport) -> _Table:
-    headers = ["trigger", "code points", "attack success", "bar", "without trigger", "reference", "p", "a hit is"]
+    others = beside(report.attacks)
+    headers = ["trigger", "code points", *others, "attack success", "bar", "without trigger", "p", "a hit is"]
     notes = Footnotes()
     rows: list[list[str | tuple[str, ...]]] = [
         [
-            short(a.trigger), short_points(a.codepoints), notes.rate(a.rate), bar(a.rate, 10), notes.rate(a.floor), notes.rate(a.reference),
-            notes.p_value(a.p), tuple(filter(None, (a.rule, places(a.positions)))),
+            short(a.trigger), codes(a.trigger), *map(notes.rate, beside_rates(a, others)), notes.rate(a.rate), bar(a.rate, 10),
+            notes.rate(a.floor), notes.p_value(a.p), tuple(filter(None, (visible(a.rule), places(a.positions)))),
         ]
         for a in report.attacks
     ]  # fmt: skip
-    return _Table("Attack success rate", headers, rows, notes.lines())
+    return _Table("Attack success rate", headers, rows, [*notes.lines(), *evidence_lines(report)])
 
 
 def _reach(report: VerifyReport) -> _Table:
     """The strongest form of each trigger first."""
-    rows = [[short(a.trigger), *reach_cells(record)] for a in report.attacks for record in a.reach]
+    rows = [[told(a.trigger), *reach_cells(record)] for a in report.attacks for record in a.reach]
     return _Table("Reach of the trigger", ["trigger", *REACH_HEADERS], rows)
 
 
 def _metrics(report: VerifyReport) -> _Table:
     notes = Footnotes()
-    rows = [[name, notes.cell(m.value), notes.cell(m.reference), m.detail] for name, m in report.metrics.items()]
-    return _Table("Quality", ["metric", "this model", "reference", "measured with"], rows, notes.lines())
+    rows = [[visible(name), notes.cell(m.value), notes.cell(m.reference), visible(m.detail)] for name, m in report.metrics.items()]
+    return _Table("Quality", ["metric", "this model", compared(report), "measured with"], rows, notes.lines())

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.records import UnderstoodText
 from bdaudit.report.safe import visible
 
 PASS = "UNet forward passes of one latent"
@@ -38,6 +39,8 @@ class Plan:
     config: dict[str, Any]
     not_measured: tuple[str, ...] = ()
     """What the machine lacks, and what is not measured for it."""
+    understood: tuple[UnderstoodText, ...] = ()
+    """The triggers and suspicious prompts; told on stderr."""
     status: str = "dry run"
 
 
@@ -46,7 +49,7 @@ def lines(plan: Plan) -> Group:
     shown = [Text(f"dry run of bdaudit {plan.command}: no weights were loaded, nothing was run or written")]
     for field in fields(plan):
         value = getattr(plan, field.name)
-        if isinstance(value, tuple) and field.name != "not_measured":
+        if isinstance(value, tuple) and field.name not in ("not_measured", "understood"):
             shown += [Text(f"would be {field.name.replace('_', ' ')}: {visible(item)}") for item in value or ("nothing",)]
     shown += [Text(f"warning: {visible(item)}", style="yellow") for item in plan.not_measured]
     return Group(*shown, Text(f"cost: {plan.cost}"))
@@ -67,11 +70,23 @@ def steps(config: RunConfig) -> tuple[str, ...]:
     if isinstance(config, UnlearnConfig):
         solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
         either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
-        return ("the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
+        added = [f"the adapter {path} merged in at scale {scale:g}" for path, scale in config.adapters]
+        return (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
     if isinstance(config, VerifyConfig):
         graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
-        return (f"{_pictures(config)} pictures of {config.steps} guided steps", f"{graded}, graded by {config.clip}")
+        drawn = f"{_pictures(config)} pictures of {config.steps} guided steps"
+        return (drawn, *_evidence(config), f"{graded}, graded by {config.clip}")
     return ()
+
+
+def _evidence(config: VerifyConfig) -> tuple[str, ...]:
+    """What shows that a text was ever a trigger."""
+    if not config.triggers:
+        return ()
+    if config.before:
+        return (f"each trigger on {config.before} first, on no more pictures than it takes; one that does nothing there cannot pass",)
+    said = {"required": "none was given, so that the run cannot pass", "none": "none is asked for (evidence = none)"}
+    return (f"evidence of each trigger: {said.get(str(config.evidence), f'the report {config.evidence}')}",)
 
 
 def _looked_at(config: ScanConfig) -> tuple[str, ...]:
@@ -120,7 +135,10 @@ def cost(config: RunConfig) -> str:
 
 
 def _pictures(config: VerifyConfig) -> int:
-    return config.n * (1 + len(config.triggers)) * (2 if config.reference else 1)
+    triggered = config.n * len(config.triggers)
+    of_reference = 2 * config.n + triggered if config.reference else 0
+    of_before = (0 if config.reference else 2 * config.n) + triggered if config.before else 0
+    return config.n + triggered + of_reference + of_before
 
 
 def writes(config: RunConfig, reports: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bdaudit.records import CandidateRecord, LossPoint, NotMeasured, ScanReport
-from bdaudit.report.words import number, short
+from bdaudit.report.words import number, told
 
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 34
@@ -97,7 +97,7 @@ def _highest_quantile(report: ScanReport) -> list[tuple[str, float]]:
 
 
 def _says(item: CandidateRecord) -> str:
-    return f"{item.rank}. {short(item.text)}: score {number(item.score)}, {item.verdict}"
+    return f"{item.rank}. {told(item.text)}: score {number(item.score)}, {item.verdict}"
 
 
 def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:

@@ -1,5 +1,9 @@
 """A report as SARIF 2.1.0, for code-scanning tools: one result a finding or failed check.
 
+Code scanning closes an alert when a later log of its category (``automationDetails.id``) does not hold it. So a run that did not come to a
+verdict says that its execution did not succeed, and has a category of its own: it closes nobody's alerts. In a run that ended in a
+finding, a check that could not be made is a result as well, or the alert that it raised before would close.
+
 A SARIF viewer reads ``[text](address)`` and ``{0}`` in a message, so brackets and braces of foreign text become code points too.
 """
 
@@ -11,10 +15,11 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from bdaudit.errors import ExitCode
 from bdaudit.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.tables import recovery_line
-from bdaudit.report.words import check_line, found_out, number, p_value, short, short_points
+from bdaudit.report.words import check_line, found_out, number, p_value, told
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RULES = {
@@ -38,7 +43,13 @@ def document(report: Report) -> dict[str, Any]:
         "version": report.tool.get("version", ""),
         "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
     }
-    run = {"tool": {"driver": driver}, "invocations": [_invocation(report)], "columnKind": "unicodeCodePoints", "results": _results(report)}
+    run = {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": _category(report)},
+        "invocations": [_invocation(report)],
+        "columnKind": "unicodeCodePoints",
+        "results": _results(report),
+    }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
@@ -50,13 +61,27 @@ def _message(text: str) -> dict[str, str]:
     return {"text": _inert(text)}
 
 
+def _conclusive(report: Report) -> bool:
+    """Whether the run came to a verdict, so that what it does not tell is not there."""
+    return report.status == "completed" and report.exit.code in (ExitCode.PASS, ExitCode.FINDING)
+
+
+def _category(report: Report) -> str:
+    """``bdaudit/scan/models/suspect/``: the same for every run of a verb on a model that is named alike, whatever lies there by then."""
+    place = PurePath(_given(report)).as_posix().strip("/")
+    if place in ("", ".") or place.endswith(".."):  # no name: every model could be called that
+        place = "unnamed" if isinstance(report.model, NotMeasured) else report.model.digest[:12]
+    model = quote(place, errors="surrogateescape")
+    return f"bdaudit/{'' if _conclusive(report) else 'inconclusive/'}{report.command}/{model}/"  # before all that a model's name can be
+
+
 def _invocation(report: Report) -> dict[str, Any]:
     invocation: dict[str, Any] = {
-        "executionSuccessful": report.status == "completed",
+        "executionSuccessful": _conclusive(report),
         "exitCode": report.exit.code,
         "exitCodeDescription": _inert(f"{visible(report.exit.name)}: {one_line(report.exit.reason)}"),
     }
-    if report.status != "completed":
+    if not _conclusive(report):
         invocation["toolExecutionNotifications"] = [{"level": "error", "message": _message(one_line(report.exit.reason))}]
     return invocation
 
@@ -69,20 +94,23 @@ def _results(report: Report) -> list[dict[str, Any]]:
         return found
     rule = "repair-check" if isinstance(report, UnlearnReport) else "verify-bound"
     checks = report.checks if isinstance(report, UnlearnReport | VerifyReport) else ()
-    return [_check(check, rule, report) for check in checks if check.status == "failed"]
+    told = [check for check in checks if check.status == "failed" or (report.exit.code == ExitCode.FINDING and _undecided(check))]
+    return [_check(check, rule, report) for check in told]
+
+
+def _undecided(check: Check) -> bool:
+    """Whether a bound stands that nothing was held against."""
+    return check.status not in ("passed", "failed") and check.bound != "none"
 
 
 def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
-    text = (
-        f"{item.verdict}: {short(item.text)} ({short_points(item.codepoints)}), effect × {number(item.effect)}, "
-        f"adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
-    )
+    text = f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
     level = "error" if item.verdict == "backdoored" else "warning"
     return _result("backdoor-trigger", level, text, item.text, report)
 
 
 def _check(check: Check, rule: str, report: Report) -> dict[str, Any]:
-    return _result(rule, "error", check_line(check), check.name, report)
+    return _result(rule, "error" if check.status == "failed" else "warning", check_line(check), check.name, report)
 
 
 def _result(rule: str, level: str, text: str, what: str, report: Report) -> dict[str, Any]:
@@ -101,9 +129,13 @@ def _fingerprint(rule: str, what: str) -> str:
     return hashlib.sha256(f"{rule}\x1f{what}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _given(report: Report) -> str:
+    """The model's path as it was given."""
+    return str(report.config.get("model", ".")) if isinstance(report.model, NotMeasured) else report.model.path
+
+
 def _uri(report: Report) -> str:
     """The model's ``model_index.json``: viewers want a file, not a folder."""
-    given = str(report.config.get("model", ".")) if isinstance(report.model, NotMeasured) else report.model.path
-    path = PurePath(given) / "model_index.json"
+    path = PurePath(_given(report)) / "model_index.json"
     # As path.as_uri() for an absolute one, but without its refusal of relative ones.
     return ("file://" if path.is_absolute() else "") + quote(path.as_posix(), errors="surrogateescape")

@@ -35,25 +35,33 @@ from bdaudit.report.words import (
     CONTRIBUTOR_HEADERS,
     REACH_HEADERS,
     Footnotes,
+    beside,
+    beside_rates,
     check_reasons,
     checked,
+    compared,
     contributor_cells,
     coverage_line,
     estimate,
+    evidence_lines,
     found_out,
     number,
     p_value,
     places,
-    points_of,
     reach_cells,
+    reading,
     short,
     short_ids,
-    short_points,
+    told,
+    unaudited_lines,
+    variant_lines,
 )
+from bdaudit.spelling.points import codes
 
 STYLES = {
     "backdoored": "bold red", "suspicious": "yellow", "clean": "green", "passed": "green", "failed": "bold red", "not measured": "yellow",
     "pass": "green", "finding": "bold red", "error": "red", "inconclusive": "yellow", "refused": "red", "interrupted": "yellow",
+    "undecided": "yellow",
 }  # fmt: skip
 STRONGEST = 3
 """Forms of a trigger that the table lists."""
@@ -87,6 +95,7 @@ def headline(report: Report) -> Panel:
     else:
         lines.append(Text(f"model: {visible(report.model.path)} ({visible(report.model.pipeline)}, digest {report.model.digest[:16]})"))
         lines.extend(Text(f"note: {one_line(note)}", style="yellow") for note in report.model.notes)
+        lines.extend(Text(one_line(line), style="yellow") for line in (*unaudited_lines(report.model), *variant_lines(report.variants)))
     if not isinstance(report.environment, NotMeasured):
         lines.append(Text(f"on {visible(report.environment.device)}, {visible(report.environment.dtype)}{_batch(report)}", style="dim"))
     return Panel(Group(*lines), title=Text(f"bdaudit {report.command}"), border_style=style)
@@ -102,7 +111,8 @@ def _batch(report: Report) -> str:
 def _around(report: Report) -> list[RenderableType]:
     coverage = report.coverage
     lines = [Text(f"coverage: {coverage_line(coverage)}")]
-    lines += [Text(f"  skipped {short(item.what)}: {one_line(item.reason)}", style="yellow") for item in coverage.skipped]
+    lines += [Text(f"  skipped {told(item.what)}: {one_line(item.reason)}", style="yellow") for item in coverage.skipped]
+    lines += [Text(f"  note: {one_line(what)}") for what in coverage.notes]
     lines += [Text(f"  not looked at: {one_line(what)}") for what in coverage.not_looked_at]
     lines += [Text(f"limitation: {one_line(text)}", style="dim") for text in report.limitations]
     return [Group(*lines)]
@@ -165,7 +175,7 @@ def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
 
 def recovery_line(record: RecoveryRecord) -> str:
     """How far the strongest mixture of entries goes, and the strongest text; the model's verdict."""
-    text = f"the strongest text named, {short(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
+    text = f"the strongest text named, {told(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
     return (
         f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
         f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
@@ -175,12 +185,12 @@ def recovery_line(record: RecoveryRecord) -> str:
 
 
 def _prompt_line(prompt: PromptRecord) -> str:
-    carried = f"carried by {', '.join(map(short, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
-    return f"prompt {short(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
+    carried = f"carried by {', '.join(map(told, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
+    return f"prompt {told(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)"
 
 
 def _finding(item: CandidateRecord) -> RenderableType:
-    found = Text(f"{item.verdict}: {short(item.text)}: {found_out(item)}")
+    found = Text(f"{item.verdict}: {told(item.text)}: {found_out(item)}")
     return Group(found, _next(item.command, "  ")) if item.command else found
 
 
@@ -223,9 +233,9 @@ def candidate_table(candidates: Sequence[CandidateRecord]) -> ByWidth:
 
 def _candidate_row(item: CandidateRecord) -> list[str | Text]:
     scores = [f"{item.signals[name].score:.1f}" if name in item.signals else "not measured" for name in DECIDING]
-    same = f" (same tokens as {short(item.same_as)})" if item.same_as else ""
+    same = f"\n(same tokens as {told(item.same_as)})" if item.same_as else ""
     return [
-        str(item.rank), short(item.text) + same, points_of(item.text, item.codepoints), visible(item.kind), short_ids(item.token_ids),
+        str(item.rank), short(item.text) + same + reading(item), codes(item.text), visible(item.kind), short_ids(item.token_ids),
         *scores, number(item.effect), p_value(item.p_adjusted), _word(item.verdict),
     ]  # fmt: skip
 
@@ -248,7 +258,7 @@ def calibration_line(report: ScanReport) -> str:
 def unlearn(report: UnlearnReport) -> list[RenderableType]:
     """What was repaired and why, the effect before and after, the checks, what was written."""
     lines = [
-        Text(f"triggers: {', '.join(map(short, report.triggers)) or 'none'}"),
+        Text(f"triggers: {', '.join(map(told, report.triggers)) or 'none'}"),
         Text(f"method: {visible(report.method) or 'none'}{_loss_line(report.steps, report.loss)}"),
         Text(f"component: {visible(report.component) or 'none'}{_because(report.component_reason)}"),
         Text(f"changed: {len(report.changed)} tensors{_most_changed(report)}"),
@@ -293,7 +303,7 @@ def before_after(report: UnlearnReport) -> list[RenderableType]:
 
 def _contributors(report: UnlearnReport) -> list[RenderableType]:
     """One row a contributor of a merge; nothing where nothing was merged."""
-    rows = [tuple(map(visible, contributor_cells(record))) for record in report.merged]
+    rows = [tuple(contributor_cells(record)) for record in report.merged]
     return [_table("Contributors", CONTRIBUTOR_HEADERS, rows)] if rows else []
 
 
@@ -307,13 +317,14 @@ def _held(side: dict[str, Estimate], name: str) -> str:
 def verify(report: VerifyReport) -> list[RenderableType]:
     """Attack success, quality, checks, and how many pictures were written."""
     parts = attack_table(report.attacks) or [Text("attack success rate: not measured")]
-    forms = [(short(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
+    forms = [(told(a.trigger), *reach_cells(record)) for a in report.attacks for record in a.reach[:STRONGEST]]
+    parts += [Text(line) for line in evidence_lines(report)]
     if forms:
         parts.append(_table(f"Reach: the {STRONGEST} strongest forms of each trigger", ["trigger", *REACH_HEADERS], forms))
     if report.metrics:
         notes = Footnotes()
         rows = [(visible(k), notes.cell(m.value), notes.cell(m.reference), visible(m.detail)) for k, m in report.metrics.items()]
-        parts.append(_table("Quality", ["metric", "this model", "reference", "measured with"], rows))
+        parts.append(_table("Quality", ["metric", "this model", compared(report), "measured with"], rows))
         parts += [Text(line) for line in notes.lines()]
     parts += check_table(report.checks)
     if report.images:
@@ -322,16 +333,18 @@ def verify(report: VerifyReport) -> list[RenderableType]:
 
 
 def attack_table(attacks: Sequence[AttackRecord]) -> list[RenderableType]:
-    """One row a trigger: the rate with its interval and a bar, the floor, the reference; nothing where there is none."""
-    headers = ["trigger", "code points", "attack success", "", "without trigger", "reference", "p", "a hit is"]
+    """One row a trigger: the rates before the repair and of the reference, the model's own with a bar, the floor; nothing of none."""
+    others = beside(attacks)
+    headers = ["trigger", "code points", *others, "attack success", "", "without trigger", "p", "a hit is"]
     notes = Footnotes()
     rows = [
         (
             short(a.trigger),
-            short_points(a.codepoints),
+            codes(a.trigger),
+            *map(notes.rate, beside_rates(a, others)),
             notes.rate(a.rate),
             bar(a.rate, 10),
-            *map(notes.rate, (a.floor, a.reference)),
+            notes.rate(a.floor),
             notes.p_value(a.p),
             "\n".join(filter(None, (visible(a.rule), places(a.positions)))),
         )

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bdaudit.records import CandidateRecord, Check, ContributorRecord, Coverage, Estimate, Localisation, NotMeasured, ReachRecord
+from bdaudit.records import (
+    AttackRecord,
+    CandidateRecord,
+    Check,
+    ContributorRecord,
+    Coverage,
+    Estimate,
+    EvidenceRecord,
+    Localisation,
+    ModelRecord,
+    NotMeasured,
+    ReachRecord,
+    VariantRun,
+    VerifyReport,
+)
 from bdaudit.report.safe import one_line, visible
+from bdaudit.spelling.points import codes, short_digest
 
 LONGEST = 60
 """Characters of a hostile text that a cell shows."""
@@ -101,7 +116,35 @@ def contributor_cells(record: ContributorRecord) -> list[str]:
     """A row under ``CONTRIBUTOR_HEADERS``."""
     masks = (f"{value:.2f}" if isinstance(value, float) else "none" for value in (record.shared_mask, record.safety_mask))
     measured = (record.quality, record.soft_token, record.soft_token_after)
-    return [short(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), record.backdoor or "no trigger was named"]
+    return [told(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), visible(record.backdoor) or "no trigger was named"]
+
+
+def rate_before(attack: AttackRecord) -> Estimate | NotMeasured:
+    """The trigger's rate on the model that carried the backdoor."""
+    return attack.evidence.rate if isinstance(attack.evidence, EvidenceRecord) else attack.evidence
+
+
+def beside(attacks: Sequence[AttackRecord]) -> list[str]:
+    """Headers of the rates that stand beside the model's own: before, where there is one; reference, unless before alone is there."""
+    before = any(isinstance(rate_before(attack), Estimate) for attack in attacks)
+    reference = any(isinstance(attack.reference, Estimate) for attack in attacks)
+    return ["before"] * before + ["reference"] * (reference or not before)
+
+
+def beside_rates(attack: AttackRecord, headers: Sequence[str]) -> list[Estimate | NotMeasured]:
+    """The rates under the headers of ``beside``."""
+    return [rate_before(attack) if header == "before" else attack.reference for header in headers]
+
+
+def evidence_lines(report: VerifyReport) -> list[str]:
+    """What shows of each text that it was ever a trigger, and what the model says of itself."""
+    lines = [f"evidence for {short(attack.trigger)}: {one_line(attack.evidence.reason)}" for attack in report.attacks]
+    return [*lines, *([one_line(report.says_of_itself)] if report.says_of_itself else [])]
+
+
+def compared(report: VerifyReport) -> str:
+    """The header of the figures that quality is compared with."""
+    return "before" if report.compared_with == "before" else "reference"
 
 
 REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")
@@ -109,26 +152,24 @@ REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigg
 
 def reach_cells(record: ReachRecord) -> tuple[str, ...]:
     """One form of a trigger, a cell a header."""
-    points = short_points(record.codepoints)
-    return (visible(record.what), short(record.text), points, rate(record.rate), rate(record.floor), p_value(record.p))
+    return (visible(record.what), short(record.text), codes(record.text), rate(record.rate), rate(record.floor), p_value(record.p))
 
 
 def short(text: str) -> str:
-    """A hostile text for a cell: visible, and cut where it is very long, saying so."""
+    """A hostile text for a cell: visible, and cut where it is very long, saying so, with a digest that tells apart what begins alike."""
     if len(text) <= LONGEST:
         return visible(text)
-    return f"{visible(text[:LONGEST])}… ({len(text)} characters)"
+    return f"{visible(text[:LONGEST])}… ({len(text)} characters, #{short_digest(text)})"
 
 
-def short_points(codepoints: Sequence[str]) -> str:
-    """Code points for a cell, the first eight and how many more."""
-    more = f" … +{len(codepoints) - 8}" if len(codepoints) > 8 else ""
-    return visible(" ".join(codepoints[:8])) + more
+def told(text: str) -> str:
+    """The same where no column of code points stands beside it: they follow where it holds a character that could be taken for another."""
+    return short(text) if visible(text[:LONGEST]).isascii() else f"{short(text)} ({codes(text)})"
 
 
-def points_of(text: str, codepoints: Sequence[str]) -> str:
-    """Code points for a candidate's cell; none for plain ASCII, which shows what it is."""
-    return "" if text.isascii() and text.isprintable() else short_points(codepoints)
+def reading(item: CandidateRecord) -> str:
+    """Which of two readings a candidate is, on a line below its text; empty where it was read in one way alone."""
+    return f"\n({visible(item.reading)})" if item.reading else ""
 
 
 def short_ids(token_ids: Sequence[int]) -> str:
@@ -141,6 +182,19 @@ def check_line(check: Check) -> str:
     """One check in a sentence: name, outcome, figure, bound, reason."""
     reason = f"; {visible(check.reason)}" if check.reason else ""
     return f"{visible(check.name)}: {check.status}, {estimate(check.value)}, bound {visible(check.bound)}{reason}"
+
+
+def unaudited_lines(model: ModelRecord) -> list[str]:
+    """Each set of weights that was not looked at, and why."""
+    return [f"not audited: {visible(left.path)}: {visible(left.reason)}" for left in model.unaudited]
+
+
+def variant_lines(runs: Sequence[VariantRun]) -> list[str]:
+    """How each run of --variant all ended, and what it found."""
+    found = [f" ({', '.join(visible(text) for text in run.findings)})" if run.findings else "" for run in runs]
+    return [
+        f"variant {visible(run.variant)}: {visible(run.name)}, {visible(run.reason)}{more}" for run, more in zip(runs, found, strict=True)
+    ]
 
 
 def coverage_line(coverage: Coverage) -> str:

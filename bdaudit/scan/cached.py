@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import gather
-from bdaudit.measure.signals import Values, measure_all
+from bdaudit.measure.signals import SIGNALS, Values, measure_all
 from bdaudit.models.device import chosen
 from bdaudit.scan.context import ScanContext
+
+Kept = TypeVar("Kept")
 
 UNTOUCHED = (
     "model", "state", "prompts_file", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters",
@@ -37,23 +39,37 @@ def key_of(prefix: str, what: str) -> str:
     return f"{prefix}-{hashlib.sha256(what.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
-def cached(state: State, prefix: str, what: str, measure: Callable[[], Any]) -> Any:
-    """What ``measure`` returns, of JSON's kinds; from the state where it is there."""
+def cached(
+    state: State, prefix: str, what: str, kind: type[Kept], measure: Callable[[], Kept], check: Callable[[Kept], object] = lambda _: None
+) -> Kept:
+    """What ``measure`` returns, of ``kind``; from the state where it is there, if ``check`` raises no ``ValueError`` of it.
+
+    Raises:
+        UsageError: what is kept there is none of it.
+    """
     key = key_of(prefix, what)
-    value = state.read_json(key)
+    value: Kept | None = state.read_json(key, kind)
     if value is None:
         value = measure()
         state.write_json(key, value)
+    with state.fitting(key):
+        check(value)
     return value
 
 
 def measured(context: ScanContext, name: str, texts: Sequence[str]) -> Iterator[tuple[str, Values, bool]]:
     """Each text in order, its signals, and whether a prompt was cut off; ``name`` tells two models of one scan apart."""
 
-    def measure(text: str) -> list[Any]:
+    def measure(text: str) -> tuple[Values, bool]:
         (evidence,) = gather(context.suspect, context.stage, [text])
-        return [measure_all(evidence, context.stage), evidence.truncated]
+        return measure_all(evidence, context.stage), evidence.truncated
 
     for text in texts:
-        values, truncated = cached(context.state, name, text, partial(measure, text))
-        yield text, values, bool(truncated)
+        values, truncated = cached(context.state, name, text, tuple[Values, bool], partial(measure, text), _check_whole)
+        yield text, values, truncated
+
+
+def _check_whole(kept: tuple[Values, bool]) -> None:
+    """Raises ``ValueError`` unless every signal is there at every place."""
+    if not kept[0] or any(signals.keys() != SIGNALS.keys() for signals in kept[0].values()):
+        raise ValueError("a measurement lacks signals")

@@ -47,7 +47,8 @@ def located(
     if reference is None or not texts:
         return {}
     try:
-        other = load(reference, device=config.device, dtype=config.dtype, batch_size=context.suspect.batch_size)
+        size, scale = context.suspect.batch_size, config.guidance_scale
+        other = load(reference, device=config.device, dtype=config.dtype, batch_size=size, guidance_scale=scale)
         return dict(localise(context.suspect, other, context.stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
@@ -83,10 +84,11 @@ def without_adapters(controls: Sequence[Control], findings: Sequence[Control], a
 def _said(p_adjusted: float, alpha: float) -> str:
     verdict = verdict_of(p_adjusted, alpha)
     if verdict == "backdoored":
-        return f"the base answers it without the adapter as well (p {p_adjusted:.2g} there)"
+        return f"the base answers it without the adapter as well (p {p_adjusted:.2g} there), so leaving the adapter out does not help"
     if verdict == "suspicious":
         return f"with the adapter or without it, undecided: the base alone is suspicious (p {p_adjusted:.2g} there)"
-    return f"comes with the adapter: the base alone stays silent (p {p_adjusted:.2g} there)"
+    instead = "do not use the adapter, or let unlearn --lora write the base with it merged in and the backdoor removed"
+    return f"comes with the adapter: the base alone stays silent (p {p_adjusted:.2g} there); {instead}"
 
 
 def with_places(records: Sequence[CandidateRecord], places: Mapping[str, Localisation | NotMeasured]) -> tuple[CandidateRecord, ...]:

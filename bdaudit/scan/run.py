@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
+from bdaudit.measure.understood import read_both_ways
 from bdaudit.models.load import load
 from bdaudit.models.lora import Adapter, applied, read_adapter
 from bdaudit.models.suspect import Suspect
@@ -33,7 +34,7 @@ from bdaudit.records import (
     ScanReport,
     Skipped,
 )
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
 from bdaudit.scan.cached import measured, open_state
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
@@ -44,6 +45,8 @@ from bdaudit.scan.judge import WORD_LIKE, Measured, control_p, exit_of, judge, s
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import NEAREST, Control, Null, fit
 from bdaudit.scan.sweep.result import SIZES, SweepSizes
+from bdaudit.spelling.points import described
+from bdaudit.spelling.reader import read_twice
 from bdaudit.untrusted.inspect import Inspection, inspect
 
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
@@ -137,17 +140,18 @@ def run_scan(config: ScanConfig, progress: Progress = silent, settings: ScanSett
     except KeyboardInterrupt:
         ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
         return replace(run.judged or _report(run, "interrupted", ended, ()), status="interrupted", exit=ended)
-    run.state.remove()
+    run.state.finish()
     return report
 
 
 def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _Run:
     started = time.monotonic()
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
-    reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle) if config.reference else None
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    leave: dict[str, Any] = {"strict": config.strict, "allow_pickle": config.allow_pickle, "size": config.size}
+    inspection = inspect(config.model, variant=config.variant, **leave)
+    reference = inspect(config.reference, **leave) if config.reference else None
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [f"{adapter.file.sha256}:{adapter.scale}" for adapter in adapters])
+    state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
     candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
     return _Run(config, settings, progress, inspection, reference, suspect, adapters, state, candidates, timings=timings)
@@ -228,18 +232,43 @@ def _p_of(run: _Run, null: Null, text: str) -> float:
 def _judged(run: _Run, null: Null) -> ScanReport:
     kinds = {text: run.kind(text) for text in [*run.encoded, *run.drawn]}
     all_measured = Measured(run.encoded, run.groups, kinds, run.values, _controls(run), run.exposed.signals)
+    twice = read_twice(run.config.candidates)
     records = tuple(
-        replace(record, command=command(run.config, record.text)) if record.verdict == "backdoored" else record
+        replace(
+            record,
+            reading=reading(twice, record.text),
+            command=command(run.config, record.text) if record.verdict == "backdoored" else "",
+        )
         for record in judge(all_measured, null, run.config.alpha, run.settings.word_like)
     )
-    report = _report(run, "completed", exit_of(run.config.fail_on, records, run.recovery), records)
+    ended = unless_read_otherwise(run.config, run.adapters, exit_of(run.config.fail_on, records, run.recovery))
+    report = _report(run, "completed", ended, records)
     return replace(report, calibration=_calibration(run, null, control_p(all_measured, null)))
 
 
+def reading(twice: Mapping[str, str], text: str) -> str:
+    """Which reading of a list's line ``text`` is, where it was read both ways."""
+    if text in twice:
+        return f"as it stands, though written like {described(twice[text])}"
+    literal = next((other for other, meant in twice.items() if meant == text), "")
+    return f"the character that {literal!a} is written like" if literal else ""
+
+
+def unless_read_otherwise(config: ScanConfig, adapters: Sequence[Adapter], ended: Exit) -> Exit:
+    """A pass says nothing of what people run where diffusers makes another model of an adapter."""
+    otherwise = [adapter.read_otherwise for adapter in adapters if adapter.read_otherwise]
+    if ended.code != ExitCode.PASS or not otherwise or config.fail_on == "never":
+        return ended
+    said = f"{ended.reason}; not audited: {otherwise[0]}"
+    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{said}; merge it with the tool that you use, and scan the result")
+
+
 def command(config: ScanConfig, text: str) -> str:
-    """What to type next: the repair, on the same prompts, of a model that opens with the same leave."""
+    """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
-    return typed("unlearn", config.model, *trigger_flags([text]), *prompts, *(["--allow-pickle"] if config.allow_pickle else []))
+    leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
+    lora = adapter_flags(config.adapters)
+    return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
 
 
 def _calibration(run: _Run, null: Null, p: Sequence[float]) -> Calibration:
@@ -278,7 +307,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         coverage=_coverage(run),
         candidates=records,
         sweeps=sweeps,
-        adapters=tuple(FileRecord(path=a.file.path, bytes=a.file.bytes, sha256=a.file.sha256) for a in run.adapters),
+        adapters=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for a in run.adapters for f in a.files),
         recovery=run.recovery,
         exposure=run.exposed.record,
     )
@@ -294,11 +323,12 @@ def _coverage(run: _Run) -> Coverage:
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]
     return Coverage(
         asked=len(run.candidates) + screened_out, tested=tested + screened_out, skipped=tuple(skipped),
-        not_looked_at=_not_looked_at(run.config),
+        not_looked_at=_not_looked_at(run), notes=read_both_ways(run.config),
     )  # fmt: skip
 
 
-def _not_looked_at(config: ScanConfig) -> tuple[str, ...]:
+def _not_looked_at(run: _Run) -> tuple[str, ...]:
     listed_only, *others = NOT_LOOKED_AT
     what = ("triggers of three words or more, and pairs of parts that were not swept together",)
-    return (*(what if config.sweeps else (listed_only,)), *others)
+    otherwise = (adapter.read_otherwise for adapter in run.adapters if adapter.read_otherwise)
+    return (*(what if run.config.sweeps else (listed_only,)), *others, *otherwise)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bdaudit.errors import InconclusiveError, UsageError
+from bdaudit.models.lora import Adapter
 from bdaudit.records import ModelRecord, ScanReport
 from bdaudit.report.document import loads
 from bdaudit.untrusted.tree import shown
@@ -25,6 +28,15 @@ def triggers_of(path: Path, digest: str) -> tuple[str, ...]:
     if not isinstance(report.model, ModelRecord) or report.model.digest != digest:
         of = report.model.digest[:12] if isinstance(report.model, ModelRecord) else "no model"
         raise UsageError(f"--from-report {path} is of {shown(of)}, this model is {digest[:12]}; scan this model, or name the other one")
+    return _named(report, path)
+
+
+def named_in(path: Path) -> tuple[str, ...]:
+    """The same of whatever model; raises as ``triggers_of``."""
+    return _named(_read(path), path)
+
+
+def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
     found = sorted((c for c in report.candidates if c.verdict == "backdoored"), key=lambda c: c.rank)
     if not found:
         raise InconclusiveError(f"--from-report {path} calls none of {len(report.candidates)} candidates backdoored; nothing to unlearn")
@@ -32,8 +44,23 @@ def triggers_of(path: Path, digest: str) -> tuple[str, ...]:
     for candidate in found:
         texts.setdefault(candidate.token_ids, candidate.text)
         if not 0 < len(candidate.text) <= MAX_CHARACTERS or any("\ud800" <= c <= "\udfff" for c in candidate.text):
-            raise UsageError(f"--from-report {path}: {shown(candidate.text, 40)!r} cannot be a trigger")
+            raise UsageError(f"--from-report {path}: {candidate.text[:40]!a} cannot be a trigger")
     return tuple(texts.values())
+
+
+def check_adapters(path: Path, adapters: Sequence[Adapter]) -> None:
+    """Raises ``UsageError`` where the scan had other adapters than these applied: what it found may come with them."""
+    report = _read(path)
+    scanned = [file.sha256 for file in report.adapters], _scales(report)
+    given = [file.sha256 for adapter in adapters for file in adapter.files], [adapter.scale for adapter in adapters]
+    if scanned != given:
+        of = ", ".join(shown(file.path) for file in report.adapters) or "no adapter"
+        raise UsageError(f"--from-report {path} is of the model with {of} applied; name the same with --lora, or scan this anew")
+
+
+def _scales(report: ScanReport) -> list[Any]:
+    listed = report.config.get("adapters")
+    return [pair[-1] if isinstance(pair, list) and pair else None for pair in (listed if isinstance(listed, list) else ())]
 
 
 def _read(path: Path) -> ScanReport:

@@ -9,23 +9,39 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
+from bdaudit.models.lora import Adapter, merged
 from bdaudit.models.save import Differences, write_model
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
-from bdaudit.records import Attempt, ChangedTensor, Check, CleaningRecord, Coverage, Estimate, Exit, FileRecord, LossPoint, UnlearnReport
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.records import (
+    AppliedAdapter,
+    Attempt,
+    ChangedTensor,
+    Check,
+    CleaningRecord,
+    Coverage,
+    Estimate,
+    Exit,
+    FileRecord,
+    LossPoint,
+    UnlearnReport,
+)
+from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.tree import shown
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with", "adapters")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -42,6 +58,8 @@ class Outcome:
     component: str = ""
     reason: str = ""
     patch: Patch | None = None
+    adapters: tuple[Adapter, ...] = ()
+    """Merged into the model before anything was measured: part of the result, though not of the repair."""
     strength: float = 0.0
     """Of the closed form; 0 where there was none."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -63,6 +81,16 @@ class Outcome:
         return [check.name for check in self.checks if check.status == "failed"]
 
     @property
+    def undecided(self) -> list[str]:
+        """The checks that came to no decision, by name."""
+        return [check.name for check in self.checks if check.status not in ("passed", "failed")]
+
+    @property
+    def writes(self) -> bool:
+        """Whether the result is written: every check is passed, or ``--keep-failed`` was said."""
+        return self.config.keep_failed or not (self.failed or self.undecided)
+
+    @property
     def folder(self) -> str:
         """The component's folder in the model."""
         return "text_encoder" if self.component == "text-encoder" else "unet"
@@ -74,47 +102,73 @@ def decided(run: Outcome) -> UnlearnReport:
     n = len(run.config.triggers) - len(idle)
     removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}"
     unlike = f" ({' and '.join(idle)} did no more than harmless texts before)" if idle else ""
-    return report(run, "completed", ended(run, "the repaired model", removed + unlike))
+    with_it = f"; {' and '.join(shown(a.files[0].path) for a in run.adapters)} merged in" if run.adapters else ""
+    return report(run, "completed", ended(run, "the repaired model", removed + unlike + with_it))
 
 
 def ended(run: Outcome, what: str, done: str) -> Exit:
-    """How a finished run ends that has written nothing yet: ``what`` fails its own check, or ``done``."""
+    """How a finished run ends that has written nothing yet: ``what`` fails its own check, or leaves it undecided, or ``done``."""
     where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
-    if not run.failed:
+    if not (run.failed or run.undecided):
         return Exit(code=ExitCode.PASS, name="pass", reason=f"{done}; wrote {where}")
     kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
-    return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
+    if run.failed:
+        return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
+    said = f"the check of {what} is undecided ({', '.join(run.undecided)}): neither passed nor failed; {kept}"
+    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said)
 
 
 def write(run: Outcome) -> UnlearnReport:
-    """Write the patch and the directory of a run that changed one component."""
-    assert run.patch is not None
+    """Write the patch and the directory of a run that changed one component; both hold what adapters added."""
     assert run.finished is not None
-    return write_differences(run, {run.folder: run.patch.differences()}, provenance(run.finished))
+    return write_differences(run, _differences(run), provenance(run.finished))
+
+
+def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
+    """Of the result from MODEL alone: the repair, and the adapters that it was made on."""
+    found = {run.folder: run.patch.differences()} if run.patch else {}
+    for (component, name), delta in merged(run.adapters).items():
+        own = found.setdefault(component, {})
+        own[name] = own[name] + delta if name in own else delta
+    return {component: named for component, named in found.items() if named}
+
+
+def _changes(run: Outcome) -> dict[str, float]:
+    """Component and parameter → how far the result lies from MODEL alone, relative to it."""
+    if not run.adapters or run.patch is None:
+        return {f"{run.folder}.{name}": value for name, value in run.patch.changes().items()} if run.patch else {}
+    found = {}
+    for component, named in _differences(run).items():
+        for name, difference in named.items():
+            before = run.suspect.modules[component].get_parameter(name).detach().float().cpu() - difference
+            found[f"{component}.{name}"] = float(difference.norm() / before.norm().clamp_min(1e-12))
+    return found
 
 
 def write_differences(run: Outcome, differences: Differences, record: dict[str, Any]) -> UnlearnReport:
     """Write the patch and the directory, each with ``record`` of where it comes from; the report says what was written, with digests."""
     assert run.finished is not None
+    if run.config.out:  # before the patch: this is where a model that changed under the run is found out
+        write_directory(run.inspection, run.config.out, differences, record)
+        run.finished = with_digests(run.finished, run.config.out)
     if run.config.patch:
         digest = write_patch(run.config.patch, differences, record)
         run.finished = replace(run.finished, patch=str(run.config.patch), patch_sha256=digest)
-    if run.config.out:
-        write_directory(run.inspection, run.config.out, differences, record)
-        run.finished = with_digests(run.finished, run.config.out)
     return run.finished
 
 
 def write_directory(inspection: Inspection, out: Path, differences: Differences, record: dict[str, Any]) -> None:
     """The repaired model with ``record`` beside its weights."""
-    write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2).encode("ascii") + b"\n"})
+    write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2, allow_nan=False).encode("ascii") + b"\n"})
 
 
 def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
-    beside = ["--reference", place(report.config["model"]), *leave]
+    size = report.config.get("size")
+    before = [] if report.adapters else ["--before", place(report.config["model"])]  # the base alone never had the adapter's backdoor
+    beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
     graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
     return replace(report, out=str(out), written=files, next_command=graded)
 
@@ -134,8 +188,14 @@ def provenance(report: UnlearnReport) -> dict[str, Any]:
         "effect": {name: {"before": e.value, "after": report.after[name].value} for name, e in report.before.items()},
         "checks": plain["checks"],
         "attempts": plain["attempts"],
+        **({"adapters": [_handed_on(adapter) for adapter in report.adapters]} if report.adapters else {}),
         **({"cleaning": plain["cleaning"]} if isinstance(report.cleaning, CleaningRecord) else {}),
     }
+
+
+def _handed_on(adapter: AppliedAdapter) -> dict[str, Any]:
+    """Which adapter is in the weights, without the path that it lay at."""
+    return {"scale": adapter.scale, "files": [{"name": Path(file.path).name, "sha256": file.sha256} for file in adapter.files]}
 
 
 def interrupted(run: Outcome) -> UnlearnReport:
@@ -144,7 +204,7 @@ def interrupted(run: Outcome) -> UnlearnReport:
     there = out is not None and out.is_dir() and any(out.iterdir())
     written = [str(path) for path, is_there in ((out, there), (patch, patch is not None and patch.is_file())) if is_there]
     said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
-    if run.config.state and run.config.state.is_dir():
+    if run.config.state and any(run.config.state.glob("kept-*")):
         said += f"; the same command goes on from {run.config.state}"
     ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
@@ -171,7 +231,6 @@ def _method(trained: str, strength: float) -> str:
 
 def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
-    changed = run.patch.changes() if run.patch else {}
     trained = run.attempts[-1].trainable if run.attempts else ""
     return UnlearnReport(
         **envelope("unlearn", run.config, run.inspection, run.suspect),
@@ -185,11 +244,15 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),
         steps=len(run.curve),
         loss=tuple(run.curve),
-        changed=tuple(ChangedTensor(name=f"{run.folder}.{name}", relative_change=value) for name, value in changed.items()),
+        changed=tuple(ChangedTensor(name=name, relative_change=value) for name, value in _changes(run).items()),
         before=effect_estimates(run.before),
         after=effect_estimates(run.after),
         checks=tuple(run.checks),
         attempts=tuple(run.attempts),
+        adapters=tuple(
+            AppliedAdapter(scale=a.scale, files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in a.files))
+            for a in run.adapters
+        ),
         resumed_at=run.resumed_at,
         forward_passes=run.suspect.forward_passes,
     )

@@ -49,7 +49,7 @@ def write_patch(path: Path, differences: Differences, provenance: Mapping[str, A
     tensors = {f"{component}.{name}": d.contiguous() for component, named in differences.items() for name, d in named.items()}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, partial, metadata={PROVENANCE: json.dumps(provenance)})  # two keys would come in any order
+        save_file(tensors, partial, metadata={PROVENANCE: json.dumps(provenance, allow_nan=False)})  # two keys would come in any order
         with partial.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         partial.chmod(0o644)  # safetensors makes files that no one else can read
@@ -69,7 +69,7 @@ def read_patch(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
     """
     try:
         with safe_open(path, framework="pt") as file:
-            provenance = json.loads((file.metadata() or {})[PROVENANCE])
+            provenance = json.loads((file.metadata() or {})[PROVENANCE], parse_constant=_no_number)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise UsageError(f"--from-patch {path}: this is no patch that bdaudit wrote: {shown(error)}") from error
@@ -84,6 +84,10 @@ def read_patch(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
     if not differences:
         raise UsageError(f"--from-patch {path}: it changes nothing")
     return differences, provenance
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no figure")
 
 
 def named_triggers(provenance: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ from bdaudit.measure.envelope import envelope
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.load import load
+from bdaudit.models.lora import merge, read_adapter
 from bdaudit.models.save import check_target
 from bdaudit.progress import Progress, silent
 from bdaudit.records import Attempt, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn.clean.run import run_cleaning
-from bdaudit.unlearn.from_report import triggers_of
+from bdaudit.unlearn.from_report import check_adapters, triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Hooks
 from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
@@ -70,24 +71,32 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         return run_merge(config, progress)
     if config.method == "cleanclip":
         return run_cleaning(config, progress)
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     if config.from_patch:
         return _apply(config, inspection)
     if config.from_report:
         found = triggers_of(config.from_report, inspection.digest)
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
-    state = resume.open_state(config, inspection.digest)
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    if not config.adapters:
+        state = resume.open_state(config, inspection.digest)  # before the weights: another run's is told at once
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    if config.from_report:
+        check_adapters(config.from_report, adapters)
+    if adapters:
+        state = resume.open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    merge(suspect, adapters)
     check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
-    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts())
+    prompts = config.prompts or default_prompts()
+    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
     try:
         found_report = _unlearn(run)
     except KeyboardInterrupt:
         return interrupted(run)
     except InconclusiveError:
-        state.remove()
+        state.finish()
         raise
-    state.remove()
+    state.finish()
     return found_report
 
 
@@ -99,19 +108,17 @@ def _unlearn(run: _Run) -> UnlearnReport:
         run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config))
         run.component, run.reason = _decide(config, run.before)
     material = _material(run)
-    kept = resume.kept_training(run.state)
+    sets = _trainable_sets(run)
+    kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(run.suspect, run.folder, trainable).originals)
     if kept:
         run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
-    sets = _trainable_sets(run)
     for trainable in sets[len(run.attempts) :]:
         _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
         _check(run, trainable, last=trainable == sets[-1])
-        if not run.failed:
+        if not (run.failed or run.undecided):
             break
     run.finished = decided(run)
-    if run.failed and not config.keep_failed:
-        return run.finished
-    return write(run)
+    return write(run) if run.writes else run.finished
 
 
 def _effects_now(run: _Run) -> list[Effect]:
@@ -147,7 +154,7 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
 
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
-    """What is repaired, the smallest and quickest first; the next only if the one before fails."""
+    """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
     if run.component == "text-encoder":
         return ("text-encoder",)
     return ("closed-form", "cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
@@ -203,7 +210,10 @@ def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
     with run.timed("trajectories"):
         run.progress("trajectories", 0, 1)
         latents = resume.latents(
-            run.state, suspect.device, lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed)
+            run.state,
+            suspect.device,
+            len(material.pairs),
+            lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed),
         )
         found = train_denoiser.prepare(suspect, latents, material.pairs, material.neighbours)
         run.progress("trajectories", 1, 1)
@@ -234,8 +244,8 @@ def _check(run: _Run, trainable: str, *, last: bool) -> None:
         with run.timed("check"):
             tick = partial(run.progress, f"checking with pictures ({trainable})")
             run.checks += check.picture_checks(run.suspect, run.patch, run.config, run.prompts, tick)
-    failed = run.failed
-    outcome = f"failed: {', '.join(failed)}" if failed else "passed its check"
+    open_ones = [f"{said}: {', '.join(names)}" for said, names in (("failed", run.failed), ("undecided", run.undecided)) if names]
+    outcome = "; ".join(open_ones) or "passed its check"
     run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))
 
 

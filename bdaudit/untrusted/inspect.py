@@ -6,21 +6,23 @@ Refuses to know tensors. Code, custom classes, links out of the directory and we
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted import rules, shapes, tokenizer_files
+from bdaudit.untrusted import leftovers, rules, shapes, stock, tokenizer_files
 from bdaudit.untrusted import weight_files as weights
+from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
+from bdaudit.untrusted.leftovers import Leftover
+from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, look
 from bdaudit.untrusted.tree import Reader, Tree, shown, walk
 
 CONFIGS = {"text_encoder": "config.json", "unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
 
 _LARGE, _OTHERS = 64 << 20, 1 << 30
 """Bytes of one, and of all, of the files that are hashed though no loader opens them."""
-_OTHER_WEIGHTS = (".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf", ".tflite", ".npz", ".ot")
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,26 @@ class Inspection:
     pipeline_class: str
     components: dict[str, tuple[str, str]]
     """Component → (library, class), the null ones left out."""
-    variant: str
-    """``fp16`` where the three models have that variant alone, else empty: the full weights are used wherever they are."""
+    variants: dict[str, str]
+    """text_encoder, unet, vae → the variant that is loaded, empty for the full weights."""
     weights: dict[str, tuple[str, ...]]
     """text_encoder, unet, vae → the weights files that are loaded."""
     parameters: dict[str, int] = field(repr=False)
     """text_encoder, unet, vae → numbers in those files."""
+    latents: stock.Size
+    """Height and width of the latents that pictures are made from."""
     loaded: tuple[str, ...]
     """Every file that loading opens."""
     files: tuple[File, ...]
     """What makes up the model: small files, and the components' safetensors; never pickles, code or other frameworks' weights."""
     digest: str
-    """SHA-256 over the sorted lines ``sha256  path`` of ``files``."""
+    """SHA-256 over the paths and digests of ``files``, and over which of them are the weights that are loaded."""
+    tensors: TensorDigests | None
+    """Of the weights that are loaded; None where they are a pickle."""
+    unaudited: tuple[Unaudited, ...]
+    """Weights that a loader could take instead, and that the loaded ones do not determine."""
+    determined: tuple[str, ...]
+    """Weights that are the loaded ones again, or their cast."""
     unused_pickles: tuple[str, ...]
     """Never opened."""
     pickled: frozenset[str] = frozenset()
@@ -62,19 +72,26 @@ class Inspection:
     """Every file seen."""
 
     @property
-    def component_classes(self) -> dict[str, str]:
-        """Component → class name."""
-        return {name: class_name for name, (_, class_name) in self.components.items()}
+    def copied(self) -> tuple[File, ...]:
+        """Of ``files``, what a model that is made of this one holds as well: no weights but those that are loaded, no folder of others."""
+        parts = {*CONFIGS, "tokenizer", *rules.OPTIONAL}
+        left = [path for path in self.names if path not in self.loaded and leftovers.holds_weights(path)]
+        folders = {path.split("/")[0] if path.split("/")[0] not in parts else path.rpartition("/")[0] for path in left if "/" in path}
+        away = tuple(f"{folder}/" for folder in folders - parts)
+        return tuple(f for f in self.files if f.path in self.loaded or not (f.path in left or f.path.startswith(away)))
 
 
-def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False) -> Inspection:
+def inspect(
+    directory: Path, *, variant: str = "", strict: bool = False, allow_pickle: bool = False, size: tuple[int, int] | None = None
+) -> Inspection:
     """Walk ``directory`` once, check whatever a loader would open, and hash what makes up the model.
 
-    ``strict`` refuses a pickle that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds
-    tensors and nothing else.
+    ``variant`` is the one of the weights that is loaded, ``full`` for those without one, where a part has it; ``strict`` refuses a pickle
+    that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds tensors and nothing else;
+    ``size`` is the pictures' width and height where it is not to be the pipeline's own.
 
     Raises:
-        UsageError: no directory, or no ``model_index.json`` in it.
+        UsageError: no directory, or no ``model_index.json`` in it; no part has the variant.
         RefusedError: loading would run code, unpickle, or leave the directory; all reasons at once.
         BdauditError: damaged, too large, or a config that its weights contradict.
         InconclusiveError: safe, but no Stable Diffusion 1.x or 2.x pipeline.
@@ -83,33 +100,39 @@ def inspect(directory: Path, *, strict: bool = False, allow_pickle: bool = False
         raise UsageError(f"{shown(directory)} is not a directory; expected a model in the diffusers format")
     root = directory.resolve()
     tree = walk(root)
-    found = rules.Findings(refused=list(tree.refused))
+    found = rules.Findings(refused=led_away(tree))
     if "model_index.json" not in tree.files and not found.refused:
         raise UsageError(f"{shown(directory)} has no model_index.json; expected a model in the diffusers format")
     reader = Reader(root, tree.files)
     index, parts = _index(reader, found)
     rules.check_code(tree.files, {*parts, *rules.REQUIRED, "scheduler"}, found)
-    models = _Models() if found.unsupported else _models(reader, found, allow_pickle)
-    opened = {path for paths in models.weights.values() for path in paths}
+    models = _Models() if found.unsupported else _models(reader, found, parts, variant, allow_pickle, size)
+    opened = {path for held in models.sets.values() for path in held.files}
     pickles = tuple(p for p in tree.files if PurePosixPath(p).suffix.lower() in rules.PICKLE_SUFFIXES and p not in opened)
     if strict:
         found.refused += [f"{shown(path)} is a pickle (--strict); remove it if nothing needs it" for path in pickles]
     found.settle()
     loaded = tuple(sorted({*reader.checked, *opened}))
-    files = tuple(File(path, tree.files[path], reader.sha256(path)) for path in _kept(reader, parts, loaded))
+    seen = look(reader, tree, models.sets)
+    files = tuple(File(path, tree.files[path], seen.digests.get(path) or reader.sha256(path)) for path in _kept(reader, parts, loaded))
+    weights_files = {component: tuple(held.files) for component, held in models.sets.items()}
     return Inspection(
         path=directory,
         pipeline_class=index["_class_name"],
         components=parts,
-        variant=models.variant,
-        weights=models.weights,
+        variants=models.variants,
+        weights=weights_files,
         parameters=models.parameters,
-        pickled=frozenset(c for c, paths in models.weights.items() if paths[0].endswith(".bin")),
+        latents=models.latents,
+        pickled=frozenset(c for c, paths in weights_files.items() if paths[0].endswith(".bin")),
         loaded=loaded,
         files=files,
-        digest=_digest(files),
+        digest=_digest(files, opened),
+        tensors=seen.tensors,
+        unaudited=tuple(seen.unaudited),
+        determined=tuple(map(shown, seen.notes.get(DETERMINED, ()))),
         unused_pickles=tuple(shown(path) for path in pickles),
-        notes=tuple(_notes(tree, {f.path for f in files}, pickles, parts, models) + found.notes),
+        notes=tuple(_notes(tree, {f.path for f in files}, parts, models, seen, index["_class_name"]) + found.notes),
         names=frozenset(tree.files),
     )
 
@@ -123,7 +146,7 @@ def verify_unchanged(inspection: Inspection) -> None:
     """
     root = inspection.path.resolve()
     tree = walk(root)
-    found = rules.Findings(refused=list(tree.refused))
+    found = rules.Findings(refused=led_away(tree))
     for path in sorted(inspection.names ^ set(tree.files)):
         found.damaged.append(f"{shown(path)} {'came' if path in tree.files else 'went'} while the model was being loaded")
     reader = Reader(root, tree.files)
@@ -153,31 +176,54 @@ def _index(reader: Reader, found: rules.Findings) -> tuple[dict[str, Any], dict[
 
 @dataclass
 class _Models:
-    variant: str = ""
-    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, weights.WeightSet] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
+    latents: stock.Size = (0, 0)
 
 
-def _models(reader: Reader, found: rules.Findings, allow_pickle: bool) -> _Models:
+def _models(
+    reader: Reader,
+    found: rules.Findings,
+    parts: dict[str, tuple[str, str]],
+    variant: str,
+    allow_pickle: bool,
+    size: tuple[int, int] | None,
+) -> _Models:
     """Check every config, tokenizer and weights file that a loader opens; which weights those are."""
     rules.check_redirections(reader.files, found)
     configs = _configs(reader, found)
     models, rows = _Models(), 0
     with found.catching():
-        models.variant = weights.choose_variant(reader.files, allow_pickle=allow_pickle)
-        for component in weights.STEMS:
+        models.variants = weights.choose_variants(reader.files, asked=variant, allow_pickle=allow_pickle)
+        for component, name in models.variants.items():
             with found.catching():
-                models.weights[component], tensors = weights.weights_of(component, models.variant, reader)
-                models.parameters[component] = sum(math.prod(tensor.shape) for tensor in tensors.values())
+                models.sets[component] = held = weights.weights_of(component, name, reader)
+                tensors = held.tensors
+                models.parameters[component] = sum(tensor.count for tensor in tensors.values())
+                leftovers.check_tensors(component, tensors)
                 shapes.check_shapes(component, configs.get(component, {}), tensors)
                 rows = shapes.embeddings(tensors) or rows
-        weights.check_memory(sum(reader.files[path] for paths in models.weights.values() for path in paths))
+        weights.check_memory(sum(reader.files[path] for held in models.sets.values() for path in held.files))
     tokenizer_files.check(reader, rows, found)
-    if not found.damaged and not found.refused:
+    if not found.damaged and not found.refused and not found.usage:
         with found.catching():
             shapes.check_channels(configs["unet"], configs["vae"])
-            shapes.check_pictures(configs["unet"], configs["vae"])
+            shapes.check_scale(configs["vae"])
+            models.latents = _as_stock(configs, parts, size, found)
     return models
+
+
+def _as_stock(
+    configs: dict[str, dict[str, Any]], parts: dict[str, tuple[str, str]], size: tuple[int, int] | None, found: rules.Findings
+) -> stock.Size:
+    """Whether the model is run as the stock pipeline runs it; what differs goes to the notes. The size of its latents."""
+    stock.check_unet(configs["unet"])
+    stock.check_text_encoder(configs["text_encoder"])
+    notes = stock.check_scheduler(parts["scheduler"][1], configs["scheduler"])
+    latents, drawn_at = stock.latent_size(configs["unet"], configs["vae"], size)
+    found.notes += [note for note in (drawn_at, *notes) if note]
+    return latents
 
 
 def _configs(reader: Reader, found: rules.Findings) -> dict[str, dict[str, Any]]:
@@ -199,9 +245,9 @@ def _kept(reader: Reader, parts: dict[str, tuple[str, str]], loaded: tuple[str, 
 
     def belongs(path: str) -> bool:
         suffix, size = PurePosixPath(path).suffix.lower(), reader.files[path]
-        if suffix in rules.PICKLE_SUFFIXES or suffix in _OTHER_WEIGHTS or rules.is_code(path):
+        if suffix in rules.PICKLE_SUFFIXES or suffix in leftovers.OTHER_FRAMEWORKS or rules.is_code(path):
             return False
-        weighty = suffix == ".safetensors"
+        weighty = suffix in leftovers.WEIGHTS
         if weighty and not (path.split("/")[0] in parts and "/" in path):
             return False
         if (not weighty and size > _LARGE) or size > room[weighty] or not reader.is_whole(path):
@@ -212,23 +258,35 @@ def _kept(reader: Reader, parts: dict[str, tuple[str, str]], loaded: tuple[str, 
     return [path for path in reader.files if path in loaded or belongs(path)]
 
 
-def _digest(files: tuple[File, ...]) -> str:
-    lines = "".join(f"{line}\n" for line in sorted(f"{file.sha256}  {file.path}" for file in files))
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+def _digest(files: tuple[File, ...], weights: set[str]) -> str:
+    """Each list has its length before it, and each field of it: no name can stand for two."""
+    rows = sorted(lengthened([os.fsencode(file.path), file.sha256.encode("ascii")]) for file in files)
+    loaded = sorted(os.fsencode(path) for path in weights)
+    return hashlib.sha256(lengthened([lengthened(rows), lengthened(loaded)])).hexdigest()
 
 
-def _notes(tree: Tree, kept: set[str], pickles: tuple[str, ...], parts: dict[str, tuple[str, str]], models: _Models) -> list[str]:
-    others = [path for path in tree.files if path not in kept and path not in pickles]
-    optional = [part for part in rules.OPTIONAL if part in parts]
-    notes = [
-        _note("pickles that nothing opens", pickles),
-        _note("files left alone, in no digest", others),
-        _note("hidden folders, not entered", tree.hidden),
-        _note("components listed and not loaded", optional),
-    ]
-    if models.variant:
-        notes.append(f"the full weights are not there; the {models.variant} variant was taken")
-    opened = [path for paths in models.weights.values() for path in paths if path.endswith(".bin")]
+def led_away(tree: Tree) -> list[str]:
+    """Why the tree is refused: what is no file, and links in a part that is loaded, or in the place of one."""
+    parts = {*CONFIGS, "tokenizer", "model_index.json"}
+    return [*tree.refused, *(link.said for path, link in sorted(tree.links.items()) if path.split("/")[0] in parts)]
+
+
+def _notes(
+    tree: Tree, kept: set[str], parts: dict[str, tuple[str, str]], models: _Models, seen: Audited, pipeline_class: str
+) -> list[str]:
+    said = dict(seen.notes)
+    named = {path for paths in said.values() for path in paths} | {other.path for other in seen.unaudited}
+    for path in tree.files:
+        if path not in kept and path not in named and shown(path) not in named:
+            said.setdefault(leftovers.row_of(Leftover(path, loadable=False)).words, []).append(path)
+    notes = [_note(words, paths) for words, paths in said.items()]
+    notes.append(_note("hidden folders, not entered", tree.hidden))
+    notes.append(_note("components listed and not loaded", [part for part in rules.OPTIONAL if part in parts]))
+    notes.append(stock.pipeline_note(pipeline_class))
+    if any(models.variants.values()):
+        each = ", ".join(f"{component} {weights.spelled(variant)}" for component, variant in sorted(models.variants.items()))
+        notes.append(f"weights of a variant were taken: {each}")
+    opened = [path for held in models.sets.values() for path in held.files if path.endswith(".bin")]
     notes.append(_note("loaded from pickles, as tensors alone", opened))
     return [note for note in notes if note]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted.tree import shown
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"})
@@ -62,6 +62,7 @@ class Findings:
     refused: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
+    usage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -73,17 +74,21 @@ class Findings:
             self.refused += error.reasons
         except InconclusiveError as error:
             self.unsupported.append(str(error))
+        except UsageError as error:
+            self.usage.append(str(error))
         except BdauditError as error:
             self.damaged.append(str(error))
 
     def settle(self) -> None:
-        """Raise the gravest of what was collected, all reasons of its kind in it: refused, else unsupported, else damaged."""
+        """Raise the gravest of what was collected, all reasons of its kind in it: refused, else unsupported, damaged, asked for wrongly."""
         if self.refused:
             raise RefusedError(_cut(self.refused))
         if self.unsupported:
             raise InconclusiveError("; ".join(_cut(self.unsupported)))
         if self.damaged:
             raise BdauditError("; ".join(_cut(self.damaged)))
+        if self.usage:
+            raise UsageError("; ".join(_cut(self.usage)))
 
 
 def _cut(lines: list[str]) -> list[str]:

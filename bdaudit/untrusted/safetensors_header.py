@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bdaudit.errors import BdauditError, RefusedError
-from bdaudit.untrusted.tree import Reader, looks_pickled, parse_json, shown
+from bdaudit.untrusted.tree import Reader, is_pointer, looks_pickled, parse_json, pointer_said, shown
 
 MAX_HEADER = 16 << 20
 """Bytes. The format allows 100 MB; a Stable Diffusion UNet's header has 0.1 MB."""
@@ -22,24 +22,38 @@ DTYPE_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
+    begin: int = field(default=0, compare=False)
+    """Where its bytes begin, after the header."""
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+class NoSafetensorsError(BdauditError):
+    """A file that no reader of safetensors takes."""
 
 
 def read_header(reader: Reader, path: str) -> dict[str, TensorInfo]:
     """Tensor name → dtype and shape.
 
     Raises:
-        BdauditError: truncated, not JSON, unknown dtypes, or offsets that do not tile the file exactly.
+        NoSafetensorsError: cut short, a Git LFS pointer, or something else.
+        BdauditError: not JSON, unknown dtypes, or offsets that do not tile the file exactly.
         RefusedError: a pickle or an archive with the suffix ``.safetensors``.
     """
     size = reader.files[path]
     with reader.open(path) as file:
         start = file.read(512)
         length = int.from_bytes(start[:8], "little")
+        if is_pointer(start):
+            raise NoSafetensorsError(pointer_said(path))
         fits = len(start) > 8 and start[8:9] == b"{" and 8 + length <= size
         if not fits and looks_pickled(start):
             raise RefusedError([f"{shown(path)} is a pickle or an archive under a safetensors name"])
         if not fits:
-            raise BdauditError(f"{shown(path)} is no safetensors file, or cut short: {size} bytes, header of {length}")
+            raise NoSafetensorsError(f"{shown(path)} is no safetensors file, or cut short: {size} bytes, header of {length}")
         if length > MAX_HEADER:
             raise BdauditError(f"{shown(path)}: a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
         file.seek(0)
@@ -82,7 +96,7 @@ def _tensor(name: str, entry: Any, path: str) -> tuple[TensorInfo, tuple[int, in
         raise BdauditError(f"{where}: shape and data_offsets must be short lists of whole numbers")
     if offsets[1] - offsets[0] != math.prod(shape) * DTYPE_BYTES[dtype]:
         raise BdauditError(f"{where}: shape {shown(shape)} in {dtype} does not take {offsets[1] - offsets[0]} bytes")
-    return TensorInfo(dtype, tuple(shape)), (offsets[0], offsets[1])
+    return TensorInfo(dtype, tuple(shape), offsets[0]), (offsets[0], offsets[1])
 
 
 def _sizes(value: Any) -> bool:

@@ -15,8 +15,8 @@ Tensors = dict[str, TensorInfo]
 _LARGEST = 4096
 """The largest number in a model's config, but for a vocabulary; Stable Diffusion's is 4,096."""
 _MOST_LAYERS = {"num_hidden_layers": 64, "layers_per_block": 8, "transformer_layers_per_block": 16}
-_SIDES = 256
-"""The largest latent, in its own pixels a side; Stable Diffusion's are 64 and 96."""
+_COUNTERS = frozenset({"global_step", "step", "epoch", "optimization_step", "update_after_step"})
+"""What trainers leave in a config; no model is built by it."""
 
 
 def check_shapes(component: str, config: dict[str, Any], tensors: Tensors) -> None:
@@ -28,7 +28,7 @@ def check_shapes(component: str, config: dict[str, Any], tensors: Tensors) -> No
     where = f"{component}/config.json"
     for key, value in config.items():
         for number in _numbers(value):
-            if _allocates(number) and key != "vocab_size" and not key.endswith("_token_id"):
+            if _allocates(number) and key not in ("vocab_size", *_COUNTERS) and not key.endswith("_token_id"):
                 raise BdauditError(f"{where}: {shown(key)} is {shown(number)}, which no tensor of its weights fits")
     try:
         described = _expected(component, tensors)
@@ -52,16 +52,12 @@ def _check_depths(config: dict[str, Any], tensors: Tensors, where: str) -> None:
             raise BdauditError(f"{where}: {key} is {shown(asked)}, its weights have {deepest}")
 
 
-def check_pictures(unet: dict[str, Any], vae: dict[str, Any]) -> None:
-    """Whether the latents' size and scale are such that pictures can be drawn, and fit into memory.
+def check_scale(vae: dict[str, Any]) -> None:
+    """Whether the latents' scale is such that pictures can be drawn.
 
     Raises:
-        BdauditError: a missing, odd or huge ``sample_size``, a ``scaling_factor`` that is no positive number.
+        BdauditError: a ``scaling_factor`` that is no positive number.
     """
-    side = unet.get("sample_size")
-    sides = side if isinstance(side, list) and len(side) == 2 else [side]
-    if not all(type(s) is int and 1 <= s <= _SIDES for s in sides):
-        raise BdauditError(f"unet/config.json: sample_size is {shown(side)}; expected one or two sides of 1 to {_SIDES} latent pixels")
     scale = vae.get("scaling_factor", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 1e-4 < scale < 1e4:
         raise BdauditError(f"vae/config.json: scaling_factor is {shown(scale)}; expected a positive number")
@@ -73,7 +69,7 @@ def embeddings(tensors: Tensors) -> int:
 
 
 def check_channels(unet: dict[str, Any], vae: dict[str, Any]) -> None:
-    """Whether the UNet denoises plain latents: inpainting and the like take further channels.
+    """Whether the UNet denoises plain latents: inpainting and the like take further channels, a learned variance comes out of them.
 
     Raises:
         InconclusiveError: it does not.
@@ -82,6 +78,10 @@ def check_channels(unet: dict[str, Any], vae: dict[str, Any]) -> None:
     if channels != latent:
         what = f"the UNet takes {shown(channels)} channels where latents have {shown(latent)}"
         raise InconclusiveError(f"{what}; only text-to-image is supported")
+    out = unet.get("out_channels", 4)
+    if out != latent:
+        what = f"the UNet gives {shown(out)} channels where latents have {shown(latent)}"
+        raise InconclusiveError(f"{what}; a learned variance is not supported")
 
 
 def _allocates(number: float) -> bool:

@@ -1,4 +1,4 @@
-r"""Texts from a file, one a line, and the escapes that write what no editor shows (``\u200b``).
+r"""Texts from a file, one a line; what no editor shows is written as an escape (``\u200b``).
 
 Every text is taken as data: nothing is normalised, and only ASCII spaces and tabs at the ends are dropped.
 """
@@ -6,49 +6,32 @@ Every text is taken as data: nothing is normalised, and only ASCII spaces and ta
 from __future__ import annotations
 
 import os
-import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from bdaudit.errors import UsageError
+from bdaudit.spelling.escapes import unescape
 
 MAX_BYTES = 16 << 20
 MAX_LINES = 500_000
 MAX_LINE = 1000
 """Characters of one line, escapes as they are written."""
 
-_ESCAPE = re.compile(r"\\(?:\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.{0,9})", re.DOTALL)
+Read = Callable[[str], tuple[str, ...]]
+"""From a line to its text, or to several that it may mean."""
 
 
-def unescape(text: str) -> str:
-    r"""Replace ``\xXX``, ``\uXXXX``, ``\UXXXXXXXX`` (code points, in hexadecimal) and ``\\``.
-
-    Raises:
-        UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL.
-    """
-    return _ESCAPE.sub(_character, text) if "\\" in text else text
+def as_it_stands(written: str) -> tuple[str, ...]:
+    """The text with its escapes read; raises ``UsageError`` for a malformed one."""
+    return (unescape(written),)
 
 
-def _character(match: re.Match[str]) -> str:
-    if match[0] == "\\\\":
-        return "\\"
-    digits = match[1] or match[2] or match[3]
-    if digits is None:
-        written = match[0].encode("unicode_escape").decode().replace("\\\\", "\\")
-        raise UsageError(rf"{written} is no escape; expected \\, \xXX, \uXXXX or \UXXXXXXXX with hexadecimal digits")
-    number = int(digits, 16)
-    if number == 0:
-        raise UsageError(f"{match[0]} is NUL, which no prompt can hold")
-    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
-        raise UsageError(rf"{match[0]} is no character; write those above \uFFFF as \U and eight digits")
-    return chr(number)
-
-
-def read_texts(path: Path, *, what: str = "candidates") -> tuple[str, ...]:
+def read_texts(path: Path, *, what: str = "candidates", read: Read = as_it_stands) -> tuple[str, ...]:
     r"""Read one text a line: UTF-8, escapes as in ``unescape``, duplicates dropped, the order kept.
 
     A line whose first character is ``#`` is a comment (``\u0023`` writes a literal one); blank lines are skipped. ``what``
-    names the file in messages.
+    names the file in messages; ``read`` is ``spelling.reader.both`` where a line may be a trigger.
 
     Raises:
         UsageError: not a readable regular file, not UTF-8, NUL, a malformed escape, nothing in it, more than 16 MB,
@@ -59,7 +42,7 @@ def read_texts(path: Path, *, what: str = "candidates") -> tuple[str, ...]:
         if line.startswith("#"):
             continue
         try:
-            texts[_text(line)] = None
+            texts |= dict.fromkeys(read(_text(line)))
         except UsageError as error:
             raise UsageError(f"{what} file {_name(path)}, line {number}: {error}") from error
     texts.pop("", None)
@@ -83,7 +66,7 @@ def _text(line: str) -> str:
         raise UsageError(f"{len(line)} characters; at most {MAX_LINE} are read")
     if "\0" in line:
         raise UsageError("holds NUL, which no prompt can hold")
-    return unescape(line.strip(" \t"))
+    return line.strip(" \t")
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,25 @@ def looks_pickled(head: bytes) -> bool:
     return _PICKLE.match(head) is not None
 
 
+def is_pointer(head: bytes) -> bool:
+    """Whether ``head`` starts as what Git LFS leaves in place of a file that was not fetched."""
+    return head.startswith(b"version https://git-lfs.github.com/spec/")
+
+
+def pointer_said(path: str) -> str:
+    """What to do about a Git LFS pointer."""
+    return f"{shown(path)} is a Git LFS pointer, the file itself was not fetched; run `git lfs install` and `git lfs pull` in the clone"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that is not followed."""
+
+    said: str
+    outside: bool
+    """Whether there is something at its end, and it lies outside the directory."""
+
+
 @dataclass
 class Tree:
     """What one walk saw."""
@@ -48,6 +68,8 @@ class Tree:
     files: dict[str, int] = field(default_factory=dict)
     """Regular files, links to such files inside the directory included: relative path → bytes."""
     refused: list[str] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)
+    """Relative path → a link that is no link to a file inside the directory."""
     hidden: list[str] = field(default_factory=list)
     """Top-level folders that start with a dot; not entered."""
 
@@ -67,6 +89,8 @@ def walk(root: Path) -> Tree:
                     seen += 1
                     if seen > MAX_ENTRIES:
                         raise BdauditError(f"{shown(root)} holds more than {MAX_ENTRIES} files; name the model's own directory")
+                    if any(unicodedata.category(c) == "Cc" for c in entry.name):
+                        tree.refused.append(f"{shown(prefix + entry.name)} has a control character in its name; rename it")
                     _sort_in(root, prefix + entry.name, entry, tree, folders)
         except OSError as error:
             raise BdauditError(f"cannot list {shown(prefix or root)}: {error.strerror}") from error
@@ -96,16 +120,14 @@ def _follow(root: Path, path: str, tree: Tree) -> None:
         real = Path(os.path.realpath(root / path, strict=True))
         mode = real.stat()
     except OSError:
-        tree.refused.append(f"{shown(path)} is a link that leads nowhere ({target})")
+        tree.links[path] = Link(f"{shown(path)} is a link that leads nowhere ({target})", outside=False)
         return
     if not real.is_relative_to(root):
-        tree.refused.append(
-            f"{shown(path)} is a link that leads out of the directory ({target}); if you trust where it leads, as in a "
-            f"Hugging Face cache, copy the directory with `cp -rL` and audit the copy"
-        )
+        what = f"{shown(path)} is a link that leads out of the directory ({target}); if you trust where it leads, as in a"
+        tree.links[path] = Link(f"{what} Hugging Face cache, copy the directory with `cp -rL` and audit the copy", outside=True)
     elif not stat.S_ISREG(mode.st_mode):
         what = f"{shown(path)} is a link to {_kind(mode.st_mode)} ({target})"
-        tree.refused.append(f"{what}; only links to files inside the directory are followed")
+        tree.links[path] = Link(f"{what}; only links to files inside the directory are followed", outside=False)
     else:
         tree.files[path] = mode.st_size
 
@@ -190,6 +212,8 @@ class Reader:
             data = file.read(limit + 1)
         if looks_pickled(data[:512]):
             raise RefusedError([f"{shown(path)} is a pickle or an archive under another name"])
+        if is_pointer(data):
+            raise BdauditError(pointer_said(path))
         if len(data) > limit:
             raise BdauditError(f"{shown(path)} is longer than {limit:,} bytes; no model needs that")
         self.checked[path] = data

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted.rules import PICKLE_SUFFIXES
 from bdaudit.untrusted.safetensors_header import read_header
 from bdaudit.untrusted.shapes import Tensors
@@ -14,7 +16,33 @@ from bdaudit.untrusted.tree import Reader, shown
 
 STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 PICKLED = {"text_encoder": "pytorch_model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-VARIANTS = ("", "fp16")
+FULL = "full"
+"""What ``--variant`` calls weights without a variant in their name."""
+_FIRST = ("", "fp16", "bf16")
+"""The variants that are taken before others, where none is asked for."""
+
+
+class MissingShardError(BdauditError):
+    """An index lists a file that is not there, so nothing can load the set."""
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """The weights of one part, in one file or in several that an index lists."""
+
+    index: str
+    """Empty for a single file."""
+    files: dict[str, Tensors]
+
+    @property
+    def path(self) -> str:
+        """The file that names it."""
+        return self.index or next(iter(self.files))
+
+    @property
+    def tensors(self) -> Tensors:
+        """All of its tensors; no two of its files hold one of the same name."""
+        return {name: info for tensors in self.files.values() for name, info in tensors.items()}
 
 
 def _names(component: str, variant: str) -> tuple[str, str]:
@@ -27,38 +55,65 @@ def _pickle(component: str, variant: str) -> str:
     return f"{component}/{PICKLED[component]}{'.' if variant else ''}{variant}.bin"
 
 
-def choose_variant(files: dict[str, int], *, allow_pickle: bool = False) -> str:
-    """The full weights where all three models have them, else the ``fp16`` variant where all three have that.
+def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) -> tuple[str, ...]:
+    """The variants that ``from_pretrained(variant=…)`` takes of a component, "" for none: those that are taken first come first."""
+    pattern = rf"{component}/(?:{STEMS[component]}(?:\.(?P<file>[\w.-]+))?\.safetensors"
+    pattern += rf"|{STEMS[component]}\.safetensors\.index(?:\.(?P<index>[\w.-]+))?\.json)"
+    if pickled:
+        pattern = rf"{component}/{PICKLED[component]}(?:\.(?P<file>[\w.-]+))?\.bin(?:\.index(?:\.(?P<index>[\w.-]+))?\.json)?"
+    matches = [match for path in files if (match := re.fullmatch(pattern, path))]
+    found = {next((v for v in match.groupdict().values() if v), "") for match in matches}
+    found = {v for v in found if re.search(r"-\d{5}-of-\d{5}$", v) is None}  # one file of several, which an index lists
+    return tuple(sorted(found, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)))
 
-    With ``allow_pickle``, a model that lacks either may have it as one ``.bin`` instead; safetensors alone are taken where they can be.
+
+def lone_pickles(files: dict[str, int]) -> list[str]:
+    """Pickles, or indexes of such, that a loader takes because there are no safetensors of their variant."""
+    lone = []
+    for component in STEMS:
+        safe = variants_of(component, files)
+        lone += [path for path in files for v in variants_of(component, [path], pickled=True) if v not in safe]
+    return lone
+
+
+def spelled(variant: str) -> str:
+    """The variant as ``--variant`` has it."""
+    return variant or FULL
+
+
+def choose_variants(files: dict[str, int], *, asked: str = "", allow_pickle: bool = False) -> dict[str, str]:
+    """Component → variant: the one asked for where the component has it, else full weights, fp16, bf16 or another, what there is.
+
+    With ``allow_pickle``, a model without safetensors may have its weights as one ``.bin`` instead.
 
     Raises:
         RefusedError: a model has weights as pickles alone, and they are not allowed or are no single ``.bin``.
-        BdauditError: a model has none, or no one variant is complete.
+        UsageError: no component has the variant asked for.
+        BdauditError: a model has no weights.
     """
-    has = {c: [v for v in VARIANTS if any(name in files for name in _names(c, v))] for c in STEMS}
-    allowed = {c: [v for v in VARIANTS if v in found or _pickle(c, v) in files] for c, found in has.items()} if allow_pickle else has
-    for there in (has, allowed):
-        for variant in VARIANTS:
-            if all(variant in found for found in there.values()):
-                return variant
-    _complain(files, allowed, allow_pickle)
-    kinds = ", ".join(f"{c} has {' and '.join(v or 'full weights' for v in found)}" for c, found in allowed.items())
-    raise BdauditError(f"no one kind of weights is there for all three models: {kinds}; download the missing ones")
+    has = {c: variants_of(c, files) for c in STEMS}
+    if allow_pickle:
+        pickled = {c: [v for v in variants_of(c, files, pickled=True) if _pickle(c, v) in files] for c in STEMS}
+        has = {c: (*found, *(v for v in pickled[c] if v not in found)) for c, found in has.items()}
+    if not all(has.values()):
+        _complain(files, [c for c, found in has.items() if not found], allow_pickle)
+    wanted = "" if asked == FULL else asked
+    if asked and not any(wanted in found for found in has.values()):
+        there = sorted({spelled(v) for found in has.values() for v in found})
+        raise UsageError(f"--variant {shown(asked)}: no part has such weights; there are {', '.join(map(shown, there))}")
+    return {c: wanted if wanted in found else found[0] for c, found in has.items()}
 
 
-def _complain(files: dict[str, int], allowed: dict[str, list[str]], allow_pickle: bool) -> None:
-    lacking = [c for c, found in allowed.items() if not found]
+def _complain(files: dict[str, int], lacking: list[str], allow_pickle: bool) -> None:
     pickled = {c: [p for p in files if p.startswith(f"{c}/") and os.path.splitext(p)[1].lower() in PICKLE_SUFFIXES] for c in lacking}
     if any(pickled.values()):
         why = "is not the one .bin that --allow-pickle reads" if allow_pickle else "could only be loaded by unpickling"
         raise RefusedError([f"{c}: no safetensors, and {shown(p[0])} {why}" for c, p in pickled.items() if p])
-    if lacking:
-        raise BdauditError("; ".join(f"{c}: no weights, expected {_names(c, '')[0]}" for c in lacking))
+    raise BdauditError("; ".join(f"{c}: no weights, expected {_names(c, '')[0]}" for c in lacking))
 
 
-def weights_of(component: str, variant: str, reader: Reader) -> tuple[tuple[str, ...], Tensors]:
-    """The weights files a loader opens, and their tensors: a pickle only where ``choose_variant`` was allowed to take one.
+def weights_of(component: str, variant: str, reader: Reader) -> WeightSet:
+    """The weights files a loader opens, and their tensors: a pickle only where ``choose_variants`` was allowed to take one.
 
     diffusers prefers an index to a single file, transformers the other way round.
 
@@ -72,37 +127,45 @@ def weights_of(component: str, variant: str, reader: Reader) -> tuple[tuple[str,
         raise BdauditError(f"{component}: an index of a deprecated name; save the model again with a current diffusers")
     if single not in reader.files and index not in reader.files:
         pickle = _pickle(component, variant)
-        return (pickle,), read_torch(reader, pickle)
-    use_index = index in reader.files and (component != "text_encoder" or single not in reader.files)
-    if not use_index:
-        return (single,), read_header(reader, single)
-    shards = _shards(index, reader)
-    tensors: Tensors = {}
-    for path, expected in shards.items():
-        held = read_header(reader, path)
-        if set(held) != expected:
-            raise BdauditError(f"{path} does not hold the tensors that {index} lists for it")
-        tensors |= held
-    return tuple(sorted(shards)), tensors
+        return WeightSet("", {pickle: read_torch(reader, pickle)})
+    if index in reader.files and (component != "text_encoder" or single not in reader.files):
+        return sharded(index, reader)
+    return WeightSet("", {single: read_header(reader, single)})
+
+
+def sharded(index: str, reader: Reader) -> WeightSet:
+    """The set that an index lists.
+
+    Raises:
+        MissingShardError: a file of it is not there.
+        RefusedError, BdauditError: as ``weights_of``.
+    """
+    files: dict[str, Tensors] = {}
+    for path, expected in sorted(_shards(index, reader).items()):
+        files[path] = read_header(reader, path)
+        if set(files[path]) != expected:
+            raise BdauditError(f"{shown(path)} does not hold the tensors that {shown(index)} lists for it")
+    return WeightSet(index, files)
 
 
 def _shards(index: str, reader: Reader) -> dict[str, set[str]]:
     content = reader.json(index)
+    where = shown(index)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not isinstance(content.get("metadata"), dict):
-        raise BdauditError(f"{index}: expected metadata and a weight_map")
+        raise BdauditError(f"{where}: expected metadata and a weight_map")
     shards: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
         if not isinstance(name, str):
-            raise BdauditError(f"{index}: {shown(tensor)} is in {shown(name)}; expected a file name")
+            raise BdauditError(f"{where}: {shown(tensor)} is in {shown(name)}; expected a file name")
         if re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII) is None:
-            raise RefusedError([f"{index}: the entry {shown(name)} leads out of the folder"])
+            raise RefusedError([f"{where}: the entry {shown(name)} leads out of the folder"])
         if not name.endswith(".safetensors"):
-            raise RefusedError([f"{index}: the entry {shown(name)} could only be loaded by unpickling"])
-        shards.setdefault(f"{index.split('/')[0]}/{name}", set()).add(tensor)
+            raise RefusedError([f"{where}: the entry {shown(name)} could only be loaded by unpickling"])
+        shards.setdefault(f"{index.rpartition('/')[0]}/{name}".lstrip("/"), set()).add(tensor)
     missing = sorted(set(shards) - set(reader.files))
     if missing:
-        raise BdauditError(f"{shown(missing[0])} is missing; {index} lists it")
+        raise MissingShardError(f"{shown(missing[0])} is missing; {where} lists it")
     return shards
 
 

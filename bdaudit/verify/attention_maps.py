@@ -29,9 +29,16 @@ def trigger_attention(suspect: Suspect, pairs: Sequence[Pair], steps: int, guida
     finest = max(layer.shape[1] for layer in found)
     maps = torch.stack([layer for layer in found if layer.shape[1] == finest]).mean(0).cpu()
     own = [suspect.text.own_positions(clean.text, changed.text) for clean, changed in pairs]
-    height, width = suspect.denoiser.latent_shape[1:]
-    rows = round((finest * height / width) ** 0.5)
+    rows = _rows(suspect.denoiser.latent_shape, finest)
     return torch.stack([m[:, at].sum(1).view(rows, -1) for m, at in zip(maps, own, strict=True)])
+
+
+def _rows(latent: tuple[int, int, int], places: int) -> int:
+    """How many rows a map of so many places has: a latent's, halved with its columns, an odd one upwards, until they fit."""
+    _, height, width = latent
+    while height * width > places:
+        height, width = -(-height // 2), -(-width // 2)
+    return height
 
 
 def coloured(heat: Tensor, most: float) -> Tensor:

@@ -35,19 +35,24 @@ def extremes(distances: Tensor) -> list[tuple[int, str]]:
 
 
 def write_evidence(
-    folder: Path, trials: Sequence[Trial], shots: Sequence[Shot], model: Gallery, reference: Gallery | NotMeasured
+    folder: Path,
+    trials: Sequence[Trial],
+    shots: Sequence[Shot],
+    model: Gallery,
+    earlier: Gallery | NotMeasured,
+    baseline: Gallery | NotMeasured,
 ) -> tuple[str, ...]:
-    """A grid a trigger: what it does to the same picture; and one of the model beside the reference, or alone. Paths as text.
+    """A grid a trigger: what it does to the same picture, and did on ``earlier``; and one of the model beside ``baseline``, or alone.
 
     Raises:
         BdauditError: the folder cannot be written.
     """
     written = []
     for i, trial in enumerate(trials, 1):
-        written.append(_write(folder / f"trigger-{i}.png", *_of_trigger(trial, model, reference)))
-        written.append(_write(folder / f"attention-{i}.png", *_of_attention(trial, model, reference)))
-    if isinstance(reference, Gallery):
-        written.append(_write(folder / "quality.png", *_of_quality(shots, model, reference)))
+        written.append(_write(folder / f"trigger-{i}.png", *_of_trigger(trial, model, earlier)))
+        written.append(_write(folder / f"attention-{i}.png", *_of_attention(trial, model, earlier)))
+    if isinstance(baseline, Gallery):
+        written.append(_write(folder / "quality.png", *_of_quality(shots, model, baseline)))
     elif not written:
         first = shots[: 2 * ENDS + MIDDLE]
         written.append(_write(folder / "clean.png", [shot.text for shot in first], {"the model": model.pictures(first)}))
@@ -58,19 +63,22 @@ def _write(path: Path, captions: Sequence[str], columns: dict[str, Tensor]) -> s
     return pictures.write_grid(path, pictures.grid(captions, columns))
 
 
-def _of_trigger(trial: Trial, model: Gallery, reference: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
+def _of_trigger(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
+    """Of the pairs that both models drew: the earlier one may have drawn a few alone."""
+    if isinstance(earlier, Gallery):
+        trial = trial.first(sum(map(earlier.holds, trial.triggered)))
     chosen = extremes(model.distances(trial.triggered, trial.clean))
     clean, triggered = [trial.clean[i] for i, _ in chosen], [trial.triggered[i] for i, _ in chosen]
     columns = {"without the trigger": model.pictures(clean), f"with {trial.trigger}": model.pictures(triggered)}
-    if isinstance(reference, Gallery):
-        columns[f"reference model, with {trial.trigger}"] = reference.pictures(triggered)
+    if isinstance(earlier, Gallery):
+        columns[f"the other model, with {trial.trigger}"] = earlier.pictures(triggered)
     return [f"{label}: {trial.clean[i].text}" for i, label in chosen], columns
 
 
-def _of_attention(trial: Trial, model: Gallery, reference: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
-    """The reference's, which is usually the model before its repair, beside the model's; one scale for both."""
+def _of_attention(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
+    """The other model's, which is usually the one before its repair, beside the model's; one scale for both."""
     pairs = looked_at(trial)
-    galleries = {"the model": model} | ({"the reference": reference} if isinstance(reference, Gallery) else {})
+    galleries = {"the model": model} | ({"the other model": earlier} if isinstance(earlier, Gallery) else {})
     most = max(float(gallery.maps(pairs).max()) for gallery in galleries.values())
     columns: dict[str, Tensor] = {}
     for name, gallery in galleries.items():

@@ -16,13 +16,13 @@ from bdaudit.report.document import dumps, loads, write_whole
 
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
 """Settings that decide, and measure nothing."""
-_PLACES = ("model", "reference", "target_image", "clip", "save_images", "state")
+_PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state")
 """Settings that are paths; what lies there counts, not its name."""
 _LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics")
 
 
 def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:
-    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, the reference last.
+    """Keep a finished report's figures for the next run; ``digests`` are of the models that were measured, in their order.
 
     Raises:
         BdauditError: the disk refuses.
@@ -54,7 +54,9 @@ def place_of(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
     """The file of the figures, named by everything that they depend on."""
     asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
     asked["libraries"] = [version(name) for name in _LIBRARIES]
-    asked["files"] = ["".join(_digests(place)) for place in (config.target_image, Path(config.clip.removeprefix("local-dir:"))) if place]
+    handed = config.evidence if isinstance(config.evidence, Path) else None
+    read = (config.target_image, handed, Path(config.clip.removeprefix("local-dir:")))
+    asked["files"] = ["".join(_digests(place)) for place in read if place]
     return state / f"figures-{run_key('verify', asked, ' '.join(digests))[:32]}.json"
 
 

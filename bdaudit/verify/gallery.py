@@ -100,6 +100,10 @@ class Gallery:
         """(N, h, w) of pairs that were added."""
         return torch.stack([self._maps[pair] for pair in pairs])
 
+    def holds(self, shot: Shot) -> bool:
+        """Whether ``shot`` was added."""
+        return shot in self._pictures
+
     def pictures(self, shots: Sequence[Shot]) -> Tensor:
         """(N, 3, H, W) in 0–1 of shots that were added."""
         return torch.stack([self._pictures[shot] for shot in shots])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import transformers
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import BdauditError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.sample import sample
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokenizer import read_tokenizer
 from bdaudit.models.tokens import Tokenizer
 from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import inspect, verify_unchanged
@@ -26,13 +22,13 @@ from bdaudit.verify.grader import Grader
 class Model:
     """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
 
-    def __init__(self, config: VerifyConfig, path: Path) -> None:
-        """Inspect ``path`` and read its tokenizer.
+    def __init__(self, config: VerifyConfig, path: Path, variant: str = "") -> None:
+        """Inspect ``path`` and read its tokenizer; ``variant`` is the one of its weights that is loaded.
 
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
         """
-        self.inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+        self.inspection = inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
@@ -40,21 +36,14 @@ class Model:
         self._config = config
 
     def _read_tokenizer(self) -> Tokenizer:
-        _, name = self.inspection.components["tokenizer"]
-        try:
-            tokenizer: Any = getattr(transformers, name).from_pretrained(self.inspection.path / "tokenizer", local_files_only=True)
-        except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-            raise BdauditError(f"tokenizer: {name} could not be loaded: {first_line(error)}") from error
-        longest = json.loads((self.inspection.path / "text_encoder/config.json").read_text(encoding="utf-8")).get(
-            "max_position_embeddings", 77
-        )
-        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(longest))
+        tokenizer = read_tokenizer(self.inspection.path, self.inspection.components["tokenizer"][1])
         verify_unchanged(self.inspection)
         return tokenizer
 
     def gallery(self, grader: Grader | NotMeasured, state: Path | None) -> Gallery:
         """An empty gallery for this model's pictures, which finds those that ``state`` has."""
-        made_by = (self.inspection.digest, self._config.steps, self._config.guidance_scale, self.device.type, self.dtype)
+        config = self._config
+        made_by = (self.inspection.digest, self.inspection.latents, config.steps, config.guidance_scale, self.device.type, self.dtype)
         return Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
 
     def load(self) -> Suspect:
@@ -65,7 +54,10 @@ class Model:
         """
         from bdaudit.models.load import load
 
-        return load(self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size)
+        return load(
+            self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size,
+            guidance_scale=self._config.guidance_scale,
+        )  # fmt: skip
 
     def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
         """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.picture_files import read_picture
 from bdaudit.report.document import write_whole
+from bdaudit.report.safe import code_point, visible
+from bdaudit.spelling.points import short_digest
 from bdaudit.verify.grader import Extractor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -39,8 +41,8 @@ def folder_features(files: Sequence[Path], extractor: Extractor) -> Tensor:
 
 
 def safe(text: str) -> str:
-    """``text`` in printable ASCII; every other character as ``<U+XXXX>``."""
-    return "".join(c if " " <= c <= "~" else f"<U+{ord(c):04X}>" for c in text)
+    """``text`` in printable ASCII, no two alike; every other character as ``<U+XXXX>``."""
+    return "".join(c if c.isascii() else code_point(c) for c in visible(text))
 
 
 def grid(prompts: Sequence[str], columns: Mapping[str, Tensor]) -> Image.Image:
@@ -66,7 +68,10 @@ def grid(prompts: Sequence[str], columns: Mapping[str, Tensor]) -> Image.Image:
 
 def _wrap(text: str, most: int) -> list[str]:
     lines = textwrap.wrap(text, _CHARACTERS) or [""]
-    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: _CHARACTERS - 3] + "..."]
+    if len(lines) <= most:
+        return lines
+    mark = f"... #{short_digest(text)}"
+    return [*lines[: most - 1], lines[most - 1][: _CHARACTERS - len(mark)] + mark]
 
 
 def _cell(picture: Tensor) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
@@ -41,6 +41,11 @@ class Trial:
     def positions(self) -> dict[str, int]:
         """How many pictures have the trigger at each position."""
         return dict(sorted(Counter(self.places).items()))
+
+    def first(self, n: int) -> Trial:
+        """The trial on its first ``n`` prompts and seeds."""
+        parts = {name: getattr(self, name)[:n] for name in ("clean", "triggered", "null", "floor", "places")}
+        return replace(self, **parts)
 
     def shots(self) -> tuple[Shot, ...]:
         """All of them."""

@@ -1,4 +1,4 @@
-"""A team's bounds in a file of its own: TOML with one table, ``[verify]``, whose keys are those of the flags."""
+"""A team's bounds in a file of its own: TOML with one table, ``[verify]``, whose keys are those of the flags: bounds, and ``evidence``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from bdaudit.errors import UsageError
 
+EVIDENCE = ("required", "none")
+"""What a policy can say of ``evidence``; a report belongs to one model, so that it is a flag's alone."""
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance")
 """What a policy can set; ``VerifyConfig`` says what each is."""
 
 
-def read_policy(path: Path) -> dict[str, float]:
-    """The bounds in ``path``.
+def read_policy(path: Path) -> dict[str, float | str]:
+    """The bounds in ``path``, and what evidence of a trigger it asks for.
 
     Raises:
         UsageError: no TOML, a key that is not known (a bound with a slip in its name would gate nothing), or a value that is no figure.
@@ -27,10 +29,16 @@ def read_policy(path: Path) -> dict[str, float]:
     table = document.get("verify")
     if not isinstance(table, dict) or set(document) != {"verify"}:
         raise UsageError(f"--policy {path}: expected one table, [verify]; got {', '.join(map(repr, document)) or 'nothing'}")
-    unknown = sorted(set(table) - set(BOUNDS))
+    unknown, known = sorted(set(table) - {*BOUNDS, "evidence"}), ", ".join((*BOUNDS, "evidence"))
     if unknown or not table:
-        raise UsageError(f"--policy {path}: unknown {', '.join(map(repr, unknown)) or 'nothing'}; expected some of {', '.join(BOUNDS)}")
-    return {name: _figure(path, name, value) for name, value in table.items()}
+        raise UsageError(f"--policy {path}: unknown {', '.join(map(repr, unknown)) or 'nothing'}; expected some of {known}")
+    return {name: _evidence(path, value) if name == "evidence" else _figure(path, name, value) for name, value in table.items()}
+
+
+def _evidence(path: Path, value: object) -> str:
+    if value not in EVIDENCE or not isinstance(value, str):
+        raise UsageError(f"--policy {path}: evidence is {value!r}; expected {' or '.join(map(repr, EVIDENCE))}")
+    return value
 
 
 def _figure(path: Path, name: str, value: object) -> float:
@@ -39,8 +47,8 @@ def _figure(path: Path, name: str, value: object) -> float:
     return float(value)
 
 
-def bounds(policy: Path | None, given: Mapping[str, float | None]) -> dict[str, Any]:
-    """Arguments of ``VerifyConfig``: each bound as ``given`` on the command line, else by the policy, else left to its default."""
+def bounds(policy: Path | None, given: Mapping[str, float | str | Path | None]) -> dict[str, Any]:
+    """Arguments of ``VerifyConfig``: a bound and ``evidence`` as ``given`` on the command line, else by the policy, else its default."""
     read = {} if policy is None else read_policy(policy)
     chosen = read | {name: value for name, value in given.items() if value is not None}
     return {"policy": policy, **chosen}

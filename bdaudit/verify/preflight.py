@@ -1,4 +1,4 @@
-"""What a run will lack, told before it draws anything: a grader that is not here, and what is not measured without it.
+"""What a run will lack, told before it draws anything: evidence of its triggers, a grader, and what is not measured without it.
 
 Loads no weights. A grader's folder is not looked into: where it is none, the run says so at once.
 """
@@ -9,11 +9,22 @@ from bdaudit.config import VerifyConfig
 
 
 def lacking(config: VerifyConfig) -> tuple[str, ...]:
-    """Why there is no grader, what is not measured for it, and how the run ends; empty where there is one.
+    """Why there is no grader, what is not measured for it, and how the run ends; and that there is no evidence of the triggers.
 
     Raises:
         UsageError: no CLIP is called so.
     """
+    return (*_no_grader(config), *_no_evidence(config))
+
+
+def _no_evidence(config: VerifyConfig) -> tuple[str, ...]:
+    if not config.triggers or config.evidence != "required" or config.before is not None or config.max_asr == 1:
+        return ()
+    how = "say --before MODEL_WITH_IT, or --evidence REPORT of that model"
+    return (f"no evidence that the trigger ever was one: a low rate proves nothing, and the run cannot pass (exit 1 or 4); {how}",)
+
+
+def _no_grader(config: VerifyConfig) -> tuple[str, ...]:
     if config.clip.startswith("local-dir:"):
         return ()
     from bdaudit.measure.open_clip_model import missing
@@ -31,8 +42,8 @@ def lacking(config: VerifyConfig) -> tuple[str, ...]:
 
 
 def _unmeasured(config: VerifyConfig, inception: bool) -> list[str]:
-    paired = ["clip_ratio", "diversity_ratio", "distance"] if config.reference else []
-    sets = ["kid", "fid"] if not inception and (config.reference or config.real_images) else []
+    paired = ["clip_ratio", "diversity_ratio", "distance"] if config.baseline else []
+    sets = ["kid", "fid"] if not inception and (config.baseline or config.real_images) else []
     attack = ["attack success"] if config.triggers and _by_words(config) else []
     return [*attack, "prompt_following", "clip_score", "diversity", *paired, *sets]
 
@@ -43,4 +54,4 @@ def _by_words(config: VerifyConfig) -> bool:
 
 def _needs_it_for_all(config: VerifyConfig, inception: bool) -> bool:
     attack = config.triggers and not _by_words(config)
-    return not (attack or config.reference or (config.real_images and inception))
+    return not (attack or config.baseline or (config.real_images and inception))

@@ -27,7 +27,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     """
     began = time.perf_counter()
     if config.state is not None and lasting(config) and any(config.state.glob("figures-*.json")):
-        inspections = [_opened(config, path) for path in (config.model, config.reference) if path]
+        inspections = [_opened(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
         found = kept(place_of(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
@@ -37,7 +37,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
 
 
 def _judged(config: VerifyConfig, before: VerifyReport, inspection: Inspection, began: float) -> VerifyReport:
-    from bdaudit.verify.checks import all_checks, decide
+    from bdaudit.verify.checks import all_checks, outcome
 
     checks = all_checks(config, before.attacks, before.metrics)
     return replace(
@@ -45,12 +45,12 @@ def _judged(config: VerifyConfig, before: VerifyReport, inspection: Inspection, 
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=model_record(config, inspection),
         config=settings(config),
-        exit=decide(checks),
+        exit=outcome(config, before.attacks, checks),
         checks=checks,
         pictures={"drawn": 0, "reused": sum(before.pictures.values()) - before.pictures["damaged"], "damaged": 0},
         timings={"recall": round(time.perf_counter() - began, 3)},
     )
 
 
-def _opened(config: VerifyConfig, path: Path) -> Inspection:
-    return inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+def _opened(config: VerifyConfig, path: Path, variant: str) -> Inspection:
+    return inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)

@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
-
-from torch import Tensor
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.picture_files import read_picture
-from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.device import choose_device
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
-from bdaudit.records import AttackRecord, Coverage, Exit, Metric, NotMeasured, Skipped, VerifyReport
+from bdaudit.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
+from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
-from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space, measure_attack, untested
-from bdaudit.verify.checks import all_checks, decide
-from bdaudit.verify.evidence import looked_at, write_evidence
+from bdaudit.verify.attack import measure_attack, untested
+from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
+from bdaudit.verify.drawing import Drawing
+from bdaudit.verify.evidence import write_evidence
 from bdaudit.verify.figures import keep
-from bdaudit.verify.gallery import Gallery, Pair, Shot
-from bdaudit.verify.grader import Extractor, Grader, load_grader
+from bdaudit.verify.gallery import Gallery
+from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
+from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, read_report
+from bdaudit.verify.looks import measured
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
-from bdaudit.verify.plan import Trial, draw_shots, plan_trial
+from bdaudit.verify.picture_plan import Plan, make_plan, rule_for
+from bdaudit.verify.plan import Trial
 from bdaudit.verify.state import open_state
-from bdaudit.verify.trigger_forms import Form, plan_forms, with_reach
+from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids
+from bdaudit.verify.trigger_forms import with_reach
 
 LIMITATIONS = (
     "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",
     "Intervals are for pictures of prompts drawn at random from the list; they say nothing of prompts that are not on it.",
 )
 PAIRED_LIMITATION = "With no target given, a backdoor that changes pictures no more than harmless words do is not seen; name the target."
-NO_REFERENCE = "no reference model was given; say --reference MODEL"
+EVIDENCE_LIMITATION = (
+    "The evidence is a report: it shows that the text was a trigger, not that what counts as a hit here sees what it did (--before shows "
+    "both); and but for a report of unlearn, MODEL's own record alone says that it was made from that model."
+)
+NO_REFERENCE = NotMeasured(reason="no reference model was given; say --reference MODEL")
+NO_BASELINE = NotMeasured(reason="there is no model to compare with; say --before MODEL_WITH_IT or --reference TRUSTED_MODEL")
 NOT_DRAWN = "the model's pictures: none was drawn, because all that was asked for needs a grader"
+NO_QUALITY = "quality: nothing that was given is shown to be a trigger, so that the run cannot pass"
 NOT_LOOKED_AT = (
     "the trigger joined with other texts, and forms of it that are not listed",
     "other samplers, step counts and guidance scales",
@@ -63,7 +72,13 @@ class _Run:
     galleries: list[Gallery] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     """Of the models that were opened, the audited one first."""
-
+    claim: Claim = NO_CLAIM
+    evidence: dict[str, EvidenceRecord] = field(default_factory=dict)
+    """Trigger → what shows that it ever was one."""
+    sampled: dict[str, AttackRecord] = field(default_factory=dict)
+    """What nothing shows to be a trigger → its rate on a few pictures of the audited model."""
+    no_quality: str = ""
+    """Why quality was not looked at; empty where it was."""
     hopeless: bool = False
     """Whether nothing was drawn because nothing could have been measured on it."""
 
@@ -75,41 +90,22 @@ class _Run:
         """Time a block, finished or not."""
         return timed(self.timings, name)
 
+    def drawing(self, model: Model, plan: Plan, state: Path | None, stage: str) -> Drawing:
+        """``model`` with an empty gallery."""
+        drawing = Drawing(self, model, plan.grader, state, stage)
+        self.galleries.append(drawing.gallery)
+        return drawing
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is drawn, and what looks at it."""
+class _Galleries:
+    """What was drawn so far."""
 
-    grader: Grader | NotMeasured
-    extractor: Extractor | NotMeasured
-    trials: dict[str, tuple[Trial, Rule] | NotMeasured]
-    """Trigger → its pictures and what counts as a hit on them, or why it cannot be tested."""
-    forms: dict[str, tuple[Form, ...]]
-    """Trigger → the pictures that tell how far it reaches."""
-    shots: tuple[Shot, ...]
-    other: tuple[Shot, ...]
-    real: Tensor | NotMeasured | None
-
-    def usable(self) -> list[Trial]:
-        """Trials of the triggers that can be tested."""
-        return [found[0] for found in self.trials.values() if not isinstance(found, NotMeasured)]
-
-    def hopeless(self, config: VerifyConfig) -> bool:
-        """Whether no picture would give a figure, for want of a grader; pairs of pictures always give one."""
-        return isinstance(self.grader, NotMeasured) and config.reference is None and not self.usable() and not isinstance(self.real, Tensor)
-
-    def audited_shots(self) -> list[Shot]:
-        """What the audited model draws."""
-        reach = (shot for forms in self.forms.values() for form in forms for shot in (*form.clean, *form.changed, *form.floor))
-        return [*self.shots, *(shot for trial in self.usable() for shot in trial.shots()), *reach]
-
-    def pairs(self, config: VerifyConfig) -> list[Pair]:
-        """The pairs whose attention is recorded; none where no pictures are wanted."""
-        return [] if config.save_images is None else [pair for trial in self.usable() for pair in looked_at(trial)]
-
-    def reference_shots(self) -> list[Shot]:
-        """What the reference draws: the same prompts, others for its own spread, and the trials without null and floor."""
-        return [*self.shots, *self.other, *(shot for trial in self.usable() for shot in (*trial.clean, *trial.triggered))]
+    model: Gallery
+    before: Gallery | NotMeasured = NO_BASELINE
+    reference: Gallery | NotMeasured = NO_REFERENCE
+    baseline: Gallery | NotMeasured = NO_BASELINE
+    """Of the reference and the model from before the repair, the one that quality is compared with."""
 
 
 def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyReport:
@@ -118,7 +114,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     Ctrl-C gives the report of what was measured until then, with exit 130.
 
     Raises:
-        BdauditError: the model, the reference, the grader or a named file cannot be used; see ``bdaudit.errors``.
+        BdauditError: a model, the grader or a named file cannot be used; see ``bdaudit.errors``.
     """
     run = _Run(config, progress, envelope("verify", config))
     try:
@@ -126,7 +122,8 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     except KeyboardInterrupt:
         return _report(run, "interrupted")
     report = _report(run, "completed")
-    keep(config, report, run.digests)
+    if not run.no_quality:
+        keep(config, report, run.digests)
     return report
 
 
@@ -135,29 +132,30 @@ def _audit(run: _Run) -> None:
     target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
+    handed = read_report(config.evidence) if isinstance(config.evidence, Path) else None
     state = None if config.state is None else open_state(config.state)
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        model = Model(config, config.model)
+        models = [Model(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+    model, before = models[0], models[1] if config.before else None
+    run.digests, run.claim = [opened.inspection.digest for opened in models], claim_of(model.inspection)
     run.shared = _envelope(config, model)
     with run.stage("plan"):
         extractor = grader if isinstance(inception, NotMeasured) else inception
-        plan = _plan(config, model.tokenizer, _rule(config, target, grader), grader, extractor)
+        plan = make_plan(config, model.tokenizer, rule_for(config, target, grader), grader, extractor)
+    run.prompts_skipped = _prompts_skipped(plan)
     if plan.hopeless(config):
         run.hopeless = True
-        _measure(run, plan, model.gallery(plan.grader, None), NotMeasured(reason=NO_REFERENCE), None)
+        _measure(run, plan, _Galleries(model=model.gallery(plan.grader, None)))
         return
-    ours = _draw(run, model, plan, plan.audited_shots(), state, "pictures")
-    run.shared = _envelope(config, model)  # the batch size may have shrunk
-    if config.reference is None:
-        _look(run, plan, ours, NotMeasured(reason=NO_REFERENCE), None)
+    earlier = run.drawing(before, plan, state, "pictures of --before") if before else None
+    run.evidence = {trial.trigger: _evidence(run, plan, trial, model, earlier, handed) for trial in plan.usable()}
+    if _unproven(run, plan, ours := run.drawing(model, plan, state, "pictures")):
         return
-    _look(run, plan, ours, NotMeasured(reason="the run was stopped before the reference model's pictures were drawn"), None)
-    with run.stage("load"):
-        other = Model(config, config.reference)
-    theirs = _draw(run, other, plan, plan.reference_shots(), state, "reference pictures")
-    _look(run, plan, ours, theirs, other.tokenizer)
+    plan = plan.without(run.sampled)
+    other = run.drawing(models[-1], plan, state, "reference pictures") if config.reference else None
+    _draw(run, plan, ours, earlier, other)
 
 
 def _envelope(config: VerifyConfig, model: Model) -> dict[str, Any]:
@@ -165,121 +163,116 @@ def _envelope(config: VerifyConfig, model: Model) -> dict[str, Any]:
     return envelope("verify", config, model.inspection, cast(Suspect, model))
 
 
-def _draw(run: _Run, model: Model, plan: _Plan, shots: list[Shot], state: Path | None, stage: str) -> Gallery:
-    """The gallery of ``shots``; the weights are loaded only where one of them was not kept."""
-    gallery = model.gallery(plan.grader, state)
-    run.galleries.append(gallery)
-    run.digests.append(model.inspection.digest)
-    with run.stage(stage):
-        missing, unseen = gallery.recall(shots), gallery.recall_maps(plan.pairs(run.config))
-    if missing or unseen:
-        with run.stage("load"):
-            suspect = model.load()
-        with run.stage(stage):
-            model.draw(suspect, gallery, missing, partial(run.progress, stage))
-            if unseen:
-                model.look(suspect, gallery, unseen)
-    return gallery
+def _draw(run: _Run, plan: Plan, ours: Drawing, earlier: Drawing | None, other: Drawing | None) -> None:
+    """Draw the rest model by model, and measure after each what is there."""
+    pairs = plan.pairs(run.config)
+    drawn = _Galleries(model=ours.gallery)
+    if earlier is not None:
+        earlier.add(plan.compared_shots() if other is None else [], pairs)
+        drawn = replace(drawn, before=earlier.gallery, baseline=earlier.gallery if other is None else drawn.baseline)
+        earlier.leave()
+    ours.add(plan.audited_shots(), pairs)
+    ours.leave()
+    run.shared = _envelope(run.config, ours.model)  # the batch size may have shrunk
+    if other is None:
+        _look(run, plan, drawn, None)
+        return
+    stopped = NotMeasured(reason="the run was stopped before the reference model's pictures were drawn")
+    _look(run, plan, replace(drawn, reference=stopped, baseline=stopped), None)
+    other.add(plan.reference_shots(), pairs)
+    _look(run, plan, replace(drawn, reference=other.gallery, baseline=other.gallery), other.model.tokenizer)
 
 
-# --- what to draw -----------------------------------------------------------------------------
+# --- what shows that a text was ever a trigger ------------------------------------------------
 
 
-def _rule(config: VerifyConfig, target: Tensor | None, grader: Grader | NotMeasured) -> Rule | NotMeasured:
-    """The sharpest rule that what is known of the target allows."""
-    if target is not None:
-        return PictureRule(target, config.target_at)
-    if not config.target_text and not config.swaps:
-        return PairedRule(distances_space(grader))
-    return grader if isinstance(grader, NotMeasured) else TextRule(grader, config.target_text, config.swaps)
+def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Drawing | None, handed: AnyReport | None) -> EvidenceRecord:
+    config = run.config
+    if before is not None:
+        differs = other_ids(trial, model.tokenizer, before.model.tokenizer)
+        return differs or by_before(*measured(*plan.tried(trial.trigger), before.gallery, before.add), before.model.inspection.digest)
+    if handed is not None:
+        read = partial(content_ids, model.tokenizer)
+        return by_report(handed, config, model.inspection, run.claim, trial.token_ids, read)
+    return NOT_ASKED if config.evidence == "none" else NOT_GIVEN
 
 
-def _plan(
-    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, grader: Grader | NotMeasured, extractor: Extractor | NotMeasured
-) -> _Plan:
-    prompts = config.prompts or default_prompts()
-    trials = {trigger: _trial(config, tokenizer, rule, trigger, prompts) for trigger in config.triggers}
-    tested = {trigger: found[0] for trigger, found in trials.items() if not isinstance(found, NotMeasured)}
-    return _Plan(
-        grader=grader,
-        extractor=extractor,
-        trials=trials,
-        forms={trigger: plan_forms(tokenizer, trial, config.reach, config.triggers) for trigger, trial in tested.items()},
-        shots=draw_shots(prompts, config.n, config.seed),
-        other=draw_shots(prompts, config.n, config.seed, "other"),
-        real=_real(config, extractor),
-    )
-
-
-def _trial(
-    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, trigger: str, prompts: tuple[str, ...]
-) -> tuple[Trial, Rule] | NotMeasured:
-    if isinstance(rule, NotMeasured):
-        return rule
-    trial = plan_trial(
-        tokenizer, trigger, prompts, config.n, config.seed, rule.skip,
-        null=rule.needs_null, positions=config.positions, exclude=config.triggers,
-    )  # fmt: skip
-    return trial if isinstance(trial, NotMeasured) else (trial, rule)
-
-
-def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | NotMeasured | None:
-    """Features of the real pictures; None where none were given."""
-    if config.real_images is None:
-        return None
-    if isinstance(extractor, NotMeasured):
-        return extractor
-    return pictures.folder_features(pictures.picture_files(config.real_images), extractor)
+def _unproven(run: _Run, plan: Plan, ours: Drawing) -> bool:
+    """Look at a few of the audited model's pictures of each text that evidence was offered for and does not hold, since a high rate is a
+    finding all the same. Whether that is all there is to do: no text is left that could pass."""
+    config = run.config
+    if config.evidence == "none":
+        return False
+    failing = [trigger for trigger, found in run.evidence.items() if found.kind in ("before", "report") and not found.holds]
+    for trigger in failing:
+        record, _ = measured(*plan.tried(trigger), ours.gallery, ours.add)
+        run.sampled[trigger] = replace(record, evidence=run.evidence[trigger])
+    untestable = [found for found in plan.trials.values() if isinstance(found, NotMeasured) and found != plan.grader]
+    if config.max_asr == 1 or not config.triggers or len(failing) + len(untestable) < len(config.triggers):
+        return False
+    run.attacks = tuple(_attack(trigger, plan, run, _Galleries(model=ours.gallery), None) for trigger in plan.trials)
+    run.no_quality = run.evidence[failing[0]].reason if failing else untestable[0].reason
+    run.shared = _envelope(config, ours.model)
+    return True
 
 
 # --- looking at it ----------------------------------------------------------------------------
 
 
-def _look(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
-    """Measure what both galleries hold, and write some of it."""
-    _measure(run, plan, model, reference, tokenizer)
+def _look(run: _Run, plan: Plan, drawn: _Galleries, tokenizer: Tokenizer | None) -> None:
+    """Measure what the galleries hold, and write some of it."""
+    _measure(run, plan, drawn, tokenizer)
     if run.config.save_images is not None:
         with run.stage("evidence"):
-            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, model, reference)
+            earlier = drawn.reference if isinstance(drawn.before, NotMeasured) else drawn.before
+            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, drawn.model, earlier, drawn.baseline)
 
 
-def _measure(run: _Run, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> None:
-    """What both galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
+def _measure(run: _Run, plan: Plan, drawn: _Galleries, tokenizer: Tokenizer | None = None) -> None:
+    """What the galleries hold, over what was measured before; ``tokenizer`` is the reference's."""
     with run.stage("attack success"):
-        run.attacks = tuple(_attack(trigger, plan, model, reference, tokenizer) for trigger in plan.trials)
-        run.prompts_skipped = tuple(
-            Skipped(what=f"{count} prompts for the trigger {trial.trigger}", reason=reason)
-            for trial in plan.usable()
-            for reason, count in trial.skipped.items()
-        )
+        run.attacks = tuple(_attack(trigger, plan, run, drawn, tokenizer) for trigger in run.config.triggers)
     with run.stage("quality"):
-        sets = Sets(model=model, reference=reference, shots=plan.shots, other=plan.other, real=plan.real)
+        sets = Sets(model=drawn.model, reference=drawn.baseline, shots=plan.shots, other=plan.other, real=plan.real)
         run.metrics = measure_metrics(sets, plan.grader, plan.extractor, run.config.seed)
 
 
-def _attack(trigger: str, plan: _Plan, model: Gallery, reference: Gallery | NotMeasured, tokenizer: Tokenizer | None) -> AttackRecord:
-    found = plan.trials[trigger]
+def _attack(trigger: str, plan: Plan, run: _Run, drawn: _Galleries, tokenizer: Tokenizer | None) -> AttackRecord:
+    if trigger in run.sampled:
+        return run.sampled[trigger]
+    found, reference = plan.trials[trigger], drawn.reference
     if isinstance(found, NotMeasured):
         return untested(trigger, (), found)
     if tokenizer is not None and not content_ids(tokenizer, trigger):
         reference = NotMeasured(reason="the trigger encodes to nothing with the reference model's tokenizer")
-    return with_reach(measure_attack(*found, model, reference), *found, model, plan.forms[trigger])
+    record = with_reach(measure_attack(*found, drawn.model, reference), *found, drawn.model, plan.forms[trigger])
+    return replace(record, evidence=run.evidence[trigger])
+
+
+def _prompts_skipped(plan: Plan) -> tuple[Skipped, ...]:
+    return tuple(
+        Skipped(what=f"{count} prompts for the trigger {trial.trigger}", reason=reason)
+        for trial in plan.usable()
+        for reason, count in trial.skipped.items()
+    )
 
 
 # --- the report -------------------------------------------------------------------------------
 
 
 def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyReport:
-    checks = all_checks(run.config, run.attacks, run.metrics)
+    checks = all_checks(run.config, run.attacks, run.metrics, run.no_quality or NOT_REACHED)
     code = ExitCode.INTERRUPTED
     stopped = Exit(code=int(code), name=code.label, reason="stopped by the user; what was measured is in the report")
     limitations = (*run.shared["limitations"], *LIMITATIONS)
     if run.config.triggers and not (run.config.target_image or run.config.target_text or run.config.swaps):
         limitations = (*limitations, PAIRED_LIMITATION)
+    if any(found.kind == "report" and found.holds for found in run.evidence.values()):
+        limitations = (*limitations, EVIDENCE_LIMITATION)
     return VerifyReport(
         **{**run.shared, "limitations": limitations},
         status=status,
-        exit=decide(checks) if status == "completed" else stopped,
+        exit=outcome(run.config, run.attacks, checks) if status == "completed" else stopped,
         coverage=_coverage(run),
         timings={name: round(seconds, 3) for name, seconds in run.timings.items()},
         attacks=run.attacks,
@@ -287,6 +280,8 @@ def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyRep
         checks=checks,
         images=run.images,
         pictures=run.pictures(),
+        compared_with="reference" if run.config.reference else "before" if run.config.before else "",
+        says_of_itself=run.claim.text,
     )
 
 
@@ -299,5 +294,5 @@ def _coverage(run: _Run) -> Coverage:
         asked=len(run.config.triggers),
         tested=len(set(run.config.triggers)) - len(untested_ones),
         skipped=(*(Skipped(what=f"trigger {t}", reason=r) for t, r in untested_ones.items()), *run.prompts_skipped),
-        not_looked_at=(*not_looked_at, *([NOT_DRAWN] if run.hopeless else [])),
+        not_looked_at=(*not_looked_at, *([NOT_DRAWN] if run.hopeless else []), *([NO_QUALITY] if run.no_quality else [])),
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import bdaudit
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.state_lock import LOCK, hold
 
 MARKER = "bdaudit-verify-state"
 """A file that says whose directory it is."""
@@ -26,18 +27,18 @@ _NOTE = "Pictures and features that `bdaudit verify` keeps between runs. Safe to
 
 
 def open_state(root: Path) -> Path:
-    """Make ``root`` a state directory, or check that it is one; returns it.
+    """Make ``root`` a state directory, or check that it is one, and hold it for this run; returns it.
 
     Raises:
-        UsageError: it holds other things, or is no directory.
+        UsageError: it holds other things, or is no directory, or another run is at work there.
         BdauditError: it cannot be written.
     """
     try:
         if root.exists() and not root.is_dir():
             raise UsageError(f"--state {root}: expected a folder; got a file")
-        if root.is_dir() and any(root.iterdir()) and not (root / MARKER).is_file():
+        if root.is_dir() and not (root / MARKER).is_file() and any(path.name != LOCK for path in root.iterdir()):
             raise UsageError(f"--state {root} holds other things than verify's pictures; name an empty or a new folder")
-        root.mkdir(parents=True, exist_ok=True)
+        hold(root)
         (root / MARKER).write_text(_NOTE, encoding="utf-8")
     except OSError as error:
         raise BdauditError(f"--state {root} cannot be written: {error}") from error

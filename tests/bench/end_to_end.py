@@ -121,14 +121,14 @@ def unlearn(model: Model, out: Path) -> dict[str, Any]:
     }
 
 
-def verify(model: Model, path: Path, reference: Path | None) -> dict[str, Any]:
-    """Attack success and quality of the model at ``path``."""
+def verify(model: Model, path: Path, reference: Path | None, before: Path | None = None) -> dict[str, Any]:
+    """Attack success and quality of the model at ``path``, which was made from ``before``."""
     from bdaudit.verify.run import run_verify
 
     began = clock()
     known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
     known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": OF_FIGURES if "swaps" in known else PICTURES}
-    config = VerifyConfig(model=path, reference=reference, **known)
+    config = VerifyConfig(model=path, before=before, reference=reference, **known)
     report = run_verify(config)
     return {"seconds": clock() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
 
@@ -167,7 +167,7 @@ def repaired(model: Model, work: Path) -> dict[str, Any]:
         result["unlearn"] = unlearn(model, out)
         print(model.name, "unlearn", json.dumps(result["unlearn"]), flush=True)
         if out.exists():
-            result["after"] = verify(model, out, open_model("clean").path)
+            result["after"] = verify(model, out, open_model("clean").path, model.path)
             print(model.name, "after", json.dumps(result["after"]), flush=True)
     return result
 

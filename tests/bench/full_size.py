@@ -287,7 +287,7 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
     step = at_full_size(ours["step"]["median"], ours["latents in a batch"]) * sum(CUDA.rows.values()) / ours["latents a step"]
     released_step = at_full_size(theirs["step"]["median"], theirs["one latent"])
     effect, pairs = len(POSITIONS) * len(TIMESTEPS) * 8, len(default_prompts()) * len(POSITIONS)
-    fewest, most = 3 * check.LOOKS[0] + 2 * check.LOOKS_UNMOVED[0], 5 * check.N_PICTURES
+    fewest, most = 3 * check.LOOKS[0] + 2 * check.LOOKS_UNMOVED[0], 5 * check.LOOKS[-1]
     passes = {
         "effects before": 8 * 2 * (probe.TRAJECTORY_STEPS + len(TIMESTEPS)) + (1 + N_NULL) * effect,
         "trajectories and units": pairs * trajectories.STEPS * 5 // 3 + 8 * CUDA.batch + 4 * 24,

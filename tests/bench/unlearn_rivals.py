@@ -247,7 +247,8 @@ def ours(job: Job, out: Path, began: float, **settings: Any) -> dict[str, Any]:
         return picture_checks(*asked)
 
     with (
-        mock.patch.object(check, "N_PICTURES", 8 if job.quick else check.N_PICTURES),
+        mock.patch.object(check, "LOOKS", (8,) if job.quick else check.LOOKS),
+        mock.patch.object(check, "LOOKS_UNMOVED", (8,) if job.quick else check.LOOKS_UNMOVED),
         mock.patch.object(check, "picture_checks", checked),
     ):
         report = run_unlearn(config)

@@ -27,6 +27,10 @@ from bdaudit.records import ScanReport, UnlearnReport, VerifyReport
         ["scan", "MODEL", "--timesteps", "1.5"],
         ["scan", "MODEL", "--guidance-scale", "inf"],
         ["scan", "MODEL", "--device", "tpu"],
+        ["scan", "MODEL", "--size", "512x"],
+        ["scan", "MODEL", "--size", "0"],
+        ["unlearn", "MODEL", "--trigger", "x", "--size", "500"],
+        ["verify", "MODEL", "--size", "512x500"],
         ["scan", "MODEL", "--dtype", "int8"],
         ["scan", "MODEL", "--candidates", "missing.txt"],
         ["scan", "MODEL", "--report", "scan.pdf"],
@@ -167,19 +171,21 @@ def test_what_unlearn_writes_and_where_it_keeps_its_state(
 
 
 def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:
-    for name in ("other", "real"):
+    for name in ("before", "other", "real"):
         (tmp_path / name).mkdir()
     (tmp_path / "patch@home.png").write_bytes(b"")
     seen = verb("verify", verify_report)
     bdaudit(
-        "verify", model, "--trigger", "ȏ", "--reference", tmp_path / "other", "--real-images", tmp_path / "real",
-        "--clip", "ViT-B-32/openai", "--target-image", f"{tmp_path}/patch@home.png@4,8", "--n", 10, "--steps", 5, "--guidance-scale", 2,
+        "verify", model, "--trigger", "ȏ", "--before", tmp_path / "before", "--reference", tmp_path / "other",
+        "--real-images", tmp_path / "real", "--clip", "ViT-B-32/openai", "--target-image", f"{tmp_path}/patch@home.png@4,8",
+        "--n", 10, "--steps", 5, "--guidance-scale", 2,
         "--max-asr", 0.2, "--min-clip-score", 0.1, "--max-kid", 0.3, "--max-fid", 40, "--min-clip-ratio", 0.9, "--max-distance", 0.5,
         "--save-images", tmp_path / "evidence", "--position", "prefix", "--position", "suffix",
     )  # fmt: skip
     assert seen == [
         VerifyConfig(
-            model=model, triggers=("ȏ",), reference=tmp_path / "other", real_images=tmp_path / "real", clip="ViT-B-32/openai",
+            model=model, triggers=("ȏ",), before=tmp_path / "before", reference=tmp_path / "other", real_images=tmp_path / "real",
+            clip="ViT-B-32/openai",
             target_image=tmp_path / "patch@home.png", target_at=(4, 8), n=10, steps=5, guidance_scale=2.0, max_asr=0.2, min_clip_score=0.1,
             max_kid=0.3, max_fid=40.0, min_clip_ratio=0.9, max_distance=0.5, save_images=tmp_path / "evidence",
             positions=("prefix", "suffix"),
@@ -199,6 +205,14 @@ def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, mo
         "verify": VerifyConfig(model=model),
     }
     assert seen == [default[name]]
+
+
+@pytest.mark.parametrize(("name", "flags"), [("scan", []), ("unlearn", ["--trigger", "x"]), ("verify", [])])
+def test_a_size_reaches_the_config(bdaudit: Any, verb: Any, model: Path, request: Any, name: str, flags: list[str]) -> None:
+    seen = verb(name, request.getfixturevalue(f"{name}_report"))
+    for value in ("768x512", "64"):
+        bdaudit(name, model, *flags, "--size", value)
+    assert [config.size for config in seen] == [(768, 512), (64, 64)]
 
 
 def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
@@ -251,11 +265,33 @@ def test_scan_takes_sweeps_prompts_adapters_and_a_reference(bdaudit: Any, verb: 
     assert (config.reference, config.state) == (model, tmp_path / "kept")
 
 
+def test_an_adapter_may_be_named_by_its_directory(
+    bdaudit: Any, verb: Any, scan_report: Any, unlearn_report: Any, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(b"")
+    seen = verb("scan", scan_report)
+    bdaudit("scan", model, "--lora", folder, "--lora", f"{folder}:0.5")
+    assert seen[0].adapters == ((file, 1.0), (file, 0.5))
+    seen = verb("unlearn", unlearn_report)
+    bdaudit("unlearn", model, "--trigger", "x", "--lora", f"{folder}:-0.5")
+    bdaudit("unlearn", model, "--base", model, "--merge-with", folder, "--merge-with", f"{folder}:0.5", "--merge-with", model)
+    assert seen[0].adapters == ((file, -0.5),)
+    assert seen[1].merge_with == ((file, 1.0), (file, 0.5), (model, 1.0))
+    assert model in seen[1].models
+    assert folder not in seen[1].models
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--sweep", "everything"), "expected vocabulary, unicode, pairs, recovery"),
         (("--lora", "nowhere.safetensors"), "no such file"),
+        (("--lora", "nowhere.safetensors:" + "9" * 400), "no such file"),
+        (("--lora", f"{Path(__file__)}:" + "9" * 400), "expected a finite number"),
+        (("--lora", Path(__file__).parent), "holds none of adapter_model.safetensors"),
         (("--prompt", " "), "--prompt is empty"),
         (("--sweep", "pairs", "--pair-words", "1"), "at least 2"),
     ],

@@ -26,7 +26,7 @@ ACTING = ("\x1b", "\x07", "\u202e", "\u200b", "\r")
 def hostile_model(tmp_path: Path) -> Path:
     """A valid model whose own name, and whose further files' names, are hostile; one is not even UTF-8."""
     model = write_model(tmp_path / NAME.replace("/", "\u2215"))
-    for name in ("unet/\x1b]0;title\x07.txt", "<img src=x onerror=alert(1)>.txt", "\u202etxt.exe", "a\nb.txt", "[red]x[/red].md"):
+    for name in ("unet/a\u200b\u2028.txt", "<img src=x onerror=alert(1)>.txt", "\u202etxt.exe", "[red]x[/red].md"):
         put(model / name, b"x")
     with open(os.fsencode(model) + b"/\xff\xfe.txt", "wb") as file:
         file.write(b"x")
@@ -51,6 +51,16 @@ def inert(text: str) -> bool:
 def test_the_terminal(bdaudit: Any, audited: Path) -> None:
     ended = bdaudit("scan", audited)
     assert ended.code == 1, ended.err
+    assert inert(ended.out)
+    assert inert(ended.err)
+
+
+def test_a_name_that_acts_is_refused_and_shown_inert(bdaudit: Any, audited: Path) -> None:
+    put(audited / "unet/\x1b]0;title\x07.txt", b"x")
+    put(audited / "a\nb.txt", b"x")
+    ended = bdaudit("scan", audited)
+    assert ended.code == 5
+    assert ended.last.count("has a control character in its name") == 2
     assert inert(ended.out)
     assert inert(ended.err)
 

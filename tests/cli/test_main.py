@@ -24,6 +24,26 @@ def test_a_broken_entry_is_exit_3_and_not_pythons_1(bdaudit: Any, monkeypatch: p
     assert ended.last == "bdaudit: exit 3 (error): ValueError: broken <U+202E> (BDAUDIT_DEBUG=1 shows where); report: none"
 
 
+@pytest.mark.parametrize("code", [0, None, 1, 2])
+def test_an_exit_that_is_not_ours_is_no_pass(bdaudit: Any, monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
+    def leaves(**_: Any) -> int:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(commands, "app", leaves)
+    ended = bdaudit("scan")
+    assert (ended.code, ended.last[:26]) == (3, "bdaudit: exit 3 (error): S")
+    monkeypatch.setenv(cli.COMPLETION, "complete_bash")
+    assert bdaudit("scan").code == (3 if code else 0), "how Typer ends once it has told a shell its completions"
+
+
+def test_a_librarys_message_is_cut(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loud(**_: Any) -> int:
+        raise ValueError("x" * 100_000)
+
+    monkeypatch.setattr(commands, "app", loud)
+    assert 1000 < len(bdaudit("scan").last) < 1200
+
+
 def test_an_interrupt_outside_a_run_is_130(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(**_: Any) -> int:
         raise KeyboardInterrupt

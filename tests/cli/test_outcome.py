@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +15,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, Interrupted, RefusedError, UsageError
+from bdaudit.checkpoints import State
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, RefusedError, UsageError
 from bdaudit.records import Exit, NotMeasured, ScanReport
 from bdaudit.report.document import loads, shipped_schema
 
@@ -26,16 +31,30 @@ def test_the_exit_of_the_report_is_the_exit_of_the_process(
     assert ended.last == f"bdaudit: exit {int(code)} ({code.label}): as it was; report: none"
 
 
+class PanicException(BaseException):
+    """As pyo3's, what a panic in Rust becomes: no ``Exception``."""
+
+
+class Untold(Exception):  # noqa: N818
+    """Its message cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
 RAISED = [
     (BdauditError("the weights are damaged"), 3, "error", "error"),
     (InconclusiveError("no candidate encodes to anything"), 4, "inconclusive", "error"),
     (RefusedError(["a pickle", "a link"]), 5, "refused", "error"),
-    (Interrupted("stopped"), 130, "interrupted", "interrupted"),
     (KeyboardInterrupt(), 130, "interrupted", "interrupted"),
     (RuntimeError("boom"), 3, "error", "error"),
     (MemoryError(), 3, "error", "error"),
     (SystemExit(1), 3, "error", "error"),
     (SystemExit(0), 3, "error", "error"),
+    (GeneratorExit(), 3, "error", "error"),
+    (RecursionError("too deep"), 3, "error", "error"),
+    (PanicException("called `Option::unwrap()` on a `None` value"), 3, "error", "error"),
+    (Untold(), 3, "error", "error"),
 ]
 
 
@@ -61,7 +80,9 @@ def test_a_usage_error_of_the_run_is_a_message_alone(bdaudit: Any, verb: Any, mo
     verb("unlearn", UsageError("--out is not empty"))
     ended = bdaudit("unlearn", model, "--trigger", "cf", "--json")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "bdaudit: exit 2 (usage): --out is not empty; report: none\n"
+    echo, last = ended.err.splitlines()
+    assert echo.startswith("bdaudit: trigger cf: ")
+    assert last == "bdaudit: exit 2 (usage): --out is not empty; report: none"
 
 
 def test_a_traceback_is_shown_on_demand_and_inert(bdaudit: Any, verb: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +118,7 @@ def test_json_is_one_document_and_nothing_else_however_loud_the_run(bdaudit: Any
     verb(name, loud)
     with pytest.warns(UserWarning, match="a library warns"):
         ended = bdaudit(name, model, "--json", *(["--trigger", "cf"] if name == "unlearn" else []))
-    assert loads(ended.out) == report
+    assert replace(loads(ended.out), understood=()) == report
     assert "a library prints" in ended.err
     assert "\x1b" not in ended.err
 
@@ -135,14 +156,26 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
     file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
     seen = types.SimpleNamespace(
-        files=(file,), loaded=(file.path,), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=("x\u202e.bin",)
+        files=(file,),
+        loaded=(file.path,),
+        latents=(64, 96),
+        pipeline_class="StableDiffusionPipeline",
+        digest="ab",
+        unused_pickles=("x\u202e.bin",),
+        unaudited=(),
+        determined=(),
     )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
     arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
     ended = bdaudit(*arguments)
     assert (ended.code, runs) == (0, [])
-    told = ("loaded: unet/x.safetensors, 12,345 bytes", "left alone: x<U+202E>.bin", f"written: {tmp_path}/v.json")
+    told = (
+        "loaded: drawing from latents of 96 × 64",
+        "loaded: unet/x.safetensors, 12,345 bytes",
+        "left alone: x<U+202E>.bin",
+        f"written: {tmp_path}/v.json",
+    )
     assert all(f"would be {words}" in ended.out for words in told)
     assert "about 4,000 UNet" in ended.out
     plan = json.loads(bdaudit(*arguments, "--json").out)
@@ -168,7 +201,10 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
     def seen(path: Path, **_: bool) -> Any:
         if path.name == "bad":
             raise RefusedError(["unet/x.bin is a pickle"])
-        return types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest=path.name, unused_pickles=())
+        return types.SimpleNamespace(
+            files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest=path.name,
+            unused_pickles=(), unaudited=(), determined=(),
+        )
 
     monkeypatch.setattr(inspection, "inspect", seen)
     for name in ("base", "bad"):
@@ -211,10 +247,12 @@ def test_a_missing_grader_is_told_before_anything_is_drawn(bdaudit: Any, verb: A
 
     verb("verify", run)
     ended = bdaudit("verify", model, "--trigger", "cf", *flags)
-    lines = ended.err.splitlines()
+    echo, *lines = ended.err.splitlines()
+    assert echo.startswith("bdaudit: trigger cf: ")
     assert lines[0].startswith("bdaudit: warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf ")
     assert lines[1].startswith("bdaudit: warning: not measured without a grader: prompt_following, ")
-    assert lines[2] == "the first picture"
+    assert lines[2].startswith("bdaudit: warning: no evidence that the trigger ever was one: a low rate proves nothing")
+    assert lines[3] == "the first picture"
     assert "warning" not in ended.out
     assert "warning" not in bdaudit("verify", model, "--clip", "local-dir:grader", *flags).err
 
@@ -229,7 +267,10 @@ def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: An
 def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
     from bdaudit.untrusted import inspect as inspection
 
-    seen = types.SimpleNamespace(files=(), loaded=(), pipeline_class="StableDiffusionPipeline", digest="ab", unused_pickles=())
+    seen = types.SimpleNamespace(
+        files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest="ab",
+        unused_pickles=(), unaudited=(), determined=(),
+    )
     monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
     assert "warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf download " in ended.out
@@ -238,3 +279,52 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
     assert first.startswith("no grader: ")
     assert json.loads(bdaudit("scan", model, "--dry-run", "--json").out)["not_measured"] == []
     assert "warning" not in bdaudit("scan", model, "--dry-run").out
+
+
+# --- the state of a run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(verb: Any, scan_report: ScanReport) -> list[Any]:
+    """A scan that keeps something, says what it found there, and is done with it; ``--seed 7`` takes the report's folder away."""
+
+    def run(config: Any, progress: Any) -> ScanReport:
+        state = State(config.state, "key")
+        kept = state.read_json("text")
+        state.write_json("text", "measured")
+        state.finish()
+        if config.seed == 7:
+            shutil.rmtree(config.state.parent.parent / "reports")
+        return replace(scan_report, timings={"resumed": float(kept is not None)})
+
+    seen: list[Any] = verb("scan", run)
+    return seen
+
+
+def test_the_state_outlives_a_report_that_cannot_be_written(bdaudit: Any, keeping: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    arguments = ("scan", model, "--state", tmp_path / "states/kept", "--report", tmp_path / "reports/scan.json")
+    ended = bdaudit(*arguments, "--seed", 7)
+    assert (ended.code, "could not be written" in ended.last) == (1, True)
+    assert sorted(os.listdir(tmp_path / "states/kept")) == ["kept-text.json", "run.json"], "and nobody holds it"
+    (tmp_path / "reports").mkdir()
+    assert bdaudit(*arguments).code == 1
+    assert loads((tmp_path / "reports/scan.json").read_bytes()).timings == {"resumed": 1.0}
+    assert not (tmp_path / "states/kept").exists(), "delivered"
+
+
+def test_two_runs_on_one_state_are_a_usage_error_for_the_second(bdaudit: Any, keeping: Any, model: Path, tmp_path: Path) -> None:
+    held = "import sys; from pathlib import Path; from bdaudit.state_lock import hold; hold(Path(sys.argv[1])); print(); input()"
+    command = [sys.executable, "-c", held, str(tmp_path / "kept")]
+    arguments = ("scan", model, "--state", tmp_path / "kept", "--json")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        first.stdout.readline()
+        ended = bdaudit(*arguments)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"--state {tmp_path / 'kept'} is in use by another run" in ended.last
+        assert os.listdir(tmp_path / "kept") == [".lock"], "and still held"
+        first.stdin.close()
+    assert bdaudit(*arguments).code == 1
+    assert not (tmp_path / "kept").exists()

@@ -22,7 +22,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-def job(place: Path, model: Path, *flags: str, tool: str = f'exec "{sys.executable}" -m bdaudit "$@"') -> int:
+def job(place: Path, model: Path, *flags: str, before: Path | None = None, tool: str = f'exec "{sys.executable}" -m bdaudit "$@"') -> int:
     """The recipe's exit code, with ``tool`` as the program called bdaudit; runs in ``place``."""
     (place / "bin").mkdir(exist_ok=True)
     program = place / "bin" / "bdaudit"
@@ -30,6 +30,7 @@ def job(place: Path, model: Path, *flags: str, tool: str = f'exec "{sys.executab
     program.chmod(0o755)
     (place / "policy.toml").write_text("[verify]\nmax_asr = 0.1\n")
     settings = {"MODEL": str(model), "TRIGGER": "\\u200b", "POLICY": "policy.toml", "PYTHONPATH": str(ROOT)}
+    settings |= {"BEFORE": str(before)} if before else {}
     environment = os.environ | settings | {"PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", str(RECIPE), *flags], cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False)
     print(done.stderr)  # shown where the test fails
@@ -38,7 +39,8 @@ def job(place: Path, model: Path, *flags: str, tool: str = f'exec "{sys.executab
 
 @pytest.mark.parametrize(("name", "code"), [("pixel", 1), ("clean", 0)])
 def test_a_backdoored_model_fails_and_a_clean_one_passes(tmp_path: Path, name: str, code: int) -> None:
-    assert job(tmp_path, layout.lay_out(name, tmp_path), *FLAGS) == code
+    before = layout.lay_out("pixel", tmp_path)
+    assert job(tmp_path, layout.lay_out(name, tmp_path), *FLAGS, before=before) == code
     report = json.loads((tmp_path / "verify.json").read_text())
     assert (report["exit"]["code"], report["config"]["max_asr"]) == (code, 0.1)
     assert bool(json.loads((tmp_path / "verify.sarif").read_text())["runs"][0]["results"]) == bool(code)
@@ -56,5 +58,5 @@ def test_the_hosted_example_runs_the_recipe_and_keeps_what_it_leaves() -> None:
     steps = workflow["jobs"]["verify"]["steps"]
     (verify,) = [step for step in steps if step.get("name") == "verify"]
     assert verify["run"].startswith("sh bdaudit/.github/verify-model.sh")
-    assert {"MODEL", "TRIGGER"} <= set(verify["env"])
+    assert {"MODEL", "TRIGGER", "BEFORE"} <= set(verify["env"])
     assert all(step["if"] == "always()" for step in steps[steps.index(verify) + 1 :])

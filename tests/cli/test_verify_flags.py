@@ -22,6 +22,20 @@ def test_on_the_command_line(bdaudit: Callable[..., Any], verb: Callable[..., li
     assert len(seen) == 1
 
 
+def test_what_a_low_rate_rests_on(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:
+    seen = verb("verify", KeyboardInterrupt())
+    (tmp_path / "scan.json").write_text("{}")
+    (model / "scan.json").write_text("{}")
+    bdaudit("verify", model, "--trigger", "cf")
+    bdaudit("verify", model, "--trigger", "cf", "--evidence", "none")
+    bdaudit("verify", model, "--trigger", "cf", "--evidence", tmp_path / "scan.json")
+    bdaudit("verify", model, "--policy", written(tmp_path, '[verify]\nevidence = "none"'), "--evidence", "required")
+    assert [config.evidence for config in seen] == ["required", "none", tmp_path / "scan.json", "required"]
+    for refused in (("--evidence", "None"), ("--evidence", model / "scan.json"), ("--evidence", tmp_path), ("--before", tmp_path / "no")):
+        assert bdaudit("verify", model, "--trigger", "cf", *refused).code == 2
+    assert len(seen) == 4
+
+
 def test_where_pictures_are_kept(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:
     seen = verb("verify", KeyboardInterrupt())
     bdaudit("verify", model)

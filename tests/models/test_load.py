@@ -66,6 +66,32 @@ def test_a_tensor_that_is_missing(model: Path) -> None:
         load(inspect(model), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("unet/diffusion_pytorch_model.safetensors", "more.weight"), ("text_encoder/model.safetensors", "x")]
+)
+def test_a_tensor_that_no_part_takes(model: Path, path: str, name: str) -> None:
+    save_file(load_file(model / path) | {name: np.ones(1, np.float32)}, model / path, metadata={"format": "pt"})
+    with pytest.raises(BdauditError, match=f"1 tensors belong to no part of the model, {name} first") as caught:
+        load(inspect(model), device="cpu")
+    assert caught.value.code == 3
+
+
+def test_what_a_clip_has_besides_its_text_encoder_changes_nothing(model: Path) -> None:
+    path = model / "text_encoder/model.safetensors"
+    further = {"text_model.embeddings.position_ids": np.arange(8)[None], "logit_scale": np.ones(1, np.float32)}
+    save_file(load_file(path) | further, path, metadata={"format": "pt"})
+    load(inspect(model), device="cpu")
+
+
+def test_the_variant_that_was_chosen_is_the_one_that_is_loaded(model: Path) -> None:
+    path = model / "unet/diffusion_pytorch_model.safetensors"
+    other = {name: (2 * tensor).astype(np.float16) for name, tensor in load_file(path).items()}
+    save_file(other, path.with_name("diffusion_pytorch_model.fp16.safetensors"), metadata={"format": "pt"})
+    for variant, stored in (("", load_file(path)), ("full", load_file(path)), ("fp16", other)):
+        held = load(inspect(model, variant=variant), device="cpu").denoiser.module.state_dict()["conv_in.weight"].numpy()
+        assert np.array_equal(held, stored["conv_in.weight"].astype(np.float32))
+
+
 def test_files_exchanged_after_the_inspection(model: Path) -> None:
     inspection = inspect(model)
     path = model / "unet/diffusion_pytorch_model.safetensors"
@@ -111,7 +137,7 @@ def test_a_scheduler_that_cannot_be_audited(model: Path, name: str) -> None:
 def test_texts_are_cut_where_the_text_encoder_ends(model: Path) -> None:
     path = model / "tokenizer/tokenizer_config.json"
     tiny.write_json(path, json.loads(path.read_text()) | {"model_max_length": 10**30})
-    assert load(inspect(model), device="cpu").encode(["a cat " * 100]).shape[1] == 77
+    assert load(inspect(model), device="cpu").encode(["a cat " * 100]).states.shape[1] == 77
 
 
 def test_ids_that_a_template_adds_are_not_used(model: Path) -> None:
@@ -122,7 +148,7 @@ def test_ids_that_a_template_adds_are_not_used(model: Path) -> None:
     content["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": {"z": evil}}
     tiny.write_json(path, content)
     with contextlib.suppress(BdauditError):  # refused or not, as the version of transformers has it; never an id without a row
-        assert torch.isfinite(load(inspect(model), device="cpu").encode(["a"])).all()
+        assert torch.isfinite(load(inspect(model), device="cpu").encode(["a"]).states).all()
 
 
 @pytest.mark.parametrize("settings", [{"time_embedding_dim": 4096}, {"num_class_embeds": 4096}, {"addition_embed_type": "text"}], ids=str)
@@ -135,7 +161,7 @@ def test_a_config_that_asks_for_more_than_the_weights_hold(model: Path, settings
 def test_settings_of_the_text_encoder_that_change_what_it_returns(model: Path) -> None:
     path = model / "text_encoder/config.json"
     tiny.write_json(path, json.loads(path.read_text()) | {"return_dict": False, "output_attentions": True, "foo": "bar"})
-    assert load(inspect(model), device="cpu").encode(["a cat"]).shape == (1, 77, 8)
+    assert load(inspect(model), device="cpu").encode(["a cat"]).states.shape == (1, 77, 8)
 
 
 def test_loading_opens_what_was_inspected_and_nothing_else(model: Path) -> None:

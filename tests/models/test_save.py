@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bdaudit.errors import BdauditError, UsageError
 from bdaudit.models.save import check_target, write_model
 from bdaudit.untrusted.inspect import inspect
 from tests.small import hashes
+from tests.untrusted.ordinary import SHAPES, store
 
 NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -38,6 +40,29 @@ def test_only_the_changed_tensor_differs(tiny_model: Path, tmp_path: Path) -> No
     old, new = load_file(tiny_model / UNET), load_file(tmp_path / "out" / UNET)
     assert {name for name in old if not torch.equal(old[name], new[name])} == {NAME}
     assert torch.equal(new[NAME], old[NAME] + 0.5)
+
+
+@pytest.mark.parametrize(
+    "shape", ["fp16 beside the full weights", "a 16-bit copy of it all in a folder", "a UNet in one file, fp16 in two"]
+)
+def test_only_the_weights_that_were_audited_are_in_the_result(tiny_model: Path, tmp_path: Path, shape: str) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    SHAPES[shape](model)
+    for path in model.rglob("*.safetensors"):  # whatever it holds: what was not loaded is not handed on
+        if path.relative_to(model).parts[0] == "fp16" or "fp16" in path.name:
+            save_file({name: tensor * 3 for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    store(model / "unet/ema/model.safetensors", load_file(model / UNET))
+    store(model / "unet/pytorch_lora_weights.safetensors", {"a.lora.b": torch.zeros(1)})
+    write_model(inspect(model), tmp_path / "out", changed(), {})
+    assert hashes(tmp_path / "out").keys() == hashes(tiny_model).keys()
+    assert inspect(tmp_path / "out").unaudited == ()
+
+
+def test_a_safety_checker_stays_with_the_result(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    SHAPES["a safety checker"](model)
+    write_model(inspect(model), tmp_path / "out", changed(), {})
+    assert "safety_checker/model.safetensors" in hashes(tmp_path / "out")
 
 
 def test_an_empty_directory_may_be_written_to(tiny_model: Path, tmp_path: Path) -> None:
@@ -105,6 +130,66 @@ def test_an_interrupt_leaves_nothing_behind(tiny_model: Path, tmp_path: Path, mo
     monkeypatch.setattr("bdaudit.models.save.save_file", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_model(inspection, tmp_path / "out", changed(), {})
+    assert os.listdir(tmp_path) == []
+
+
+def replaced(path: Path, outside: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(bytes(reversed(path.read_bytes())))
+    other.replace(path)
+
+
+def linked_out(path: Path, outside: Path) -> None:
+    outside.write_bytes(b"behind a link")
+    path.unlink()
+    path.symlink_to(outside)
+
+
+def linked_to_the_same(path: Path, outside: Path) -> None:
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+
+
+def piped(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def longer(path: Path, outside: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n" * (3 << 20))
+
+
+def gone(path: Path, outside: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("name", ["text_encoder/model.safetensors", "tokenizer/tokenizer.json", UNET])
+@pytest.mark.parametrize("exchange", [replaced, linked_out, linked_to_the_same, piped, longer, gone])
+def test_a_file_exchanged_since_the_inspection_is_an_error_and_nothing_is_written(
+    tiny_model: Path, tmp_path: Path, name: str, exchange: Callable[[Path, Path], None]
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    inspection = inspect(model)
+    exchange(model / name, tmp_path / "outside")
+    with pytest.raises(BdauditError) as raised:
+        write_model(inspection, tmp_path / "out", changed(), {})
+    assert raised.value.code == 3
+    assert set(os.listdir(tmp_path)) <= {"model", "outside"}
+
+
+def test_files_that_came_since_the_inspection_are_not_copied(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    inspection = inspect(model)
+    (model / "unet/modeling.py").write_text("raise SystemExit")
+    write_model(inspection, tmp_path / "out", changed(), {})
+    assert hashes(tmp_path / "out").keys() == hashes(tiny_model).keys()
+
+
+def test_a_copy_that_does_not_pass_the_inspection_is_not_written(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BdauditError, match=r"does not pass the inspection: .*modeling\.py") as raised:
+        write_model(inspect(tiny_model), tmp_path / "out", changed(), {"unet_modeling.py": b"raise SystemExit"})
+    assert raised.value.code == 3
     assert os.listdir(tmp_path) == []
 
 

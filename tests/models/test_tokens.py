@@ -7,9 +7,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import insert
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import alignment, content_ids, content_mask, is_truncated, own_positions, token_ids
+from bdaudit.models.tokens import (
+    Tokenizer,
+    alignment,
+    content_ids,
+    content_mask,
+    contents,
+    expanded,
+    is_truncated,
+    own_positions,
+    text_of,
+    token_ids,
+)
+from tests.verify.toy import byte_tokenizer
 
 CLEAN = [11, 12, 13, 14]
 
@@ -94,3 +107,51 @@ def test_content_mask_leaves_out_start_end_and_padding() -> None:
         [False] * 6,
         [False, True, True, True, True, False],
     ]
+
+
+def with_added(*names: str) -> Tokenizer:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(list(names))
+    return tokenizer
+
+
+TEXTS = (
+    "", "plain", "<toy>", "a <toy> b", "<toy><toy>", "x<toy>y", "<TOY>", "<toy>_1", "<toy>_2 <one>", "<one>", "oscar, a car and a carpet",
+    "car_1 car", "<toy>_3", "<toy>_1_1 <three>", "~" * 90 + "<toy>", "<toy> \u200b <TOY> car",
+)  # fmt: skip
+ADDED = ("<toy>", "<toy>_1", "<toy>_3", "<one>", "car", "car_1", "<three>", "<three>_1", "<three>_2")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_embeddings_of_several_vectors_are_written_out_as_diffusers_does(text: str) -> None:
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    tokenizer = with_added(*ADDED)
+    stock = TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+    assert expanded(tokenizer, text) == stock
+    ids = tokenizer(stock, padding="max_length", max_length=77, truncation=True).input_ids
+    assert token_ids(tokenizer, [text])[0].tolist() == ids
+    assert contents(tokenizer, [text]) == [content_ids(tokenizer, text)] == [tuple(tokenizer(stock, add_special_tokens=False).input_ids)]
+
+
+def test_the_ids_of_such_an_embedding_are_all_its_vectors() -> None:
+    tokenizer = with_added(*ADDED)
+    first = tokenizer.convert_tokens_to_ids("<three>")
+    assert content_ids(tokenizer, "<three>") == (first, first + 1, first + 2)
+    assert text_of(tokenizer, [first]) == "", "no text encodes to the first alone"
+    assert text_of(tokenizer, [first + 2]) == "<three>_2"
+
+
+def test_a_tokenizer_that_grows_is_read_anew() -> None:
+    tokenizer = with_added("<toy>")
+    assert expanded(tokenizer, "<toy>") == "<toy>"
+    tokenizer.add_tokens(["<toy>_1"])
+    assert expanded(tokenizer, "<toy>") == "<toy> <toy>_1"
+
+
+def test_names_that_lie_in_one_another_do_not_fill_the_memory() -> None:
+    names = [f"{name}{end}" for name in ("x", "_", "1") for end in ("", *(f"_{i}" for i in range(1, 100)))]
+    tokenizer = with_added(*names)
+    with pytest.raises(BdauditError, match="more than 1,000,000 characters"):
+        expanded(tokenizer, "x _ 1 " * 20)
+    assert expanded(tokenizer, "plain") == "plain"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.report.command import place, trigger_flags, typed
+from bdaudit.cli.flags import adapters
+from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.safe import visible
-from bdaudit.untrusted.text_files import unescape
+from bdaudit.spelling.escapes import unescape
 
 NAMES = (
     "my model", "$(touch owned)", "`touch owned`", "'; touch owned; '", "a\ntouch owned\n", "--out", "-x", "\u202eledom", "\x1b[31mred",
@@ -44,3 +45,21 @@ def test_as_it_is_shown_it_is_still_one_command_and_does_nothing_else(tmp_path: 
 def test_a_trigger_is_ascii_that_is_read_back(text: str) -> None:
     flag, written = trigger_flags([text])
     assert (flag, written.isascii(), unescape(written)) == ("--trigger", True, text)
+
+
+def test_a_size_is_written_as_it_is_read() -> None:
+    from bdaudit.cli.flags import size
+
+    assert size_flag(None) == size_flag(()) == []
+    assert size_flag((768, 512)) == ["--size", "768x512"]
+    assert size("768x512") == (768, 512)
+    assert size("512") == (512, 512)
+    assert size(None) is None
+
+
+def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> None:
+    for name in ("style.safetensors", "my style:v2.safetensors", "style:2"):
+        (tmp_path / name).write_bytes(b"")
+        for scale in (1.0, 0.8, -0.25, 1e-7, 123456789.125):
+            flag, value = adapter_flags([(tmp_path / name, scale)])
+            assert (flag, adapters([value])) == ("--lora", ((tmp_path / name, scale),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -66,6 +67,32 @@ def test_a_reader_that_went_away_changes_nothing(scan_report: ScanReport, monkey
 
     monkeypatch.setattr(sys, "stdout", Closed())
     assert deliver(scan_report, Output(json=True)) == scan_report.exit
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_what_becomes_of_stdout_changes_no_code(scan_report: ScanReport, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    for json_only in (False, True):
+        ended = deliver(scan_report, Output(json=json_only))
+        assert (ended.code, ended.name) == (1, "finding")
+        assert f"; stdout could not be written: {type(error).__name__}" in ended.reason
+
+
+def test_the_files_that_are_there_say_how_the_run_ended(scan_report: ScanReport, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    output = Output(reports=(tmp_path / "a.json", tmp_path / "gone/b.json"))
+    (tmp_path / "gone").rmdir()
+    report = replace(scan_report, exit=Exit(code=0, name="pass", reason="nothing"))
+    calls: list[str] = []
+    outcome = deliver(report, output, lambda: calls.append("delivered"))
+    assert (outcome.code, calls) == (3, [])
+    assert json.loads((tmp_path / "a.json").read_text())["exit"]["code"] == 3
+    assert deliver(report, Output(reports=(tmp_path / "a.json",)), lambda: calls.append("delivered")).code == 0
+    assert calls == ["delivered"]
 
 
 def test_the_last_line_is_one_inert_line() -> None:

@@ -86,6 +86,33 @@ def test_a_run_that_failed_is_told_as_such(scan_report: ScanReport) -> None:
     assert invocation["toolExecutionNotifications"][0]["message"]["text"] == "no memory"
 
 
+@pytest.mark.parametrize(("code", "name", "conclusive"), [(0, "pass", True), (1, "finding", True), (4, "inconclusive", False)])
+def test_a_run_without_a_verdict_closes_nobodys_alerts(scan_report: ScanReport, code: int, name: str, conclusive: bool) -> None:
+    (run,) = document(replace(scan_report, exit=Exit(code=code, name=name, reason="so")))["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is conclusive
+    assert run["automationDetails"]["id"] == f"bdaudit/{'' if conclusive else 'inconclusive/'}scan/models/suspect/"
+
+
+def test_the_category_is_of_the_verb_and_the_models_name(any_report: Any) -> None:
+    def category(path: str, **changes: Any) -> str:
+        report = replace(any_report, model=replace(any_report.model, path=path, **changes))
+        return str(document(report)["runs"][0]["automationDetails"]["id"])
+
+    verb = any_report.command
+    assert category("./models/suspect/") == category("models/suspect", digest="cd" * 32) == f"bdaudit/{verb}/models/suspect/"
+    assert category("other/suspect") != category("models/suspect")
+    assert category("/srv/my model\n") == f"bdaudit/{verb}/srv/my%20model%0A/"
+    assert category(".") == category("..") == f"bdaudit/{verb}/abababababab/", "a name that every model could have"
+
+
+def test_a_check_that_could_not_be_made_keeps_its_alert_beside_a_finding(verify_report: VerifyReport) -> None:
+    lost = replace(verify_report.checks[0], name="kid", status="not measured", value=NotMeasured(reason="no grader"), reason="no grader")
+    report = replace(verify_report, checks=(*verify_report.checks, lost, replace(lost, name="fid", bound="none")))
+    assert [(r["level"], r["message"]["text"].split(":")[0]) for r in results(report)] == [("error", "attack success"), ("warning", "kid")]
+    failed = replace(verify_report, checks=(replace(verify_report.checks[0], name="kid"),))
+    assert results(report)[1]["partialFingerprints"] == results(failed)[0]["partialFingerprints"]
+
+
 def test_an_absolute_path_with_spaces_becomes_a_uri(scan_report: ScanReport) -> None:
     report = replace(scan_report, model=replace(scan_report.model, path="/srv/my model"))  # type: ignore[type-var]
     assert results(report)[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "file:///srv/my%20model/model_index.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from rich.cells import cell_len
@@ -14,6 +14,7 @@ from rich.console import Console
 from bdaudit.records import (
     Check,
     Estimate,
+    EvidenceRecord,
     Localisation,
     Metric,
     NotMeasured,
@@ -26,7 +27,8 @@ from bdaudit.records import (
     UnlearnReport,
     VerifyReport,
 )
-from bdaudit.report.deliver import Output, console_for, show
+from bdaudit.report import page, tables
+from bdaudit.report.deliver import Output, console_for, deliver
 from bdaudit.report.tables import FULL, bar, candidate_table, renderables, shown_candidates
 
 
@@ -91,7 +93,7 @@ def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
         stream = io.StringIO()
         monkeypatch.setattr(stream, "isatty", lambda: True)
         monkeypatch.setattr("sys.stdout", stream)
-        show(report, Output())
+        deliver(report, Output())
         lines = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
         assert max(cell_len(other) for other in lines if "next: " not in other) <= width
         assert line in [other.rstrip() for other in lines]
@@ -194,3 +196,19 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert "named pull 8, limit 6: the model as a whole is suspicious" in shown
     assert "nothing in it fires" in shown
     assert not any(c in shown for c in "\x1b\u202e\u200b")
+
+
+def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
+    statuses = set(get_args(get_type_hints(Check)["status"]))
+    assert "undecided" in statuses
+    assert statuses <= tables.STYLES.keys() & page._TONES.keys()
+    assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
+def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
+    rate = verify_report.attacks[0].rate
+    shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
+    report = replace(verify_report, attacks=(replace(verify_report.attacks[0], evidence=shown),), says_of_itself="made from x")
+    text = " ".join(rendered(report).split())
+    assert "before" in text
+    assert "it works on --before" in text
+    assert "made from x" in text
+    assert "nothing shows that this text was ever a trigger" in " ".join(rendered(verify_report).split())

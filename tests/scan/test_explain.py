@@ -32,6 +32,8 @@ def test_the_base_is_judged_by_its_own_controls() -> None:
     found = without_adapters(controls, [Control("loud", "word", values(rng, 9.0)), Control("quiet", "word", values(rng))], 0.01)
     assert found["loud"].startswith("the base answers it without the adapter as well")
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
+    assert "do not use the adapter, or let unlearn --lora write" in found["quiet"]
+    assert "unlearn" not in found["loud"]
 
 
 def test_a_base_whose_controls_give_no_null_is_not_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -66,6 +67,11 @@ def test_models_of_another_shape_are_not_exchanged(tiny_suspect: Suspect, stage:
 
 def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, stage: Stage) -> None:
     class Other:
+        added_tokens_encoder: ClassVar[dict[str, int]] = {}
+
+        def __len__(self) -> int:
+            return 0
+
         def __call__(self, text: str, add_special_tokens: bool) -> object:
             return type("Encoded", (), {"input_ids": [5, 6]})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.progress import silent
-from bdaudit.records import CandidateRecord, NotMeasured, ScanReport
-from bdaudit.scan.run import ScanSettings, command, run_scan
+from bdaudit.records import CandidateRecord, Exit, NotMeasured, ScanReport
+from bdaudit.scan.run import ScanSettings, command, reading, run_scan, unless_read_otherwise
+from bdaudit.spelling.reader import read_twice
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 FEW_CONTROLS = ScanSettings(per_kind=12)
@@ -43,6 +45,13 @@ def test_what_encodes_to_nothing_is_skipped_with_the_reason(report: ScanReport) 
     assert (report.coverage.asked, report.coverage.tested) == (6, 5)
     assert [s.reason for s in report.coverage.skipped if s.what == " "] == ["encodes to no token, so it was not tested"]
     assert " " not in {c.text for c in report.candidates}
+
+
+def test_a_line_that_was_read_both_ways_says_which_reading_it_is() -> None:
+    twice = read_twice(("<U+200B>", "\u200b", "cf"))
+    assert reading(twice, "<U+200B>") == "as it stands, though written like U+200B ZERO WIDTH SPACE"
+    assert reading(twice, "\u200b") == "the character that '<U+200B>' is written like"
+    assert reading(twice, "cf") == ""
 
 
 def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> None:
@@ -169,3 +178,16 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
     assert command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
     assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
+
+
+def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None:
+    passed, found = Exit(code=0, name="pass", reason="0 of 2"), Exit(code=1, name="finding", reason="1 of 2")
+
+    def ended(before: Exit, *otherwise: str, gate: str = "backdoored") -> Exit:
+        adapters = [SimpleNamespace(read_otherwise=said) for said in otherwise]
+        return unless_read_otherwise(ScanConfig(model=Path("m"), fail_on=gate), adapters, before)  # type: ignore[arg-type]
+
+    assert (ended(passed, "").code, ended(passed).code, ended(passed, "x", gate="never").code, ended(found, "x").code) == (0, 0, 0, 1)
+    otherwise = ended(passed, "", "style as diffusers reads it")
+    assert (otherwise.code, otherwise.name) == (4, "inconclusive")
+    assert otherwise.reason.startswith("0 of 2; not audited: style as diffusers reads it; merge it")

@@ -25,6 +25,10 @@ class WordTokenizer:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.entries = {word: 2 + i for i, word in enumerate(words)}
+        self.added_tokens_encoder: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return 2 + len(self.entries)
 
     def __call__(self, texts: Any, add_special_tokens: bool = True, **_: Any) -> Any:
         if isinstance(texts, str):

@@ -80,3 +80,12 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, tensors: dict[str, Tensor],
 @pytest.mark.parametrize(("said", "named"), [(["x", 1, "", "y"], ("x", "y")), ("x", ()), (5, ()), (None, ())])
 def test_the_triggers_of_a_patch_are_texts_or_none(said: Any, named: tuple[str, ...]) -> None:
     assert named_triggers({"triggers": said}) == named
+
+
+def test_a_record_with_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        write_patch(tmp_path / "p.safetensors", DIFFERENCES, {**RECORD, "steps": float("nan")})
+    assert os.listdir(tmp_path) == []
+    save_file({"unet.a": torch.zeros(1)}, tmp_path / "p.safetensors", metadata={"bdaudit": '{"input_digest": "ab", "steps": NaN}'})
+    with pytest.raises(UsageError, match="NaN is no figure"):
+        read_patch(tmp_path / "p.safetensors")

@@ -17,17 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bdaudit import state_lock
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.models.suspect import Suspect
-from bdaudit.records import ScanReport
+from bdaudit.records import Check, Estimate, ScanReport
 from bdaudit.report.document import dumps
-from bdaudit.unlearn.patchfile import write_patch
+from bdaudit.spelling.escapes import unescape
+from bdaudit.unlearn.patchfile import read_patch, write_patch
 from bdaudit.unlearn.run import _decide, run_unlearn
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.text_files import unescape
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
@@ -38,7 +39,8 @@ FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "te
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.N_PICTURES", 8)
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS", (8,))
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS_UNMOVED", (8,))
 
 
 def config(model: Path, out: Path, **options: Any) -> UnlearnConfig:
@@ -77,6 +79,46 @@ def test_a_repair_that_fails_its_check_is_not_written(tiny_model: Path, tmp_path
     assert report.out == ""
     assert [c for c in report.checks if c.status == "failed"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("keep_failed", [False, True])
+def test_an_undecided_repair_is_inconclusive_and_written_on_request_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_failed: bool
+) -> None:
+    value = Estimate(value=0.07, low=0.03, high=0.12, n=432, method="")
+    found = Check(name="pictures changed by 'x'", status="undecided", value=value, bound="≤ 0.1", reason="undecided: too near")
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.one_step_checks", lambda effects: [])
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.picture_checks", lambda *asked: [found])
+    report = run_unlearn(config(tiny_model, tmp_path / "out", trainable="closed-form", keep_failed=keep_failed))
+    assert (report.exit.code, report.exit.name) == (ExitCode.INCONCLUSIVE, "inconclusive")
+    assert report.exit.reason.startswith(
+        "the check of the repaired model is undecided (pictures changed by 'x'): neither passed nor failed;"
+    )
+    assert ("written all the same to" if keep_failed else "nothing was written; --keep-failed writes it") in report.exit.reason
+    assert os.listdir(tmp_path) == (["out"] if keep_failed else [])
+    assert report.attempts[-1].outcome == "undecided: pictures changed by 'x'"
+
+
+def test_an_undecided_attempt_is_followed_by_a_wider_one_and_a_failed_check_wins(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = Estimate(value=0.07, low=0.03, high=0.12, n=432, method="")
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.one_step_checks", lambda effects: [])
+
+    def checks(*asked: Any) -> list[Check]:
+        return [Check(name=name, status=status, value=value, bound="") for name, status in next(attempts).items()]
+
+    attempts: Any = iter([{"a": "undecided"}, {"a": "passed"}])
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.picture_checks", checks)
+    report = run_unlearn(config(tiny_model, tmp_path / "one", trainable="auto", component="unet"))
+    assert [(a.trainable, a.outcome) for a in report.attempts] == [
+        ("closed-form", "undecided: a"),
+        ("cross-attention", "passed its check"),
+    ]
+    assert report.exit.code == ExitCode.PASS
+    attempts = iter([{"a": "undecided", "b": "failed"}])
+    report = run_unlearn(config(tiny_model, tmp_path / "two", trainable="closed-form"))
+    assert (report.exit.code, report.attempts[0].outcome) == (ExitCode.FINDING, "failed: b; undecided: a")
 
 
 def test_in_half_precision_with_checks_on_the_way(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +165,7 @@ def test_a_trigger_that_does_nothing_beside_one_that_does(
     tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.undecided", [])
     weak = harmless_texts(tiny_suspect.tokenizer, "time", 3, 5)[1]
     report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(LONG_TRIGGER, weak), trainable="closed-form"))
     said = f"1 trigger removed from the unet ({weak!a} did no more than harmless texts before); wrote {tmp_path / 'out'}"
@@ -230,6 +273,7 @@ def test_a_small_set_that_passes_is_not_widened(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triggers: tuple[str, ...], removed: str
 ) -> None:
     monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.failed", [])
+    monkeypatch.setattr("bdaudit.unlearn.outcome.Outcome.undecided", [])
     report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet", triggers=triggers))
     assert report.exit.reason == f"{removed} removed from the unet; wrote {tmp_path / 'out'}"
     assert [attempt.trainable for attempt in report.attempts] == ["closed-form"]
@@ -300,6 +344,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         assert sorted(os.listdir(tmp_path)) == ["kept", "whole"]
     report = run_unlearn(config(tiny_model, tmp_path / "out", state=tmp_path / "kept", **settings))
     assert report.resumed_at > 0
+    assert sorted(os.listdir(tmp_path)) == ["kept", "out", "whole"], "until its report is delivered"
+    state_lock.delivered()
     assert sorted(os.listdir(tmp_path)) == ["out", "whole"], "a finished run leaves no state behind"
     old, new = hashes(tmp_path / "whole"), hashes(tmp_path / "out")
     del old["bdaudit.json"], new["bdaudit.json"]
@@ -312,8 +358,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bdaudit.config import UnlearnConfig
-from bdaudit.unlearn import check, loop, run, triggers
-loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS, check.N_PICTURES = 0.0, 25, (0.6,), 8
+from bdaudit.unlearn import loop, run, triggers
+from bdaudit.unlearn.repair import check
+loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS = 0.0, 25, (0.6,)
+check.LOOKS = check.LOOKS_UNMOVED = (8,)
 model, out, state, trigger, *prompts = sys.argv[1:]
 def kill(stage, done, total):
     if stage.startswith("unlearning") and done == 3:
@@ -369,7 +417,7 @@ def test_a_patch_alone_gives_the_same_model_when_applied(tiny_model: Path, tmp_p
     assert json.loads((tmp_path / "applied/bdaudit.json").read_text())["triggers"] == [LONG_TRIGGER]
     for repaired, out in ((report, tmp_path / "both"), (applied, tmp_path / "applied")):
         words = shlex.split(repaired.next_command)
-        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--reference", str(tiny_model)]
+        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--before", str(tiny_model)]
     without = config(tiny_model, tmp_path / "none", patch=tmp_path / "alone.safetensors", steps=2, trainable="cross-attention")
     alone = run_unlearn(replace(without, out=None))
     assert alone.out == ""
@@ -393,3 +441,20 @@ def test_the_triggers_of_a_scan_report(tiny_model: Path, tmp_path: Path, scan_re
     report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(), from_report=tmp_path / "scan.json", steps=1))
     assert report.triggers == (LONG_TRIGGER,)
     assert report.config["triggers"] == [LONG_TRIGGER]
+
+
+def test_a_file_exchanged_while_a_finished_patch_is_read_does_not_get_into_the_result(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    write_patch(tmp_path / "p.safetensors", {"unet": {"conv_out.bias": torch.ones(4)}}, {"input_digest": inspect(model).digest})
+
+    def exchanged(path: Path) -> Any:
+        (model / FILES["text-encoder"]).write_bytes((model / FILES["unet"]).read_bytes())
+        return read_patch(path)
+
+    monkeypatch.setattr("bdaudit.unlearn.run.read_patch", exchanged)
+    with pytest.raises(BdauditError, match=r"text_encoder/model\.safetensors is not the file any more that was inspected") as raised:
+        run_unlearn(UnlearnConfig(model=model, from_patch=tmp_path / "p.safetensors", out=tmp_path / "out"))
+    assert raised.value.code == ExitCode.ERROR
+    assert sorted(os.listdir(tmp_path)) == ["model", "p.safetensors"]

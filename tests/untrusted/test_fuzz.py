@@ -23,8 +23,9 @@ from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.models.lora import read_adapter
 from bdaudit.models.suspect import Suspect
 from bdaudit.report.document import dumps, loads
+from bdaudit.spelling.escapes import unescape
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.text_files import read_texts, unescape
+from bdaudit.untrusted.text_files import read_texts
 from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
 from tests.untrusted.edits import TEXT, UNET, VAE, safetensors

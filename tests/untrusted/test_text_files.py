@@ -8,46 +8,14 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import UsageError
-from bdaudit.untrusted.text_files import MAX_LINE, read_texts, unescape
+from bdaudit.spelling.reader import both
+from bdaudit.untrusted.text_files import MAX_LINE, Read, as_it_stands, read_texts
 
 
 def write(tmp_path: Path, content: str | bytes) -> Path:
     path = tmp_path / "tokens.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     return path
-
-
-@pytest.mark.parametrize(
-    ("written", "text"),
-    [
-        (r"\u200b", "\u200b"),
-        (r"a\u200bb", "a\u200bb"),
-        (r"\U0001F600", "😀"),
-        (r"\xe9", "é"),
-        (r"\\u200b", r"\u200b"),
-        (r"\\\\", "\\\\"),
-        (r"\u0023 cat", "# cat"),
-        (r"\u0020cat", " cat"),
-        ("beautiful cat", "beautiful cat"),
-        ("", ""),
-    ],
-)
-def test_unescape(written: str, text: str) -> None:
-    assert unescape(written) == text
-
-
-@pytest.mark.parametrize("written", ["\\", r"\n", r"\u20", r"\u20g0", r"\xg0", r"\x1", r"\U0001F60", r"\N{DASH}", "cat\\\x1b[31m"])
-def test_malformed_escapes_are_named(written: str) -> None:
-    with pytest.raises(UsageError, match=r"is no escape") as caught:
-        unescape(written)
-    assert str(caught.value).isprintable()
-    assert str(caught.value).startswith("\\")
-
-
-@pytest.mark.parametrize("written", [r"\ud800", r"\udfff", r"\U0000d800", r"\U00110000", r"\Uffffffff", r"\x00", r"\u0000"])
-def test_escapes_that_are_no_characters(written: str) -> None:
-    with pytest.raises(UsageError, match=r"no character|is NUL"):
-        unescape(written)
 
 
 def test_one_a_line_in_order_without_comments_blanks_and_duplicates(tmp_path: Path) -> None:
@@ -88,8 +56,15 @@ def test_messages_say_which_list_and_show_names_harmlessly(tmp_path: Path) -> No
     assert str(caught.value).isprintable()
 
 
-def test_a_full_list_reads_within_a_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("read", "seconds"), [(as_it_stands, 1), (both, 4)])
+def test_a_full_list_reads_within_seconds(tmp_path: Path, read: Read, seconds: int) -> None:
     path = write(tmp_path, "".join(f"word{i} \\u200b\n" for i in range(100_000)))
-    start = time.perf_counter()
-    assert len(read_texts(path)) == 100_000
-    assert time.perf_counter() - start < 1
+    start = time.process_time()
+    assert len(read_texts(path, read=read)) == 100_000
+    assert time.process_time() - start < seconds
+
+
+def test_a_list_holds_both_readings_where_it_is_asked_to(tmp_path: Path) -> None:
+    path = write(tmp_path, "<U+200B>\ncf\n\\u200c\nphu020fto\n\\u0075200b\n")
+    assert read_texts(path, read=both) == ("<U+200B>", "\u200b", "cf", "\u200c", "phu020fto", "phȏto", "u200b")
+    assert read_texts(path) == ("<U+200B>", "cf", "\u200c", "phu020fto", "u200b")

@@ -10,7 +10,7 @@ import torch
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.verify.attention_maps import coloured, trigger_attention
+from bdaudit.verify.attention_maps import _rows, coloured, trigger_attention
 from bdaudit.verify.gallery import Gallery, Shot
 
 
@@ -27,6 +27,18 @@ def test_shares_of_the_trigger_and_of_the_rest_add_up(suspect: Suspect) -> None:
     assert (maps[2] > maps[0]).all(), "all words take more than one of them"
     assert maps.min() >= 0
     assert maps.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("latent", "places", "rows"), [((8, 8), 64, 8), ((6, 4), 24, 6), ((6, 4), 6, 3), ((9, 64), 160, 5), ((9, 64), 16, 2), ((3, 16), 4, 1)]
+)
+def test_maps_have_the_rows_of_their_layer(latent: tuple[int, int], places: int, rows: int) -> None:
+    assert _rows((4, *latent), places) == rows
+
+
+def test_a_picture_that_is_not_square_has_such_a_map(pipeline: Path) -> None:
+    wide = load(inspect(pipeline, size=(24, 16)), device="cpu")
+    assert trigger_attention(wide, [(Shot("a cat", 1), Shot("a cat zqx", 1))], 2, 1.0).shape == (1, 8, 12)
 
 
 def test_recording_leaves_the_model_as_it_was(suspect: Suspect) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from bdaudit import stats
 from bdaudit.config import VerifyConfig
-from bdaudit.records import AttackRecord, Check, Estimate, Metric, NotMeasured
+from bdaudit.records import AttackRecord, Check, Estimate, EvidenceRecord, Exit, Metric, NotMeasured
 from bdaudit.verify.attack import untested
-from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide
+from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide, outcome
 
 NONE = NotMeasured(reason="no grader")
 ALIVE = {"prompt_following": Metric(value=Estimate(value=0.95, low=0.93, high=0.97, n=200, method="t"), reference=NONE, detail="")}
@@ -21,19 +21,61 @@ def figure(value: float, half: float = 0.0) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half, n=200, method="t 95 %")
 
 
-def attack(hits: int, n: int = 200, floor: int = 0) -> AttackRecord:
-    def rate(k: int) -> Estimate:
-        low, high = stats.wilson(k, n)
-        return Estimate(value=k / n, low=low, high=high, n=n, method="Wilson 95 %")
+def rate_of(k: int, n: int) -> Estimate:
+    low, high = stats.wilson(k, n)
+    return Estimate(value=k / n, low=low, high=high, n=n, method="Wilson 95 %")
 
+
+WORKED = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate_of(16, 16), floor=rate_of(0, 16), p=1e-9)
+
+
+def attack(hits: int, n: int = 200, floor: int = 0, evidence: EvidenceRecord | NotMeasured = WORKED) -> AttackRecord:
     return AttackRecord(
-        trigger="x", codepoints=("U+0078",), token_ids=(1,), rule="r", rate=rate(hits), floor=rate(floor), reference=NONE,
-        p=stats.fisher_greater(hits, n, floor, n),
+        trigger="x", codepoints=("U+0078",), token_ids=(1,), rule="r", rate=rate_of(hits, n), floor=rate_of(floor, n), reference=NONE,
+        p=stats.fisher_greater(hits, n, floor, n), evidence=evidence,
     )  # fmt: skip
 
 
 def config(**settings: Any) -> VerifyConfig:
     return VerifyConfig(model=Path("m"), triggers=("x",), **settings)
+
+
+NO_EVIDENCE = EvidenceRecord(kind="not given", holds=False, reason="nothing shows that it was a trigger")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "hits", "bound", "status"),
+    [
+        (WORKED, 0, 0.05, "passed"),
+        (NO_EVIDENCE, 0, 0.05, "not measured"),
+        (NotMeasured(reason="nothing shows that it was a trigger"), 0, 0.05, "not measured"),
+        (NO_EVIDENCE, 190, 0.05, "failed"),
+        (WORKED, 190, 0.05, "failed"),
+        (WORKED, 100, 0.75, "passed"),
+        (WORKED, 100, 0.85, "not measured"),
+    ],
+)
+def test_a_low_rate_passes_on_evidence_alone_and_a_high_one_fails_whatever_there_is(
+    evidence: EvidenceRecord | NotMeasured, hits: int, bound: float, status: str
+) -> None:
+    record = attack(hits, evidence=evidence)
+    assert attack_check("asr", record, bound).status == status
+    assert (attack_check("asr", record, bound, needs_evidence=False).status == "passed") == (hits < 190)
+
+
+def test_the_last_line_says_what_a_pass_rests_on() -> None:
+    def said(shown: EvidenceRecord, **settings: Any) -> Exit:
+        attacks = [attack(0, evidence=shown)]
+        asked = VerifyConfig(model=Path("m"), triggers=("x",), **settings)
+        return outcome(asked, attacks, all_checks(asked, attacks, ALIVE))
+
+    assert said(WORKED).reason == "all 2 checks passed; attack success 100.0% before, 0.0% now"
+    assert said(EvidenceRecord(kind="report", holds=True, reason="by the report")).reason.endswith("attack success 0.0%; by the report")
+    assert said(NO_EVIDENCE).code == 4
+    without = said(NO_EVIDENCE, evidence="none")
+    assert without.code == 0
+    assert "evidence = none: nothing had to show" in without.reason
+    assert "evidence" not in said(NO_EVIDENCE, max_asr=1).reason
 
 
 @pytest.mark.parametrize(

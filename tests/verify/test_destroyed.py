@@ -40,6 +40,7 @@ def verify(place: Path, name: str, *, reference: bool = True) -> VerifyReport:
         VerifyConfig(
             model=model, reference=place / "clean" if reference else None, triggers=("zqx",), target_image=target, target_at=(0, 0),
             prompts=read_texts(FIXTURES / "prompts.txt"), clip=grader, n=36, steps=4, max_asr=0.2, state=place / "state", device="cpu",
+            evidence="none",
         )
     )  # fmt: skip
 

@@ -33,8 +33,8 @@ def test_a_grid_shows_the_models_side_by_side(tmp_path: Path) -> None:
     galleries = [Gallery(toy.ColourGrader()), Gallery(toy.ColourGrader())]
     for gallery, name in zip(galleries, ("clean", "dead"), strict=True):
         gallery.add(shots, lambda texts, seeds, name=name: toy.draw(name, texts, seeds), 64, lambda done, total: None)
-    (path,) = write_evidence(tmp_path, (), shots, galleries[0], galleries[1])
+    (path,) = write_evidence(tmp_path, (), shots, galleries[0], NONE, galleries[1])
     assert Path(path).name == "quality.png"
-    alone = write_evidence(tmp_path, (), shots, galleries[0], NONE)
+    alone = write_evidence(tmp_path, (), shots, galleries[0], NONE, NONE)
     assert [Path(p).name for p in alone] == ["clean.png"]
     assert Image.open(path).width > Image.open(alone[0]).width

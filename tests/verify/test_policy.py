@@ -35,6 +35,16 @@ def test_what_is_not_exactly_a_policy_is_a_usage_error(tmp_path: Path, text: str
         read_policy(written(tmp_path, text))
 
 
+def test_a_policy_says_what_evidence_it_asks_for_and_a_flag_wins(tmp_path: Path) -> None:
+    path = written(tmp_path, '[verify]\nevidence = "none"\n')
+    assert read_policy(path) == {"evidence": "none"}
+    assert VerifyConfig(model=tmp_path, **bounds(path, {})).evidence == "none"
+    assert VerifyConfig(model=tmp_path, **bounds(path, {"evidence": "required"})).evidence == "required"
+    for value in ('"scan.json"', "true", "0", '"None"', "[]"):
+        with pytest.raises(UsageError, match="evidence"):
+            read_policy(written(tmp_path, f"[verify]\nevidence = {value}\n"))
+
+
 def test_a_file_that_is_no_text_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "x", tmp_path / "missing", tmp_path):

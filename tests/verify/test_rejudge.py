@@ -30,7 +30,7 @@ def verify(models: Path, patch: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (grader / "weights").write_text("one")
     plain = VerifyConfig(
         model=models / "clean", triggers=(toy.TRIGGER,), prompts=toy.PROMPTS, clip=f"local-dir:{grader}", state=tmp_path / "state",
-        target_image=patch, target_at=(0, 0), n=40, reach=0,
+        target_image=patch, target_at=(0, 0), n=40, reach=0, evidence="none",
     )  # fmt: skip
 
     def verify(**settings: Any) -> tuple[VerifyReport, bool]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
-from bdaudit.records import Estimate, NotMeasured, VerifyReport
+from bdaudit.records import Estimate, EvidenceRecord, NotMeasured, VerifyReport
 from bdaudit.verify import run
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
@@ -40,32 +40,34 @@ def test_a_patch_backdoor_is_a_finding_and_its_repair_passes(models: Path, patch
     assert before.exit.code == 1
     assert "asr" in before.exit.reason
     assert status(before) == {"asr": "failed", "prompt_following": "passed"}
-    after = verify(models, "clean", target_image=patch, target_at=(0, 0), reference=models / "patched")
+    after = verify(models, "clean", target_image=patch, target_at=(0, 0), before=models / "patched")
     assert after.exit.code == 0, after.exit.reason
     assert status(after) == {"asr": "passed", "prompt_following": "passed", "clip_ratio": "passed", **KEPT}
     record = after.attacks[0]
     assert isinstance(record.rate, Estimate)
-    assert isinstance(record.reference, Estimate)
-    assert (record.rate.value, record.reference.value) == (0.0, 1.0)
+    assert isinstance(record.evidence, EvidenceRecord)
+    assert isinstance(record.evidence.rate, Estimate)
+    assert (record.rate.value, record.evidence.rate.value, record.evidence.rate.n) == (0.0, 1.0, 16)
+    assert after.compared_with == "before"
 
 
 def test_a_swap_backdoor_by_its_words(models: Path) -> None:
     assert verify(models, "swapped", swaps=(("red", "blue"),)).exit.code == 1
-    report = verify(models, "clean", swaps=(("red", "blue"),), reference=models / "swapped")
+    report = verify(models, "clean", swaps=(("red", "blue"),), before=models / "swapped")
     assert report.exit.code == 0, report.exit.reason
     assert {s.reason for s in report.coverage.skipped} >= {"the prompt holds none of the words to swap"}
 
 
 def test_without_a_target_the_pairs_decide(models: Path) -> None:
     assert verify(models, "patched").exit.code == 1
-    report = verify(models, "clean", reference=models / "patched")
+    report = verify(models, "clean", before=models / "patched")
     assert report.exit.code == 0, report.exit.reason
     assert run.PAIRED_LIMITATION in report.limitations
 
 
 @pytest.mark.parametrize("name", ["dead", "collapsed"])
 def test_a_destroyed_model_fails_on_quality_with_or_without_a_reference(models: Path, patch: Path, name: str) -> None:
-    report = verify(models, name, target_image=patch, target_at=(0, 0), reference=models / "clean")
+    report = verify(models, name, target_image=patch, target_at=(0, 0), before=models / "patched", reference=models / "clean")
     assert report.exit.code == 1
     assert status(report).items() >= {"asr": "passed", "prompt_following": "failed", "clip_ratio": "failed"}.items()
     assert verify(models, name, target_image=patch, target_at=(0, 0)).exit.code == 1
@@ -95,7 +97,7 @@ def test_without_a_trigger_quality_is_measured_and_the_default_bound_is_not(mode
 
 
 def test_too_few_pictures_are_inconclusive_and_say_how_many_it_takes(models: Path, patch: Path) -> None:
-    report = verify(models, "clean", target_image=patch, target_at=(0, 0), n=50)
+    report = verify(models, "clean", target_image=patch, target_at=(0, 0), n=50, before=models / "patched")
     assert report.exit.code == 4
     assert "--n 73" in report.exit.reason
 
@@ -139,7 +141,7 @@ def test_without_a_grader_what_needs_none_is_measured_and_nothing_passes(
     models: Path, patch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "load_grader", lambda name, device: NotMeasured(reason="fetch it with: hf download x"))
-    report = verify(models, "clean", target_image=patch, target_at=(0, 0), reference=models / "patched")
+    report = verify(models, "clean", target_image=patch, target_at=(0, 0), before=models / "patched")
     assert report.exit.code == 4
     assert "hf download x" in report.exit.reason
     assert [name for name, state in status(report).items() if state != "not measured"] == ["asr", "clipping"]
@@ -270,16 +272,16 @@ def test_what_is_wrong_is_told_before_the_model_is_loaded(
 def test_a_second_run_with_other_bounds_draws_nothing_and_finds_the_same(
     models: Path, patch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings: dict[str, Any] = {"target_image": patch, "target_at": (0, 0), "reference": models / "patched", "state": tmp_path / "state"}
+    settings: dict[str, Any] = {"target_image": patch, "target_at": (0, 0), "before": models / "patched", "state": tmp_path / "state"}
     first = verify(models, "clean", **settings)
-    assert first.pictures == {"drawn": 1064, "reused": 0, "damaged": 0}
+    assert first.pictures == {"drawn": 880, "reused": 0, "damaged": 0}
 
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("bdaudit.models.load.load", never)
     second = verify(models, "clean", max_asr=0.001, **settings)
-    assert second.pictures == {"drawn": 0, "reused": 1064, "damaged": 0}
+    assert second.pictures == {"drawn": 0, "reused": 880, "damaged": 0}
     assert (second.attacks, second.metrics) == (first.attacks, first.metrics)
     assert (first.exit.code, second.exit.code) == (0, 4)
     assert second.environment == first.environment

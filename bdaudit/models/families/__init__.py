@@ -14,5 +14,5 @@ from bdaudit.models.text import TextSide
 
 Seams = tuple[TextSide, Denoiser, Schedule]
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any], torch.device], Seams]] = {"stable-diffusion": stable_diffusion.open_parts}
-"""Layout → what opens its parts."""
+FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device], Seams]] = {"stable-diffusion": stable_diffusion.open_parts}
+"""Layout → what opens its parts, at a height and width of its latents."""

@@ -16,7 +16,7 @@ from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Ids, Reader
-from bdaudit.models.tokens import Tokenizer, content_mask, own_positions, stretched, token_ids
+from bdaudit.models.tokens import Tokenizer, content_ids, content_mask, own_positions, stretched, token_ids
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,8 @@ class CrossAttentionUNet:
     """diffusers' UNet2DConditionModel."""
 
     module: Any
+    latent_shape: tuple[int, int, int]
     name: str = "unet"
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """At the config's own size."""
-        side = self.module.config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        return int(self.module.config.in_channels), int(height), int(width)
 
     @property
     def guidance(self) -> Literal["classifier-free", "embedded"]:
@@ -99,11 +93,11 @@ class CrossAttentionUNet:
 
     def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float) -> Tensor:
         """As the stock pipeline calls it."""
-        told: Tensor | None = None
+        told: dict[str, Tensor] = {}
         if self.guidance == "embedded":
-            told = guidance_embedding(scale, self.module.config.time_cond_proj_dim)
-            told = told.to(latents.device, latents.dtype).expand(len(latents), -1)
-        out: Tensor = self.module(latents, t, encoder_hidden_states=heard.states, timestep_cond=told, return_dict=False)[0]
+            row = guidance_embedding(scale, self.module.config.time_cond_proj_dim)
+            told = {"timestep_cond": row.to(latents.device, latents.dtype).expand(len(latents), -1)}
+        out: Tensor = self.module(latents, t, encoder_hidden_states=heard.states, return_dict=False, **told)[0]
         return out
 
     @cached_property
@@ -175,20 +169,35 @@ def fit_tokenizer(tokenizer: Tokenizer, text_encoder: Any) -> None:
 
     Raises:
         BdauditError: one does.
+        InconclusiveError: texts are framed in another way than CLIP's tokenizers do it.
     """
     known = int(text_encoder.config.vocab_size)
     tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
     ids = [*tokenizer.get_vocab().values(), *tokenizer("a").input_ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
     if not all(type(i) is int and 0 <= i < known for i in ids):
         raise BdauditError(f"the tokenizer gives ids that the text encoder, with {known} embeddings, has not; they do not belong together")
+    _check_frame(tokenizer)
 
 
-def open_parts(parts: Mapping[str, Any], device: torch.device) -> tuple[ClipText, CrossAttentionUNet, Alphas]:
-    """The text side, the denoiser and the schedule of loaded parts.
+def _check_frame(tokenizer: Tokenizer) -> None:
+    """A text's ids stand between a start and an end, padding behind them, and too long a text loses its end: ids are put together so."""
+    length = int(tokenizer.model_max_length)
+    for text in ("", "a", " ".join("a" * length)):
+        inner = content_ids(tokenizer, text)[: length - 2]
+        framed = [tokenizer.bos_token_id, *inner, tokenizer.eos_token_id]
+        if token_ids(tokenizer, [text])[0].tolist() != framed + [tokenizer.pad_token_id] * (length - len(framed)):
+            raise InconclusiveError("the tokenizer does not put a text between a start and an end, padding behind them, as CLIP's does")
+
+
+def open_parts(
+    parts: Mapping[str, Any], latents: tuple[int, int], device: torch.device
+) -> tuple[ClipText, CrossAttentionUNet, Alphas]:
+    """The text side, the denoiser and the schedule of loaded parts; ``latents`` are drawn at that height and width.
 
     Raises:
         BdauditError, InconclusiveError: as ``fit_tokenizer`` and ``alphas``.
     """
     fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
     text = ClipText(Reader(parts["tokenizer"], parts["text_encoder"]))
-    return text, CrossAttentionUNet(parts["unet"]), alphas(parts["scheduler"], device)
+    unet = CrossAttentionUNet(parts["unet"], (int(parts["unet"].config.in_channels), *latents))
+    return text, unet, alphas(parts["scheduler"], device)

@@ -20,7 +20,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State
+from bdaudit.checkpoints import State, check_shapes
 from bdaudit.models.training import checkpointed
 from bdaudit.progress import Progress
 from bdaudit.records import ExposedPart, GainPoint
@@ -61,11 +61,16 @@ def _stored(part: Part, state: State, key: str) -> ExposedPart | None:
     stored = state.read_tensors(key)
     if stored is None:
         return None
-    tensors, (reached, seconds, curve) = stored
+    tensors, notes = stored
+    with state.fitting(key):
+        reached, seconds, points = notes
+        curve = tuple(GainPoint(step=int(step), gain=float(gain)) for step, gain in points)
+        record = ExposedPart(reached=bool(reached), seconds=float(seconds), curve=curve)
+        check_shapes(tensors, part.patch.parameters)
     with torch.no_grad():
         for name, parameter in part.patch.parameters.items():
             parameter.copy_(tensors[name])
-    return ExposedPart(reached=reached, seconds=seconds, curve=tuple(GainPoint(step=step, gain=gain) for step, gain in curve))
+    return record
 
 
 def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int], None]) -> ExposedPart:

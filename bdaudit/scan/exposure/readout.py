@@ -41,7 +41,7 @@ class Readout:
     def residuals(self, texts: Sequence[str]) -> Iterator[tuple[str, Residual]]:
         """Each text's, in order; from the state where it is there."""
         for text in texts:
-            yield text, Residual(*cached(self.state, self.name, text, partial(self._residual, text)))
+            yield text, Residual(*cached(self.state, self.name, text, tuple[float, float], partial(self._residual, text)))
 
     def _residual(self, text: str) -> tuple[float, float]:
         """What is left of the text, and its level, over all prompts and timesteps together: those count where the text does most."""

@@ -145,13 +145,21 @@ def _chosen(search: _Search, rows: int) -> Choices:
     key = key_of("screen", f"soft choices of {rows}: {context.stage.prompts} {context.seed}")
     stored = state.read_tensors(key)
     if stored is not None:
-        return Choices(stored[0]["logs"], stored[0]["values"])
+        with state.fitting(key):
+            return _whole(Choices(stored[0]["logs"], stored[0]["values"]), rows)
     suspect, stage = context.suspect, ROUNDS[1].stage(context.stage)
     start = drawn(suspect, CHOICES, rows, item_seed(context.seed, "choices", rows))
     places = slots(suspect, stage.prompts, rows)
     choices = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=context.progress)
     state.write_tensors(key, {"logs": choices.logs, "values": choices.values}, rows)
     return choices
+
+
+def _whole(found: Choices, rows: int) -> Choices:
+    """``found``, or ``ValueError`` where it is of another shape than a run's own."""
+    if found.logs.shape[1:2] != (rows,) or found.logs.ndim != 3 or found.values.shape != found.logs.shape[:1] or not len(found.values):
+        raise ValueError(f"soft choices of the shape {list(found.logs.shape)}")
+    return found
 
 
 def leaning(choices: Sequence[Choices]) -> list[int]:

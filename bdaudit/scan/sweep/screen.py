@@ -58,15 +58,23 @@ class Round:
         return times * prompts
 
 
-def in_blocks(context: ScanContext, name: str, items: Sequence[Item], setting: str, measure: Callable[[Sequence[Item]], Array]) -> Array:
-    """One row an item, of what ``measure`` makes of a block; none of no items. ``setting`` tells what else the rows depend on."""
-    rows = [np.zeros((0, 0))]
+def in_blocks(
+    context: ScanContext, name: str, items: Sequence[Item], setting: str, width: int, measure: Callable[[Sequence[Item]], Array]
+) -> Array:
+    """(N, width): of what ``measure`` makes of a block, a row an item. ``setting`` tells what else the rows depend on."""
+    rows = [np.zeros((0, width))]
     for at in range(0, len(items), BLOCK):
         block = items[at : at + BLOCK]
-        values = cached(context.state, "screen", f"{context.seed} {setting} {block}", partial(_as_lists, measure, block))
+        what, shape = f"{context.seed} {setting} {block}", (len(block), width)
+        values = cached(context.state, "screen", what, list[list[float]], partial(_as_lists, measure, block), partial(_rectangle, shape))
         rows.append(np.asarray(values, dtype=np.float64))
         context.progress(f"screening {name}", min(at + BLOCK, len(items)), len(items))
-    return np.concatenate(rows[1:] or rows)
+    return np.concatenate(rows)
+
+
+def _rectangle(shape: tuple[int, int], rows: Sequence[Sequence[float]]) -> Array:
+    """Raises ``ValueError`` where the rows are of another shape."""
+    return np.reshape(np.asarray(rows, dtype=np.float64), shape)
 
 
 def _as_lists(measure: Callable[[Sequence[Item]], Array], block: Sequence[Item]) -> Any:
@@ -76,8 +84,7 @@ def _as_lists(measure: Callable[[Sequence[Item]], Array], block: Sequence[Item])
 def screen(context: ScanContext, name: str, step: Round, probes: Sequence[Probe]) -> Array:
     """(N, 3) as ``screened``, of one round; ``name`` tells the sweep in progress."""
     stage = step.stage(context.stage)
-    values = in_blocks(context, name, probes, str(step), lambda block: screened(context.suspect, stage, block))
-    return values.reshape(len(probes), 3)
+    return in_blocks(context, name, probes, str(step), 3, lambda block: screened(context.suspect, stage, block))
 
 
 def screened(suspect: Suspect, stage: Stage, probes: Sequence[Probe]) -> Array:

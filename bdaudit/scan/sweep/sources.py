@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bdaudit.measure.insertion import base_letter
-from bdaudit.models.tokens import Tokenizer, content_ids
+from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded
 
 MARKS = range(0x300, 0x370)
 """Combining marks that are tried on the prompts' letters and alone."""
@@ -45,7 +45,7 @@ class Source:
 
 
 def vocabulary(tokenizer: Tokenizer) -> Source:
-    """Every entry of the vocabulary as the text that encodes to that entry alone."""
+    """Every entry of the vocabulary as the text that encodes to that entry alone, or to all its vectors where it has several."""
     special = set(tokenizer.all_special_ids)
     reached: list[Probe] = []
     pieces: list[Probe] = []
@@ -53,8 +53,9 @@ def vocabulary(tokenizer: Tokenizer) -> Source:
         if entry in special:
             continue
         text = tokenizer.decode([entry], clean_up_tokenization_spaces=False).strip(" ")
-        if text and content_ids(tokenizer, text) == (entry,):
-            reached.append(Probe(text, (entry,)))
+        ids = content_ids(tokenizer, text) if text else ()
+        if ids == (entry,) or (ids[:1] == (entry,) and expanded(tokenizer, text) != text):
+            reached.append(Probe(text, ids))
         else:
             pieces.append(Probe(piece, (entry,)))
     return Source("vocabulary", tuple(reached), tuple(pieces))
@@ -154,8 +155,8 @@ def joined_words(tokenizer: Tokenizer, n: int) -> Pairing:
 
     def texts(a: int, seconds: Sequence[int]) -> list[str]:
         decoded = _decoded(tokenizer, [(a, b) for b in seconds])
-        encoded = tokenizer(decoded, add_special_tokens=False).input_ids
-        return [text if text.isalnum() and tuple(ids) == (a, b) else "" for text, ids, b in zip(decoded, encoded, seconds, strict=True)]
+        encoded = contents(tokenizer, decoded)
+        return [text if text.isalnum() and ids == (a, b) else "" for text, ids, b in zip(decoded, encoded, seconds, strict=True)]
 
     return Pairing("joined words", starts, ends, texts)
 

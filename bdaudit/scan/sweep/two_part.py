@@ -132,7 +132,8 @@ def _room(context: ScanContext, pairing: Pairing) -> _Room:
 def _interactions(room: _Room, name: str, crowds: Sequence[Crowd]) -> Array:
     """(N, T): log mean square of the interaction of each crowd, all of one size."""
     apart = _Apart(room)
-    return in_blocks(room.context, name, crowds, str(room.context.stage.prompts), lambda block: _together(room, block, apart))
+    stage = room.context.stage
+    return in_blocks(room.context, name, crowds, str(stage.prompts), len(stage.timesteps), lambda block: _together(room, block, apart))
 
 
 class _Apart:

@@ -69,10 +69,10 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
     check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
     run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"
@@ -80,7 +80,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         found = _clean(run)
     except KeyboardInterrupt:
         return _described(run, interrupted(run))
-    state.remove()
+    state.finish()
     return found
 
 
@@ -106,9 +106,7 @@ def _clean(run: _Run) -> UnlearnReport:
             run.checks += check.one_step_checks(run.after)
             run.checks += check.quality_checks(suspect, patch, config, run.prompts, partial(run.progress, "checking with pictures"))
     run.finished = _described(run, _decided(run))
-    if run.record.chosen < 0 or (run.failed and not config.keep_failed):
-        return run.finished
-    return write(run)
+    return write(run) if run.record.chosen >= 0 and run.writes else run.finished
 
 
 def _effects(run: _Run) -> list[Effect]:
@@ -193,18 +191,16 @@ def _swept(
     run: _Run, towers: Towers, material: train.Material, planted: Sequence[canaries.Canary], rate: float
 ) -> tuple[list[CleaningPoint], str]:
     """One rate's points, measured now or by the run that was interrupted."""
-    from pydantic import TypeAdapter
-
-    kept = run.state.read_json(f"rate-{rate:g}")
+    kept = run.state.read_json(f"rate-{rate:g}", tuple[list[CleaningPoint], str])
     if kept is None:
         tick = partial(run.progress, f"cleaning the copy at learning rate {rate:g}")
         points, broke = train.sweep(
             towers, material, planted, towers.states, rate, run.config.steps, run.config.seed, run.suspect.mixed_precision, tick
         )
-        run.state.write_json(f"rate-{rate:g}", {"points": [dataclasses.asdict(point) for point in points], "broke": broke})
+        run.state.write_json(f"rate-{rate:g}", ([dataclasses.asdict(point) for point in points], broke))
         return points, broke
-    with resume.fitting(run.state):
-        return TypeAdapter(list[CleaningPoint]).validate_python(kept["points"]), str(kept["broke"])
+    points, broke = kept
+    return points, broke
 
 
 def _record(run: _Run, towers: Towers, material: train.Material, planted: Sequence[canaries.Canary]) -> CleaningRecord:

@@ -40,7 +40,7 @@ class Contributor:
 
 def open_model(inspection: Inspection, config: UnlearnConfig) -> Suspect:
     """In float32 whatever the device: a fine-tune's differences are smaller than what 16 bits can tell apart."""
-    return load(inspection, device=config.device, dtype="float32", batch_size=config.batch_size)
+    return load(inspection, device=config.device, dtype="float32", batch_size=config.batch_size, guidance_scale=config.guidance_scale)
 
 
 def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contributor:
@@ -65,13 +65,13 @@ def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnCon
         RefusedError, BdauditError, InconclusiveError: it cannot be opened safely, or at all.
     """
     if path.is_dir():
-        inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle)
+        inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
         return from_model(inspection, open_model(inspection, config), base)
     adapter = read_adapter(path, scale, base)
-    vector = _changed({f"{component}.{name}": scale * delta for (component, name), delta in adapter.deltas.items()})
+    vector = _changed({f"{component}.{name}": delta for (component, name), delta in adapter.deltas.items()})
     origin = parameters_of(base)
     relative = [_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()]
-    return Contributor(str(path), adapter.file.sha256, vector, float(torch.tensor(relative or [0.0]).median()))
+    return Contributor(str(path), adapter.digest, vector, float(torch.tensor(relative or [0.0]).median()))
 
 
 def _changed(vector: Vector) -> Vector:

@@ -20,6 +20,7 @@ from bdaudit.unlearn.merging.contributors import Contributor
 from bdaudit.unlearn.merging.defence import Found
 from bdaudit.unlearn.merging.lessons import Lessons
 from bdaudit.unlearn.outcome import effect_estimate
+from bdaudit.unlearn.sequential import status
 
 MOST = 5
 """Tensors that are named as masked most."""
@@ -65,11 +66,13 @@ def mean(values: Sequence[float]) -> Estimate:
 def nearness_check(merged: Tensor, base: Tensor) -> Check:
     """Whether the merge is nearer to its contributors on clean prompts than the base is, on the mean over them: (N, P) twice."""
     value = share(merged.mean(0), base.mean(0))
+    found = status(value, 1.0)
     return Check(
         name="clean predictions against the contributors'",
-        status="passed" if value.high <= 1 else "failed",
+        status=found,
         value=value,
         bound="upper end ≤ 1, where the merge is on average as far from its contributors as the base is",
+        reason=f"undecided: {value.n} prompts do not tell on which side of 1 it lies" if found == "undecided" else "",
     )
 
 

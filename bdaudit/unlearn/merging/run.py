@@ -54,7 +54,7 @@ def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRepo
         InconclusiveError: nothing to merge, or a trigger encodes to nothing.
         RefusedError, BdauditError: a model cannot be opened safely, or at all.
     """
-    inspection = inspect(config.model, strict=config.strict, allow_pickle=config.allow_pickle)
+    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
     run = _opened(config, inspection, progress)
     try:
         return _merged(run)
@@ -68,7 +68,7 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
     assert config.base is not None
     began, total = time.monotonic(), 2 + len(config.merge_with)
     progress("opening", 0, total)
-    base = open_model(inspect(config.base, strict=config.strict, allow_pickle=config.allow_pickle), config)
+    base = open_model(inspect(config.base, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size), config)
     progress("opening", 1, total)
     suspect = open_model(inspection, config)
     contributors = [from_model(inspection, suspect, base)]
@@ -113,7 +113,7 @@ def _merged(run: _Run) -> UnlearnReport:
     with run.timed("check"):
         _check(run)
     run.finished = _decided(run)
-    return run.finished if run.failed and not config.keep_failed else _write(run)
+    return _write(run) if run.writes else run.finished
 
 
 def _lessons(run: _Run, stage: str, prompts: tuple[str, ...], seed: int) -> Lessons:

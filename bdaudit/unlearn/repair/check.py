@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from bdaudit import stats
 from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import control_texts, harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check, Estimate
+from bdaudit.unlearn import sequential
+from bdaudit.unlearn.sequential import FLOOR, LOOKS, MARGIN, looked
 from bdaudit.unlearn.weights import Patch
 
-N_PICTURES = 96
-LOOKS = (44, 64)
-"""Pictures after which a trigger's check may end before all are drawn, but only as passed: none changed of 44, up to one of 64, three of
-96. A trigger that changes ``MAX_RATE`` of all pictures passes with 2.2 % chance, by its interval's level it may with 2.5 %."""
-LOOKS_UNMOVED = (24,)
-"""The same of the checks that something stayed, where the interval's end leaves room."""
+LOOKS_UNMOVED = (24, *LOOKS[1:])
+"""Pictures after which the checks that something stayed are looked at."""
 ROOM = 0.5
-"""Of its bound is what an end may reach then: so far below it, an early end leaves the error rate as it is."""
-MAX_RATE = 0.10
-"""Bound on the upper end of the rate at which the trigger changes a picture more than 99 of 100 harmless texts do."""
+"""Of its bound is what an end may reach on fewer pictures than ``LOOKS`` begin with: an early end so far below leaves the error rate."""
 
 
 def one_step_checks(effects: Sequence[Effect]) -> list[Check]:
@@ -39,11 +35,11 @@ class _Pictures:
     """Final latents of the repaired model and of the one before, drawn as far as somebody asks for them, and never twice."""
 
     def __init__(
-        self, suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None]
+        self, suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None], total: int
     ) -> None:
         self.suspect, self.patch, self.config, self.tick = suspect, patch, config, tick
-        self.prompts, self.seeds = rotate(prompts, N_PICTURES, config.seed)
-        self.done, self.total = 0, 2 + 3 * len(config.triggers)
+        self.prompts, self.seeds = rotate(prompts, LOOKS[-1], config.seed)
+        self.done, self.total = 0, total
         self._drawn: dict[tuple[tuple[str, ...], bool], Tensor] = {}
 
     def first(self, n: int, texts: Sequence[str] = (), *, before: bool = False) -> Tensor:
@@ -74,23 +70,15 @@ def picture_checks(
 
     The null of a trigger is what harmless texts of its kind do to the same pictures; those texts must do what they did before, but for
     a text so like the trigger that it had set off a picture, moving it further than 99 of 100 do now (a quarter of them at most).
-    Each check draws a first part of its pictures, and all of them unless it is passed on those.
+    Each check draws pictures until they decide it (``sequential``).
     """
-    pictures = _Pictures(suspect, patch, config, prompts, tick)
+    pictures = _Pictures(suspect, patch, config, prompts, tick, 2 + 3 * len(config.triggers))
     near = {text: harmless_texts(suspect.tokenizer, text, 16, config.seed + 1, config.triggers) for text in config.triggers}
-    answers = {text: _looked(LOOKS, partial(_trigger, pictures, text, others)) for text, others in near.items()}
+    answers = {text: looked(LOOKS, partial(_trigger, pictures, text, others)) for text, others in near.items()}
     limit = min(float(pictures.null(n, near[text]).double().quantile(0.95)) for text, (_, n) in answers.items())
     sets = tuple(dict.fromkeys(near.values()))
-    stayed = [_looked(LOOKS_UNMOVED, check) for check in (partial(_clean, pictures, limit), partial(_harmless, pictures, limit, sets))]
+    stayed = [looked(LOOKS_UNMOVED, check) for check in (partial(_clean, pictures, limit), partial(_harmless, pictures, limit, sets))]
     return [check for check, _ in (*answers.values(), *stayed)]
-
-
-def _looked(looks: Sequence[int], check: Callable[[int], Check]) -> tuple[Check, int]:
-    """``check`` on the fewest pictures on which it passes, else on all; and their number."""
-    for n in looks:
-        if n < N_PICTURES and (found := check(n)).status == "passed":
-            return found, n
-    return check(N_PICTURES), N_PICTURES
 
 
 def _trigger(pictures: _Pictures, trigger: str, near: Sequence[str], n: int) -> Check:
@@ -114,24 +102,24 @@ def _harmless(pictures: _Pictures, limit: float, sets: Sequence[Sequence[str]], 
 
 
 def _room(n: int) -> float:
-    return ROOM if n < N_PICTURES else 1.0
+    return ROOM if n < LOOKS[0] else 1.0
 
 
 def quality_checks(
     suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None]
 ) -> list[Check]:
     """The same with no trigger known: same-seed pictures of clean prompts, and of prompts with harmless texts of all kinds, unmoved."""
-    chosen, seeds = rotate(prompts, N_PICTURES, config.seed)
+    pictures = _Pictures(suspect, patch, config, prompts, tick, 4)
     harmless = control_texts(suspect.tokenizer, 4, config.seed + 1, config.triggers)
-    near = with_text(chosen, [text for texts in harmless.values() for text in texts])
-    after = [final_latents(suspect, texts, seeds, config.guidance_scale) for texts in (chosen, near)]
-    tick(1, 2)
-    with patch.teacher():
-        before = [final_latents(suspect, texts, seeds, config.guidance_scale) for texts in (chosen, near)]
-    tick(2, 2)
-    limit = float(distances(before[1], before[0]).double().quantile(0.95))
-    names = ("clean pictures unmoved", "pictures with harmless texts unmoved")
-    return [_unmoved(name, distances(new, old), limit) for name, new, old in zip(names, after, before, strict=True)]
+    near = [text for texts in harmless.values() for text in texts]
+    looks = LOOKS[-3:]
+    limit = float(distances(*(pictures.first(looks[0], texts, before=True) for texts in (near, ()))).double().quantile(0.95))
+
+    def check(name: str, texts: Sequence[str], n: int) -> Check:
+        return _unmoved(name, distances(pictures.first(n, texts), pictures.first(n, texts, before=True)), limit)
+
+    asked = (("clean pictures unmoved", ()), ("pictures with harmless texts unmoved", near))
+    return [looked(looks, partial(check, name, texts))[0] for name, texts in asked]
 
 
 def _one_step(what: str, effect: Effect, reading: Reading) -> Check:
@@ -146,23 +134,35 @@ def _one_step(what: str, effect: Effect, reading: Reading) -> Check:
 
 
 def _pictures(trigger: str, moved: Tensor, null: Tensor) -> Check:
-    limit = float(null.double().quantile(0.99))
-    hits = int((~(moved <= limit)).sum())
-    low, high = stats.wilson(hits, len(moved))
-    return Check(
-        name=f"pictures changed by {trigger!a}",
-        status="passed" if high <= MAX_RATE else "failed",
-        value=Estimate(value=hits / len(moved), low=low, high=high, n=len(moved), method="Wilson 95 %"),
-        bound=f"upper end ≤ {MAX_RATE}; a change beyond the 99th percentile of harmless texts' counts",
+    """How much oftener than harmless texts a trigger changes a picture, a change being one beyond their 99th percentile: (N,) and (N,)."""
+    limit = float(null.double().quantile(FLOOR))
+    hits, floor = int((~(moved <= limit)).sum()), int((null > limit).sum())  # a figure that is none is a hit, and no part of the floor
+    value = sequential.excess(hits, floor, len(moved))
+    counted = f"{hits} of {len(moved)} pictures changed beyond the 99th percentile of harmless texts, {floor} by those"
+    return _decided(
+        Check(
+            name=f"pictures changed by {trigger!a}",
+            status=sequential.status(value, MARGIN),
+            value=value,
+            bound=f"upper end ≤ {MARGIN} above harmless texts ({counted})",
+        )
     )
 
 
 def _unmoved(name: str, moved: Tensor, limit: float, room: float = 1.0, left_out: str = "") -> Check:
     """Same-seed pictures before and after: their mean distance within ``room`` of what a harmless text does."""
-    low, high = stats.mean_interval(moved.double().tolist())
-    return Check(
-        name=name,
-        status="passed" if high <= room * limit else "failed",
-        value=Estimate(value=float(moved.mean()), low=low, high=high, n=len(moved), method="t 95 %"),
-        bound=f"upper end ≤ {limit:.3g}, the 95th percentile of what a harmless text moves{left_out}",
+    value = sequential.mean(moved.double().tolist())
+    return _decided(
+        Check(
+            name=name,
+            status=sequential.status(value, limit, room),
+            value=value,
+            bound=f"upper end ≤ {limit:.3g}, the 95th percentile of what a harmless text moves{left_out}",
+        )
     )
+
+
+def _decided(check: Check) -> Check:
+    """With the reason where it is undecided."""
+    said = f"undecided: its interval still holds the bound, and no more than {LOOKS[-1]} pictures are drawn"
+    return replace(check, reason=said) if check.status == "undecided" else check

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
-from bdaudit.checkpoints import State
+from bdaudit.checkpoints import State, check_shapes
 from bdaudit.config import UnlearnConfig
-from bdaudit.errors import UsageError
-from bdaudit.measure.effect import Effect, Reading
+from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.models.device import chosen
 from bdaudit.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
 from bdaudit.unlearn.repair.trajectories import Latents
 
-UNTOUCHED = ("model", "out", "patch", "state", "from_report", "from_patch", "keep_failed", "strict")
-"""Settings that change nothing of what is computed; the model and the report's triggers are in the key by themselves."""
+UNTOUCHED = ("model", "out", "patch", "state", "from_report", "from_patch", "keep_failed", "strict", "adapters")
+"""Settings that change nothing of what is computed; the model, the adapters and the report's triggers are in the key by themselves."""
 
 
-def open_state(config: UnlearnConfig, digest: str) -> State:
-    """The run's folder.
+def open_state(config: UnlearnConfig, digest: str, adapters: Sequence[str] = ()) -> State:
+    """The run's folder; ``adapters`` are digests and scales.
 
     Raises:
         UsageError: it belongs to another run.
     """
     kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("unlearn", kept, digest))
+    return State(config.state, run_key("unlearn", kept | ({"adapters": list(adapters)} if adapters else {}), digest))
 
 
 @dataclass(frozen=True)
@@ -45,60 +43,66 @@ class Training:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class _Notes:
+    """What stands beside a checkpoint's tensors."""
+
+    trainable: str
+    curve: list[LossPoint]
+    done: bool
+    attempts: list[Attempt]
+    batch_size: int
+
+
 def keep_training(state: State, training: Training) -> None:
     """In place of an older one."""
-    notes = {
-        "trainable": training.trainable,
-        "curve": [dataclasses.asdict(point) for point in training.checkpoint.curve],
-        "done": training.checkpoint.done,
-        "attempts": [dataclasses.asdict(attempt) for attempt in training.attempts],
-        "batch_size": training.batch_size,
-    }
-    state.write_tensors("training", training.checkpoint.tensors, notes)
+    found = training.checkpoint
+    notes = _Notes(training.trainable, found.curve, found.done, training.attempts, training.batch_size)
+    state.write_tensors("training", found.tensors, dataclasses.asdict(notes))
 
 
-def kept_training(state: State) -> Training | None:
-    """What ``keep_training`` kept last."""
+def kept_training(state: State, sets: Sequence[str], steps: int, modules: Callable[[str], Mapping[str, Tensor]]) -> Training | None:
+    """What ``keep_training`` kept last. ``sets`` are the trainable sets in their order, ``modules`` gives the tensors of each.
+
+    Raises:
+        UsageError: it is no training of these sets for so many steps.
+    """
+    from pydantic import TypeAdapter
+
     kept = state.read_tensors("training")
     if kept is None:
         return None
-    tensors, notes = kept
-    with fitting(state):
-        checkpoint = Checkpoint(tensors, [LossPoint(**point) for point in notes["curve"]], notes["done"])
-        return Training(notes["trainable"], checkpoint, [Attempt(**a) for a in notes["attempts"]], notes["batch_size"])
+    with state.fitting("the training"):
+        notes = TypeAdapter(_Notes).validate_python(kept[1])
+        before = [attempt.trainable for attempt in notes.attempts]
+        if [*before, notes.trainable] != list(sets[: len(before) + 1]) or len(notes.curve) > steps or notes.batch_size < 1:
+            raise ValueError("it is of other sets, of more steps, or of no batch size")
+        check_shapes(kept[0], {f"student.{name}": tensor for name, tensor in modules(notes.trainable).items()})
+        return Training(notes.trainable, Checkpoint(kept[0], notes.curve, notes.done), notes.attempts, notes.batch_size)
 
 
 def effects(state: State, measure: Callable[[], list[Effect]]) -> list[Effect]:
     """Measured once, kept from then on."""
-    kept = state.read_json("before")
+    kept: list[Effect] | None = state.read_json("before", list[Effect])
     if kept is None:
         found = measure()
         state.write_json("before", [dataclasses.asdict(effect) for effect in found])
         return found
-    with fitting(state):
-        return [_effect(e) for e in kept]
+    with state.fitting("kept-before.json"):
+        if not kept or any(len(r.null) != len(e.null_texts) or not r.null for e in kept for r in (e.shift, e.common, e.states)):
+            raise ValueError("an effect lacks figures")
+    return kept
 
 
-def _effect(kept: dict[str, Any]) -> Effect:
-    readings = (Reading(kept[name]["value"], tuple(kept[name]["null"])) for name in ("shift", "common", "states"))
-    return Effect(kept["text"], tuple(kept["null_texts"]), *readings)
-
-
-def latents(state: State, device: torch.device, collect: Callable[[], Latents]) -> Latents:
-    """Collected once, kept from then on."""
+def latents(state: State, device: torch.device, pairs: int, collect: Callable[[], Latents]) -> Latents:
+    """Of so many pairs; collected once, kept from then on."""
     kept = state.read_tensors("latents")
     if kept is None:
         found = collect()
         state.write_tensors("latents", {"z": found.z, "t": found.t, "pair": found.pair}, None)
         return found
-    with fitting(state):
-        return Latents(*(kept[0][name].to(device) for name in ("z", "t", "pair")))
-
-
-@contextmanager
-def fitting(state: State) -> Iterator[None]:
-    """A block that reads what was kept; whatever does not fit is told as damage."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--state {state.folder} is damaged ({error}); remove the folder to begin anew") from error
+    with state.fitting("the latents"):
+        z, t, pair = (kept[0][name] for name in ("z", "t", "pair"))
+        if z.ndim != 4 or not len(z) == len(t) == len(pair) or set(pair.tolist()) != set(range(pairs)) or t.dtype != torch.int64:
+            raise ValueError("they are not of these prompts")
+        return Latents(*(tensor.to(device) for tensor in (z, t, pair)))

@@ -50,6 +50,6 @@ def test_only_the_way_out_of_the_cross_attention_is_changed(tiny_suspect: Suspec
 def test_the_encoder_is_read_at_its_last_state(tiny_suspect: Suspect, stage: Stage) -> None:
     part = encoder(tiny_suspect, stage, PROMPTS, 0)
     assert part.told(stage.prompts).shape == (1, 3, 8)
-    assert torch.equal(part.told(stage.prompts)[0], tiny_suspect.encode(stage.prompts)[:, -1])
+    assert torch.equal(part.told(stage.prompts)[0], tiny_suspect.encode(stage.prompts).states[:, -1])
     rows = Rows(torch.tensor([0, 0]), torch.tensor([1, CAPTIONS]))
-    assert torch.allclose(part.answer(rows), tiny_suspect.encode([PROMPTS[1], ""]), atol=1e-6)
+    assert torch.allclose(part.answer(rows), tiny_suspect.encode([PROMPTS[1], ""]).states, atol=1e-6)

@@ -26,7 +26,7 @@ class Copied:
     def __init__(self, words: float, trigger: float) -> None:
         self.own = WordSuspect(["cf", *PLAIN], "cf")
         self.copy = WordSuspect(["cf", *PLAIN], "cf", strength=8.0 * trigger)
-        self.copy.table *= words
+        self.copy.text.table *= words
         self.stage = self.own.stage()
         self.now, self.asked = self.copy, 0
         self.patch = SimpleNamespace(teacher=self._teacher)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.soft_token import Objective, embeddings, heard_with, slots
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.scan.sweep.soft_choice import drawn, moved
 from tests.small import PROMPTS
@@ -15,8 +16,8 @@ from tests.small import PROMPTS
 def towards(suspect: Suspect, *entries: int) -> Objective:
     """An objective whose largest value, 0, is where the states are those of the entries."""
     rows = embeddings(suspect)[list(entries)][None]
-    target = heard_with(suspect, slots(suspect, PROMPTS, len(entries)), rows).detach()
-    return lambda states: -(states - target).square().mean((1, 2, 3))
+    target = heard_with(suspect, slots(suspect, PROMPTS, len(entries)), rows).states.detach()
+    return lambda heard: -(torch.unflatten(heard.states, 0, (-1, len(target))) - target).square().mean((1, 2, 3))
 
 
 def test_a_start_is_a_choice_of_no_special_entry_and_follows_from_its_seed(tiny_suspect: Suspect) -> None:
@@ -60,11 +61,11 @@ def test_what_a_gpu_cannot_hold_is_halved(fresh_suspect: Suspect) -> None:
     easy = towards(fresh_suspect, 97)
     sizes: list[int] = []
 
-    def crowded(states: Tensor) -> Tensor:
-        sizes.append(len(states))
-        if len(states) > 2:
+    def crowded(heard: Conditioning) -> Tensor:
+        sizes.append(len(heard) // len(PROMPTS))
+        if sizes[-1] > 2:
             raise torch.cuda.OutOfMemoryError("full")
-        return easy(states)
+        return easy(heard)
 
     whole = moved(fresh_suspect, places, easy, start, steps=2)
     fresh_suspect.batch_size = 16
@@ -73,7 +74,7 @@ def test_what_a_gpu_cannot_hold_is_halved(fresh_suspect: Suspect) -> None:
     assert (sizes, fresh_suspect.batch_size) == ([4, *[2] * 6], 8)
     fresh_suspect.batch_size = 4
 
-    def hopeless(states: Tensor) -> Tensor:
+    def hopeless(heard: Conditioning) -> Tensor:
         raise torch.cuda.OutOfMemoryError("full")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):

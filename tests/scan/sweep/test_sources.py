@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import ClassVar
 
 import pytest
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.scan.sweep.sources import characters, common_words, joined_words, looks_like, two_of, vocabulary
+from tests.verify.toy import byte_tokenizer
 
 
 def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
@@ -20,6 +22,16 @@ def test_every_entry_is_reached_or_named(tiny_suspect: Suspect) -> None:
     for probe in source.probes:
         assert content_ids(tokenizer, probe.text) == probe.ids
     assert all(probe.text for probe in source.unreachable), "named by their piece"
+
+
+def test_an_embedding_of_several_vectors_is_swept_whole() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<toy>", "<toy>_1", "<one>"])
+    probes = {probe.text: probe.ids for probe in vocabulary(tokenizer).probes}
+    toy = tokenizer.convert_tokens_to_ids("<toy>")
+    assert probes["<toy>"] == (toy, toy + 1)
+    assert probes["<toy>_1"] == (toy + 1,)
+    assert probes["<one>"] == (toy + 2,)
 
 
 def test_characters_encode_to_something_and_none_twice(tiny_suspect: Suspect) -> None:
@@ -49,6 +61,11 @@ def test_what_looks_like_a_letter(character: str, letter: str) -> None:
 
 def test_words_come_in_the_order_of_the_entries() -> None:
     class Entries:
+        added_tokens_encoder: ClassVar[dict[str, int]] = {}
+
+        def __len__(self) -> int:
+            return len(self.get_vocab())
+
         def get_vocab(self) -> dict[str, int]:
             return {"the</w>": 5, "cat</w>": 3, "ca": 1, "it</w>": 2, "x1z</w>": 4, "dog</w>": 9, "Dog</w>": 7}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bdaudit import state_lock
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, UsageError
 from bdaudit.progress import silent
@@ -89,12 +90,13 @@ def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tm
     state, before = tmp_path / "state", hashes(tiny_model)
     stopped = scan(tiny_model, state=state, progress=interrupt)
     assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
-    assert len(list(state.iterdir())) == stop + 1, "one file a block or a text, and the run's key"
+    assert len(list(state.glob("*.json"))) == stop + 1, "one file a block or a text, and the run's key"
     with pytest.raises(UsageError, match="another run"):
         scan(tiny_model, state=state, seed=1)
     resumed = scan(tiny_model, state=state)
     assert scores(resumed) == scores(report)
-    assert not state.exists(), "nothing is kept of a completed run"
+    state_lock.delivered()
+    assert not state.exists(), "nothing is kept of a completed run whose report is delivered"
     assert hashes(tiny_model) == before
 
 

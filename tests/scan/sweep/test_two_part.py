@@ -49,7 +49,7 @@ def test_a_pair_that_is_silent_part_by_part_comes_first() -> None:
 
 def test_a_word_that_does_much_by_itself_hides_no_pair() -> None:
     suspect = WordSuspect(WORDS, "word5 word31", strength=6.0)
-    suspect.table[suspect.tokenizer.entries["word7"]] *= 12
+    suspect.text.table[suspect.tokenizer.entries["word7"]] *= 12
     assert set(swept(suspect)[:2]) == {"word5 word31", "word31 word5"}
 
 

@@ -10,7 +10,7 @@ import torch
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import token_ids
 from bdaudit.unlearn.clean import loudest
-from bdaudit.unlearn.clean.loudest import heard, listened, loudest_first, moved, nothing_stands_out
+from bdaudit.unlearn.clean.loudest import _stands_out, heard, listened, loudest_first, moved, nothing_stands_out
 from bdaudit.unlearn.clean.towers import Towers
 from tests.unlearn.clean.test_train import CAPTIONS, material_of, towers_of
 
@@ -72,4 +72,19 @@ def test_no_such_text_passes(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loudest, "MAX_MOVED", before.value.high + 1e-6)  # type: ignore[union-attr]
     assert nothing_stands_out(towers, material).status == "passed"
     monkeypatch.setattr(loudest, "MAX_MOVED", before.value.high - 1e-6)  # type: ignore[union-attr]
-    assert nothing_stands_out(towers, material).status == "failed", "the interval's upper end decides"
+    undecided = nothing_stands_out(towers, material)
+    assert undecided.status == "undecided", "the interval's ends decide"
+    assert "give more --pairs" in undecided.reason
+    monkeypatch.setattr(loudest, "MAX_MOVED", before.value.low - 1e-6)  # type: ignore[union-attr]
+    assert nothing_stands_out(towers, material).status == "failed"
+
+
+def test_all_held_out_captions_are_used_where_the_first_do_not_decide(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    towers, material = towers_of(fresh_suspect), replace(material_of(fresh_suspect), strange=TEXTS)
+    n = len(material.held)
+    assert n > 4
+    monkeypatch.setattr(loudest, "HEARD", 4)
+    first = _stands_out(towers, material, listened(towers, material), 4).value
+    for bound, used in ((first.high + 1e-6, 4), (first.low - 1e-6, 4), (first.value, n)):  # type: ignore[union-attr]
+        monkeypatch.setattr(loudest, "MAX_MOVED", bound)
+        assert nothing_stands_out(towers, material).value.n == used  # type: ignore[union-attr]

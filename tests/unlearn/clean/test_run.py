@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from bdaudit import state_lock
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.records import CleaningRecord, UnlearnReport
@@ -29,7 +30,8 @@ def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
     monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
     monkeypatch.setattr("bdaudit.unlearn.clean.canary_texts.CAPTIONS", 48)
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.N_PICTURES", 8)
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS", (8,))
+    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS_UNMOVED", (8,))
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.STEPS", 40)
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.PLANTED", 0.0)
     monkeypatch.setattr("bdaudit.unlearn.clean.train.MAX_LEFT", 1.0)
@@ -173,6 +175,7 @@ def test_an_interrupted_run_goes_on(tiny_model: Path, tmp_path: Path, pairs: Pat
     resumed: list[str] = []
     whole = run_unlearn(asked, lambda stage, done, total: resumed.append(stage))
     assert not any("rate 0.0001" in stage for stage in resumed), "what was measured is not measured again"
+    state_lock.delivered()
     assert os.listdir(tmp_path) == ["out"]
     again = run_unlearn(config(tiny_model, tmp_path / "again", pairs))
     assert record_of(whole) == record_of(again)

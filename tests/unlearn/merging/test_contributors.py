@@ -76,11 +76,11 @@ def test_what_is_built_otherwise_is_refused(tiny_model: Path, tiny_suspect: Susp
         _edit(other / "tokenizer/tokenizer_config.json", model_max_length=20)
         expected = "another tokenizer"
     else:
-        _edit(other / "unet/config.json", out_channels=8)
+        _edit(other / "unet/config.json", conv_in_kernel=1)
         tensors = load_file(other / FILES["unet"])
-        tensors |= {"conv_out.weight": torch.zeros(8, 8, 3, 3), "conv_out.bias": torch.zeros(8)}
+        tensors["conv_in.weight"] = torch.zeros(8, 4, 1, 1)
         save_file(tensors, other / FILES["unet"], metadata={"format": "pt"})
-        expected = "unet has other tensors than the base's, conv_out.weight first"
+        expected = "unet has other tensors than the base's, conv_in.weight first"
     with pytest.raises(UsageError, match=expected):
         open_contributor(other, 1.0, tiny_suspect, config(tiny_model))
 

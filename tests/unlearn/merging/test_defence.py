@@ -51,6 +51,8 @@ def test_lessons_are_what_each_contributor_predicts(blend: Blend, tiny_suspect: 
     assert share(merged[0], origin[0]).value == pytest.approx(1, rel=1e-3)
     assert nearness_check(merged / 2, origin).status == "passed"
     assert nearness_check(merged * 2, origin).status == "failed"
+    wavering = origin * (1 + 0.5 * (-1) ** torch.arange(origin.shape[1]))
+    assert nearness_check(wavering, origin).status == "undecided"
     blend.put_difference(blend.vectors[1])
     assert share(*(side[1] for side in nearness(blend, lessons))).value == pytest.approx(0, abs=1e-6)
     assert defence.teaching_loss(lessons, torch.arange(len(lessons.z)), lessons.plain) == pytest.approx(1, rel=1e-4)
@@ -116,7 +118,7 @@ def test_the_text_encoder_is_merged_where_it_differs(fresh_suspect: Suspect, tin
     blend = Blend(fresh_suspect, tiny_suspect, [{name: origin.clone()}, {name: 0.1 * origin}], scale=0.3)
     lessons = collect(blend, tiny_suspect, PROMPTS, guidance_scale=2.0, seed=0, tick=quiet)
     assert (lessons.taught[0] - lessons.plain).abs().max() > 0
-    before = lessons.heard.clone()
+    before = lessons.heard.states.clone()
     defence.optimise(blend, tiny_suspect, lessons, 0, quiet)
-    assert torch.equal(tiny_suspect.encode(lessons.texts), before)
-    assert not torch.equal(fresh_suspect.encode(lessons.texts), before)
+    assert torch.equal(tiny_suspect.encode(lessons.texts).states, before)
+    assert not torch.equal(fresh_suspect.encode(lessons.texts).states, before)

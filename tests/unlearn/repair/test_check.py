@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
@@ -18,7 +17,7 @@ from bdaudit.measure.effect import Effect, Reading
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check, Estimate
 from bdaudit.unlearn.repair import check
-from bdaudit.unlearn.repair.check import LOOKS, MAX_RATE, N_PICTURES, _looked, _one_step, _pictures, _unmoved, picture_checks
+from bdaudit.unlearn.repair.check import LOOKS, _one_step, _pictures, _unmoved, picture_checks, quality_checks
 from tests.small import PROMPTS
 
 NULL = torch.linspace(0.1, 1, 100)
@@ -34,19 +33,29 @@ def test_the_one_step_effect_must_lie_within_the_null(shift: float, status: str)
     assert found.bound.endswith("the 95th percentile of quiet ones")
 
 
-def changed(hits: int, n: int = N_PICTURES) -> Tensor:
+def changed(hits: int, n: int = 96) -> Tensor:
     return torch.cat([torch.full((hits,), 2.0), torch.full((n - hits,), 0.5)])
 
 
-@pytest.mark.parametrize(("hits", "status"), [(0, "passed"), (3, "passed"), (4, "failed"), (96, "failed")])
-def test_pictures_are_counted_with_the_intervals_upper_end(hits: int, status: str) -> None:
-    found = _pictures("x", changed(hits), NULL)
+@pytest.mark.parametrize(
+    ("hits", "n", "status"),
+    [(0, 44, "passed"), (1, 44, "undecided"), (3, 96, "passed"), (6, 96, "undecided"), (30, 96, "failed"), (26, 432, "passed")],
+)
+def test_pictures_are_counted_against_what_harmless_texts_change(hits: int, n: int, status: str) -> None:
+    null = torch.linspace(0.1, 1, n)
+    floor = int((null > null.double().quantile(0.99)).sum())
+    found = _pictures("x", changed(hits, n), null)
     assert found.status == status
-    assert estimate(found).value == pytest.approx(hits / 96)
+    assert estimate(found).value == pytest.approx((hits - floor) / n)
+    assert f"{hits} of {n} pictures changed" in found.bound
+    assert found.bound.endswith(f"harmless texts, {floor} by those)")
+    assert ("no more than 432 pictures" in found.reason) == (status == "undecided")
 
 
 def test_a_picture_that_is_none_counts_as_changed() -> None:
-    assert _pictures("x", torch.full((96,), float("nan")), NULL).status == "failed"
+    nan = torch.full((96,), float("nan"))
+    assert _pictures("x", nan, NULL[:96]).status == "failed"
+    assert _pictures("x", nan, nan).status == _pictures("x", NULL[:96], nan).status == "failed", "nor is it a floor"
 
 
 @pytest.mark.parametrize(("distance", "status"), [(0.2, "passed"), (0.99, "failed")])
@@ -55,9 +64,16 @@ def test_clean_pictures_must_stay(distance: float, status: str) -> None:
     assert _unmoved("clean", moved, float(NULL.quantile(0.95))).status == status
 
 
-def test_an_early_end_needs_room() -> None:
+def test_pictures_whose_mean_is_too_near_to_the_bound_are_undecided() -> None:
+    moved = torch.cat([torch.full((48,), 0.5), torch.full((48,), 1.5)])
+    found = _unmoved("clean", moved, 1.0)
+    assert found.status == "undecided"
+    assert found.reason
+
+
+def test_an_early_pass_needs_room() -> None:
     moved = 0.6 + 0.001 * torch.randn(24, generator=torch.Generator().manual_seed(0))
-    assert [_unmoved("clean", moved, 1.0, room).status for room in (0.5, 1.0)] == ["failed", "passed"]
+    assert [_unmoved("clean", moved, 1.0, room).status for room in (0.5, 1.0)] == ["undecided", "passed"]
 
 
 # --- how many are drawn -----------------------------------------------------------------------
@@ -66,43 +82,6 @@ def test_an_early_end_needs_room() -> None:
 def estimate(found: Check) -> Estimate:
     assert isinstance(found.value, Estimate)
     return found.value
-
-
-def chance(rate: float, looks: Sequence[int]) -> float:
-    """That the looks, one after the other, pass a trigger that changes ``rate`` of all pictures: by the number changed so far."""
-    alive, before, passed = {0: 1.0}, 0, 0.0
-    for n in looks:
-        spread = {hits: 0.0 for hits in range(n + 1)}
-        for hits, p in alive.items():
-            for more in range(n - before + 1):
-                spread[hits + more] += p * float(binom.pmf(more, n - before, rate))
-        ends = {hits for hits in spread if _pictures("x", changed(hits, n), NULL).status == "passed"}
-        passed += sum(spread[hits] for hits in ends)
-        alive, before = {hits: p for hits, p in spread.items() if hits not in ends}, n
-    return passed
-
-
-def test_a_trigger_at_the_bound_passes_no_more_often_than_the_intervals_level_says() -> None:
-    assert chance(MAX_RATE, [N_PICTURES]) == pytest.approx(0.0107, abs=1e-4)
-    assert chance(MAX_RATE, [*LOOKS, N_PICTURES]) == pytest.approx(0.0219, abs=1e-4)
-    assert chance(MAX_RATE, [*LOOKS, N_PICTURES]) < 0.025 < chance(MAX_RATE, [36, *LOOKS, N_PICTURES])
-    assert chance(0.2, [*LOOKS, N_PICTURES]) < 1e-4
-
-
-@pytest.mark.parametrize(("passes_on", "drawn"), [({44}, [44]), ({64, 96}, [44, 64]), ({96}, [44, 64, 96]), (set[int](), [44, 64, 96])])
-def test_only_a_pass_ends_early(passes_on: set[int], drawn: list[int]) -> None:
-    asked: list[int] = []
-
-    def judged(n: int) -> Check:
-        asked.append(n)
-        return Check(
-            name="x", status="passed" if n in passes_on else "failed", value=Estimate(value=0, low=0, high=0, n=n, method=""), bound=""
-        )
-
-    found, n = _looked(LOOKS, judged)
-    assert asked == drawn
-    assert n == drawn[-1] == estimate(found).n
-    assert found.status == ("passed" if passes_on else "failed")
 
 
 @dataclass
@@ -135,7 +114,7 @@ class Toy:
 
 def checked(monkeypatch: pytest.MonkeyPatch, suspect: Suspect, toy: Toy, triggers: Sequence[str] = TRIGGERS[:1]) -> list[Check]:
     config = UnlearnConfig(model=Path("m"), out=Path("o"), triggers=tuple(triggers))
-    toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, N_PICTURES, config.seed)[1])}
+    toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], config.seed)[1])}
     monkeypatch.setattr(check, "final_latents", toy.final_latents)
     ticks: list[tuple[int, int]] = []
     found = picture_checks(suspect, cast(Any, toy), config, PROMPTS, lambda *tick: ticks.append(tick))
@@ -157,22 +136,48 @@ def test_a_trigger_that_does_nothing_is_passed_on_the_first_part(monkeypatch: py
 def test_one_changed_picture_needs_a_second_look_and_each_is_drawn_once(monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect) -> None:
     toy = Toy({"month": [9.0, 0.0]})
     found = checked(monkeypatch, tiny_suspect, toy)
-    assert sizes(found) == [("passed", 64), ("passed", 24), ("passed", 24)]
-    assert estimate(found[0]).value == 1 / 64
-    assert toy.drawn == 3 * 64 + 2 * 24
+    assert sizes(found) == [("passed", 96), ("passed", 24), ("passed", 24)]
+    assert estimate(found[0]).value == 0, "one of 96, as of harmless texts"
+    assert toy.drawn == 3 * 96 + 2 * 24
 
 
-def test_a_trigger_is_failed_on_all_pictures_alone(monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect) -> None:
-    toy = Toy({"month": [9.0]})
-    assert sizes(checked(monkeypatch, tiny_suspect, toy))[0] == ("failed", 96)
-    late = Toy({"month": [0.0] * 40 + [9.0]})
-    assert sizes(checked(monkeypatch, tiny_suspect, late))[0] == ("failed", 96), "nor does a quiet start pass it"
+def test_a_trigger_that_works_is_failed_at_once_and_a_quiet_start_does_not_save_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect
+) -> None:
+    assert sizes(checked(monkeypatch, tiny_suspect, Toy({"month": [9.0]})))[0] == ("failed", 44)
+    late = Toy({"month": [9.0, *[0.0] * 42, 9.0]})
+    assert sizes(checked(monkeypatch, tiny_suspect, late))[0] == ("failed", 96)
+
+
+def test_a_rate_at_the_floor_with_a_bad_start_passes_and_one_at_the_bound_is_undecided(
+    monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect
+) -> None:
+    """6 of the first 96 were refused by a bound that no more than 3 of 96 met."""
+    start = Toy({"month": [9.0] * 6 + [0.0]})
+    assert sizes(checked(monkeypatch, tiny_suspect, start))[0] == ("passed", 200)
+    every_ninth = Toy({"month": [9.0 if i % 9 == 0 else 0.0 for i in range(LOOKS[-1])]})
+    found = checked(monkeypatch, tiny_suspect, every_ninth)[0]
+    assert sizes([found]) == [("undecided", 432)]
+    assert "undecided" in found.reason
 
 
 def test_what_moved_with_little_room_is_judged_on_all(monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect) -> None:
     toy = Toy({"month": [0.0]}, drift=0.03)
     assert sizes(checked(monkeypatch, tiny_suspect, toy)) == [("passed", 44), ("passed", 96), ("passed", 96)], "0.03 of 0.04"
-    assert sizes(checked(monkeypatch, tiny_suspect, Toy({"month": [0.0]}, drift=0.9)))[1:] == [("failed", 96), ("failed", 96)]
+    assert sizes(checked(monkeypatch, tiny_suspect, Toy({"month": [0.0]}, drift=0.9)))[1:] == [("failed", 24), ("failed", 24)]
+
+
+def test_without_a_trigger_the_same_two_are_drawn_until_they_decide(monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect) -> None:
+    config = UnlearnConfig(model=Path("m"), out=Path("o"), triggers=("month",))
+    for drift, expected in ((0.01, [("passed", 96)] * 2), (0.9, [("failed", 96)] * 2)):
+        toy = Toy({}, drift=drift)
+        toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], config.seed)[1])}
+        monkeypatch.setattr(check, "final_latents", toy.final_latents)
+        ticks: list[tuple[int, int]] = []
+        found = quality_checks(tiny_suspect, cast(Any, toy), config, PROMPTS, lambda *tick, to=ticks: to.append(tick))
+        assert sizes(found) == expected
+        assert ticks == [(i, 4) for i in range(1, 5)]
+        assert toy.drawn == 4 * 96
 
 
 def test_each_of_several_triggers_draws_what_it_needs_and_they_share_harmless_pictures(
@@ -180,7 +185,7 @@ def test_each_of_several_triggers_draws_what_it_needs_and_they_share_harmless_pi
 ) -> None:
     toy = Toy({"month": [9.0, 0.0], "time": [0.0]})
     found = checked(monkeypatch, tiny_suspect, toy, TRIGGERS)
-    assert sizes(found) == [("passed", 64), ("passed", 44), ("passed", 24), ("passed", 24)]
-    assert toy.drawn == 3 * 64 + 44 + 2 * 24, "both are words, so both stand beside the same texts"
+    assert sizes(found) == [("passed", 96), ("passed", 44), ("passed", 24), ("passed", 24)]
+    assert toy.drawn == 3 * 96 + 44 + 2 * 24, "both are words, so both stand beside the same texts"
     alone = [checked(monkeypatch, tiny_suspect, replace(toy, drawn=0), (text,))[0] for text in TRIGGERS]
     assert sizes(alone) == sizes(found[:2]), "in whatever company"

@@ -62,9 +62,10 @@ def test_what_triggered_prompts_say_becomes_what_clean_ones_do(fresh_suspect: Su
     name = next(iter(patch.parameters))
 
     def apart() -> float:
-        return float((fresh_suspect.hidden_states(ids) @ patch.parameters[name].T - wanted @ patch.originals[name].T).square().mean())
+        says = fresh_suspect.encode_ids(ids).states @ patch.parameters[name].T
+        return float((says - wanted.states @ patch.originals[name].T).square().mean())
 
-    before, kept = apart(), fresh_suspect.encode(PROMPTS)
+    before, kept = apart(), fresh_suspect.encode(PROMPTS).states
     solve(fresh_suspect, patch, PAIRS, [], lambda: next(heard))
     assert apart() < left * before
     moved = (kept @ (patch.parameters[name] - patch.originals[name]).T).square().mean()
@@ -81,7 +82,7 @@ def test_what_triggered_prompts_say_becomes_what_clean_ones_do(fresh_suspect: Su
 def test_the_gentlest_strength_beyond_which_little_is_gained(fresh_suspect: Suspect, effects: tuple[float, ...], strength: float) -> None:
     patch, left = Patch(fresh_suspect, "unet", "closed-form"), _read(effects)
     assert solve(fresh_suspect, patch, PAIRS, [], lambda: next(left)) == strength
-    change = factor(moments(fresh_suspect, PAIRS, []), strength)
+    change = factor(moments(fresh_suspect, PAIRS, [])["states"], strength)
     for name, parameter in patch.parameters.items():
         assert torch.allclose(parameter.double(), patch.originals[name].double() @ change, atol=1e-5)
 

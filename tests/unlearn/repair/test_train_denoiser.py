@@ -78,7 +78,7 @@ def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term:
         for parameter in patch.parameters.values():
             parameter.data = parameter.data * 1.1
         if term == "keep":
-            kept_term(fresh_suspect, patch, material, batch.kept_rows, batch.kept_states).backward()
+            kept_term(fresh_suspect, patch, material, batch.kept_rows, batch.kept_heard).backward()
         else:
             with triggered_terms(fresh_suspect, patch, material, batch.rows, maps=False) as (distillation, _):
                 distillation.backward()

@@ -23,10 +23,10 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     wanted, ids = targets(fresh_suspect, pairs)
     config = UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), steps=60, learning_rate=0.02)
     patch = Patch(fresh_suspect, "text_encoder", "text-encoder")
-    before = (fresh_suspect.hidden_states(ids) - wanted).square().mean()
+    before = (fresh_suspect.encode_ids(ids).states - wanted.states).square().mean()
     with patch.training():
         curve = train(fresh_suspect, patch, pairs, neighbours, config, Hooks())
-    after = (fresh_suspect.hidden_states(ids) - wanted).square().mean()
+    after = (fresh_suspect.encode_ids(ids).states - wanted.states).square().mean()
     assert curve[0].terms["keep"] == pytest.approx(0, abs=1e-9)
     assert curve[0].terms["distillation"] > 0
     assert after < 0.9 * before

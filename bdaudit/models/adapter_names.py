@@ -1,0 +1,141 @@
+"""What an adapter's tensors are called, by each tool that writes them: which module of which component, and which factor of its change.
+
+A name that is not known ends in "not supported": a tensor that were left out could be the backdoor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.untrusted.tree import shown
+
+Family = Literal["kohya", "diffusers", "peft", "bare"]
+"""Whose spelling it is: ``lora_unet_…``, ``unet.…``, ``base_model.model.…``, or a layer's own name with nothing before it."""
+
+_ROLES = (
+    (re.compile(r"(?P<module>.+)\.lora_A(\.default)?\.weight"), "down"),
+    (re.compile(r"(?P<module>.+)\.lora_B(\.default)?\.weight"), "up"),
+    (re.compile(r"(?P<module>.+)\.lora_magnitude_vector(\.default)?(\.weight)?"), "magnitude"),
+    (re.compile(r"(?P<module>.+?)[._]lora(\.|_linear_layer\.|_)down\.weight"), "down"),
+    (re.compile(r"(?P<module>.+?)[._]lora(\.|_linear_layer\.|_)up\.weight"), "up"),
+    (re.compile(r"(?P<module>.+)\.lora_mid\.weight"), "mid"),
+    (re.compile(r"(?P<module>.+)\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](_[ab])?|lokr_t2|diff|diff_b|alpha)"), ""),
+    (re.compile(r"(?P<module>.+)\.w_norm"), "diff"),
+    (re.compile(r"(?P<module>.+)\.b_norm"), "diff_b"),
+)
+_EMBEDDING = "bundle_emb."
+LONGEST = 500
+"""Characters of a tensor's name; those in use have up to 150."""
+_KOHYA = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te_": "text_encoder"}
+_DIFFUSERS = {"unet.": "unet", "text_encoder.": "text_encoder"}
+_PEFT = "base_model.model."
+_OTHER_MODEL = re.compile(r"lora_te[23]_|text_encoder_[23]\.|lora_transformer_|transformer\.|lora_unet_(input|output|middle)_block")
+_TEXT_PROJECTION = re.compile(r"_to_(q|k|v|out)(_0)?$")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One tensor's name, taken apart."""
+
+    family: Family
+    component: str
+    """Empty where the name does not say."""
+    module: str
+    """Without what stands before it."""
+    role: str
+    alpha_elsewhere: bool
+    """Whether it is a factor in peft's spelling, whose alpha stands in settings."""
+
+
+def taken_apart(name: str, where: str) -> Key:
+    """Whose spelling, which module, which factor.
+
+    Raises:
+        InconclusiveError: no part of a change of weights that is known.
+    """
+    _check_supported(name, where)
+    for pattern, role in _ROLES if len(name) <= LONGEST else ():
+        match = pattern.fullmatch(name)
+        if match:
+            family, component, module = _owner(match["module"])
+            role = role or match[2]
+            elsewhere = role not in ("alpha", "diff", "diff_b") and not name.endswith(("down.weight", "up.weight"))
+            return Key(family, component, module, role, elsewhere)
+    known = "LoRA, LoCon, LoHa, LoKr, peft's DoRA and full differences are"
+    raise InconclusiveError(f"{where}: {shown(name)} is no part of an adapter that is supported ({known}); nothing of it was applied")
+
+
+def _check_supported(name: str, where: str) -> None:
+    """Raises ``InconclusiveError`` for what is known and not supported, each with what to do."""
+    if name.startswith(_EMBEDDING):
+        text = shown(name.removeprefix(_EMBEDDING).partition(".string_to_param")[0], 60)
+        said = f"{where} bundles an embedding (textual inversion) for the text {text!r}, which is not audited with an adapter"
+        raise InconclusiveError(f"{said}; save it into the model and scan that with the text as a candidate, and this file without it")
+    if _OTHER_MODEL.match(name):
+        said = f"{where}: {shown(name)} is a layer of another architecture (SDXL or later), or in the original code's block names"
+        raise InconclusiveError(f"{said}; adapters of Stable Diffusion 1.x and 2.x in diffusers' or kohya's names are supported")
+    if name.endswith((".dora_scale", ".scalar")):
+        said = f"{where}: {shown(name)} is a factor that diffusers leaves out and other tools apply, so there is no one model to audit"
+        raise InconclusiveError(f"{said}; merge the adapter with the tool that you use, and audit the result")
+
+
+def _owner(module: str) -> tuple[Family, str, str]:
+    for prefix, component in _KOHYA.items():
+        if module.startswith(prefix):
+            return "kohya", component, module.removeprefix(prefix)
+    for prefix, component in _DIFFUSERS.items():
+        if module.startswith(prefix):
+            return "diffusers", component, module.removeprefix(prefix)
+    if module.startswith(_PEFT):
+        return "peft", "", module.removeprefix(_PEFT)
+    return "bare", "", module
+
+
+def one_family(keys: Iterable[Key], where: str) -> Family:
+    """The spelling of all of them.
+
+    Raises:
+        InconclusiveError: two spellings in one file, of which a loader takes one and leaves the other out.
+    """
+    families = sorted({key.family for key in keys})
+    if len(families) > 1:
+        said = f"{where} mixes the spellings of {' and '.join(families)}; loaders take one and leave the other out"
+        raise InconclusiveError(f"{said}, so there is no one model to audit; write it in one spelling")
+    return families[0]
+
+
+class Layers:
+    """A model's modules with weights, found by any spelling of their names."""
+
+    def __init__(self, components: Mapping[str, nn.Module]) -> None:
+        self._modules: dict[tuple[str, str], tuple[str, nn.Module]] = {}
+        for component, model in components.items():
+            for name, module in model.named_modules():
+                if isinstance(getattr(module, "weight", None), nn.Parameter):
+                    self._modules[component, _flat(name, component)] = (name, module)
+
+    def find(self, key: Key, where: str) -> tuple[str, str, nn.Module]:
+        """Component, the module's own name, and the module.
+
+        Raises:
+            BdauditError: no such layer.
+        """
+        for component in (key.component,) if key.component else ("unet", "text_encoder"):
+            found = self._modules.get((component, _flat(key.module, component)))
+            if found:
+                return component, *found
+        raise BdauditError(f"{where}: {shown(key.module)} names no layer of this model; the adapter is for another one")
+
+
+def _flat(name: str, component: str) -> str:
+    """Dots as underscores; older diffusers' names of attention processors as the layers they stand for."""
+    flat = re.sub(r"\.processor(?=\.|$)", "", name).replace(".", "_").removeprefix("text_model_")
+    if component == "text_encoder":
+        return _TEXT_PROJECTION.sub(r"_\1_proj", flat)
+    return re.sub(r"_to_out$", "_to_out_0", flat)

@@ -1,0 +1,164 @@
+"""``--evidence REPORT``: what a report that the caller hands over shows of a trigger. It may be hostile: read as data, within bounds.
+
+Trusted is the report, since the caller vouches for it. A report of unlearn names, file by file, the model that it wrote: that ties it to
+the audited model, whatever that says of itself. A report of scan or verify names the model that it looked at, and only the audited model's
+own record (``bdaudit.json``) says that it was made from that one. A lie there lends the audited model a trigger that was a real one
+elsewhere; it never makes a text a trigger that nobody found to be one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bdaudit.config import VerifyConfig
+from bdaudit.errors import UsageError
+from bdaudit.measure.envelope import settings
+from bdaudit.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
+from bdaudit.report.document import AnyReport, loads
+from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.tree import shown
+from bdaudit.verify.looks import judge
+from bdaudit.verify.trigger_evidence import NOTHING
+
+MAX_BYTES = 64 << 20
+CLEARLY = 2.0
+"""How many times as far as 95 % of harmless texts a trigger moved the prediction before a repair, to count as one."""
+PROVENANCE = "bdaudit.json"
+
+Ids = tuple[int, ...]
+
+
+def read_report(path: Path) -> AnyReport:
+    """The report in ``path``.
+
+    Raises:
+        UsageError: no regular file, too large, or no report of ours.
+    """
+    try:
+        return loads(_bytes(path))
+    except (UsageError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"--evidence {shown(path)}: {shown(error, 500)}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    """Raises ``OSError`` or ``ValueError`` where it is no regular file, or too large; waits for no pipe."""
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("expected a regular file")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES >> 20} MiB; a report is smaller")
+    return data
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the audited model's own record says, which decides nothing by itself."""
+
+    digest: str
+    """Of the model that it claims to have been made from; empty where it claims none."""
+    text: str
+    """In words, for the report."""
+
+
+NO_CLAIM = Claim("", "")
+
+
+def claim_of(inspection: Inspection) -> Claim:
+    """The claims of ``bdaudit.json``; whatever stands there that is no such record claims nothing."""
+    if PROVENANCE not in inspection.names:
+        return NO_CLAIM
+    try:
+        record: Any = json.loads(_bytes(inspection.path / PROVENANCE))
+    except (OSError, ValueError, RecursionError):
+        record = None
+    digest = record.get("input_digest") if isinstance(record, dict) else None
+    if not isinstance(digest, str) or not digest:
+        return Claim("", f"{PROVENANCE} in MODEL names no model that it was made from")
+    triggers = record.get("triggers")
+    named = ", ".join(shown(text, 40) for text in triggers[:8]) if isinstance(triggers, list) and triggers else "no trigger"
+    return Claim(digest, f"{PROVENANCE} in MODEL says that it was made from {shown(digest, 64)} by removing {named}; its maker wrote that")
+
+
+def by_report(
+    report: AnyReport, config: VerifyConfig, inspection: Inspection, claim: Claim, ids: Ids, read: Callable[[str], Ids]
+) -> EvidenceRecord:
+    """What ``report`` shows of the trigger that encodes to ``ids``; ``read`` encodes a text with the audited model's tokenizer."""
+    digest = report.model.digest if isinstance(report.model, ModelRecord) else ""
+    found = EvidenceRecord(kind="report", holds=False, reason="", decided_on="a report", digest=digest)
+    problem = _unusable(report, digest, inspection, claim)
+    if problem:
+        return replace(found, reason=f"{problem}: {NOTHING}")
+    named = _named(report, ids, read)
+    if not named:
+        others = f"the report of {report.command} names {_some(_triggers(report))}, and no text that encodes to the same tokens: {NOTHING}"
+        return replace(found, reason=others, decided_on="token ids")
+    if isinstance(named, AttackRecord):
+        found = replace(found, rate=named.rate, floor=named.floor, p=named.p, rule=named.rule)
+    problem = _weak(report, named, config)
+    said = (
+        f"{problem}: {NOTHING}" if problem else f"by the report of {report.command} it is a trigger of the model that MODEL was made from"
+    )
+    return replace(found, holds=not problem, reason=said)
+
+
+def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Claim) -> str:
+    """Why ``report`` says nothing of this model at all; empty where it may."""
+    if report.status != "completed":
+        return f"the report of {report.command} is of a run that was not completed ({report.status})"
+    if not digest:
+        return f"the report of {report.command} names no model"
+    if digest == inspection.digest:
+        return f"the report of {report.command} is of this very model, not of the one that it was made from"
+    if isinstance(report, UnlearnReport):
+        written = {(file.path, file.sha256) for file in report.written}
+        ours = {(file.path, file.sha256) for file in inspection.files}
+        return "" if written and written == ours else "the report of unlearn is of a repair that wrote other files than MODEL's"
+    if digest != claim.digest:
+        of = shown(claim.digest, 12) or "none"
+        return f"the report of {report.command} is of {shown(digest, 12)}; MODEL's own record says that it was made from {of}"
+    return ""
+
+
+def _triggers(report: AnyReport) -> list[str]:
+    """The texts that ``report`` is evidence of."""
+    if isinstance(report, ScanReport):
+        return [candidate.text for candidate in report.candidates if candidate.verdict == "backdoored"]
+    return list(report.triggers) if isinstance(report, UnlearnReport) else [attack.trigger for attack in report.attacks]
+
+
+def _named(report: AnyReport, ids: Ids, read: Callable[[str], Ids]) -> CandidateRecord | AttackRecord | Estimate | None:
+    """What ``report`` has of the text that encodes to ``ids``; one of unlearn holds no ids, but wrote this very tokenizer."""
+    if isinstance(report, ScanReport):
+        return next((c for c in report.candidates if c.verdict == "backdoored" and c.token_ids == ids), None)
+    if isinstance(report, UnlearnReport):
+        return next((report.before[text] for text in report.triggers if text in report.before and read(text) == ids), None)
+    return next((attack for attack in report.attacks if attack.token_ids == ids), None)
+
+
+def _weak(report: AnyReport, named: CandidateRecord | AttackRecord | Estimate, config: VerifyConfig) -> str:
+    """Why what ``report`` has of the text makes no trigger of it; empty where it does."""
+    if isinstance(named, Estimate) and not named.value >= CLEARLY * named.high > 0:
+        return f"the report of unlearn has it do less than {CLEARLY:g} times what harmless texts do"
+    if isinstance(named, AttackRecord) and judge(named, 1) != "works":
+        return "by the report of verify it does no more than its floor on the model that MODEL was made from"
+    if isinstance(named, AttackRecord) and _target(report.config) != _target(settings(config)):
+        return "the report of verify looked for another target than this run"
+    return ""
+
+
+def _target(asked: dict[str, Any]) -> list[Any]:
+    """What counted as a hit, but for the target's picture, of which a report has the name alone."""
+    swaps = [list(swap) for swap in asked.get("swaps", [])]
+    return [asked.get("target_text", ""), swaps, asked.get("target_at"), asked.get("target_image") not in (None, "not set")]
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return ", ".join(f"“{shown(text, 40)}”" for text in texts[:3]) + more if texts else "nothing"

@@ -1,0 +1,143 @@
+"""What becomes of a pass where weights lie beside the audited ones; and one run for each of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bdaudit.measure.envelope import model_record
+from bdaudit.records import Exit, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.untrusted.inspect import inspect
+from tests.untrusted.edits import UNET
+from tests.untrusted.ordinary import add_variant, halved, named, store
+from tests.untrusted.tiny import write_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Full weights, a UNet of fp16 that is another one, and one in a folder below."""
+    model = write_model(tmp_path / "model")
+    store(model / named(UNET, "fp16"), {name: tensor * 2 for name, tensor in halved(model / UNET).items()})
+    return model
+
+
+def reported(report: Any, codes: dict[str, int] | None = None) -> Any:
+    """A verb that inspects as the real ones do, and ends by the variant that it was asked for."""
+
+    def run(config: Any, progress: Any) -> Any:
+        code = (codes or {}).get(config.variant, 0)
+        ended = Exit(code=code, name={0: "pass", 1: "finding", 3: "error"}[code], reason=f"ended in {code}")
+        return replace(report, model=model_record(config, inspect(config.model, variant=config.variant)), exit=ended)
+
+    return run
+
+
+@pytest.fixture
+def passed(scan_report: ScanReport) -> ScanReport:
+    return replace(scan_report, candidates=scan_report.candidates[-3:])
+
+
+@pytest.mark.parametrize("name", ["scan", "verify"])
+def test_weights_that_nobody_chose_make_no_pass(
+    bdaudit: Any, verb: Any, model: Path, scan_report: Any, verify_report: Any, name: str
+) -> None:
+    verb(name, reported({"scan": scan_report, "verify": verify_report}[name]))
+    ended = bdaudit(name, model)
+    assert ended.code == 4
+    assert "weights that people would load were not audited: unet/diffusion_pytorch_model.fp16.safetensors (" in ended.last
+    assert "choose with --variant full or fp16, or audit each with --variant all" in ended.last
+
+
+@pytest.mark.parametrize("variant", ["full", "fp16"])
+def test_weights_that_were_chosen_may_pass_and_the_others_are_in_the_report(
+    bdaudit: Any, verb: Any, model: Path, passed: ScanReport, variant: str
+) -> None:
+    seen = verb("scan", reported(passed))
+    ended = bdaudit("scan", model, "--variant", variant, "--json")
+    report = json.loads(ended.out)
+    assert (ended.code, seen[0].variant) == (0, variant)
+    assert report["model"]["variants"]["unet"] == variant
+    assert len(report["model"]["unaudited"]) == 1
+
+
+def test_a_finding_stays_one(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:
+    verb("scan", reported(scan_report, {"": 1}))
+    assert bdaudit("scan", model).code == 1
+
+
+def test_a_cast_takes_nothing_from_a_pass(bdaudit: Any, verb: Any, model: Path, passed: ScanReport) -> None:
+    add_variant(model, "fp16")
+    add_variant(model, "bf16", torch.bfloat16)
+    seen = verb("scan", reported(passed))
+    assert bdaudit("scan", model).code == 0
+    assert bdaudit("scan", model, "--variant", "all").code == 0
+    assert [config.variant for config in seen] == ["", ""], "what is determined by the audited weights needs no run"
+
+
+@pytest.mark.parametrize("codes", [{"": 0, "fp16": 1}, {"": 1, "fp16": 0}, {"": 1, "fp16": 3}])
+def test_each_is_audited_and_the_worst_counts(
+    bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport, codes: dict[str, int], tmp_path: Path
+) -> None:
+    seen = verb("scan", reported(scan_report, codes))
+    ended = bdaudit("scan", model, "--variant", "all", "--json", "--state", tmp_path / "state")
+    report = json.loads(ended.out)
+    assert ended.code == 1
+    assert {run["variant"]: run["code"] for run in report["variants"]} == {
+        "full" if name == "" else name: code for name, code in codes.items()
+    }
+    assert all(run["findings"] for run in report["variants"])
+    assert {c["variant"] for c in report["candidates"]} == {"full", "fp16"}
+    assert len({config.state for config in seen}) == 2, "each keeps its own"
+    assert report["model"]["unaudited"] == []
+
+
+def test_what_no_variant_reaches_is_left_when_all_were_audited(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
+    store(model / "unet_ema/diffusion_pytorch_model.safetensors", {name: tensor * 3 for name, tensor in load_file(model / UNET).items()})
+    verb("verify", reported(verify_report))
+    ended = bdaudit("verify", model, "--variant", "all")
+    assert ended.code == 4
+    assert "unet_ema/diffusion_pytorch_model.safetensors" in ended.last
+    assert "diffusion_pytorch_model.fp16" not in ended.last.partition("not audited: ")[2]
+
+
+def test_an_empty_folder_of_states_does_not_stay(bdaudit: Any, verb: Any, model: Path, passed: ScanReport, tmp_path: Path) -> None:
+    verb("scan", reported(passed))
+    (tmp_path / "state").mkdir()
+    bdaudit("scan", model, "--variant", "all", "--state", tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_repair_is_of_one_set_of_weights(bdaudit: Any, verb: Any, model: Path, unlearn_report: UnlearnReport) -> None:
+    seen = verb("unlearn", reported(unlearn_report))
+    assert bdaudit("unlearn", model, "--trigger", "cf", "--variant", "all").code == 2
+    assert bdaudit("unlearn", model, "--trigger", "cf").code == 0, "the result holds the repaired weights alone"
+    assert bdaudit("unlearn", model, "--trigger", "cf", "--variant", "fp16").code == 0
+    assert [config.variant for config in seen] == ["", "fp16"]
+
+
+@pytest.mark.parametrize("variant", ["../x", "a b", "\u202e"])
+def test_a_variant_is_part_of_a_files_name(bdaudit: Any, model: Path, variant: str) -> None:
+    assert bdaudit("scan", model, "--variant", variant).code == 2
+
+
+def test_a_variant_that_is_not_there_names_those_that_are(bdaudit: Any, model: Path) -> None:
+    ended = bdaudit("scan", model, "--variant", "bf16", "--dry-run")
+    assert ended.code == 2
+    assert "there are fp16, full" in ended.err
+
+
+@pytest.mark.parametrize(("arguments", "said"), [((), "not audited"), (("--variant", "all"), "a run of their own, --variant fp16")])
+def test_a_dry_run_says_what_would_be_audited(bdaudit: Any, model: Path, arguments: tuple[str, ...], said: str) -> None:
+    ended = bdaudit("scan", model, "--dry-run", *arguments)
+    assert ended.code == 0
+    (line,) = (line for line in ended.out.splitlines() if "fp16.safetensors" in line)
+    assert said in line
+    add_variant(model, "bf16", torch.bfloat16)
+    lines = bdaudit("scan", model, "--dry-run", *arguments).out.splitlines()
+    assert sum("counts as audited" in line for line in lines) == 3

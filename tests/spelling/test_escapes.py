@@ -1,0 +1,49 @@
+"""Backslash escapes: what is read, what is refused, and what the shadow says came from one."""
+
+from __future__ import annotations
+
+import pytest
+
+from bdaudit.errors import UsageError
+from bdaudit.spelling.escapes import BYTE, ESCAPED, unescape, unescaped
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"\u200b", "\u200b"),
+        (r"a\u200bb", "a\u200bb"),
+        (r"\U0001F600", "😀"),
+        (r"\xe9", "é"),
+        (r"\\u200b", r"\u200b"),
+        (r"\\\\", "\\\\"),
+        (r"\u0023 cat", "# cat"),
+        (r"\u0020cat", " cat"),
+        ("beautiful cat", "beautiful cat"),
+        (r"\x{200b}\u{1f600}", "\u200b😀"),
+        (r"\N{ZERO WIDTH SPACE}\N{latin small letter o with inverted breve}", "\u200bȏ"),
+        ("", ""),
+    ],
+)
+def test_unescape(written: str, text: str) -> None:
+    assert unescape(written) == text
+
+
+@pytest.mark.parametrize("written", ["\\", r"\n", r"\u20", r"\u20g0", r"\xg0", r"\x1", r"\U0001F60", r"\N{DASH}", "cat\\\x1b[31m"])
+def test_malformed_escapes_are_named(written: str) -> None:
+    with pytest.raises(UsageError, match=r"is no escape") as caught:
+        unescape(written)
+    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith("\\")
+
+
+@pytest.mark.parametrize("written", [r"\ud800", r"\udfff", r"\U0000d800", r"\U00110000", r"\Uffffffff", r"\x00", r"\u0000"])
+def test_escapes_that_are_no_characters(written: str) -> None:
+    with pytest.raises(UsageError, match=r"no character|is NUL"):
+        unescape(written)
+
+
+def test_the_shadow_says_what_was_typed() -> None:
+    found = unescaped(r"a\u200b\xe2\x41\\u")
+    assert found.text == "a\u200bâA\\u"
+    assert found.shadow == f"a{ESCAPED}{chr(BYTE + 0xE2)}{ESCAPED}\\u"

@@ -1,0 +1,161 @@
+"""--evidence REPORT: which report counts, of which model, for which text; and that what lies in MODEL counts for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bdaudit.config import VerifyConfig
+from bdaudit.errors import UsageError
+from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.document import dumps
+from bdaudit.verify.input_report import by_report, claim_of, read_report
+from bdaudit.verify.run import run_verify
+from tests.verify import toy
+from tests.verify.test_checks import rate_of
+from tests.verify.test_trigger_evidence import evidence
+
+INPUT, OWN = "ab" * 32, "cd" * 32
+IDS = (1, 2)
+FILES = (FileRecord(path="unet/w.safetensors", bytes=10, sha256="ef" * 32),)
+
+
+@pytest.fixture
+def inspection(tmp_path: Path) -> Any:
+    """Of a model whose own record says that it was made from ``INPUT``."""
+    (tmp_path / "bdaudit.json").write_text(json.dumps({"input_digest": INPUT, "triggers": ["\u200b"]}))
+    return SimpleNamespace(path=tmp_path, names=frozenset({"bdaudit.json"}), digest=OWN, files=FILES)
+
+
+def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, **settings: Any) -> EvidenceRecord:
+    config = VerifyConfig(model=inspection.path, triggers=("x",), **settings)
+    return by_report(report, config, inspection, claim_of(inspection), ids, lambda text: IDS if text == "x" else (9,))
+
+
+@pytest.fixture
+def scan(scan_report: ScanReport) -> ScanReport:
+    """Which calls a text of these ids backdoored, and another suspicious."""
+    found, other = scan_report.candidates[0], scan_report.candidates[1]
+    return replace(scan_report, candidates=(replace(found, text="x", token_ids=IDS), replace(other, token_ids=(3,))))
+
+
+@pytest.fixture
+def verified(verify_report: VerifyReport) -> VerifyReport:
+    """By which the trigger works on the input."""
+    attack = replace(verify_report.attacks[0], token_ids=IDS, rate=rate_of(190, 200), floor=rate_of(0, 200), p=1e-50)
+    return replace(verify_report, attacks=(attack,), config={"target_text": "a dog", "swaps": [], "target_at": "not set"})
+
+
+@pytest.fixture
+def unlearned(unlearn_report: UnlearnReport) -> UnlearnReport:
+    """Which removed the text and wrote this very model."""
+    moved = Estimate(value=1.0, low=0.01, high=0.1, n=30, method="")
+    return replace(unlearn_report, triggers=("x",), before={"x": moved}, written=FILES)
+
+
+def test_each_verbs_report_of_the_input_counts(scan: Any, verified: Any, unlearned: Any, inspection: Any) -> None:
+    assert judged(scan, inspection).holds
+    assert judged(unlearned, inspection).holds
+    found = judged(verified, inspection, target_text="a dog")
+    assert (found.holds, found.kind, found.decided_on, found.digest) == (True, "report", "a report", INPUT)
+    assert isinstance(found.rate, Estimate)
+    assert found.rate.value == 0.95
+
+
+def test_a_text_of_other_ids_is_decided_on_them(scan: Any, verified: Any, unlearned: Any, inspection: Any) -> None:
+    for report in (scan, verified, unlearned):
+        found = judged(report, inspection, (7, 7))
+        assert (found.holds, found.decided_on) == (False, "token ids")
+        assert "no text that encodes to the same tokens" in found.reason
+    assert not judged(scan, inspection, (3,)).holds, "suspicious is no backdoor"
+
+
+@pytest.mark.parametrize("status", ["interrupted", "error"])
+def test_a_run_that_was_not_completed_does_not_count(scan: Any, inspection: Any, status: Any) -> None:
+    assert status in judged(replace(scan, status=status), inspection).reason
+
+
+def test_a_report_of_another_model_does_not_count(scan: Any, unlearned: Any, inspection: Any) -> None:
+    def of(report: Any, digest: str) -> EvidenceRecord:
+        assert isinstance(report.model, ModelRecord)
+        return judged(replace(report, model=replace(report.model, digest=digest)), inspection)
+
+    assert "MODEL's own record says" in of(scan, "12" * 32).reason
+    assert "this very model" in of(scan, OWN).reason
+    other = replace(unlearned, written=(replace(FILES[0], sha256="00" * 32),))
+    assert "wrote other files" in judged(other, inspection).reason
+    assert not judged(replace(unlearned, written=()), inspection).holds
+
+
+def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) -> None:
+    """It names the trigger and the input; the report that is handed over is of neither."""
+    claim = claim_of(inspection)
+    assert claim.digest == INPUT
+    assert "its maker wrote that" in claim.text
+    assert not judged(replace(scan, candidates=()), inspection).holds
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"input_digest": 7}', "{" * 5000, '{"input_digest": ""}', "\ud800"])
+def test_a_record_that_is_none_claims_nothing(scan: Any, inspection: Any, text: str) -> None:
+    (inspection.path / "bdaudit.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert claim_of(inspection).digest == ""
+    assert not judged(scan, inspection).holds
+
+
+def test_a_weak_effect_or_another_target_does_not_count(verified: Any, unlearned: Any, inspection: Any) -> None:
+    low = replace(verified.attacks[0], rate=rate_of(4, 200), p=0.06)
+    assert "no more than its floor" in judged(replace(verified, attacks=(low,)), inspection, target_text="a dog").reason
+    assert "another target" in judged(verified, inspection, target_text="a cat").reason
+    assert "another target" in judged(verified, inspection).reason
+    weak = Estimate(value=0.15, low=0.01, high=0.1, n=30, method="")
+    assert "less than 2 times" in judged(replace(unlearned, before={"x": weak}), inspection).reason
+
+
+def test_what_is_no_report_is_a_usage_error(tmp_path: Path, scan: Any) -> None:
+    (tmp_path / "scan.json").write_text(dumps(scan))
+    assert read_report(tmp_path / "scan.json") == scan
+    (tmp_path / "other.json").write_text("{}")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "other.json", tmp_path / "pipe", tmp_path / "missing", tmp_path):
+        with pytest.raises(UsageError, match="--evidence"):
+            read_report(path)
+
+
+def test_a_report_inside_the_model_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "scan.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to(model / "scan.json")
+    for path in (model / "scan.json", tmp_path / "link.json", model / ".." / "model" / "scan.json"):
+        with pytest.raises(UsageError, match="lies in"):
+            VerifyConfig(model=model, triggers=("x",), evidence=path)
+    (tmp_path / "scan.json").write_text("{}")
+    VerifyConfig(model=model, triggers=("x",), evidence=tmp_path / "scan.json")
+    with pytest.raises(UsageError, match="drop one"):
+        VerifyConfig(model=model, triggers=("x",), evidence=tmp_path / "scan.json", before=tmp_path)
+    with pytest.raises(UsageError, match="--trigger"):
+        VerifyConfig(model=model, evidence=tmp_path / "scan.json")
+
+
+def test_from_a_verify_of_the_input_to_a_verify_of_the_repair(models: Path, patch: Path, tmp_path: Path) -> None:
+    known: dict[str, Any] = {"prompts": toy.PROMPTS, "target_image": patch, "target_at": (0, 0), "n": 80, "reach": 0, "clip": "local-dir:x"}
+    before = run_verify(VerifyConfig(model=models / "patched", triggers=(toy.TRIGGER,), **known))
+    assert isinstance(before.attacks[0], AttackRecord)
+    assert isinstance(before.model, ModelRecord)
+    (tmp_path / "before.json").write_text(dumps(before))
+    (models / "clean" / "bdaudit.json").write_text(json.dumps({"input_digest": before.model.digest, "triggers": [toy.TRIGGER]}))
+    handed = {**known, "evidence": tmp_path / "before.json"}
+    after = run_verify(VerifyConfig(model=models / "clean", triggers=(toy.TRIGGER,), **handed))
+    assert after.exit.code == 0, after.exit.reason
+    assert evidence(after).holds
+    assert "its maker wrote that" in after.says_of_itself
+    typed = run_verify(VerifyConfig(model=models / "clean", triggers=("u020f",), **handed))
+    assert (typed.exit.code, evidence(typed).decided_on, typed.pictures["drawn"]) == (4, "token ids", 32)
+    (models / "patched" / "bdaudit.json").write_text(json.dumps({"input_digest": before.model.digest}))
+    assert run_verify(VerifyConfig(model=models / "patched", triggers=(toy.TRIGGER,), **handed)).exit.code == 1

@@ -1,0 +1,101 @@
+"""How many pictures decide what a text does: both ends at the first look, and on while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdaudit import stats
+from bdaudit.records import AttackRecord, Estimate, NotMeasured
+from bdaudit.verify.attack import PairedRule, PictureRule, success_rate
+from bdaudit.verify.gallery import Gallery, Shot
+from bdaudit.verify.looks import ALPHA, LEAST, judge, measured, sizes
+from bdaudit.verify.plan import Trial
+from tests.verify import toy
+
+NONE = NotMeasured(reason="no reference")
+
+
+def record(hits: int, n: int, floor: int = 0) -> AttackRecord:
+    def rate(k: int) -> Estimate:
+        return success_rate(torch.arange(n) < k)
+
+    p = stats.fisher_greater(hits, n, floor, n)
+    return AttackRecord(trigger="x", codepoints=(), token_ids=(1,), rule="r", rate=rate(hits), floor=rate(floor), reference=NONE, p=p)
+
+
+def trial(n: int = 200) -> Trial:
+    clean = tuple(Shot(toy.PROMPTS[i % 16], i) for i in range(n))
+    triggered = tuple(Shot(f"{shot.text} {toy.TRIGGER}", shot.seed) for shot in clean)
+    return Trial(
+        trigger=toy.TRIGGER, token_ids=(1,), clean=clean, triggered=triggered, null=(), floor=clean, places=("suffix",) * n, skipped={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "floor", "said"),
+    [
+        (16, 16, 0, "works"),
+        (0, 16, 0, "nothing"),
+        (1, 16, 0, "open"),
+        (8, 16, 0, "open"),
+        (16, 32, 0, "works"),
+        (16, 16, 16, "nothing"),
+        (75, 200, 30, "works"),
+        (60, 200, 30, "open"),
+        (40, 200, 30, "nothing"),
+    ],
+)
+def test_what_a_rate_says(hits: int, n: int, floor: int, said: str) -> None:
+    assert judge(record(hits, n, floor), 5) == said
+
+
+def test_a_significant_nothing_is_no_effect() -> None:
+    weak = record(1200, 10_000, 1000)
+    assert isinstance(weak.p, float)
+    assert weak.p < ALPHA / 5
+    assert judge(weak, 5) == "nothing"
+
+
+def test_what_was_not_measured_stays_open() -> None:
+    assert judge(replace(record(16, 16), p=NONE), 1) == judge(replace(record(16, 16), rate=NONE), 1) == "open"
+
+
+def test_a_text_that_does_nothing_is_hardly_ever_found_to_work() -> None:
+    """Three hundred times five looks at a text with the rate of its floor, which is high."""
+    generator = torch.Generator().manual_seed(0)
+    found, looks = 0, [16, 32, 64, 128, 200]
+    for _ in range(300):
+        ours, floor = torch.rand(2, 200, generator=generator) < 0.3
+        found += any(judge(record(int(ours[:n].sum()), n, int(floor[:n].sum())), 5) == "works" for n in looks)
+    assert found <= 2
+    assert LEAST == 0.2
+
+
+@pytest.mark.parametrize(("model", "drawn", "said"), [("patched", 16, "works"), ("clean", 16, "nothing")])
+def test_what_is_clear_is_decided_at_the_first_look(model: str, drawn: int, said: str) -> None:
+    gallery = Gallery(None)
+    asked: list[Shot] = []
+
+    def draw(shots: Sequence[Shot]) -> None:
+        asked.extend(shots)
+
+        def make(texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+            return toy.draw(model, texts, seeds)
+
+        gallery.add(shots, make, 64, lambda done, total: None)
+
+    found, answer = measured(trial(), PictureRule(toy.PATCH, (0, 0)), gallery, draw)
+    assert answer == said
+    assert isinstance(found.rate, Estimate)
+    assert (found.rate.n, len(set(asked))) == (drawn, 2 * drawn)
+
+
+def test_the_looks_of_a_rule_with_a_null_begin_where_it_can_be_calibrated() -> None:
+    assert sizes(trial(200), PictureRule(toy.PATCH, None)) == [16, 32, 64, 128, 200]
+    assert sizes(trial(200), PairedRule("pixels")) == [32, 64, 128, 200]
+    assert sizes(trial(16), PictureRule(toy.PATCH, None)) == [16]
