@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -122,3 +123,14 @@ def test_the_walk_sees_the_package() -> None:
     assert "config" in own_parts(PACKAGE / "cli" / "outcome.py")
     edges = graph(MODULES)
     assert {"bdaudit.scan.judge", "bdaudit.scan.null", "bdaudit.records"} <= edges["bdaudit.scan.run"]
+
+
+FAMILY = re.compile(r"attn2|\.unet\b|\.text_encoder\b|UNet2D|CLIPText|StableDiffusion|encoder_hidden_states|alphas_cumprod")
+"""Names of one family's modules and classes."""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_verb_names_a_family(module: Path) -> None:
+    """What is measured, repaired and graded goes through the seam: a new family adds files and changes none above the models."""
+    if HEIGHT[part(module)] > HEIGHT["models"]:
+        assert not FAMILY.findall(module.read_text(encoding="utf-8"))

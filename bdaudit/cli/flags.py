@@ -31,11 +31,11 @@ def unset(metavar: str, text: str) -> Any:
 
 
 def _folder(model: Path | None) -> Path | None:
-    """Raises ``UsageError`` where the model is no directory; of a checkpoint in one file it says what makes one of it."""
+    """Raises ``UsageError`` where the model is no directory; of a checkpoint in one file it says what to do."""
     if model is None or model.is_dir():
         return model
     whole = model.is_file() and model.suffix == ".safetensors"
-    how = "; in Python, diffusers' StableDiffusionPipeline.from_single_file(FILE).save_pretrained(DIR) makes one of it" if whole else ""
+    how = "; a checkpoint in one file is not read yet: get the model as a directory (hf download ORG/NAME --local-dir DIR)" if whole else ""
     what = "is a file" if model.exists() else "does not exist"
     raise UsageError(f"MODEL {model} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
 

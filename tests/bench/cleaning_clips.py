@@ -147,7 +147,7 @@ def load(tok: Any, path: Path) -> Towers:
     towers.restore({name: t for name, t in kept.items() if not name.startswith("buffer.")})
     for name, buffer in towers.vision.visual.named_buffers():
         buffer.copy_(kept[f"buffer.{name}"])
-    towers.text_encoder.eval().requires_grad_(False)
+    towers.encoder.eval().requires_grad_(False)
     towers.vision.visual.eval().requires_grad_(False)
     return towers
 

@@ -312,5 +312,5 @@ def test_a_model_that_is_no_directory_is_told_what_is_expected(bdaudit: Any, ver
     told = {name: bdaudit("scan", tmp_path / name).last for name in ("v1-5.safetensors", "v1-5.ckpt", "missing.safetensors")}
     assert all("expected a directory in diffusers' layout" in last and last.startswith("bdaudit: exit 2 ") for last in told.values())
     assert ["is a file" in last for last in told.values()] == [True, True, False]
-    assert ["from_single_file" in last for last in told.values()] == [True, False, False], "a pickle is not to be opened"
+    assert ["hf download" in last for last in told.values()] == [True, False, False], "a pickle is not to be opened"
     assert runs == []

@@ -37,7 +37,7 @@ class Vision:
 class Towers:
     """What is trained. Without ``vision`` the pooled states themselves are the texts' features."""
 
-    text_encoder: Any
+    encoder: Any
     eos: int
     """The token at whose first place the pooled state lies."""
     vision: Vision | None = None
@@ -46,7 +46,7 @@ class Towers:
 
     def states(self, ids: Tensor) -> Tensor:
         """Hidden states as the UNet gets them: int64 (B, L) → (B, L, W)."""
-        found: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
+        found: Tensor = self.encoder(input_ids=ids).last_hidden_state
         return found.float()
 
     def texts(self, ids: Tensor, states: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Towers:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """All that training moves, by name; the text encoder's begin with ``text.``."""
-        named = {f"text.{name}": p for name, p in self.text_encoder.named_parameters()}
+        named = {f"text.{name}": p for name, p in self.encoder.named_parameters()}
         if self.vision is not None:
             named |= {f"visual.{name}": p for name, p in self.vision.visual.named_parameters()}
             named |= {"projection": self.vision.projection, "log_scale": self.log_scale}

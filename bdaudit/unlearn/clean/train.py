@@ -65,7 +65,7 @@ def clean(towers: Towers, material: Material, rate: float, steps: int, seed: int
     """
     optimiser = torch.optim.AdamW(canaries.relative_groups(towers.parameters(), rate), weight_decay=WEIGHT_DECAY)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    teacher = Towers(copy.deepcopy(towers.text_encoder), towers.eos)
+    teacher = Towers(copy.deepcopy(towers.encoder), towers.eos)
     curve: list[LossPoint] = []
     with towers.training():
         for step, rows in enumerate(batches(material.rows, steps, seed)):
