@@ -133,6 +133,12 @@ def _short(match: re.Match[str]) -> str | None:
     return meant if meant and (odd or (hides(meant) and not digits.isdecimal())) else None
 
 
+def _angled(match: re.Match[str]) -> str | None:
+    """``<200b>``, as editors show what hides."""
+    meant = _character(match[0][1:-1])
+    return meant if meant and hides(meant) else None
+
+
 def _pair(match: re.Match[str]) -> str:
     """A surrogate pair, as JSON and JavaScript write what lies above U+FFFF."""
     high, low = (int(digits, 16) for digits in re.findall(rf"[uU]({_H}{{4}})", match[0]))
@@ -160,6 +166,7 @@ _WRITTEN: dict[str, tuple[str, Callable[[re.Match[str]], str | None]]] = {
     "zero": (_ALONE.format(rf"0[xX]{_H}{{2,8}}"), _hexadecimal),
     "alone": (_ALONE.format(r"\\?[xX](?:09|0[aAdD]|20|1[bB]|7[fF]|[a-fA-F][0-9A-Fa-f])"), _hexadecimal),
     "inside": (r"[xX](?:[a-fA-F][0-9](?![0-9])|(?<!he[xX])[aA][dD])", _hexadecimal),
+    "angled": (r"<(?:[0-9a-f]{4,5}|[0-9A-F]{4,5})>", _angled),
     "short": (_ALONE.format(rf"[xX]{_H}{{4,5}}") + rf"|^{_H}{{4,5}}$", _short),
 }
 _PATTERNS = {kind: (re.compile(pattern), meaning) for kind, (pattern, meaning) in _WRITTEN.items()}
