@@ -29,6 +29,7 @@ from bdaudit.report.safe import VisibleStream, one_line
 
 if TYPE_CHECKING:
     from bdaudit.pipeline.beside import Unaudited
+    from bdaudit.pipeline.inspect import Inspection
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
@@ -123,6 +124,8 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
         left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
+        if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
+            lacking += _nobody_chose(seen)
     texts = _echoed(config)
     _check_encoded(texts)
     return Plan(
@@ -136,6 +139,19 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         not_measured=lacking,
         understood=texts,
     )
+
+
+def _nobody_chose(seen: Inspection) -> tuple[str, ...]:
+    """That the weights beside the ones that would be loaded leave no pass."""
+    if not seen.unaudited:
+        return ()
+    from bdaudit.pipeline.weights import spelled
+
+    taken = " or ".join(sorted(set(map(spelled, seen.variants.values()))))
+    names = sorted({left.variant for left in seen.unaudited if left.variant})
+    others = f" or {' or '.join(names)}, or audit each with --variant all" if names else ""
+    said = "weights that people would load would not be audited, and the run cannot pass (exit 1 or 4)"
+    return (f"{said}; choose with --variant {taken or 'NAME'}{others}",)
 
 
 def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:

@@ -54,6 +54,13 @@ def test_weights_that_nobody_chose_make_no_pass(
     assert "choose with --variant full or fp16, or audit each with --variant all" in ended.last
 
 
+def test_a_dry_run_warns_where_nobody_chose(bdaudit: Any, model: Path) -> None:
+    said = "cannot pass (exit 1 or 4); choose with --variant full or fp16, or audit each with --variant all"
+    assert said in bdaudit("scan", model, "--dry-run").out
+    assert "cannot pass" not in bdaudit("scan", model, "--dry-run", "--variant", "fp16").out
+    assert "cannot pass" not in bdaudit("scan", model, "--dry-run", "--variant", "all").out
+
+
 @pytest.mark.parametrize("variant", ["full", "fp16"])
 def test_weights_that_were_chosen_may_pass_and_the_others_are_in_the_report(
     bdaudit: Any, verb: Any, model: Path, passed: ScanReport, variant: str
