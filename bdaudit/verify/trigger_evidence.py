@@ -45,5 +45,6 @@ def _before_reason(record: AttackRecord, said: Said) -> str:
     if said == "works":
         return f"it works on --before: {figures}"
     if said == "open":
-        return f"not clearly more than its floor on --before ({figures}; a trigger works {LEAST:.0%} more often): {NOTHING}; raise --n"
-    return f"does no more than its floor on --before ({figures}): {NOTHING}"
+        rule = f"a trigger works {LEAST:.0%} more often"
+        return f"the trigger does not do clearly more than its floor on --before ({figures}; {rule}): {NOTHING}; raise --n"
+    return f"the trigger does no more than its floor on --before ({figures}): {NOTHING}"

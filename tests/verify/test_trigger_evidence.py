@@ -89,7 +89,7 @@ def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(model
     for typed in MISTYPED:
         report = verify(models, name, patch, trigger=typed, before="patched")
         assert report.exit.code == 4
-        assert "does no more than its floor on --before" in report.exit.reason
+        assert "the trigger does no more than its floor on --before" in report.exit.reason
         assert NOTHING in report.exit.reason
         assert report.pictures["drawn"] == 64
         assert run.NO_QUALITY in report.coverage.not_looked_at
