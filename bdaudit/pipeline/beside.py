@@ -113,6 +113,9 @@ def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Iterator[t
     for path in lone_pickles(aside.files):
         if path not in taken:
             yield Leftover(path, alone=True), None
+    for path in aside.files:
+        if path.lower().endswith(leftovers.WHOLE):
+            yield Leftover(path, trouble="it is a whole pipeline in one file, which is not opened"), None
     read = 0
     indexes = [path for path in aside.files if path not in taken and leftovers.is_index(path)]
     for path in [*indexes, *aside.files]:

@@ -33,6 +33,15 @@ def poisoned(model: Path, to: torch.dtype | None = torch.float16) -> dict[str, T
     return tensors
 
 
+def spaced(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A file whose header begins with a line feed and spaces, as the format forbids and its readers allow."""
+    store(path, tensors)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    path.write_bytes((length + 8).to_bytes(8, "little") + b"\n       " + data[8:])
+    assert load_file(path).keys() == tensors.keys()
+
+
 RIVALS: dict[str, Callable[[Path], object]] = {
     "fp16": lambda m: store(m / named(UNET, "fp16"), poisoned(m)),
     "bf16": lambda m: store(m / named(UNET, "bf16"), poisoned(m, torch.bfloat16)),
@@ -63,6 +72,13 @@ RIVALS: dict[str, Callable[[Path], object]] = {
         only_variant(m, parts=("unet",)),
         put(m / "unet/diffusion_pytorch_model.bin", b"\x80\x04."),
     ],
+    "white space before the header": lambda m: spaced(m / named(UNET, "fp16"), poisoned(m)),
+    "a whole pipeline in one file": lambda m: put(m / "other.dduf", b"PK\x03\x04"),
+    "a link to a hidden folder": lambda m: [
+        store(m / ".x/unet/diffusion_pytorch_model.safetensors", poisoned(m)),
+        os.symlink(".x", m / "second"),
+    ],
+    "a link to a checkpoint outside": lambda m: os.symlink(m.parent, m / "checkpoint-500"),
     "a link out": lambda m: os.symlink(m.parent, m / "unet_ema"),
     "a link to a file outside": lambda m: [
         store(m.parent / "x.safetensors", poisoned(m)),
