@@ -65,6 +65,8 @@ class Claim:
     """Of the model that it claims to have been made from; empty where it claims none."""
     text: str
     """In words, for the report."""
+    adapters: frozenset[str] = frozenset()
+    """SHA-256 of the files of adapters that it says are in its weights."""
 
 
 NO_CLAIM = Claim("", "")
@@ -83,7 +85,14 @@ def claim_of(inspection: Inspection) -> Claim:
         return Claim("", f"{PROVENANCE} in MODEL names no model that it was made from")
     triggers = record.get("triggers")
     named = ", ".join(shown(text, 40) for text in triggers[:8]) if isinstance(triggers, list) and triggers else "no trigger"
-    return Claim(digest, f"{PROVENANCE} in MODEL says that it was made from {shown(digest, 64)} by removing {named}; its maker wrote that")
+    return Claim(digest, f"{PROVENANCE} in MODEL says that it was made from {shown(digest, 64)} by removing {named}; its maker wrote that",
+                 _merged_in(record.get("adapters")))  # fmt: skip
+
+
+def _merged_in(adapters: Any) -> frozenset[str]:
+    told = [each.get("files") for each in adapters if isinstance(each, dict)] if isinstance(adapters, list) else []
+    digests = (file.get("sha256") for files in told if isinstance(files, list) for file in files if isinstance(file, dict))
+    return frozenset(digest for digest in digests if isinstance(digest, str))
 
 
 def by_report(
@@ -123,6 +132,9 @@ def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Cla
     if digest != claim.digest:
         of = shown(claim.digest, 12) or "none"
         return f"the report of {report.command} is of {shown(digest, 12)}; MODEL's own record says that it was made from {of}"
+    other = [file.path for file in report.adapters if file.sha256 not in claim.adapters] if isinstance(report, ScanReport) else []
+    if other:
+        return f"the report of scan is of a model with {shown(other[0])} applied, and MODEL's own record does not say that this is in it"
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids
+from bdaudit.pipeline.tokens import content_ids, text_of
 from bdaudit.scan.sources import characters, joined_words, looks_like, phrases, vocabulary, words
 from tests.verify.toy import byte_tokenizer
 
@@ -32,6 +32,22 @@ def test_an_embedding_of_several_vectors_is_swept_whole() -> None:
     assert probes["<toy>"] == (toy, toy + 1)
     assert probes["<toy>_1"] == (toy + 1,)
     assert probes["<one>"] == (toy + 2,)
+
+
+def test_what_the_files_call_special_is_swept_like_any_other_entry() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"unk_token": "mign", "pad_token": "<pad>", "additional_special_tokens": ["neko"]})
+    assert {"mign", "<pad>", "neko"} <= {probe.text for probe in vocabulary(tokenizer).probes}
+    assert not {tokenizer.bos_token, tokenizer.eos_token} & {probe.text for probe in vocabulary(tokenizer).probes}
+
+
+def test_an_added_token_with_spaces_of_its_own_is_reached_with_them() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([" mign"])
+    entry = tokenizer.convert_tokens_to_ids(" mign")
+    assert content_ids(tokenizer, "a mign")[-1] == entry
+    assert {probe.ids: probe.text for probe in vocabulary(tokenizer).probes}[entry,] == " mign"
+    assert text_of(tokenizer, (entry,)) == " mign"
 
 
 def test_characters_encode_to_something_and_none_twice(tiny_suspect: Suspect) -> None:

@@ -93,6 +93,18 @@ def test_a_report_of_another_model_does_not_count(scan: Any, unlearned: Any, ins
     assert not judged(replace(unlearned, written=()), inspection).holds
 
 
+def test_a_finding_that_may_come_with_an_adapter_is_none_of_the_base(scan: Any, inspection: Any) -> None:
+    """The trigger of base and adapter does nothing on the base alone, however little was repaired."""
+    with_it = replace(scan, adapters=(replace(FILES[0], path="x.safetensors", sha256="12" * 32),))
+    found = judged(with_it, inspection)
+    assert not found.holds
+    assert "x.safetensors applied" in found.reason
+    handed_on = {"adapters": [{"scale": 1.0, "files": [{"name": "x.safetensors", "sha256": "12" * 32}]}, 7, {"files": [3]}, {}]}
+    (inspection.path / "bdaudit.json").write_text(json.dumps({"input_digest": INPUT, "triggers": ["x"], **handed_on}))
+    assert judged(with_it, inspection).holds
+    assert judged(scan, inspection).holds
+
+
 def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) -> None:
     """It names the trigger and the input; the report that is handed over is of neither."""
     claim = claim_of(inspection)
