@@ -176,6 +176,11 @@ def _other_settings(path: str, part: str, aside: Reader) -> str:
     if own in STEMS and above:
         below = [name for name in aside.files if name.startswith(f"{above}/") and PurePosixPath(name).name in _COMPANIONS]
         pairs |= {name: name.removeprefix(f"{above}/") for name in below}
+        folders = {name.rpartition("/")[0] for name in below}  # what such a folder lacks of the audited one, a loader does without
+        lacking = (name for name in aside.files if PurePosixPath(name).name in _COMPANIONS and f"{above}/{name}" not in aside.files)
+        for name in lacking:
+            if name.count("/") == 1 and f"{above}/{name.rpartition('/')[0]}" in folders:
+                return f"{shown(above)} has no {shown(name)}"
     for theirs, mine in pairs.items():
         if theirs in aside.files and not _same_settings(theirs, mine, aside):
             return f"{shown(theirs)} differs from {shown(mine)}"

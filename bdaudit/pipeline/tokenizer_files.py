@@ -30,10 +30,10 @@ _TEMPLATES = (64, 1 << 20)
 
 def check(reader: Reader, rows: int, found: rules.Findings) -> None:
     """Check what a loader reads of ``tokenizer/``; ``rows`` is how many ids the text encoder embeds, 0 where that is not known."""
+    damaged = len(found.damaged)
     held = {name: f"tokenizer/{name}" for name in NAMES if f"tokenizer/{name}" in reader.files}
     if "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
         found.damaged.append("tokenizer: expected vocab.json and merges.txt, or tokenizer.json")
-    damaged = len(found.damaged)
     for name, path in held.items():
         with found.catching():
             _file(reader, name, path, rows)

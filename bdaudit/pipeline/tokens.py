@@ -73,9 +73,8 @@ def contents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[int, ...]
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text that encodes to just these ids, or an empty string where none is found: what they decode to, encoded again."""
-    decoded: str = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-    spellings = dict.fromkeys((decoded.strip(" "), decoded))  # an added token may have spaces of its own
-    return next((text for text in spellings if text and content_ids(tokenizer, text) == tuple(ids)), "")
+    text: str = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False).strip(" ")
+    return text if text and content_ids(tokenizer, text) == tuple(ids) else ""
 
 
 def frame(tokenizer: Tokenizer) -> frozenset[int]:

@@ -52,9 +52,8 @@ def vocabulary(tokenizer: Tokenizer) -> Source:
     for piece, entry in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         if entry in outer:
             continue
-        decoded = tokenizer.decode([entry], clean_up_tokenization_spaces=False)
-        tried = (_reaching(tokenizer, text, entry) for text in dict.fromkeys((decoded.strip(" "), decoded)))
-        found = next((probe for probe in tried if probe), None)
+        text = tokenizer.decode([entry], clean_up_tokenization_spaces=False).strip(" ")
+        found = _reaching(tokenizer, text, entry) or _reaching(tokenizer, piece, entry)  # an added token may begin with a space
         (reached if found else pieces).append(found or Probe(piece, (entry,)))
     return Source("vocabulary", tuple(reached), tuple(pieces))
 

@@ -193,7 +193,7 @@ def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Drawing
         return differs or by_before(*measured(*plan.tried(trial.trigger), before.gallery, before.add), before.model.inspection.digest)
     if handed is not None:
         read = partial(content_ids, model.tokenizer)
-        return by_report(handed, config, model.inspection, run.claim, trial.token_ids, read)
+        return by_report(handed, config, model.inspection, run.claim, trial, read)
     return NOT_ASKED if config.evidence == "none" else NOT_GIVEN
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from bdaudit.pipeline.suspect import Suspect
-from bdaudit.pipeline.tokens import content_ids, text_of
+from bdaudit.pipeline.tokens import content_ids
 from bdaudit.scan.sources import characters, joined_words, looks_like, phrases, vocabulary, words
 from tests.verify.toy import byte_tokenizer
 
@@ -47,7 +47,6 @@ def test_an_added_token_with_spaces_of_its_own_is_reached_with_them() -> None:
     entry = tokenizer.convert_tokens_to_ids(" mign")
     assert content_ids(tokenizer, "a mign")[-1] == entry
     assert {probe.ids: probe.text for probe in vocabulary(tokenizer).probes}[entry,] == " mign"
-    assert text_of(tokenizer, (entry,)) == " mign"
 
 
 def test_characters_encode_to_something_and_none_twice(tiny_suspect: Suspect) -> None:
