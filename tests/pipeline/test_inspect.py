@@ -254,6 +254,14 @@ def test_tokenizers_of_both_formats(model: Path) -> None:
     assert "tokenizer/tokenizer.json" in inspect(model).loaded
 
 
+def test_a_config_that_names_settings_which_do_not_count(model: Path) -> None:
+    change("unet/config.json", _use_default_values=[])(model, model)
+    inspect(model)
+    change("unet/config.json", _use_default_values=["sample_size"])(model, model)
+    with pytest.raises(BdauditError, match="_use_default_values"):
+        inspect(model)
+
+
 def test_settings_seen_in_the_wild(model: Path) -> None:
     change("tokenizer/tokenizer_config.json", model_max_length=10**30, special_tokens_map_file="./special_tokens_map.json", init_inputs=[])(
         model, model
