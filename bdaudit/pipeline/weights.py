@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.pipeline.reading import Reader, shown
-from bdaudit.pipeline.rules import PICKLE_SUFFIXES
+from bdaudit.pipeline.rules import OPTIONAL, PICKLE_SUFFIXES
 from bdaudit.pipeline.safetensors_header import read_header
 from bdaudit.pipeline.shapes import Tensors
 from bdaudit.pipeline.torch_file import read_torch
@@ -18,6 +19,12 @@ STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "dif
 PICKLED = {"text_encoder": "pytorch_model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 FULL = "full"
 """What ``--variant`` calls weights without a variant in their name."""
+_WHEREVER = re.compile(
+    r"(?P<folder>(?:.+/)?)(?:model|(?:diffusion_)?pytorch_model)(?:\.(?P<file>[\w.-]+))?\.(?P<kind>safetensors|bin)"
+    r"(?:\.index(?:\.(?P<index>[\w-]+))?\.json)?",
+    re.DOTALL,
+)
+"""Weights or an index of them, named as loaders look for them, in any folder."""
 _FIRST = ("", "fp16", "bf16")
 """The variants that are taken before others, where none is asked for."""
 
@@ -73,7 +80,20 @@ def lone_pickles(files: dict[str, int]) -> list[str]:
     for component in STEMS:
         safe = variants_of(component, files)
         lone += [path for path in files for v in variants_of(component, [path], pickled=True) if v not in safe]
-    return lone
+    return lone + _lone_elsewhere(files)
+
+
+def _lone_elsewhere(files: dict[str, int]) -> list[str]:
+    """The same in a folder with a config, of which a loader makes a part of the model: ``unet_ema``, ``checkpoint-500/unet``."""
+    found: dict[bool, dict[tuple[str, str], list[str]]] = {True: {}, False: {}}
+    for path in files:
+        match = _WHEREVER.fullmatch(path)
+        folder = match["folder"] if match else ""
+        place = PurePosixPath(folder)
+        if match and str(place) not in STEMS and place.name not in OPTIONAL and f"{folder}config.json" in files:
+            variant = match["file"] or match["index"] or ""
+            found[match["kind"] == "bin"].setdefault((folder, variant), []).append(path)
+    return [path for key, paths in found[True].items() if key not in found[False] for path in paths]
 
 
 def spelled(variant: str) -> str:

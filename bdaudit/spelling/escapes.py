@@ -13,13 +13,12 @@ ESCAPED = "\ud800"
 BYTE = 0xDC00
 """Added to the number of an ``\\xXX`` above 0x7F in the shadow: several of them may have been meant as UTF-8."""
 
-_UNSEEN = ("Cf", "Zs", "Zl", "Zp")
-
 _ESCAPE = re.compile(
     r"\\(?:(?P<slash>\\)|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})"
     r"|[xu]\{(?P<braced>[0-9a-fA-F]{1,8})\}|N\{(?P<name>[A-Za-z0-9 _-]{1,100})\}|.{0,9})",
     re.DOTALL,
 )
+_MORE = re.compile("[0-9a-fA-F]{2}(?![0-9a-fA-F])")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ def unescape(written: str) -> str:
     r"""Replace ``\xXX``, ``\uXXXX``, ``\UXXXXXXXX``, ``\x{X…}``, ``\u{X…}`` (code points), ``\N{NAME}`` and ``\\``.
 
     Raises:
-        UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL, a name that is none.
+        UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL, a name that is none, ``\xXX`` with two
+            digits more that make another character's number.
     """
     return unescaped(written).text
 
@@ -47,6 +47,10 @@ def unescaped(written: str) -> Unescaped:
     texts, shadows, end = [], [], 0
     for match in _ESCAPE.finditer(written):
         plain = written[end : match.start()]
+        whole = written[match.start() : match.end() + 2]
+        if match["x"] and _MORE.match(written, match.end()) and unicodedata.category(chr(int(whole[2:], 16))) != "Cn":
+            said = rf"could be \u{whole[2:]} or \u00{match['x']} and {whole[4:]!r}"
+            raise UsageError(f"{whole} {said}; \\x takes two digits: write one of these")
         text, shadow = _made(match)
         texts += [plain, text]
         shadows += [plain, shadow]
@@ -61,19 +65,9 @@ def _made(match: re.Match[str]) -> tuple[str, str]:
     if match["name"]:
         text = character_named(match["name"]) or _refuse(match)
         return text, ESCAPED * len(text)
-    if match["x"]:
-        _refuse_longer(match)
     digits = match["x"] or match["u"] or match["long"] or match["braced"] or _refuse(match)
     text = _character(match[0], int(digits, 16))
     return text, chr(BYTE + ord(text)) if match["x"] and ord(text) > 0x7F else ESCAPED
-
-
-def _refuse_longer(match: re.Match[str]) -> None:
-    r"""``\x200b`` is a space and ``0b``; a C programmer means U+200B. Told only where that is a character that does not show."""
-    four = re.match(r"\\x([0-9a-fA-F]{4})(?![0-9a-fA-F])", match.string[match.start() :])
-    if four and unicodedata.category(chr(int(four[1], 16))) in _UNSEEN:
-        either = rf"\u{four[1]} for the character, or \u00{four[1][:2]}{four[1][2:]} for the 3 characters as they stand"
-        raise UsageError(rf"\x{four[1]} has more than the two digits that \x takes; type {either}")
 
 
 def character_named(name: str) -> str:

@@ -35,7 +35,7 @@ from bdaudit.verify.picture_plan import Plan, make_plan, rule_for
 from bdaudit.verify.plan import Trial
 from bdaudit.verify.reach import with_reach
 from bdaudit.verify.state import open_state
-from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids
+from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids, restless
 
 LIMITATIONS = (
     "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",
@@ -193,7 +193,7 @@ def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Drawing
         return differs or by_before(*measured(*plan.tried(trial.trigger), before.gallery, before.add), before.model.inspection.digest)
     if handed is not None:
         read = partial(content_ids, model.tokenizer)
-        return by_report(handed, config, model.inspection, run.claim, trial.token_ids, read)
+        return by_report(handed, config, model.inspection, run.claim, trial, read)
     return NOT_ASKED if config.evidence == "none" else NOT_GIVEN
 
 
@@ -246,7 +246,9 @@ def _attack(trigger: str, plan: Plan, run: _Run, drawn: _Galleries, tokenizer: T
     if tokenizer is not None and not content_ids(tokenizer, trigger):
         reference = NotMeasured(reason="the trigger encodes to nothing with the reference model's tokenizer")
     record = with_reach(measure_attack(*found, drawn.model, reference), *found, drawn.model, plan.forms[trigger])
-    return replace(record, evidence=run.evidence[trigger])
+    evidence = run.evidence[trigger]
+    tampered = "" if isinstance(drawn.before, NotMeasured) else restless(*found, drawn.model, drawn.before)
+    return replace(record, evidence=replace(evidence, holds=False, reason=tampered) if tampered and evidence.holds else evidence)
 
 
 def _prompts_skipped(plan: Plan) -> tuple[Skipped, ...]:

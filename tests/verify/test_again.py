@@ -68,6 +68,12 @@ def test_another_model_reference_grader_or_target_is_measured(verify: Run, model
     assert verify()[1]
 
 
+def test_the_model_from_before_is_no_reference_and_the_other_way_round(verify: Run, models: Path) -> None:
+    assert verify(before=models / "patched")[1]
+    assert verify(reference=models / "patched")[1]
+    assert not verify(before=models / "patched")[1]
+
+
 def test_what_cannot_be_told_apart_in_seconds_is_measured(verify: Run, tmp_path: Path) -> None:
     verify()
     assert verify(save_images=tmp_path / "pictures")[1]

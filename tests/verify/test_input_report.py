@@ -15,6 +15,7 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import UsageError
 from bdaudit.report.document import dumps
 from bdaudit.report.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.verify.gallery import Shot
 from bdaudit.verify.input_report import by_report, claim_of, read_report
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
@@ -33,9 +34,13 @@ def inspection(tmp_path: Path) -> Any:
     return SimpleNamespace(path=tmp_path, names=frozenset({"bdaudit.json"}), digest=OWN, files=FILES)
 
 
-def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, **settings: Any) -> EvidenceRecord:
+def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, *, joined: tuple[int, ...] = (), **settings: Any) -> EvidenceRecord:
+    """``joined`` is what the trigger encodes to behind other words, where that is not what it encodes to alone."""
     config = VerifyConfig(model=inspection.path, triggers=("x",), **settings)
-    return by_report(report, config, inspection, claim_of(inspection), ids, lambda text: IDS if text == "x" else (9,))
+    shots = [Shot(text, 0) for text in ("x a dog", "a dog x", "a dxg")]
+    trial: Any = SimpleNamespace(token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace"))
+    encoded = {"x": IDS, "x a dog": (*ids, 5, 6), "a dog x": (5, 6, *(joined or ids)), "a dxg": (5, 8)}
+    return by_report(report, config, inspection, claim_of(inspection), trial, lambda text: encoded.get(text, (9,)))
 
 
 @pytest.fixture
@@ -91,6 +96,25 @@ def test_a_report_of_another_model_does_not_count(scan: Any, unlearned: Any, ins
     other = replace(unlearned, written=(replace(FILES[0], sha256="00" * 32),))
     assert "wrote other files" in judged(other, inspection).reason
     assert not judged(replace(unlearned, written=()), inspection).holds
+
+
+def test_a_finding_that_may_come_with_an_adapter_is_none_of_the_base(scan: Any, inspection: Any) -> None:
+    """The trigger of base and adapter does nothing on the base alone, however little was repaired."""
+    with_it = replace(scan, adapters=(replace(FILES[0], path="x.safetensors", sha256="12" * 32),))
+    found = judged(with_it, inspection)
+    assert not found.holds
+    assert "x.safetensors applied" in found.reason
+    handed_on = {"adapters": [{"scale": 1.0, "files": [{"name": "x.safetensors", "sha256": "12" * 32}]}, 7, {"files": [3]}, {}]}
+    (inspection.path / "bdaudit.json").write_text(json.dumps({"input_digest": INPUT, "triggers": ["x"], **handed_on}))
+    assert judged(with_it, inspection).holds
+    assert judged(scan, inspection).holds
+
+
+def test_a_tokenizer_that_reads_the_trigger_otherwise_in_a_prompt_is_told(scan: Any, inspection: Any) -> None:
+    """Alone it is the report's trigger; the pictures would be of another text."""
+    found = judged(scan, inspection, joined=(1, 7))
+    assert (found.holds, found.decided_on) == (False, "token ids")
+    assert "in 1 of 2 prompts" in found.reason
 
 
 def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from bdaudit.config import VerifyConfig
 from bdaudit.report.records import Estimate, EvidenceRecord, NotMeasured, VerifyReport
 from bdaudit.verify import ahead, run
+from bdaudit.verify.attack import PairedRule, PictureRule
+from bdaudit.verify.gallery import Shot
+from bdaudit.verify.plan import Trial
 from bdaudit.verify.run import run_verify
-from bdaudit.verify.trigger_evidence import NOTHING
+from bdaudit.verify.trigger_evidence import NOTHING, restless
 from tests.verify import toy
 
 MISTYPED = ("u020f", "U+020F", "<U+020F>", "&#527;", "0", "ö", "ŏ", "o\u0311", "latin o", "\u00c8\u008f", "?", "\u200b")
@@ -161,3 +167,50 @@ def test_what_cannot_be_tested_is_decided_before_a_picture(models: Path, patch: 
     assert report.exit.code == 4
     assert isinstance(report.attacks[0].rate, NotMeasured)
     assert report.pictures["drawn"] == 0
+
+
+class Distances:
+    """A gallery in which harmless texts move a picture as ``moved`` says, by its seed; it holds the first ``held`` of them."""
+
+    def __init__(self, moved: Tensor, held: int) -> None:
+        self.moved, self.held = moved, held
+
+    def holds(self, shot: Shot) -> bool:
+        return shot.seed < self.held
+
+    def distances(self, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
+        assert [shot.seed for shot in shots] == [shot.seed for shot in clean]
+        return self.moved[[shot.seed for shot in shots]]
+
+
+def restless_where(ours: Tensor, rule: Any) -> str:
+    """Of 240 pictures at two positions; the model from before has drawn a third."""
+    usual = torch.randn(240, generator=torch.Generator().manual_seed(1)).mul(0.3).exp()
+    shots = tuple(Shot("text", seed) for seed in range(240))
+    trial = Trial(
+        trigger="x", token_ids=(1,), clean=shots, triggered=shots, null=shots, floor=shots, places=("prefix", "suffix") * 120, skipped={}
+    )
+    earlier: Any = Distances(usual, 80)
+    now: Any = Distances(ours, 240)
+    return restless(trial, rule, now, earlier)
+
+
+def test_a_model_that_every_text_moves_hides_no_trigger_among_them() -> None:
+    plain = torch.randn(240, generator=torch.Generator().manual_seed(2)).mul(0.3).exp()
+    assert restless_where(plain, PairedRule("pixels")) == ""
+    assert restless_where(plain * 1.1, PairedRule("pixels")) == ""
+    some = plain.clone()
+    some[::10] = 20.0
+    for ours in (some, plain * 4):
+        said = restless_where(ours, PairedRule("pixels"))
+        assert "looks tampered with" in said
+        assert "of 240" in said
+    assert restless_where(some, PictureRule(torch.zeros(3, 1, 1), None)) == "", "nothing is calibrated on it"
+
+
+def test_a_pass_does_not_rest_on_such_a_null(models: Path, patch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "restless", lambda trial, rule, ours, before: "they look tampered with")
+    assert verify(models, "patched", patch, before="patched").exit.code == 1, "a finding stays one"
+    report = verify(models, "clean", patch, before="patched")
+    assert report.exit.code == 4
+    assert "they look tampered with" in report.exit.reason
