@@ -18,12 +18,12 @@ from bdaudit.measure.calibration import NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.insertion import codepoints
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
 from bdaudit.measure.understood import read_both_ways
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import load
+from bdaudit.pipeline.inspect import Inspection
 from bdaudit.pipeline.lora import Adapter, applied, read_adapter
 from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
@@ -111,11 +111,9 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
-    reference = None
-    if config.reference:
-        reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    inspection = inspected(config, config.model)
+    reference = inspected(config, config.reference) if config.reference else None
+    suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
     asked = listed(config)

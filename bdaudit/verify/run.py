@@ -137,7 +137,7 @@ def _audit(run: _Run) -> None:
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        models = [Model(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+        models = [Model(config, path) for path in config.models]
     model, before = models[0], models[1] if config.before else None
     run.digests, run.claim = [opened.inspection.digest for opened in models], claim_of(model.inspection)
     run.shared = _envelope(config, model)
