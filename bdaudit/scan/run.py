@@ -16,7 +16,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
-from bdaudit.measure.envelope import envelope
+from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.insertion import codepoints
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.probe import Stage, build_stage
@@ -36,7 +36,6 @@ from bdaudit.report.records import (
     CandidateRecord,
     Coverage,
     Exit,
-    FileRecord,
     NotMeasured,
     RecoveryRecord,
     ScanReport,
@@ -406,7 +405,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         ),
         candidates=records,
         sweeps=sweeps,
-        adapters=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for a in run.adapters for f in a.files),
+        adapters=file_records(file for adapter in run.adapters for file in adapter.files),
         recovery=_recovery(run),
         exposure=run.exposed.record,
     )

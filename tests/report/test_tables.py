@@ -203,6 +203,8 @@ def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
     assert "undecided" in statuses
     assert statuses <= tables.STYLES.keys() & page._TONES.keys()
     assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
+
+
 def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
     rate = verify_report.attacks[0].rate
     shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
