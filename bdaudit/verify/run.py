@@ -168,7 +168,8 @@ def _draw(run: _Run, plan: Plan, ours: Drawing, earlier: Drawing | None, other: 
     pairs = plan.pairs(run.config)
     drawn = _Galleries(model=ours.gallery)
     if earlier is not None:
-        earlier.add(plan.compared_shots() if other is None else [], pairs)
+        shown = [shot for pair in pairs for shot in pair]  # drawn already, but where two tokenizers made that needless
+        earlier.add([*(plan.compared_shots() if other is None else []), *shown], pairs)
         drawn = replace(drawn, before=earlier.gallery, baseline=earlier.gallery if other is None else drawn.baseline)
         earlier.leave()
     ours.add(plan.audited_shots(), pairs)
