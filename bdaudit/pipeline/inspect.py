@@ -79,11 +79,6 @@ class Inspection:
         away = tuple(f"{folder}/" for folder in folders - parts)
         return tuple(f for f in self.files if f.path in self.loaded or not (f.path in left or f.path.startswith(away)))
 
-    @property
-    def component_classes(self) -> dict[str, str]:
-        """Component → class name."""
-        return {name: class_name for name, (_, class_name) in self.components.items()}
-
 
 def inspect(
     directory: Path, *, variant: str = "", strict: bool = False, allow_pickle: bool = False, size: tuple[int, int] | None = None

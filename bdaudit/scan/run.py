@@ -114,7 +114,7 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
     reference = inspected(config, config.reference) if config.reference else None
     suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    state = open_state(config, inspection.digest, [adapter.key for adapter in adapters])
     asked = listed(config)
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
     run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started}, reference=reference)

@@ -74,30 +74,32 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
     inspection = inspected(config, config.model)
     if config.from_patch:
         return _apply(config, inspection)
+    run = _opened(config, inspection, progress)
+    try:
+        found = _unlearn(run)
+    except KeyboardInterrupt:
+        return interrupted(run)
+    except InconclusiveError:
+        run.state.finish()
+        raise
+    run.state.finish()
+    return found
+
+
+def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -> _Run:
+    """The weights with the adapters merged in, the triggers of the command line and the report, and what was kept of such a run."""
     if config.from_report:
         found = triggers_of(config.from_report, inspection.digest)
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
-    if not config.adapters:
-        state = resume.open_state(config, inspection.digest)  # before the weights: another run's is told at once
     suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     if config.from_report:
         check_adapters(config.from_report, adapters)
-    if adapters:
-        state = resume.open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    state = resume.open_state(config, inspection.digest, [adapter.key for adapter in adapters])
     merge(suspect, adapters)
     check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
     prompts = config.prompts or default_prompts()
-    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
-    try:
-        found_report = _unlearn(run)
-    except KeyboardInterrupt:
-        return interrupted(run)
-    except InconclusiveError:
-        state.finish()
-        raise
-    state.finish()
-    return found_report
+    return _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
 
 
 def _unlearn(run: _Run) -> UnlearnReport:
