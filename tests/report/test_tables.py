@@ -214,3 +214,10 @@ def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(ve
     assert "it works on --before" in text
     assert "made from x" in text
     assert "nothing shows that this text was ever a trigger" in " ".join(rendered(verify_report).split())
+
+
+def test_a_candidate_of_several_sets_of_weights_says_which(scan_report: ScanReport) -> None:
+    first, second, *_ = scan_report.candidates
+    text = " ".join(rendered(replace(scan_report, candidates=(replace(first, variant="fp16"), second))).split())
+    assert text.count("(on the fp16 weights)") == 1
+    assert "weights)" not in " ".join(rendered(scan_report).split())

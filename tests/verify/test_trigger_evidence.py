@@ -94,7 +94,7 @@ def test_evidence_may_be_left_out_and_the_report_says_so(models: Path, patch: Pa
 
 @pytest.mark.parametrize("name", ["clean", "patched"])
 def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(models: Path, patch: Path, tmp_path: Path, name: str) -> None:
-    for typed in MISTYPED:
+    for typed in MISTYPED if name == "clean" else MISTYPED[::3]:  # what --before says is the same whatever model is audited
         report = verify(models, name, patch, trigger=typed, before="patched", state=tmp_path / "state")
         assert report.exit.code == 4
         assert "does no more than its floor on --before" in report.exit.reason
