@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.text import Text
 
 from bdaudit.cli import debugging, unexpected
-from bdaudit.cli.variants import audited
+from bdaudit.cli.variants import audited, leave_no_empty_state
 from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.pipeline import state_lock
@@ -50,6 +50,7 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
         return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
     finally:
         state_lock.release()
+        leave_no_empty_state(config)
 
 
 def _warned(
@@ -108,14 +109,14 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
     return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
 
 
-def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
-    from bdaudit.pipeline.inspect import inspect
+def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...]) -> Plan:
+    from bdaudit.measure.opening import inspected
 
     loaded: list[str] = []
     left_alone: list[str] = []
+    first = replace(config, variant="") if config.variant == ALL_VARIANTS else config
     for directory in config.models:
-        variant = config.variant if directory == config.model and config.variant != ALL_VARIANTS else ""
-        seen = inspect(directory, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        seen = inspected(first, directory)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents

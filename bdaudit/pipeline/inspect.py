@@ -79,11 +79,6 @@ class Inspection:
         away = tuple(f"{folder}/" for folder in folders - parts)
         return tuple(f for f in self.files if f.path in self.loaded or not (f.path in left or f.path.startswith(away)))
 
-    @property
-    def component_classes(self) -> dict[str, str]:
-        """Component → class name."""
-        return {name: class_name for name, (_, class_name) in self.components.items()}
-
 
 def inspect(
     directory: Path, *, variant: str = "", strict: bool = False, allow_pickle: bool = False, size: tuple[int, int] | None = None
@@ -275,9 +270,7 @@ def led_away(tree: Tree) -> list[str]:
     return [*tree.refused, *(link.said for path, link in sorted(tree.links.items()) if path.split("/")[0] in parts)]
 
 
-def _notes(
-    tree: Tree, kept: set[str], parts: dict[str, tuple[str, str]], models: _Models, seen: Audited, pipeline_class: str
-) -> list[str]:
+def _notes(tree: Tree, kept: set[str], parts: dict[str, tuple[str, str]], models: _Models, seen: Audited, pipeline_class: str) -> list[str]:
     said = dict(seen.notes)
     named = {path for paths in said.values() for path in paths} | {other.path for other in seen.unaudited}
     for path in tree.files:

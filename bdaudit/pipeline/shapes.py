@@ -17,8 +17,6 @@ _LARGEST = 4096
 _MOST_LAYERS = {"num_hidden_layers": 64, "layers_per_block": 8, "transformer_layers_per_block": 16}
 _COUNTERS = frozenset({"global_step", "step", "epoch", "optimization_step", "update_after_step"})
 """What trainers leave in a config; no model is built by it."""
-_SIDES = 256
-"""The largest latent, in its own pixels a side; Stable Diffusion's are 64 and 96."""
 
 
 def check_shapes(component: str, config: dict[str, Any], tensors: Tensors) -> None:

@@ -71,7 +71,17 @@ def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) 
     matches = [match for path in files if (match := re.fullmatch(pattern, path))]
     found = {next((v for v in match.groupdict().values() if v), "") for match in matches}
     found = {v for v in found if re.search(r"-\d{5}-of-\d{5}$", v) is None}  # one file of several, which an index lists
-    return tuple(sorted(found, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)))
+    return tuple(sorted(found, key=_order))
+
+
+def offered(files: Iterable[str]) -> tuple[str, ...]:
+    """What ``--variant`` can choose of a directory's files, the one first that is taken where none is asked for."""
+    found = {v for component in STEMS for v in variants_of(component, files)}
+    return tuple(map(spelled, sorted(found, key=_order)))
+
+
+def _order(variant: str) -> tuple[int, str]:
+    return (_FIRST.index(variant) if variant in _FIRST else len(_FIRST), variant)
 
 
 def lone_pickles(files: dict[str, int]) -> list[str]:

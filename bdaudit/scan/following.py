@@ -8,10 +8,10 @@ from dataclasses import replace
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.calibration import Control, fit
+from bdaudit.measure.opening import loaded
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.signals import Values
 from bdaudit.pipeline.inspect import Inspection
-from bdaudit.pipeline.load import load
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.report.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.candidates import family_of
@@ -47,9 +47,7 @@ def located(
     if reference is None or not texts:
         return {}
     try:
-        other = load(
-            reference, device=config.device, dtype=config.dtype, batch_size=suspect.batch_size, guidance_scale=config.guidance_scale
-        )
+        other = loaded(replace(config, batch_size=suspect.batch_size), reference)
         return dict(localise(suspect, other, stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))

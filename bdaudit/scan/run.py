@@ -16,14 +16,14 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.calibration import NEAREST, Control, Null, fit
 from bdaudit.measure.controls import control_texts, kind_of, words_of
-from bdaudit.measure.envelope import envelope
+from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.insertion import codepoints
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
 from bdaudit.measure.understood import read_both_ways
-from bdaudit.pipeline.inspect import Inspection, inspect
-from bdaudit.pipeline.load import load
+from bdaudit.pipeline.inspect import Inspection
 from bdaudit.pipeline.lora import Adapter, applied, read_adapter
 from bdaudit.pipeline.state import State
 from bdaudit.pipeline.suspect import Suspect
@@ -36,7 +36,6 @@ from bdaudit.report.records import (
     CandidateRecord,
     Coverage,
     Exit,
-    FileRecord,
     NotMeasured,
     RecoveryRecord,
     ScanReport,
@@ -111,13 +110,11 @@ def run_scan(config: ScanConfig, progress: Progress = silent) -> ScanReport:
         InconclusiveError: its architecture is not supported.
     """
     started = time.monotonic()
-    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
-    reference = None
-    if config.reference:
-        reference = inspect(config.reference, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    inspection = inspected(config, config.model)
+    reference = inspected(config, config.reference) if config.reference else None
+    suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    state = open_state(config, inspection.digest, [adapter.key for adapter in adapters])
     asked = listed(config)
     ids = {text: content_ids(suspect.tokenizer, text) for text in asked}
     run = _Run(config, inspection, suspect, asked, ids, state, adapters, timings={"load": time.monotonic() - started}, reference=reference)
@@ -408,7 +405,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         ),
         candidates=records,
         sweeps=sweeps,
-        adapters=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for a in run.adapters for f in a.files),
+        adapters=file_records(file for adapter in run.adapters for file in adapter.files),
         recovery=_recovery(run),
         exposure=run.exposed.record,
     )

@@ -18,7 +18,8 @@ from pathlib import Path
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import model_record, run_key, settings
-from bdaudit.pipeline.inspect import Inspection, inspect
+from bdaudit.measure.opening import inspected
+from bdaudit.pipeline.inspect import Inspection
 from bdaudit.progress import Progress, silent
 from bdaudit.report.document import dumps, loads, write_whole
 from bdaudit.report.records import VerifyReport
@@ -38,7 +39,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     """
     began = time.perf_counter()
     if config.state is not None and _lasting(config) and any(config.state.glob("figures-*.json")):
-        inspections = [_opened(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+        inspections = [inspected(config, path) for path in config.models]
         found = _kept(_place(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
@@ -90,10 +91,6 @@ def _judged(config: VerifyConfig, kept: VerifyReport, inspection: Inspection, be
         pictures={"drawn": 0, "reused": sum(kept.pictures.values()) - kept.pictures["damaged"], "damaged": 0},
         timings={"recall": round(time.perf_counter() - began, 3)},
     )
-
-
-def _opened(config: VerifyConfig, path: Path, variant: str) -> Inspection:
-    return inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
 
 
 def _place(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:

@@ -9,53 +9,25 @@ elsewhere; it never makes a text a trigger that nobody found to be one.
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import UsageError
 from bdaudit.measure.envelope import settings
 from bdaudit.pipeline.inspect import Inspection
 from bdaudit.pipeline.reading import shown
-from bdaudit.report.document import AnyReport, loads
+from bdaudit.report.document import AnyReport, read_bounded
 from bdaudit.report.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
 from bdaudit.verify.looks import judge
 from bdaudit.verify.plan import Trial
 from bdaudit.verify.trigger_evidence import NOTHING
 
-MAX_BYTES = 64 << 20
 CLEARLY = 2.0
 """How many times as far as 95 % of harmless texts a trigger moved the prediction before a repair, to count as one."""
 PROVENANCE = "bdaudit.json"
 
 Ids = tuple[int, ...]
-
-
-def read_report(path: Path) -> AnyReport:
-    """The report in ``path``.
-
-    Raises:
-        UsageError: no regular file, too large, or no report of ours.
-    """
-    try:
-        return loads(_bytes(path))
-    except (UsageError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"--evidence {shown(path)}: {shown(error, 500)}") from error
-
-
-def _bytes(path: Path) -> bytes:
-    """Raises ``OSError`` or ``ValueError`` where it is no regular file, or too large; waits for no pipe."""
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("expected a regular file")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MiB; a report is smaller")
-    return data
 
 
 @dataclass(frozen=True)
@@ -78,7 +50,7 @@ def claim_of(inspection: Inspection) -> Claim:
     if PROVENANCE not in inspection.names:
         return NO_CLAIM
     try:
-        record: Any = json.loads(_bytes(inspection.path / PROVENANCE))
+        record: Any = json.loads(read_bounded(inspection.path / PROVENANCE))
     except (OSError, ValueError, RecursionError):
         record = None
     digest = record.get("input_digest") if isinstance(record, dict) else None

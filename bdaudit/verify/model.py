@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.pipeline.device import choose_device, choose_dtype
-from bdaudit.pipeline.inspect import inspect, verify_unchanged
+from bdaudit.pipeline.inspect import verify_unchanged
 from bdaudit.pipeline.sample import sample
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokenizer import read_tokenizer
@@ -22,13 +24,13 @@ from bdaudit.verify.heat import trigger_attention
 class Model:
     """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
 
-    def __init__(self, config: VerifyConfig, path: Path, variant: str = "") -> None:
-        """Inspect ``path`` and read its tokenizer; ``variant`` is the one of its weights that is loaded.
+    def __init__(self, config: VerifyConfig, path: Path) -> None:
+        """Inspect ``path`` and read its tokenizer.
 
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
         """
-        self.inspection = inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        self.inspection = inspected(config, path)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
@@ -52,12 +54,7 @@ class Model:
         Raises:
             BdauditError: as ``pipeline.load.load``.
         """
-        from bdaudit.pipeline.load import load  # diffusers takes two seconds; a second run over kept pictures does without it
-
-        return load(
-            self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size,
-            guidance_scale=self._config.guidance_scale,
-        )  # fmt: skip
+        return loaded(replace(self._config, batch_size=self.batch_size), self.inspection)
 
     def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
         """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""

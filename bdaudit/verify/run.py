@@ -16,7 +16,7 @@ from bdaudit.pipeline.device import choose_device
 from bdaudit.pipeline.suspect import Suspect
 from bdaudit.pipeline.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
-from bdaudit.report.document import AnyReport
+from bdaudit.report.document import AnyReport, read_report
 from bdaudit.report.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.verify import pictures
 from bdaudit.verify.again import keep
@@ -27,7 +27,7 @@ from bdaudit.verify.evidence import write_evidence
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
-from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, read_report
+from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of
 from bdaudit.verify.looks import measured
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
@@ -132,12 +132,12 @@ def _audit(run: _Run) -> None:
     target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
-    handed = read_report(config.evidence) if isinstance(config.evidence, Path) else None
+    handed = read_report(config.evidence, "--evidence") if isinstance(config.evidence, Path) else None
     state = None if config.state is None else open_state(config.state)
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        models = [Model(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+        models = [Model(config, path) for path in config.models]
     model, before = models[0], models[1] if config.before else None
     run.digests, run.claim = [opened.inspection.digest for opened in models], claim_of(model.inspection)
     run.shared = _envelope(config, model)
@@ -168,7 +168,8 @@ def _draw(run: _Run, plan: Plan, ours: Drawing, earlier: Drawing | None, other: 
     pairs = plan.pairs(run.config)
     drawn = _Galleries(model=ours.gallery)
     if earlier is not None:
-        earlier.add(plan.compared_shots() if other is None else [], pairs)
+        shown = [shot for pair in pairs for shot in pair]  # drawn already, but where two tokenizers made that needless
+        earlier.add([*(plan.compared_shots() if other is None else []), *shown], pairs)
         drawn = replace(drawn, before=earlier.gallery, baseline=earlier.gallery if other is None else drawn.baseline)
         earlier.leave()
     ours.add(plan.audited_shots(), pairs)

@@ -57,7 +57,7 @@ def test_a_plain_model(model: Path) -> None:
     assert found.path == model
     assert found.pipeline_class == "StableDiffusionPipeline"
     assert found.components["unet"] == ("diffusers", "UNet2DConditionModel")
-    assert set(found.component_classes) == {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
+    assert set(found.components) == {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
     assert found.weights == {name: (path,) for name, path in MODELS.items()}
     assert (found.variants, found.unused_pickles, found.notes) == (dict.fromkeys(MODELS, ""), (), ())
     assert set(found.loaded) == {file.path for file in found.files}

@@ -42,7 +42,7 @@ def test_a_reference_that_cannot_be_used_takes_no_finding_away(
     def damaged(*_: object, **__: object) -> None:
         raise BdauditError("unet: weights hold NaN")
 
-    monkeypatch.setattr("bdaudit.scan.following.load", damaged)
+    monkeypatch.setattr("bdaudit.pipeline.load.load", damaged)
     config, reference = ScanConfig(model=tmp_path, reference=tmp_path / "none"), Mock(spec=Inspection)
     found = located(config, reference, tiny_suspect, Mock(spec=Stage), ["x"])["x"]
     assert isinstance(found, NotMeasured)

@@ -191,7 +191,7 @@ def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(repor
 def test_a_reference_that_is_none_is_told_before_anything_is_loaded(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("bdaudit.pipeline.load.load", lambda *_, **__: pytest.fail("the model was loaded"))
     with pytest.raises(UsageError, match=r"model_index\.json"):
         scan(tiny_model, reference=tmp_path)
 

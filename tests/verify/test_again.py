@@ -62,6 +62,7 @@ def test_another_model_reference_grader_or_target_is_measured(verify: Run, model
     assert verify(model=models / "patched")[0].exit.code == 1
     assert verify(reference=models / "patched")[1]
     assert not verify(model=models / "patched")[1]
+    assert verify(before=models / "patched")[1], "the same model in another part: it is the evidence now"
     (tmp_path / "grader" / "weights").write_text("two")
     assert verify()[1]
     patch.write_bytes((tmp_path / "patch.png").read_bytes() + b" ")

@@ -13,10 +13,10 @@ import pytest
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import UsageError
-from bdaudit.report.document import dumps
+from bdaudit.report.document import dumps, read_report
 from bdaudit.report.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.verify.gallery import Shot
-from bdaudit.verify.input_report import by_report, claim_of, read_report
+from bdaudit.verify.input_report import by_report, claim_of
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 from tests.verify.test_checks import rate_of
@@ -143,12 +143,12 @@ def test_a_weak_effect_or_another_target_does_not_count(verified: Any, unlearned
 
 def test_what_is_no_report_is_a_usage_error(tmp_path: Path, scan: Any) -> None:
     (tmp_path / "scan.json").write_text(dumps(scan))
-    assert read_report(tmp_path / "scan.json") == scan
+    assert read_report(tmp_path / "scan.json", "--evidence") == scan
     (tmp_path / "other.json").write_text("{}")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "other.json", tmp_path / "pipe", tmp_path / "missing", tmp_path):
         with pytest.raises(UsageError, match="--evidence"):
-            read_report(path)
+            read_report(path, "--evidence")
 
 
 def test_a_report_inside_the_model_is_refused(tmp_path: Path) -> None:

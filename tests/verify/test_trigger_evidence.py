@@ -31,6 +31,14 @@ def verify(models: Path, name: str, patch: Path, *, trigger: str = toy.TRIGGER, 
     return run_verify(VerifyConfig(model=models / name, triggers=(trigger,), prompts=toy.PROMPTS, **(known | settings)))
 
 
+def exchange_letters(model: Path) -> None:
+    path = model / "tokenizer" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["\u00c8"], vocabulary["\u00c9"] = vocabulary["\u00c9"], vocabulary["\u00c8"]
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
 def evidence(report: VerifyReport, at: int = 0) -> EvidenceRecord:
     found = report.attacks[at].evidence
     assert isinstance(found, EvidenceRecord)
@@ -91,13 +99,13 @@ def test_evidence_may_be_left_out_and_the_report_says_so(models: Path, patch: Pa
 
 
 @pytest.mark.parametrize("name", ["clean", "patched"])
-def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(models: Path, patch: Path, name: str) -> None:
-    for typed in MISTYPED:
-        report = verify(models, name, patch, trigger=typed, before="patched")
+def test_a_mistyped_trigger_is_inconclusive_on_both_models_in_few_pictures(models: Path, patch: Path, tmp_path: Path, name: str) -> None:
+    for typed in MISTYPED if name == "clean" else MISTYPED[::3]:  # what --before says is the same whatever model is audited
+        report = verify(models, name, patch, trigger=typed, before="patched", state=tmp_path / "state")
         assert report.exit.code == 4
         assert "the trigger does no more than its floor on --before" in report.exit.reason
         assert NOTHING in report.exit.reason
-        assert report.pictures["drawn"] == 64
+        assert sum(report.pictures.values()) == 64, "those without the trigger are kept from one to the next"
         assert run.NO_QUALITY in report.coverage.not_looked_at
 
 
@@ -115,11 +123,7 @@ def test_one_trigger_with_evidence_does_not_carry_another(models: Path, patch: P
 
 def test_a_tokenizer_that_reads_the_trigger_otherwise_is_no_evidence(models: Path, patch: Path) -> None:
     """The swapped one takes the trigger for another character: the model never sees it."""
-    path = models / "clean" / "tokenizer" / "tokenizer.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = tokenizer["model"]["vocab"]
-    vocabulary["\u00c8"], vocabulary["\u00c9"] = vocabulary["\u00c9"], vocabulary["\u00c8"]
-    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    exchange_letters(models / "clean")
     report = verify(models, "clean", patch, before="patched")
     assert report.exit.code == 4
     assert (evidence(report).holds, evidence(report).decided_on) == (False, "token ids")
@@ -147,6 +151,14 @@ def test_quality_is_measured_where_the_rate_is_not_gated(models: Path, patch: Pa
 def test_pictures_show_the_model_from_before(models: Path, patch: Path, tmp_path: Path) -> None:
     report = verify(models, "clean", patch, before="patched", save_images=tmp_path / "pictures")
     assert [Path(path).name for path in report.images] == ["trigger-1.png", "attention-1.png", "quality.png"]
+
+
+def test_pictures_are_shown_where_the_other_tokenizer_reads_the_trigger_otherwise(models: Path, patch: Path, tmp_path: Path) -> None:
+    """For the evidence nothing is drawn on --before then; for the pictures a few are."""
+    exchange_letters(models / "clean")
+    report = verify(models, "clean", patch, before="patched", evidence="none", save_images=tmp_path / "pictures")
+    assert evidence(report).decided_on == "token ids"
+    assert str(tmp_path / "pictures" / "trigger-1.png") in report.images
 
 
 def test_that_a_run_cannot_pass_is_told_before_it(models: Path) -> None:
