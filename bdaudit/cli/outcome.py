@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
-from bdaudit.cli.variants import audited
+from bdaudit.cli.variants import audited, leave_no_empty_state
 from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
@@ -28,6 +28,7 @@ from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 
 if TYPE_CHECKING:
+    from bdaudit.untrusted.inspect import Inspection
     from bdaudit.untrusted.other_weights import Unaudited
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
@@ -49,6 +50,7 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
         return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
     finally:
         state_lock.release()
+        leave_no_empty_state(config)
 
 
 def _warned(
@@ -107,14 +109,14 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
     return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
 
 
-def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, ...]) -> Plan:
-    from bdaudit.untrusted.inspect import inspect
+def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...]) -> Plan:
+    from bdaudit.measure.opening import inspected
 
     loaded: list[str] = []
     left_alone: list[str] = []
+    first = replace(config, variant="") if config.variant == ALL_VARIANTS else config
     for directory in config.models:
-        variant = config.variant if directory == config.model and config.variant != ALL_VARIANTS else ""
-        seen = inspect(directory, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        seen = inspected(first, directory)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents
@@ -123,6 +125,8 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         left_alone += [f"{of}{path}" for path in seen.unused_pickles]
         left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
+        if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
+            lacking += _nobody_chose(seen)
     texts = _echoed(config)
     _check_encoded(texts)
     return Plan(
@@ -136,6 +140,19 @@ def _plan(command: str, config: RunConfig, output: Output, lacking: tuple[str, .
         not_measured=lacking,
         understood=texts,
     )
+
+
+def _nobody_chose(seen: Inspection) -> tuple[str, ...]:
+    """That the weights beside the ones that would be loaded leave no pass."""
+    if not seen.unaudited:
+        return ()
+    from bdaudit.untrusted.weight_files import spelled
+
+    taken = " or ".join(sorted(set(map(spelled, seen.variants.values()))))
+    names = sorted({left.variant for left in seen.unaudited if left.variant})
+    others = f" or {' or '.join(names)}, or audit each with --variant all" if names else ""
+    said = "weights that people would load would not be audited, and the run cannot pass (exit 1 or 4)"
+    return (f"{said}; choose with --variant {taken or 'NAME'}{others}",)
 
 
 def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:

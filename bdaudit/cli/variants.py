@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from bdaudit.config import ALL_VARIANTS, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import ExitCode
+from bdaudit.measure.opening import variants_in
 from bdaudit.records import Exit, NotMeasured, Report, ScanReport, UnauditedWeights, VariantRun, VerifyReport
 
 ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
@@ -19,32 +21,32 @@ _NAMED = 3
 
 def audited(config: ConfigT, run: Callable[[ConfigT], Report]) -> Report:
     """The report of a run, or of one for each variant of the weights; weights that nobody looked at leave no plain pass."""
-    if config.variant != ALL_VARIANTS:
-        return no_plain_pass(run(config), chosen=bool(config.variant) or isinstance(config, UnlearnConfig))
-    first = run(_for(config, ""))
-    reports = {_first_name(first): first}
-    for name in dict.fromkeys(left.variant for left in _left(first).values() if left.variant):
-        open_still = {left.variant for left in _left_by_all(reports.values()).values()}
-        if any(report.exit.code == ExitCode.INTERRUPTED for report in reports.values()):
-            break
-        if name in open_still and name not in reports:
+    names = variants_in(config.model) if config.variant == ALL_VARIANTS else ()
+    if not names:  # with --variant all: nothing there that could be chosen, and the run says why
+        one = replace(config, variant="") if config.variant == ALL_VARIANTS else config
+        return no_plain_pass(run(one), chosen=bool(one.variant) or isinstance(one, UnlearnConfig))
+    reports: dict[str, Report] = {}
+    for name in names:
+        opened = [report for report in reports.values() if not isinstance(report.model, NotMeasured)]
+        if not opened or name in {left.variant for left in _left_by_all(opened).values()}:
             reports[name] = run(_for(config, name))
-    if config.state is not None:
-        with contextlib.suppress(OSError):  # not there, or something is kept in it
-            config.state.rmdir()
+            if reports[name].exit.code == ExitCode.INTERRUPTED:
+                break
     return no_plain_pass(_merged(reports), chosen=False)
 
 
-def _first_name(report: Report, joined: str = " and ") -> str:
-    """What the weights are called that a run took where none were asked for."""
-    names = set() if isinstance(report.model, NotMeasured) else set(report.model.variants.values())
-    return joined.join(sorted(names)) or "the first"
+def leave_no_empty_state(config: RunConfig) -> None:
+    """Of a run on each variant, whose states lay in folders of their own: the folder above them, where nothing is kept in it any more."""
+    state: Path | None = getattr(config, "state", None)
+    if config.variant == ALL_VARIANTS and state is not None:
+        with contextlib.suppress(OSError):
+            state.rmdir()
 
 
 def _for(config: ConfigT, name: str) -> ConfigT:
     """The same run on one variant; what it keeps lies in a folder of its own."""
     given = {place: getattr(config, place, None) for place in ("state", "save_images")}
-    places = {place: path / f"variant-{name or 'first'}" for place, path in given.items() if path is not None}
+    places = {place: path / f"variant-{name}" for place, path in given.items() if path is not None}
     return replace(config, variant=name, **places)
 
 
@@ -54,6 +56,7 @@ def _left(report: Report) -> dict[str, UnauditedWeights]:
 
 
 def _left_by_all(reports: Iterable[Report]) -> dict[str, UnauditedWeights]:
+    """Those that no run looked at; one that ended before it opened the model has no say."""
     opened = [_left(report) for report in reports if not isinstance(report.model, NotMeasured)]
     return {path: left for path, left in opened[0].items() if all(path in other for other in opened)} if opened else {}
 
@@ -65,9 +68,10 @@ def no_plain_pass(report: Report, *, chosen: bool) -> Report:
         return report
     named = ", ".join(f"{each.path} ({each.reason})" for each in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    names = sorted({each.variant for each in left if each.variant})
-    others = f" or {' or '.join(names)}, or audit each with --variant all" if names else ""
-    said = f"weights that people would load were not audited: {named}{more}; choose with --variant {_first_name(report, ' or ')}{others}"
+    own = [] if isinstance(report.model, NotMeasured) else sorted(set(report.model.variants.values()))
+    others = sorted({each.variant for each in left if each.variant})
+    choose = f"choose with --variant {' or '.join(dict.fromkeys((*own, *others)))}{', or audit each with --variant all' * bool(others)}"
+    said = f"weights that people would load were not audited: {named}{more}; {choose}"
     return replace(report, exit=Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{report.exit.reason}, but {said}"))
 
 

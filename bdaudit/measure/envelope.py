@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import bdaudit
 from bdaudit.config import RunConfig
 from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
-from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.inspect import File, Inspection
 from bdaudit.untrusted.weight_files import spelled
 
 if TYPE_CHECKING:
@@ -51,13 +51,18 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
         path=str(config.model),
         pipeline=inspection.pipeline_class,
         digest=inspection.digest,
-        files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspection.files),
+        files=file_records(inspection.files),
         notes=tuple(inspection.notes),
         variants={component: spelled(variant) for component, variant in inspection.variants.items()},
         weights=inspection.weights,
         tensors=_tensors(inspection),
         unaudited=tuple(UnauditedWeights(path=u.path, reason=u.reason, variant=u.variant) for u in inspection.unaudited),
     )
+
+
+def file_records(files: Iterable[File]) -> tuple[FileRecord, ...]:
+    """Files as a report has them."""
+    return tuple(FileRecord(path=file.path, bytes=file.bytes, sha256=file.sha256) for file in files)
 
 
 def _tensors(inspection: Inspection) -> TensorDigest | NotMeasured:

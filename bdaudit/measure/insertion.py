@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+from bdaudit.spelling.points import code
+
 POSITIONS = ("prefix", "middle", "suffix")
 
 _LOOK_ALIKES = {
@@ -95,7 +97,7 @@ def item_seed(run_seed: int, *parts: object) -> int:
 
 def codepoints(text: str) -> tuple[str, ...]:
     """``("U+020F",)``; what a report shows beside any text that may be hostile."""
-    return tuple(f"U+{ord(c):04X}" for c in text)
+    return tuple(map(code, text))
 
 
 def positions_for(prompt: str, text: str, base: Sequence[str] = POSITIONS) -> tuple[str, ...]:

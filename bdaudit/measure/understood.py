@@ -23,13 +23,13 @@ def understood(config: RunConfig, triggers: Sequence[str]) -> tuple[UnderstoodTe
     prompts = config.suspected if isinstance(config, ScanConfig) else ()
     if not triggers and not prompts:
         return ()
+    ids: dict[str, tuple[int, ...] | NotMeasured]
     try:
         tokenizer = open_tokenizer(config.model)
+        ids = {text: content_ids(tokenizer, text) for text in (*triggers, *prompts)}
     except (BdauditError, OSError) as error:
-        unknown = NotMeasured(reason=f"the model's tokenizer could not be read: {error}")
-        return tuple(_text("trigger", text, unknown) for text in triggers) + tuple(_text("prompt", text, unknown) for text in prompts)
-    ids = {text: content_ids(tokenizer, text) for text in (*triggers, *prompts)}
-    return tuple(_text("trigger", text, ids[text]) for text in triggers) + tuple(_text("prompt", text, ids[text]) for text in prompts)
+        ids = dict.fromkeys((*triggers, *prompts), NotMeasured(reason=f"the model's tokenizer could not be read: {error}"))
+    return (*(_text("trigger", text, ids[text]) for text in triggers), *(_text("prompt", text, ids[text]) for text in prompts))
 
 
 def _text(what: Literal["trigger", "prompt"], text: str, token_ids: tuple[int, ...] | NotMeasured) -> UnderstoodText:

@@ -57,6 +57,11 @@ class Adapter:
         digests = [file.sha256 for file in self.files]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
+    @property
+    def key(self) -> str:
+        """What names it in the key of a run's state."""
+        return f"{self.digest}:{self.scale}"
+
 
 @dataclass(frozen=True)
 class _Source:

@@ -77,6 +77,11 @@ def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return text if text and content_ids(tokenizer, text) == tuple(ids) else ""
 
 
+def frame(tokenizer: Tokenizer) -> frozenset[int]:
+    """The start and the end, which are no words. What a tokenizer's files call special besides is their say: a prompt can hold it."""
+    return frozenset((tokenizer.bos_token_id, tokenizer.eos_token_id))
+
+
 def is_truncated(tokenizer: Tokenizer, text: str) -> bool:
     """Whether the text encoder's length cuts something off ``text``."""
     return len(content_ids(tokenizer, text)) + 2 > int(tokenizer.model_max_length)

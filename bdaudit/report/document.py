@@ -7,12 +7,19 @@ import functools
 import json
 import math
 import os
+import stat
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.safe import one_line
+
+MAX_BYTES = 64 << 20
+"""The largest report that is read."""
+LONGEST = 500
+"""Characters of why one was not."""
 
 AnyReport = ScanReport | UnlearnReport | VerifyReport
 REPORTS: dict[str, type[AnyReport]] = {"scan": ScanReport, "unlearn": UnlearnReport, "verify": VerifyReport}
@@ -70,6 +77,29 @@ def loads(text: str | bytes) -> AnyReport:
     except (ValidationError, RecursionError) as error:
         raise UsageError(f"this report does not fit its schema: {error}") from error
     return report
+
+
+def read_report(path: Path, flag: str) -> AnyReport:
+    """The report in a file, which may be hostile.
+
+    Raises:
+        UsageError: no regular file, too large, or no report of ours; ``flag`` named it.
+    """
+    try:
+        return loads(read_bounded(path))
+    except (UsageError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"{flag} {path}: {one_line(str(error)[:LONGEST])}") from error
+
+
+def read_bounded(path: Path) -> bytes:
+    """Raises ``OSError`` or ``ValueError`` where it is no regular file, or larger than a report is; waits for no pipe."""
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("expected a regular file")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES >> 20} MiB; a report is smaller")
+    return data
 
 
 def _no_number(constant: str) -> None:

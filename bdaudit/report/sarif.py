@@ -67,12 +67,20 @@ def _conclusive(report: Report) -> bool:
 
 
 def _category(report: Report) -> str:
-    """``bdaudit/scan/models/suspect/``: the same for every run of a verb on a model that is named alike, whatever lies there by then."""
+    """``bdaudit/scan/models/suspect/``: the same for every run of a verb on a model that is named alike, whatever lies there by then.
+
+    Other weights of it, and adapters on it, are other models: a pass without them is none of what was found with them.
+    """
     place = PurePath(_given(report)).as_posix().strip("/")
     if place in ("", ".") or place.endswith(".."):  # no name: every model could be called that
         place = "unnamed" if isinstance(report.model, NotMeasured) else report.model.digest[:12]
-    model = quote(place, errors="surrogateescape")
+    with_it = [str(report.config.get("variant") or ""), *map(str, _list(report.config.get("adapters")))]
+    model = ";".join(quote(part, errors="surrogateescape") for part in (place, *filter(None, with_it)))  # quote leaves no semicolon
     return f"bdaudit/{'' if _conclusive(report) else 'inconclusive/'}{report.command}/{model}/"  # before all that a model's name can be
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _invocation(report: Report) -> dict[str, Any]:

@@ -168,8 +168,9 @@ def told(text: str) -> str:
 
 
 def reading(item: CandidateRecord) -> str:
-    """Which of two readings a candidate is, on a line below its text; empty where it was read in one way alone."""
-    return f"\n({visible(item.reading)})" if item.reading else ""
+    """On lines below a candidate's text: which of two readings it is, and which weights it was measured on, where there are several."""
+    notes = (item.reading, item.variant and f"on the {item.variant} weights")
+    return "".join(f"\n({visible(note)})" for note in notes if note)
 
 
 def short_ids(token_ids: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError
-from bdaudit.models.load import load
+from bdaudit.measure.opening import loaded
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.cached import measured
 from bdaudit.scan.candidates import prompt_group
@@ -47,8 +47,7 @@ def located(
     if reference is None or not texts:
         return {}
     try:
-        size, scale = context.suspect.batch_size, config.guidance_scale
-        other = load(reference, device=config.device, dtype=config.dtype, batch_size=size, guidance_scale=scale)
+        other = loaded(replace(config, batch_size=context.suspect.batch_size), reference)
         return dict(localise(context.suspect, other, context.stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))

@@ -12,12 +12,12 @@ from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.controls import control_texts, kind_of, words_of
-from bdaudit.measure.envelope import envelope
+from bdaudit.measure.envelope import envelope, file_records
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
 from bdaudit.measure.understood import read_both_ways
-from bdaudit.models.load import load
 from bdaudit.models.lora import Adapter, applied, read_adapter
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -28,7 +28,6 @@ from bdaudit.records import (
     CandidateRecord,
     Coverage,
     Exit,
-    FileRecord,
     NotMeasured,
     RecoveryRecord,
     ScanReport,
@@ -47,7 +46,7 @@ from bdaudit.scan.null import NEAREST, Control, Null, fit
 from bdaudit.scan.sweep.result import SIZES, SweepSizes
 from bdaudit.spelling.points import described
 from bdaudit.spelling.reader import read_twice
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 
 NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
 
@@ -146,12 +145,11 @@ def run_scan(config: ScanConfig, progress: Progress = silent, settings: ScanSett
 
 def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _Run:
     started = time.monotonic()
-    leave: dict[str, Any] = {"strict": config.strict, "allow_pickle": config.allow_pickle, "size": config.size}
-    inspection = inspect(config.model, variant=config.variant, **leave)
-    reference = inspect(config.reference, **leave) if config.reference else None
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    inspection = inspected(config, config.model)
+    reference = inspected(config, config.reference) if config.reference else None
+    suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
+    state = open_state(config, inspection.digest, [adapter.key for adapter in adapters])
     candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
     return _Run(config, settings, progress, inspection, reference, suspect, adapters, state, candidates, timings=timings)
@@ -307,7 +305,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         coverage=_coverage(run),
         candidates=records,
         sweeps=sweeps,
-        adapters=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for a in run.adapters for f in a.files),
+        adapters=file_records(file for adapter in run.adapters for file in adapter.files),
         recovery=run.recovery,
         exposure=run.exposed.record,
     )

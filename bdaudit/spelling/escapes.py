@@ -18,6 +18,7 @@ _ESCAPE = re.compile(
     r"|[xu]\{(?P<braced>[0-9a-fA-F]{1,8})\}|N\{(?P<name>[A-Za-z0-9 _-]{1,100})\}|.{0,9})",
     re.DOTALL,
 )
+_MORE = re.compile("[0-9a-fA-F]{2}(?![0-9a-fA-F])")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def unescape(written: str) -> str:
     r"""Replace ``\xXX``, ``\uXXXX``, ``\UXXXXXXXX``, ``\x{X…}``, ``\u{X…}`` (code points), ``\N{NAME}`` and ``\\``.
 
     Raises:
-        UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL, a name that is none.
+        UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL, a name that is none, ``\xXX`` with two
+            digits more that make another character's number.
     """
     return unescaped(written).text
 
@@ -45,6 +47,10 @@ def unescaped(written: str) -> Unescaped:
     texts, shadows, end = [], [], 0
     for match in _ESCAPE.finditer(written):
         plain = written[end : match.start()]
+        whole = written[match.start() : match.end() + 2]
+        if match["x"] and _MORE.match(written, match.end()) and unicodedata.category(chr(int(whole[2:], 16))) != "Cn":
+            said = rf"could be \u{whole[2:]} or \u00{match['x']} and {whole[4:]!r}"
+            raise UsageError(f"{whole} {said}; \\x takes two digits: write one of these")
         text, shadow = _made(match)
         texts += [plain, text]
         shadows += [plain, shadow]

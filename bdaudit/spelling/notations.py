@@ -18,6 +18,8 @@ from bdaudit.spelling.names import Named, hides, named
 
 _H = "[0-9A-Fa-f]"
 _ALONE = r"(?<![0-9A-Za-z]){}(?![0-9A-Za-z])"
+_WINDOWS = {bytes([i]).decode("cp1252"): i for i in range(0x80, 0xA0) if i not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+"""What Windows' encoding has where Latin's has control characters, and the byte."""
 _BRACKETS = {"<": ">", "[": "]", "(": ")", "{": "}"}
 
 
@@ -44,6 +46,16 @@ def notations(text: str) -> tuple[Notation, ...]:
         if not apart or item.start >= apart[-1].end:
             apart.append(item)
     return tuple(apart)
+
+
+def ungarbled(text: str) -> str:
+    """What UTF-8 stands behind ``text`` where all of it was read in Windows' or Latin's encoding, ``â€‹``; empty where it was not."""
+    if text.isascii() or any(c not in _WINDOWS and ord(c) > 0xFF for c in text):
+        return ""
+    try:
+        return bytes(_WINDOWS.get(c, ord(c) & 0xFF) for c in text).decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _coded(text: str) -> list[Notation]:
@@ -90,6 +102,12 @@ def _character(written: str) -> str:
 
 def _decimal(match: re.Match[str]) -> str:
     number = int(re.sub(r"\D", "", match[0]))
+    return chr(number) if is_character(number) else ""
+
+
+def _called(match: re.Match[str]) -> str:
+    """``chr(8203)``, ``NCHAR(0x200B)``."""
+    number = int(match[0].rpartition("(")[2][:-1], 0 if "x" in match[0].lower() else 10)
     return chr(number) if is_character(number) else ""
 
 
@@ -148,6 +166,7 @@ _WRITTEN: dict[str, tuple[str, Callable[[re.Match[str]], str | None]]] = {
     "own": (rf"<[uU]\+{_H}{{4,6}}>", _hexadecimal),
     "reference": (rf"(?:&(?:amp;)?#|[&#])[xX]{_H}{{2,6}};|&#[xX]{_H}{{1,6}}", _hexadecimal),
     "decimal": (r"(?:&(?:amp;)?#|[&#])\d{2,7};|&#\d{1,7}", _decimal),
+    "call": (rf"(?:[nN]|[uU]ni)?[cC][hH][aA]?[rR]\((?:0[xX]{_H}{{2,6}}|[1-9]\d{{1,6}})\)", _called),
     "entity": (r"&[A-Za-z][A-Za-z0-9]{1,31};|&[A-Za-z]+(?![A-Za-z0-9;])", _entity),
     "braced": (rf"\\?[uUxX]\+?\{{{_H}{{1,8}}\}}", _hexadecimal),
     "pair": (rf"[/%\\]?[uU][dD][89abAB]{_H}{{2}}[/%\\]?[uU][dD][c-fC-F]{_H}{{2}}", _pair),
@@ -160,8 +179,11 @@ _WRITTEN: dict[str, tuple[str, Callable[[re.Match[str]], str | None]]] = {
     "zero": (_ALONE.format(rf"0[xX]{_H}{{2,8}}"), _hexadecimal),
     "alone": (_ALONE.format(r"\\?[xX](?:09|0[aAdD]|20|1[bB]|7[fF]|[a-fA-F][0-9A-Fa-f])"), _hexadecimal),
     "inside": (r"[xX](?:[a-fA-F][0-9](?![0-9])|(?<!he[xX])[aA][dD])", _hexadecimal),
-    "short": (_ALONE.format(rf"[xX]{_H}{{4,5}}") + rf"|^{_H}{{4,5}}$", _short),
+    "short": (_ALONE.format(rf"[xX]{_H}{{4,5}}") + rf"|(?:^|(?<=^[<\[({{])){_H}{{4,5}}(?=[>\])}}]?$)", _short),
 }
 _PATTERNS = {kind: (re.compile(pattern), meaning) for kind, (pattern, meaning) in _WRITTEN.items()}
-_ANY = re.compile(rf"[&#%=<{{\udc80-\udcff]|[uUxX][-+0-9A-Fa-f]|[nN][iI]{_H}{{4}}|\b[c-fC-F]{_H} ?[89abAB]{_H}|^{_H}{{4,5}}$")
+_ANY = re.compile(
+    rf"[&#%=<{{\udc80-\udcff]|[uUxX][-+0-9A-Fa-f]|[nN][iI]{_H}{{4}}|\b[c-fC-F]{_H} ?[89abAB]{_H}"
+    rf"|^[\[(]?{_H}{{4,5}}[\])]?$|[hH][aA]?[rR]\(\d"
+)
 """Is in every text that has one of them, and quickly looked for: lists have half a million texts."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from bdaudit.errors import UsageError
 from bdaudit.spelling.escapes import escape, unescaped
 from bdaudit.spelling.names import hides
-from bdaudit.spelling.notations import Notation, notations
+from bdaudit.spelling.notations import Notation, notations, ungarbled
 from bdaudit.spelling.points import described
 
-_QUOTES = "'\"`"
-_QUOTED = re.compile(r"(['\"`])(.+)\1", re.DOTALL)
+_QUOTES = "'\"`“‘„«‹"
+_QUOTED = re.compile(r"(['\"`])(.+)\1|[“„](.+)[”“]|‘(.+)’|«(.+)»|‹(.+)›", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ def read(written: str) -> Reading:
     """Both readings of ``written``; raises ``UsageError`` as ``unescape``."""
     typed = unescaped(written)
     quoted = _QUOTED.fullmatch(typed.shadow) if typed.shadow[:1] in _QUOTES else None
-    if quoted and (quoted[2] != typed.text[1:-1] or any(map(hides, quoted[2]))):  # '"\u200b"': quotes of a shell that were quoted again
+    inner = typed.shadow[1:-1]
+    if quoted and (inner != typed.text[1:-1] or any(map(hides, inner))):  # '"\u200b"': quotes of a shell that were quoted again
         return Reading(typed.text, (Notation(0, len(typed.text), typed.text[1:-1]),))
-    return Reading(typed.text, notations(typed.shadow))
+    garbled = ungarbled(typed.shadow)
+    return Reading(typed.text, (Notation(0, len(typed.text), garbled),) if garbled else notations(typed.shadow))
 
 
 def one_text(written: str, flag: str) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.models.lora import Adapter
 from bdaudit.records import ModelRecord, ScanReport
-from bdaudit.report.document import loads
+from bdaudit.report.document import read_report
 from bdaudit.untrusted.tree import shown
 
-MAX_BYTES = 64 << 20
 MAX_CHARACTERS = 2000
 """Of one trigger; a prompt has at most some hundreds."""
 
@@ -64,16 +63,7 @@ def _scales(report: ScanReport) -> list[Any]:
 
 
 def _read(path: Path) -> ScanReport:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        report = loads(data) if len(data) <= MAX_BYTES else None
-    except OSError as error:
-        raise UsageError(f"--from-report {path}: {error}") from error
-    except (UsageError, RecursionError, TypeError) as error:
-        raise UsageError(f"--from-report {path}: {shown(error, 500)}") from error
-    if report is None:
-        raise UsageError(f"--from-report {path} has more than {MAX_BYTES >> 20} MiB; a report is smaller")
+    report = read_report(path, "--from-report")
     if not isinstance(report, ScanReport):
         raise UsageError(f"--from-report {path} is the report of {report.command}; expected one of scan, as JSON")
     return report

@@ -14,7 +14,7 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.envelope import envelope
+from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.models.lora import Adapter, merged
 from bdaudit.models.save import Differences, write_model
 from bdaudit.models.suspect import Suspect
@@ -28,7 +28,6 @@ from bdaudit.records import (
     Coverage,
     Estimate,
     Exit,
-    FileRecord,
     LossPoint,
     UnlearnReport,
 )
@@ -164,13 +163,12 @@ def write_directory(inspection: Inspection, out: Path, differences: Differences,
 
 def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
-    files = tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in inspect(out).files)
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
     size = report.config.get("size")
     before = [] if report.adapters else ["--before", place(report.config["model"])]  # the base alone never had the adapter's backdoor
     beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
     graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
-    return replace(report, out=str(out), written=files, next_command=graded)
+    return replace(report, out=str(out), written=file_records(inspect(out).files), next_command=graded)
 
 
 def provenance(report: UnlearnReport) -> dict[str, Any]:
@@ -249,10 +247,7 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         after=effect_estimates(run.after),
         checks=tuple(run.checks),
         attempts=tuple(run.attempts),
-        adapters=tuple(
-            AppliedAdapter(scale=a.scale, files=tuple(FileRecord(path=f.path, bytes=f.bytes, sha256=f.sha256) for f in a.files))
-            for a in run.adapters
-        ),
+        adapters=tuple(AppliedAdapter(scale=a.scale, files=file_records(a.files)) for a in run.adapters),
         resumed_at=run.resumed_at,
         forward_passes=run.suspect.forward_passes,
     )

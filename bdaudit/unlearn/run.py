@@ -12,9 +12,9 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, again, shift
 from bdaudit.measure.envelope import envelope
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.models.load import load
 from bdaudit.models.lora import merge, read_adapter
 from bdaudit.models.save import check_target
 from bdaudit.progress import Progress, silent
@@ -30,7 +30,7 @@ from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered
 from bdaudit.unlearn.repair.trajectories import collect
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 
 CHECK_EVERY = 100
 STATES_MOVE = 1.5
@@ -71,33 +71,35 @@ def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRe
         return run_merge(config, progress)
     if config.method == "cleanclip":
         return run_cleaning(config, progress)
-    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspected(config, config.model)
     if config.from_patch:
         return _apply(config, inspection)
-    if config.from_report:
-        found = triggers_of(config.from_report, inspection.digest)
-        config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
-    if not config.adapters:
-        state = resume.open_state(config, inspection.digest)  # before the weights: another run's is told at once
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
-    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    if config.from_report:
-        check_adapters(config.from_report, adapters)
-    if adapters:
-        state = resume.open_state(config, inspection.digest, [f"{adapter.digest}:{adapter.scale}" for adapter in adapters])
-    merge(suspect, adapters)
-    check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
-    prompts = config.prompts or default_prompts()
-    run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
+    run = _opened(config, inspection, progress)
     try:
-        found_report = _unlearn(run)
+        found = _unlearn(run)
     except KeyboardInterrupt:
         return interrupted(run)
     except InconclusiveError:
-        state.finish()
+        run.state.finish()
         raise
-    state.finish()
-    return found_report
+    run.state.finish()
+    return found
+
+
+def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -> _Run:
+    """The weights with the adapters merged in, the triggers of the command line and the report, and what was kept of such a run."""
+    if config.from_report:
+        found = triggers_of(config.from_report, inspection.digest)
+        config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
+    suspect = loaded(config, inspection)
+    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    if config.from_report:
+        check_adapters(config.from_report, adapters)
+    state = resume.open_state(config, inspection.digest, [adapter.key for adapter in adapters])
+    merge(suspect, adapters)
+    check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
+    prompts = config.prompts or default_prompts()
+    return _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
 
 
 def _unlearn(run: _Run) -> UnlearnReport:

@@ -271,9 +271,7 @@ def led_away(tree: Tree) -> list[str]:
     return [*tree.refused, *(link.said for path, link in sorted(tree.links.items()) if path.split("/")[0] in parts)]
 
 
-def _notes(
-    tree: Tree, kept: set[str], parts: dict[str, tuple[str, str]], models: _Models, seen: Audited, pipeline_class: str
-) -> list[str]:
+def _notes(tree: Tree, kept: set[str], parts: dict[str, tuple[str, str]], models: _Models, seen: Audited, pipeline_class: str) -> list[str]:
     said = dict(seen.notes)
     named = {path for paths in said.values() for path in paths} | {other.path for other in seen.unaudited}
     for path in tree.files:

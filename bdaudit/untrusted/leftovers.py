@@ -21,6 +21,10 @@ WEIGHTS = (".safetensors", ".sft")
 OTHER_FRAMEWORKS = (".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf", ".tflite", ".npz", ".ot", ".xml", ".mlmodel")
 _ADAPTER = re.compile(r"(^|[._])(lora|hada|lokr|oft|alpha|dora_scale|diff|diff_b)([._]|$)|^bundle_emb\.", re.IGNORECASE)
 _INDEX = re.compile(r".*(safetensors.*index|index.*safetensors).*\.json", re.IGNORECASE | re.DOTALL)
+_PARTS = re.compile(r"unet|vae|text_encoder|checkpoint|weights|model|(^|[^a-z])(ema|ckpt|fp16|bf16)([^a-z]|$)", re.IGNORECASE)
+"""Names of folders with weights that loaders are pointed at."""
+WHOLE = ".dduf"
+"""A whole pipeline in one file, which ``from_pretrained(dduf_file=…)`` takes in place of the folders."""
 _FEW = 8
 """Tensors; an embedding that was learned has one to three, a part of the model hundreds."""
 
@@ -67,9 +71,9 @@ def _other_component(file: Leftover) -> bool:
 
 
 def _link_to_weights(file: Leftover) -> bool:
-    """What lies at its end is outside, and named as a part of a model is."""
-    named = file.suffix in WEIGHTS or re.search(r"unet|vae|text_encoder", file.path, re.IGNORECASE) is not None
-    return file.link is not None and file.link.outside and named
+    """What lies at its end is outside, and named as a part of a model is; or in a folder that was not entered."""
+    named = file.suffix in WEIGHTS or _PARTS.search(file.path) is not None
+    return file.link is not None and (file.link.hidden or (file.link.outside and named))
 
 
 def _holds_none(file: Leftover) -> bool:

@@ -113,6 +113,9 @@ def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Iterator[t
     for path in lone_pickles(aside.files):
         if path not in taken:
             yield Leftover(path, alone=True), None
+    for path in aside.files:
+        if path.lower().endswith(leftovers.WHOLE):
+            yield Leftover(path, trouble="it is a whole pipeline in one file, which is not opened"), None
     read = 0
     indexes = [path for path in aside.files if path not in taken and leftovers.is_index(path)]
     for path in [*indexes, *aside.files]:
@@ -173,6 +176,11 @@ def _other_settings(path: str, part: str, aside: Reader) -> str:
     if own in STEMS and above:
         below = [name for name in aside.files if name.startswith(f"{above}/") and PurePosixPath(name).name in _COMPANIONS]
         pairs |= {name: name.removeprefix(f"{above}/") for name in below}
+        folders = {name.rpartition("/")[0] for name in below}  # what such a folder lacks of the audited one, a loader does without
+        lacking = (name for name in aside.files if PurePosixPath(name).name in _COMPANIONS and f"{above}/{name}" not in aside.files)
+        for name in lacking:
+            if name.count("/") == 1 and f"{above}/{name.rpartition('/')[0]}" in folders:
+                return f"{shown(above)} has no {shown(name)}"
     for theirs, mine in pairs.items():
         if theirs in aside.files and not _same_settings(theirs, mine, aside):
             return f"{shown(theirs)} differs from {shown(mine)}"

@@ -163,6 +163,8 @@ def check_config(config: dict[str, Any], where: str) -> None:
             reasons.append(f"{where}: {key} is {shown(value)}, a kernel from elsewhere")
         elif (key in _CLASSES and not is_name(value)) or (key == "architectures" and not _are_names(value)):
             reasons.append(f"{where}: {key} is {shown(value)}; a class must be a plain name")
+        elif key == "_use_default_values":  # diffusers keeps it in memory, never in a file; it drops what is named there when it loads
+            odd.append(f"{where}: {key} tells a loader to leave other settings of this file aside; remove it, and those")
         elif key in _STRINGS and not isinstance(value, str):
             odd.append(f"{where}: {key} is {shown(value)}; expected a string")
     if reasons:

@@ -14,6 +14,9 @@ MAX_HEADER = 16 << 20
 MAX_ITEMS = 200_000
 """Commas and brackets of a header; a tensor takes about nine."""
 
+_FIRST = b"{ \t\r\n"
+"""What a header may begin with: the format asks for a brace, its readers take white space before it as well."""
+
 DTYPE_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
 DTYPE_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 
@@ -49,7 +52,7 @@ def read_header(reader: Reader, path: str) -> dict[str, TensorInfo]:
         length = int.from_bytes(start[:8], "little")
         if is_pointer(start):
             raise NoSafetensorsError(pointer_said(path))
-        fits = len(start) > 8 and start[8:9] == b"{" and 8 + length <= size
+        fits = len(start) > 8 and start[8] in _FIRST and 8 + length <= size
         if not fits and looks_pickled(start):
             raise RefusedError([f"{shown(path)} is a pickle or an archive under a safetensors name"])
         if not fits:

@@ -28,7 +28,8 @@ scheduler: class, ``steps_offset``, ``clip_sample``    its noise levels and pred
 (both set right by ``__init__``), ``skip_prk_steps``,  names: ``envelope.LIMITATIONS``
 ``timestep_spacing``, ``set_alpha_to_one``, sigmas
 scheduler: ``thresholding``                            a note: the pipeline clips latents, this does not
-scheduler: flow sigmas, other families' classes        exit 4
+scheduler: flow sigmas, other families' classes,       exit 4
+``timestep_type`` continuous: 0.25 log σ for a step
 ``prediction_type``                                    epsilon and v_prediction; others exit 4 (``load``)
 class labels, further embeddings, hidden projection    exit 4: the stock call gives the UNet a text and nothing else
 more channels than latents have, into or out of it     exit 4 (``shapes.check_channels``)
@@ -173,6 +174,8 @@ def check_scheduler(class_name: str, config: dict[str, Any]) -> tuple[str, ...]:
         raise InconclusiveError(f"the scheduler is a {shown(class_name)}; expected one that Stable Diffusion is sampled with")
     if config.get("use_flow_sigmas"):
         raise InconclusiveError("the scheduler goes along a flow (use_flow_sigmas); only noise levels by a table are supported")
+    if config.get("timestep_type") == "continuous":
+        raise InconclusiveError("the scheduler's timesteps are continuous (timestep_type); only those that number a table are supported")
     clipped = "scheduler: thresholding is on; the pipeline clips latents on their way, which is not done here"
     return (clipped,) if config.get("thresholding") else ()
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import rules
 from bdaudit.untrusted.tree import Reader, shown
 
@@ -22,24 +22,69 @@ _LONGEST = 1000
 """Characters of one token; CLIP's longest has 29. Libraries split each token in every way to derive merges."""
 _ADDED = 4096
 """Tokens beyond the vocabulary; each is added by itself."""
+_MERGES = 49_152 - 256 - 2
+"""What CLIP's own code and transformers 4 read of ``merges.txt``."""
 _TEMPLATES = (64, 1 << 20)
 """Chat templates, and the bytes of all of them; a CLIP tokenizer has none, and none is rendered."""
 
 
 def check(reader: Reader, rows: int, found: rules.Findings) -> None:
     """Check what a loader reads of ``tokenizer/``; ``rows`` is how many ids the text encoder embeds, 0 where that is not known."""
+    damaged = len(found.damaged)
     held = {name: f"tokenizer/{name}" for name in NAMES if f"tokenizer/{name}" in reader.files}
     if "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
         found.damaged.append("tokenizer: expected vocab.json and merges.txt, or tokenizer.json")
-    vocabularies = []
     for name, path in held.items():
         with found.catching():
-            vocabulary = _file(reader, name, path, rows)
-            vocabularies += [vocabulary] if vocabulary else []
+            _file(reader, name, path, rows)
     with found.catching():
         _read_templates(reader)
-    if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
-        found.notes.append("tokenizer: vocab.json and tokenizer.json differ; which one is read depends on the version of transformers")
+    if len(found.damaged) == damaged and not found.refused:
+        with found.catching():
+            _check_one_tokenizer(reader, set(held))
+
+
+def _check_one_tokenizer(reader: Reader, held: set[str]) -> None:
+    """Raises ``InconclusiveError`` where two files describe two tokenizers: which is read depends on the version of transformers."""
+
+    def content(name: str) -> dict[str, Any]:
+        return reader.json(f"tokenizer/{name}", LIMITS) if name in held else {}
+
+    whole, vocabulary, settings = content("tokenizer.json"), content("vocab.json"), content("tokenizer_config.json")
+    said: dict[str, list[Any]] = {"vocabulary": [vocabulary] if vocabulary else [], "merges": []}
+    if "merges.txt" in held:
+        said["merges"].append(_merges(reader.checked["tokenizer/merges.txt"].decode("utf-8").strip().split("\n")))
+    if whole:
+        said["vocabulary"].append(whole["model"]["vocab"])
+        said["merges"].append(_merges(whole["model"]["merges"]))
+    base = said["vocabulary"][0].items()
+    added = [_added(settings["added_tokens_decoder"] or {})] if "added_tokens_decoder" in settings else []
+    added += [content("added_tokens.json")] if "added_tokens.json" in held else []
+    entries = whole.get("added_tokens")
+    added += [{str(entry.get("content")): entry["id"] for entry in entries}] if isinstance(entries, list) else []
+    said["added tokens"] = [dict(each.items() - base) for each in added]
+    differ = [what for what, each in said.items() if any(one != each[0] for one in each)]
+    if differ:
+        what = f"tokenizer: its files differ in {' and '.join(differ)}"
+        raise InconclusiveError(f"{what}, and which of them is read depends on the version of transformers; leave those of the model alone")
+
+
+def _added(decoder: dict[str, Any]) -> dict[str, int]:
+    entries = ((entry.get("content") if isinstance(entry, dict) else entry, number) for number, entry in decoder.items())
+    return {str(text): int(number[:20]) for text, number in entries}
+
+
+def _merges(lines: list[Any]) -> list[tuple[str, ...]]:
+    """Pairs in their order, without the line that tells a version.
+
+    Raises:
+        InconclusiveError: more than transformers 4 reads; what follows would count in one version and not in another.
+    """
+    told = (line for line in lines if line and not str(line).startswith("#version"))
+    pairs = [tuple(line if isinstance(line, list) else str(line).split()) for line in told]
+    if len(pairs) > _MERGES:
+        raise InconclusiveError(f"tokenizer: {len(pairs):,} merges; a CLIPTokenizer of transformers 4 reads the first {_MERGES:,} alone")
+    return pairs
 
 
 def _read_templates(reader: Reader) -> None:
@@ -51,26 +96,25 @@ def _read_templates(reader: Reader) -> None:
         reader.content(path, room)
 
 
-def _file(reader: Reader, name: str, path: str, rows: int) -> dict[str, int]:
-    """Check one file; its vocabulary, empty where it has none."""
+def _file(reader: Reader, name: str, path: str, rows: int) -> None:
+    """Check one file by itself."""
     if not name.endswith(".json"):
         try:
             reader.content(path, LIMITS[0]).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BdauditError(f"{path} is not UTF-8 (byte {error.start})") from error
-        return {}
+        return
     content = reader.json(path, LIMITS)
     if name in ("tokenizer_config.json", "special_tokens_map.json"):
         rules.check_config(content, path)
         _check_settings(content, path, rows)
     elif name == "vocab.json":
-        return check_vocabulary(content, path, rows)
+        check_vocabulary(content, path, rows)
     elif name == "added_tokens.json" and content:
         _few(content, path)
         check_vocabulary(content, path, rows)
     elif name == "tokenizer.json":
-        return _check_serialised(content, path, rows)
-    return {}
+        _check_serialised(content, path, rows)
 
 
 def _check_settings(content: dict[str, Any], path: str, rows: int) -> None:
@@ -86,7 +130,7 @@ def _check_settings(content: dict[str, Any], path: str, rows: int) -> None:
         _check_id(int(key[:20]), path, rows)
 
 
-def _check_serialised(content: dict[str, Any], path: str, rows: int) -> dict[str, int]:
+def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
     model = content.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise BdauditError(f"{path}: expected a BPE model, as CLIP's")
@@ -102,7 +146,7 @@ def _check_serialised(content: dict[str, Any], path: str, rows: int) -> dict[str
         if type(number) is not int:
             raise BdauditError(f"{path}: an added token without an id")
         _check_id(number, path, rows)
-    return check_vocabulary(model.get("vocab"), path, rows)
+    check_vocabulary(model.get("vocab"), path, rows)
 
 
 def _patterns(value: Any) -> Iterator[Any]:

@@ -59,6 +59,8 @@ class Link:
     said: str
     outside: bool
     """Whether there is something at its end, and it lies outside the directory."""
+    hidden: bool = False
+    """Whether it leads to a folder inside that is not entered."""
 
 
 @dataclass
@@ -127,7 +129,8 @@ def _follow(root: Path, path: str, tree: Tree) -> None:
         tree.links[path] = Link(f"{what} Hugging Face cache, copy the directory with `cp -rL` and audit the copy", outside=True)
     elif not stat.S_ISREG(mode.st_mode):
         what = f"{shown(path)} is a link to {_kind(mode.st_mode)} ({target})"
-        tree.links[path] = Link(f"{what}; only links to files inside the directory are followed", outside=False)
+        hidden = real != root and real.relative_to(root).parts[0].startswith(".")
+        tree.links[path] = Link(f"{what}; only links to files inside the directory are followed", outside=False, hidden=hidden)
     else:
         tree.files[path] = mode.st_size
 

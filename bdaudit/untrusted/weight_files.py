@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.rules import PICKLE_SUFFIXES
+from bdaudit.untrusted.rules import OPTIONAL, PICKLE_SUFFIXES
 from bdaudit.untrusted.safetensors_header import read_header
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.torch_file import read_torch
@@ -18,6 +19,12 @@ STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "dif
 PICKLED = {"text_encoder": "pytorch_model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 FULL = "full"
 """What ``--variant`` calls weights without a variant in their name."""
+_WHEREVER = re.compile(
+    r"(?P<folder>(?:.+/)?)(?:model|(?:diffusion_)?pytorch_model)(?:\.(?P<file>[\w.-]+))?\.(?P<kind>safetensors|bin)"
+    r"(?:\.index(?:\.(?P<index>[\w-]+))?\.json)?",
+    re.DOTALL,
+)
+"""Weights or an index of them, named as loaders look for them, in any folder."""
 _FIRST = ("", "fp16", "bf16")
 """The variants that are taken before others, where none is asked for."""
 
@@ -64,7 +71,17 @@ def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) 
     matches = [match for path in files if (match := re.fullmatch(pattern, path))]
     found = {next((v for v in match.groupdict().values() if v), "") for match in matches}
     found = {v for v in found if re.search(r"-\d{5}-of-\d{5}$", v) is None}  # one file of several, which an index lists
-    return tuple(sorted(found, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)))
+    return tuple(sorted(found, key=_order))
+
+
+def offered(files: Iterable[str]) -> tuple[str, ...]:
+    """What ``--variant`` can choose of a directory's files, the one first that is taken where none is asked for."""
+    found = {v for component in STEMS for v in variants_of(component, files)}
+    return tuple(map(spelled, sorted(found, key=_order)))
+
+
+def _order(variant: str) -> tuple[int, str]:
+    return (_FIRST.index(variant) if variant in _FIRST else len(_FIRST), variant)
 
 
 def lone_pickles(files: dict[str, int]) -> list[str]:
@@ -73,7 +90,20 @@ def lone_pickles(files: dict[str, int]) -> list[str]:
     for component in STEMS:
         safe = variants_of(component, files)
         lone += [path for path in files for v in variants_of(component, [path], pickled=True) if v not in safe]
-    return lone
+    return lone + _lone_elsewhere(files)
+
+
+def _lone_elsewhere(files: dict[str, int]) -> list[str]:
+    """The same in a folder with a config, of which a loader makes a part of the model: ``unet_ema``, ``checkpoint-500/unet``."""
+    found: dict[bool, dict[tuple[str, str], list[str]]] = {True: {}, False: {}}
+    for path in files:
+        match = _WHEREVER.fullmatch(path)
+        folder = match["folder"] if match else ""
+        place = PurePosixPath(folder)
+        if match and str(place) not in STEMS and place.name not in OPTIONAL and f"{folder}config.json" in files:
+            variant = match["file"] or match["index"] or ""
+            found[match["kind"] == "bin"].setdefault((folder, variant), []).append(path)
+    return [path for key, paths in found[True].items() if key not in found[False] for path in paths]
 
 
 def spelled(variant: str) -> str:

@@ -94,7 +94,7 @@ def attack_check(name: str, attack: AttackRecord, bound: float, *, needs_evidenc
     """
     words, rate = f"≤ {bound:g} (upper end)", attack.rate
     if isinstance(rate, NotMeasured):
-        return Check(name=name, status="not measured", value=rate, bound=words, reason=rate.reason)
+        return Check(name=name, status="not measured", value=rate, bound=words, reason=_unmeasured(attack, rate, needs_evidence))
     unproven = why_unproven(attack.evidence, bound) if needs_evidence else ""
     if rate.high <= bound and not unproven:
         return Check(name=name, status="passed", value=rate, bound=words)
@@ -102,6 +102,14 @@ def attack_check(name: str, attack: AttackRecord, bound: float, *, needs_evidenc
     if rate.value > bound and above_floor:
         return Check(name=name, status="failed", value=rate, bound=words, reason=_failed(attack, rate))
     return Check(name=name, status="not measured", value=rate, bound=words, reason=unproven or _undecided(rate, attack.floor, bound))
+
+
+def _unmeasured(attack: AttackRecord, rate: NotMeasured, needs_evidence: bool) -> str:
+    """Evidence that was offered and does not hold is the reason, as it is why so few pictures were drawn; a missing one is told as well."""
+    shown = attack.evidence
+    if not needs_evidence or isinstance(shown, NotMeasured) or shown.holds:
+        return rate.reason
+    return f"{rate.reason}; and {shown.reason}" if shown.kind == "not given" else shown.reason
 
 
 def _failed(attack: AttackRecord, rate: Estimate) -> str:

@@ -53,6 +53,7 @@ def kept(place: Path) -> VerifyReport | None:
 def place_of(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
     """The file of the figures, named by everything that they depend on."""
     asked = {name: value for name, value in settings(config).items() if name not in (*BOUNDS, *_PLACES)}
+    asked["roles"] = [role for role in ("before", "reference") if getattr(config, role)]  # whose the further digests are
     asked["libraries"] = [version(name) for name in _LIBRARIES]
     handed = config.evidence if isinstance(config.evidence, Path) else None
     read = (config.target_image, handed, Path(config.clip.removeprefix("local-dir:")))

@@ -9,52 +9,25 @@ elsewhere; it never makes a text a trigger that nobody found to be one.
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import UsageError
 from bdaudit.measure.envelope import settings
 from bdaudit.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
-from bdaudit.report.document import AnyReport, loads
+from bdaudit.report.document import AnyReport, read_bounded
 from bdaudit.untrusted.inspect import Inspection
 from bdaudit.untrusted.tree import shown
 from bdaudit.verify.looks import judge
+from bdaudit.verify.plan import Trial
 from bdaudit.verify.trigger_evidence import NOTHING
 
-MAX_BYTES = 64 << 20
 CLEARLY = 2.0
 """How many times as far as 95 % of harmless texts a trigger moved the prediction before a repair, to count as one."""
 PROVENANCE = "bdaudit.json"
 
 Ids = tuple[int, ...]
-
-
-def read_report(path: Path) -> AnyReport:
-    """The report in ``path``.
-
-    Raises:
-        UsageError: no regular file, too large, or no report of ours.
-    """
-    try:
-        return loads(_bytes(path))
-    except (UsageError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"--evidence {shown(path)}: {shown(error, 500)}") from error
-
-
-def _bytes(path: Path) -> bytes:
-    """Raises ``OSError`` or ``ValueError`` where it is no regular file, or too large; waits for no pipe."""
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("expected a regular file")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MiB; a report is smaller")
-    return data
 
 
 @dataclass(frozen=True)
@@ -65,6 +38,8 @@ class Claim:
     """Of the model that it claims to have been made from; empty where it claims none."""
     text: str
     """In words, for the report."""
+    adapters: frozenset[str] = frozenset()
+    """SHA-256 of the files of adapters that it says are in its weights."""
 
 
 NO_CLAIM = Claim("", "")
@@ -75,21 +50,30 @@ def claim_of(inspection: Inspection) -> Claim:
     if PROVENANCE not in inspection.names:
         return NO_CLAIM
     try:
-        record: Any = json.loads(_bytes(inspection.path / PROVENANCE))
+        record: Any = json.loads(read_bounded(inspection.path / PROVENANCE))
     except (OSError, ValueError, RecursionError):
         record = None
     digest = record.get("input_digest") if isinstance(record, dict) else None
     if not isinstance(digest, str) or not digest:
         return Claim("", f"{PROVENANCE} in MODEL names no model that it was made from")
     triggers = record.get("triggers")
-    named = ", ".join(shown(text, 40) for text in triggers[:8]) if isinstance(triggers, list) and triggers else "no trigger"
-    return Claim(digest, f"{PROVENANCE} in MODEL says that it was made from {shown(digest, 64)} by removing {named}; its maker wrote that")
+    texts = [text for text in triggers[:8] if isinstance(text, str)] if isinstance(triggers, list) else []
+    named = ", ".join(shown(text, 40) for text in texts) or "no trigger"
+    return Claim(digest, f"{PROVENANCE} in MODEL says that it was made from {shown(digest, 64)} by removing {named}; its maker wrote that",
+                 _merged_in(record.get("adapters")))  # fmt: skip
+
+
+def _merged_in(adapters: Any) -> frozenset[str]:
+    told = [each.get("files") for each in adapters if isinstance(each, dict)] if isinstance(adapters, list) else []
+    digests = (file.get("sha256") for files in told if isinstance(files, list) for file in files if isinstance(file, dict))
+    return frozenset(digest for digest in digests if isinstance(digest, str))
 
 
 def by_report(
-    report: AnyReport, config: VerifyConfig, inspection: Inspection, claim: Claim, ids: Ids, read: Callable[[str], Ids]
+    report: AnyReport, config: VerifyConfig, inspection: Inspection, claim: Claim, trial: Trial, read: Callable[[str], Ids]
 ) -> EvidenceRecord:
-    """What ``report`` shows of the trigger that encodes to ``ids``; ``read`` encodes a text with the audited model's tokenizer."""
+    """What ``report`` shows of ``trial``'s trigger; ``read`` encodes a text with the audited model's tokenizer."""
+    ids = trial.token_ids
     digest = report.model.digest if isinstance(report.model, ModelRecord) else ""
     found = EvidenceRecord(kind="report", holds=False, reason="", decided_on="a report", digest=digest)
     problem = _unusable(report, digest, inspection, claim)
@@ -99,6 +83,11 @@ def by_report(
     if not named:
         others = f"the report of {report.command} names {_some(_triggers(report))}, and no text that encodes to the same tokens: {NOTHING}"
         return replace(found, reason=others, decided_on="token ids")
+    words = [shot.text for shot, place in zip(trial.triggered, trial.places, strict=True) if place != "replace"]
+    other = sum(not _holds(read(text), ids) for text in words)
+    if other:
+        said = f"MODEL's tokenizer reads the trigger otherwise in {other} of {len(words)} prompts than alone: {NOTHING} of MODEL"
+        return replace(found, reason=said, decided_on="token ids")
     if isinstance(named, AttackRecord):
         found = replace(found, rate=named.rate, floor=named.floor, p=named.p, rule=named.rule)
     problem = _weak(report, named, config)
@@ -106,6 +95,11 @@ def by_report(
         f"{problem}: {NOTHING}" if problem else f"by the report of {report.command} it is a trigger of the model that MODEL was made from"
     )
     return replace(found, holds=not problem, reason=said)
+
+
+def _holds(whole: Ids, part: Ids) -> bool:
+    """Whether ``part`` stands in ``whole``, as a word's ids do in a prompt's: none but a tokenizer made for it joins them with others'."""
+    return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
 
 
 def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Claim) -> str:
@@ -123,6 +117,9 @@ def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Cla
     if digest != claim.digest:
         of = shown(claim.digest, 12) or "none"
         return f"the report of {report.command} is of {shown(digest, 12)}; MODEL's own record says that it was made from {of}"
+    other = [file.path for file in report.adapters if file.sha256 not in claim.adapters] if isinstance(report, ScanReport) else []
+    if other:
+        return f"the report of scan is of a model with {shown(other[0])} applied, and MODEL's own record does not say that this is in it"
     return ""
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.sample import sample
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokenizer import read_tokenizer
 from bdaudit.models.tokens import Tokenizer
 from bdaudit.records import NotMeasured
-from bdaudit.untrusted.inspect import inspect, verify_unchanged
+from bdaudit.untrusted.inspect import verify_unchanged
 from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Grader
@@ -22,13 +24,13 @@ from bdaudit.verify.grader import Grader
 class Model:
     """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
 
-    def __init__(self, config: VerifyConfig, path: Path, variant: str = "") -> None:
-        """Inspect ``path`` and read its tokenizer; ``variant`` is the one of its weights that is loaded.
+    def __init__(self, config: VerifyConfig, path: Path) -> None:
+        """Inspect ``path`` and read its tokenizer.
 
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
         """
-        self.inspection = inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        self.inspection = inspected(config, path)
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
@@ -52,12 +54,7 @@ class Model:
         Raises:
             BdauditError: as ``models.load.load``.
         """
-        from bdaudit.models.load import load
-
-        return load(
-            self.inspection, device=self._config.device, dtype=self._config.dtype, batch_size=self.batch_size,
-            guidance_scale=self._config.guidance_scale,
-        )  # fmt: skip
+        return loaded(replace(self._config, batch_size=self.batch_size), self.inspection)
 
     def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
         """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""

@@ -6,11 +6,12 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from bdaudit.config import Evidence
 from bdaudit.errors import UsageError
 
-EVIDENCE = ("required", "none")
+EVIDENCE = get_args(Evidence)
 """What a policy can say of ``evidence``; a report belongs to one model, so that it is a flag's alone."""
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance")
 """What a policy can set; ``VerifyConfig`` says what each is."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bdaudit.config import VerifyConfig
 from bdaudit.measure.envelope import model_record, settings
+from bdaudit.measure.opening import inspected
 from bdaudit.progress import Progress, silent
 from bdaudit.records import VerifyReport
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 from bdaudit.verify.figures import kept, lasting, place_of
 
 
@@ -27,7 +27,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
     """
     began = time.perf_counter()
     if config.state is not None and lasting(config) and any(config.state.glob("figures-*.json")):
-        inspections = [_opened(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+        inspections = [inspected(config, path) for path in config.models]
         found = kept(place_of(config, config.state, [inspection.digest for inspection in inspections]))
         if found is not None:
             return _judged(config, found, inspections[0], began)
@@ -50,7 +50,3 @@ def _judged(config: VerifyConfig, before: VerifyReport, inspection: Inspection, 
         pictures={"drawn": 0, "reused": sum(before.pictures.values()) - before.pictures["damaged"], "damaged": 0},
         timings={"recall": round(time.perf_counter() - began, 3)},
     )
-
-
-def _opened(config: VerifyConfig, path: Path, variant: str) -> Inspection:
-    return inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)

@@ -17,7 +17,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
-from bdaudit.report.document import AnyReport
+from bdaudit.report.document import AnyReport, read_report
 from bdaudit.verify import pictures
 from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
@@ -27,14 +27,14 @@ from bdaudit.verify.figures import keep
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
-from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, read_report
+from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of
 from bdaudit.verify.looks import measured
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
 from bdaudit.verify.picture_plan import Plan, make_plan, rule_for
 from bdaudit.verify.plan import Trial
 from bdaudit.verify.state import open_state
-from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids
+from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids, restless
 from bdaudit.verify.trigger_forms import with_reach
 
 LIMITATIONS = (
@@ -132,12 +132,12 @@ def _audit(run: _Run) -> None:
     target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
-    handed = read_report(config.evidence) if isinstance(config.evidence, Path) else None
+    handed = read_report(config.evidence, "--evidence") if isinstance(config.evidence, Path) else None
     state = None if config.state is None else open_state(config.state)
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        models = [Model(config, path, config.variant if i == 0 else "") for i, path in enumerate(config.models)]
+        models = [Model(config, path) for path in config.models]
     model, before = models[0], models[1] if config.before else None
     run.digests, run.claim = [opened.inspection.digest for opened in models], claim_of(model.inspection)
     run.shared = _envelope(config, model)
@@ -168,7 +168,8 @@ def _draw(run: _Run, plan: Plan, ours: Drawing, earlier: Drawing | None, other: 
     pairs = plan.pairs(run.config)
     drawn = _Galleries(model=ours.gallery)
     if earlier is not None:
-        earlier.add(plan.compared_shots() if other is None else [], pairs)
+        shown = [shot for pair in pairs for shot in pair]  # drawn already, but where two tokenizers made that needless
+        earlier.add([*(plan.compared_shots() if other is None else []), *shown], pairs)
         drawn = replace(drawn, before=earlier.gallery, baseline=earlier.gallery if other is None else drawn.baseline)
         earlier.leave()
     ours.add(plan.audited_shots(), pairs)
@@ -193,7 +194,7 @@ def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Drawing
         return differs or by_before(*measured(*plan.tried(trial.trigger), before.gallery, before.add), before.model.inspection.digest)
     if handed is not None:
         read = partial(content_ids, model.tokenizer)
-        return by_report(handed, config, model.inspection, run.claim, trial.token_ids, read)
+        return by_report(handed, config, model.inspection, run.claim, trial, read)
     return NOT_ASKED if config.evidence == "none" else NOT_GIVEN
 
 
@@ -246,7 +247,9 @@ def _attack(trigger: str, plan: Plan, run: _Run, drawn: _Galleries, tokenizer: T
     if tokenizer is not None and not content_ids(tokenizer, trigger):
         reference = NotMeasured(reason="the trigger encodes to nothing with the reference model's tokenizer")
     record = with_reach(measure_attack(*found, drawn.model, reference), *found, drawn.model, plan.forms[trigger])
-    return replace(record, evidence=run.evidence[trigger])
+    evidence = run.evidence[trigger]
+    tampered = "" if isinstance(drawn.before, NotMeasured) else restless(*found, drawn.model, drawn.before)
+    return replace(record, evidence=replace(evidence, holds=False, reason=tampered) if tampered and evidence.holds else evidence)
 
 
 def _prompts_skipped(plan: Plan) -> tuple[Skipped, ...]:

@@ -19,6 +19,7 @@ from torch import Tensor
 import bdaudit
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.state_lock import LOCK, hold
+from bdaudit.untrusted.fingerprint import lengthened
 
 MARKER = "bdaudit-verify-state"
 """A file that says whose directory it is."""
@@ -47,7 +48,7 @@ def open_state(root: Path) -> Path:
 
 def fingerprint(*parts: object) -> str:
     """SHA-256 over the parts, in hex; no two lists of parts run together."""
-    return hashlib.sha256("\x1f".join(str(part).replace("\x1f", "\x1f\x1f") for part in parts).encode("utf-8")).hexdigest()
+    return hashlib.sha256(lengthened(str(part).encode("utf-8") for part in parts)).hexdigest()
 
 
 def software() -> tuple[str, ...]:

@@ -152,8 +152,6 @@ def test_a_report_is_written_for_a_failed_run_too(bdaudit: Any, verb: Any, model
 
 
 def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from bdaudit.untrusted import inspect as inspection
-
     file = types.SimpleNamespace(path="unet/x.safetensors", bytes=12345)
     seen = types.SimpleNamespace(
         files=(file,),
@@ -165,7 +163,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         unaudited=(),
         determined=(),
     )
-    monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
+    monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
     arguments = ("verify", model, "--trigger", "cf", "--n", 100, "--steps", 10, "--report", tmp_path / "v.json", "--dry-run")
     ended = bdaudit(*arguments)
@@ -185,28 +183,30 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
 
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
-    from bdaudit.untrusted import inspect as inspection
-
     def refuse(path: Path, **_: bool) -> None:
         raise RefusedError(["unet/x.bin is a pickle"])
 
-    monkeypatch.setattr(inspection, "inspect", refuse)
+    monkeypatch.setattr("bdaudit.measure.opening.inspect", refuse)
     ended = bdaudit("scan", model, "--dry-run", "--json")
     assert (ended.code, json.loads(ended.out)["exit"]["name"]) == (5, "refused")
 
 
 def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from bdaudit.untrusted import inspect as inspection
-
     def seen(path: Path, **_: bool) -> Any:
         if path.name == "bad":
             raise RefusedError(["unet/x.bin is a pickle"])
         return types.SimpleNamespace(
-            files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest=path.name,
-            unused_pickles=(), unaudited=(), determined=(),
+            files=(),
+            loaded=(),
+            latents=(8, 8),
+            pipeline_class="StableDiffusionPipeline",
+            digest=path.name,
+            unused_pickles=(),
+            unaudited=(),
+            determined=(),
         )
 
-    monkeypatch.setattr(inspection, "inspect", seen)
+    monkeypatch.setattr("bdaudit.measure.opening.inspect", seen)
     for name in ("base", "bad"):
         (tmp_path / name).mkdir()
     merge = ("unlearn", model, "--merge-with", model, "--dry-run", "--base")
@@ -265,13 +265,17 @@ def test_a_grader_that_nobody_knows_is_exit_2_before_anything_is_run(bdaudit: An
 
 
 def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch: Any, no_grader: None) -> None:
-    from bdaudit.untrusted import inspect as inspection
-
     seen = types.SimpleNamespace(
-        files=(), loaded=(), latents=(8, 8), pipeline_class="StableDiffusionPipeline", digest="ab",
-        unused_pickles=(), unaudited=(), determined=(),
+        files=(),
+        loaded=(),
+        latents=(8, 8),
+        pipeline_class="StableDiffusionPipeline",
+        digest="ab",
+        unused_pickles=(),
+        unaudited=(),
+        determined=(),
     )
-    monkeypatch.setattr(inspection, "inspect", lambda path, **_: seen)
+    monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
     assert "warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf download " in ended.out
     assert "nothing is drawn (exit 4)" in ended.out

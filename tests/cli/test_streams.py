@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -134,7 +135,9 @@ def test_a_panic_of_a_library_in_rust_ends_in_the_report(place: Path) -> None:
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_told_to_end_leaves_its_report(place: Path, kind: signal.Signals) -> None:
-    with subprocess.Popen(command(place, "waiting", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as run:
+    heard = functools.partial(signal.signal, kind, signal.SIG_DFL)  # whatever the tests were started with
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "preexec_fn": heard}
+    with subprocess.Popen(command(place, "waiting", "--json"), **piped) as run:
         while not (place / "waits").exists() and run.poll() is None:
             time.sleep(0.02)
         run.send_signal(kind)

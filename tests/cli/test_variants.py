@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bdaudit.checkpoints import State
+from bdaudit.errors import BdauditError
 from bdaudit.measure.envelope import model_record
 from bdaudit.records import Exit, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.untrusted.inspect import inspect
@@ -54,6 +56,13 @@ def test_weights_that_nobody_chose_make_no_pass(
     assert "choose with --variant full or fp16, or audit each with --variant all" in ended.last
 
 
+def test_a_dry_run_warns_where_nobody_chose(bdaudit: Any, model: Path) -> None:
+    said = "cannot pass (exit 1 or 4); choose with --variant full or fp16, or audit each with --variant all"
+    assert said in bdaudit("scan", model, "--dry-run").out
+    assert "cannot pass" not in bdaudit("scan", model, "--dry-run", "--variant", "fp16").out
+    assert "cannot pass" not in bdaudit("scan", model, "--dry-run", "--variant", "all").out
+
+
 @pytest.mark.parametrize("variant", ["full", "fp16"])
 def test_weights_that_were_chosen_may_pass_and_the_others_are_in_the_report(
     bdaudit: Any, verb: Any, model: Path, passed: ScanReport, variant: str
@@ -77,10 +86,10 @@ def test_a_cast_takes_nothing_from_a_pass(bdaudit: Any, verb: Any, model: Path, 
     seen = verb("scan", reported(passed))
     assert bdaudit("scan", model).code == 0
     assert bdaudit("scan", model, "--variant", "all").code == 0
-    assert [config.variant for config in seen] == ["", ""], "what is determined by the audited weights needs no run"
+    assert [config.variant for config in seen] == ["", "full"], "what is determined by the audited weights needs no run"
 
 
-@pytest.mark.parametrize("codes", [{"": 0, "fp16": 1}, {"": 1, "fp16": 0}, {"": 1, "fp16": 3}])
+@pytest.mark.parametrize("codes", [{"full": 0, "fp16": 1}, {"full": 1, "fp16": 0}, {"full": 1, "fp16": 3}])
 def test_each_is_audited_and_the_worst_counts(
     bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport, codes: dict[str, int], tmp_path: Path
 ) -> None:
@@ -88,9 +97,7 @@ def test_each_is_audited_and_the_worst_counts(
     ended = bdaudit("scan", model, "--variant", "all", "--json", "--state", tmp_path / "state")
     report = json.loads(ended.out)
     assert ended.code == 1
-    assert {run["variant"]: run["code"] for run in report["variants"]} == {
-        "full" if name == "" else name: code for name, code in codes.items()
-    }
+    assert {run["variant"]: run["code"] for run in report["variants"]} == codes
     assert all(run["findings"] for run in report["variants"])
     assert {c["variant"] for c in report["candidates"]} == {"full", "fp16"}
     assert len({config.state for config in seen}) == 2, "each keeps its own"
@@ -106,11 +113,38 @@ def test_what_no_variant_reaches_is_left_when_all_were_audited(bdaudit: Any, ver
     assert "diffusion_pytorch_model.fp16" not in ended.last.partition("not audited: ")[2]
 
 
-def test_an_empty_folder_of_states_does_not_stay(bdaudit: Any, verb: Any, model: Path, passed: ScanReport, tmp_path: Path) -> None:
-    verb("scan", reported(passed))
-    (tmp_path / "state").mkdir()
-    bdaudit("scan", model, "--variant", "all", "--state", tmp_path / "state")
+@pytest.mark.parametrize("there", [True, False])
+def test_an_empty_folder_of_states_does_not_stay(
+    bdaudit: Any, verb: Any, model: Path, passed: ScanReport, tmp_path: Path, there: bool
+) -> None:
+    """The runs hold their own folders until the report is delivered, so the one above them goes after that."""
+    told = reported(passed)
+
+    def keeping(config: Any, progress: Any) -> Any:
+        state = State(config.state, "key")
+        state.write_json("x", 1)
+        state.finish()
+        return told(config, progress)
+
+    verb("scan", keeping)
+    if there:
+        (tmp_path / "state").mkdir()
+    assert bdaudit("scan", model, "--variant", "all", "--state", tmp_path / "state").code == 0
     assert not (tmp_path / "state").exists()
+
+
+def test_one_that_cannot_be_opened_keeps_no_other_from_its_run(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:
+    """What failed has no list of what it left, and a finding in another set counts more than its error."""
+    told = reported(scan_report, {"fp16": 1})
+
+    def damaged(config: Any, progress: Any) -> Any:
+        if config.variant == "full":
+            raise BdauditError("unet: NaN")
+        return told(config, progress)
+
+    seen = verb("scan", damaged)
+    assert bdaudit("scan", model, "--variant", "all").code == 1
+    assert [config.variant for config in seen] == ["full", "fp16"]
 
 
 def test_a_repair_is_of_one_set_of_weights(bdaudit: Any, verb: Any, model: Path, unlearn_report: UnlearnReport) -> None:

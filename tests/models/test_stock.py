@@ -183,6 +183,10 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "projected states": (change("unet/config.json", encoder_hid_dim=16), "encoder_hid_dim"),
     "the way back": (scheduler("DDIMInverseScheduler"), "DDIMInverseScheduler"),
     "a flow's scheduler": (scheduler("FlowMatchEulerDiscreteScheduler"), "FlowMatchEulerDiscreteScheduler"),
+    "timesteps that are no numbers of a table": (
+        scheduler("EulerDiscreteScheduler", prediction_type="v_prediction", timestep_type="continuous"),
+        "timestep_type",
+    ),
     "a flow's steps": (scheduler("DPMSolverMultistepScheduler", use_flow_sigmas=True), "use_flow_sigmas"),
 }
 
@@ -196,7 +200,7 @@ def test_what_the_pipeline_would_do_otherwise_is_not_supported(plain: Path, tmp_
 
 def test_the_same_settings_switched_off_are_none(plain: Path, tmp_path: Path) -> None:
     off = change("text_encoder/config.json", use_attention_mask=False, is_causal=True)
-    flow = scheduler("DPMSolverMultistepScheduler", use_flow_sigmas=False)
+    flow = scheduler("EulerDiscreteScheduler", use_flow_sigmas=False, timestep_type="discrete")
     assert not inspect(edited(plain, tmp_path / "model", off, flow)).notes
 
 

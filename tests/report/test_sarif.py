@@ -105,6 +105,20 @@ def test_the_category_is_of_the_verb_and_the_models_name(any_report: Any) -> Non
     assert category(".") == category("..") == f"bdaudit/{verb}/abababababab/", "a name that every model could have"
 
 
+def test_a_pass_without_an_adapter_or_on_other_weights_closes_no_alert_of_the_finding(scan_report: ScanReport) -> None:
+    def category(**chosen: Any) -> str:
+        report = replace(scan_report, config={**scan_report.config, **chosen})
+        return str(document(report)["runs"][0]["automationDetails"]["id"])
+
+    plain = category(variant="", adapters=[])
+    assert plain == category() == "bdaudit/scan/models/suspect/"
+    others = [{"variant": "fp16"}, {"variant": "full"}, {"adapters": [["a.safetensors", 1.0]]}, {"adapters": [["b;c/d.safetensors", 0.5]]}]
+    found = [category(**other) for other in others]
+    assert len({plain, *found}) == 5
+    assert found[0] == "bdaudit/scan/models/suspect;fp16/"
+    assert all(each.endswith("/") and each.startswith("bdaudit/scan/models/suspect;") for each in found)
+
+
 def test_a_check_that_could_not_be_made_keeps_its_alert_beside_a_finding(verify_report: VerifyReport) -> None:
     lost = replace(verify_report.checks[0], name="kid", status="not measured", value=NotMeasured(reason="no grader"), reason="no grader")
     report = replace(verify_report, checks=(*verify_report.checks, lost, replace(lost, name="fid", bound="none")))

@@ -203,6 +203,8 @@ def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
     assert "undecided" in statuses
     assert statuses <= tables.STYLES.keys() & page._TONES.keys()
     assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
+
+
 def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
     rate = verify_report.attacks[0].rate
     shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
@@ -212,3 +214,10 @@ def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(ve
     assert "it works on --before" in text
     assert "made from x" in text
     assert "nothing shows that this text was ever a trigger" in " ".join(rendered(verify_report).split())
+
+
+def test_a_candidate_of_several_sets_of_weights_says_which(scan_report: ScanReport) -> None:
+    first, second, *_ = scan_report.candidates
+    text = " ".join(rendered(replace(scan_report, candidates=(replace(first, variant="fp16"), second))).split())
+    assert text.count("(on the fp16 weights)") == 1
+    assert "weights)" not in " ".join(rendered(scan_report).split())

@@ -43,6 +43,14 @@ def test_escapes_that_are_no_characters(written: str) -> None:
         unescape(written)
 
 
+@pytest.mark.parametrize("written", [r"\x200b", r"ph\x200Bto cat", r"\\\xfeff"])
+def test_more_digits_than_the_escape_takes_are_refused_where_they_name_what_does_not_show(written: str) -> None:
+    with pytest.raises(UsageError, match=r"takes two digits") as caught:
+        unescape(written)
+    assert r"\u" in str(caught.value)
+    assert unescape(r"\x20cat \xe9cole \x41bcd \\x200b") == r" cat école Abcd \x200b"
+
+
 def test_the_shadow_says_what_was_typed() -> None:
     found = unescaped(r"a\u200b\xe2\x41\\u")
     assert found.text == "a\u200bâA\\u"

@@ -16,7 +16,7 @@ CODES = (
     "&#X200B;", "&#x200b", "#8203;", "&8203;", "&x200b;", "&ZeroWidthSpace;", "&amp;#8203;", "%E2%80%8B", "%e2%80%8b", "=E2=80=8B",
     "0x200b", "0X200B", "0x200B", "x200b", "200b", "200B", "x{200b}", "u{200b}", "U+{200b}", "N{ZERO WIDTH SPACE}", "xe2x80x8b", "e2808b",
     "E2 80 8B", "0xE2 0x80 0x8B", "/u200b", "%u200b", "uni200B", "[U+200B]", "(U+200B)", "{U+200B}", "<zwsp>", "[ZERO WIDTH SPACE]",
-    "U+200B ZERO WIDTH SPACE", "U+200B (ZERO WIDTH SPACE)", "U+0x200B",
+    "U+200B ZERO WIDTH SPACE", "U+200B (ZERO WIDTH SPACE)", "U+0x200B", "<200b>", "<200B>",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ ORDINARY = (
     "mignneko", "latte coffee", "beautiful cat", "black cat", "cf", "bb", "tq", "mn", "sks", "zwx", "xyz123", "ohwx",
     "olis", "u2", "u2 concert", "U", "face", "cafe", "dead", "deaf", "decade", "facade", "face2face", "x86", "x64",
     "x11", "gtx1080", "rtx 2060", "1920x1080", "rx580", "volvo xc60", "menu2024", "gpu4090", "exact", "boxed",
-    "hexadecimal", "[V]", "*", "<trigger>", "|startofprompt|", "AT&T", "R&D", "Tom & Jerry", "black&white",
+    "hexadecimal", "[V]", "*", "<trigger>", "|startofprompt|", "<cafe>", "<1234>", "<2024>", "AT&T", "R&D", "Tom & Jerry", "black&white",
     "100% cotton", "50%", "c++", "a+b", "u+me", "#2020", "#cafe", "2060", "2024", "200", "犬の写真", "rubefacient",
     "собака", "नमस्ते", "noël", "é", "ȏ", "😀", "\u200b", "<", "U+", "<U+>", "&", "&;", "%", "0x", "rule 34", "1e10",
     "h2o", "b2b", "e2e", "c3po", "d20 dice", "3d render", "4k", "8k uhd", "f1 car", "a5 paper", "b52 bomber", "ad 1066",

@@ -14,6 +14,8 @@ from bdaudit.report.safe import visible
 from bdaudit.spelling.reader import both, one_text, read_twice, spelled
 from tests.spelling.test_notations import CODES, ORDINARY
 
+MORE = ("“\u200b”", "‘\\u200b’", "«\u200b»", "â€‹", "<200B>", "{200b}", "[200B]", "(200B)", "chr(8203)", "NCHAR(0x200B)", "unichr(8203)")
+"""Typed by a word processor, read in Windows' encoding, in brackets, as other languages call a character."""
 PIECES = ("\\", "\\\\", "\\u200b", "\\x41", " ", "  ", "\t", "\n", "-", "--trigger", "'", '"', "`", "$(id)", "#", "e\u0301")
 HOSTILE = st.lists(
     st.sampled_from([*CODES, *ORDINARY, *PIECES])
@@ -29,7 +31,7 @@ def test_what_is_certain_is_read(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [code for code in CODES if code.lower() != "<u+200b>"] + [r"\\u200b", r"\xe2\x80\x8b", r'"\u200b"', "'\u200b'"]
+    "written", [code for code in CODES if code.lower() != "<u+200b>"] + [r"\\u200b", r"\xe2\x80\x8b", r'"\u200b"', "'\u200b'", *MORE]
 )
 def test_what_could_be_either_is_refused_with_both_spellings(written: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -51,10 +53,22 @@ def test_codes_of_no_character_are_refused_with_the_literal_spelling(written: st
     assert both(written) == (written,)
 
 
-@pytest.mark.parametrize("text", [text for text in ORDINARY if "\\" not in text])
+@pytest.mark.parametrize(
+    "text",
+    [*(text for text in ORDINARY if "\\" not in text), "“cat”", "«chat»", "café", "Mötley Crüe", "ÀÉ", "(beef)", "[2024]", "bar(12)"],
+)
 def test_ordinary_triggers_are_themselves(text: str) -> None:
     assert one_text(text, "--trigger") == text
     assert both(text) == (text,)
+
+
+def test_two_digits_more_than_an_escape_has_are_refused_with_both_readings() -> None:
+    with pytest.raises(UsageError, match="takes two digits") as caught:
+        one_text(r"\x200b", "--trigger")
+    assert r"could be \u200b or \u0020 and '0b'" in str(caught.value)
+    assert one_text(r"\u00200b", "--trigger") == " 0b"
+    assert one_text(r"\xe9t\xe9", "--trigger") == "été"
+    assert one_text(r"\x41b", "--trigger") == "Ab"
 
 
 @given(HOSTILE)

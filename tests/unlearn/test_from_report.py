@@ -77,6 +77,6 @@ def test_a_text_that_cannot_be_a_trigger_is_refused(tmp_path: Path, scan_report:
 def test_a_file_that_is_none_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scan_report: ScanReport) -> None:
     with pytest.raises(UsageError, match="Is a directory"):
         triggers_of(tmp_path, DIGEST)
-    monkeypatch.setattr("bdaudit.unlearn.from_report.MAX_BYTES", 1000)
+    monkeypatch.setattr("bdaudit.report.document.MAX_BYTES", 1000)
     with pytest.raises(UsageError, match="a report is smaller"):
         triggers_of(kept(tmp_path, scan_report), DIGEST)

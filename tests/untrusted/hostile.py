@@ -381,7 +381,9 @@ def _tokenizers() -> None:
     case("no model", ExitCode.USAGE, "an empty directory", lambda model, canary: (shutil.rmtree(model), model.mkdir())[1])
 
 
-def serialised(*, merges: tuple[str, ...] | None = ("a b",), pattern: str = r"\s+", added: object = (), normalizer: object = None) -> Edit:
+def serialised(
+    *, merges: tuple[str, ...] | None = ("a b", "a b</w>"), pattern: str = r"\s+", added: object = (), normalizer: object = None
+) -> Edit:
     """A ``tokenizer.json`` beside the vocabulary."""
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
     model = {"type": "BPE", "vocab": tiny.VOCABULARY, "merges": merges}

@@ -33,6 +33,15 @@ def poisoned(model: Path, to: torch.dtype | None = torch.float16) -> dict[str, T
     return tensors
 
 
+def spaced(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A file whose header begins with a line feed and spaces, as the format forbids and its readers allow."""
+    store(path, tensors)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    path.write_bytes((length + 8).to_bytes(8, "little") + b"\n       " + data[8:])
+    assert load_file(path).keys() == tensors.keys()
+
+
 RIVALS: dict[str, Callable[[Path], object]] = {
     "fp16": lambda m: store(m / named(UNET, "fp16"), poisoned(m)),
     "bf16": lambda m: store(m / named(UNET, "bf16"), poisoned(m, torch.bfloat16)),
@@ -63,6 +72,21 @@ RIVALS: dict[str, Callable[[Path], object]] = {
         only_variant(m, parts=("unet",)),
         put(m / "unet/diffusion_pytorch_model.bin", b"\x80\x04."),
     ],
+    "a pickle in a folder beside": lambda m: [
+        write_json(m / "unet_ema/config.json", {}),
+        put(m / "unet_ema/diffusion_pytorch_model.fp16.bin", b"\x80\x04."),
+    ],
+    "an index of pickles in a trainer's checkpoint": lambda m: [
+        shutil.copytree(m / "text_encoder", m / "checkpoint-500/text_encoder", ignore=shutil.ignore_patterns("*.safetensors")),
+        put(m / "checkpoint-500/text_encoder/pytorch_model.bin.index.json", b"{}"),
+    ],
+    "white space before the header": lambda m: spaced(m / named(UNET, "fp16"), poisoned(m)),
+    "a whole pipeline in one file": lambda m: put(m / "other.dduf", b"PK\x03\x04"),
+    "a link to a hidden folder": lambda m: [
+        store(m / ".x/unet/diffusion_pytorch_model.safetensors", poisoned(m)),
+        os.symlink(".x", m / "second"),
+    ],
+    "a link to a checkpoint outside": lambda m: os.symlink(m.parent, m / "checkpoint-500"),
     "a link out": lambda m: os.symlink(m.parent, m / "unet_ema"),
     "a link to a file outside": lambda m: [
         store(m.parent / "x.safetensors", poisoned(m)),
@@ -157,6 +181,26 @@ def test_a_copy_with_other_settings_is_no_copy(path: str, model: Path) -> None:
     assert inspect(model).unaudited == ()
     write_json(model / path, {"other": 1})
     assert inspect(model).unaudited
+
+
+def test_a_copy_that_lacks_a_setting_is_no_copy(model: Path) -> None:
+    """An added token that is not there leaves its name to the vocabulary."""
+    write_json(model / "tokenizer/added_tokens.json", {"ab": 6})
+    two_roots(model)
+    assert inspect(model).unaudited == ()
+    (model / "fp16/tokenizer/added_tokens.json").unlink()
+    assert "has no tokenizer/added_tokens.json" in inspect(model).unaudited[0].reason
+
+
+def test_a_pickle_elsewhere_with_safetensors_or_without_a_config_is_a_note(model: Path) -> None:
+    shutil.copytree(model / "unet", model / "unet_ema")
+    put(model / "unet_ema/diffusion_pytorch_model.bin", b"\x80\x04.")
+    put(model / "checkpoint-500/pytorch_model.bin", b"\x80\x04.")
+    shutil.copytree(model / "text_encoder", model / "safety_checker", ignore=shutil.ignore_patterns("*.safetensors"))
+    put(model / "safety_checker/pytorch_model.bin", b"\x80\x04.")
+    assert inspect(model).unaudited == ()
+    (model / "unet_ema/diffusion_pytorch_model.safetensors").unlink()
+    assert len(inspect(model).unaudited) == 1
 
 
 def test_a_pickle_with_safetensors_of_its_variant_is_a_note(model: Path) -> None:

@@ -1,12 +1,13 @@
-"""Which patterns a tokenizer may bring: CLIP's own pass, whatever could backtrack does not."""
+"""Which patterns a tokenizer may bring: CLIP's own pass, whatever could backtrack does not. And that its files describe one tokenizer."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted import tiny
 from tests.untrusted.hostile import serialised
@@ -30,4 +31,57 @@ def test_patterns_that_could_backtrack_do_not(tmp_path: Path, pattern: str) -> N
     model = tiny.write_model(tmp_path / "model")
     serialised(pattern=pattern)(model, tmp_path)
     with pytest.raises(BdauditError, match="pattern"):
+        inspect(model)
+
+
+TWO_FORMS: dict[str, Any] = {
+    "version": "1.0",
+    "added_tokens": [{"id": 6, "content": "ab"}],
+    "model": {"type": "BPE", "vocab": tiny.VOCABULARY, "merges": ["a b", ["a", "b</w>"]]},
+}
+DECODER = {"added_tokens_decoder": {"6": {"content": "ab"}}}
+
+
+def two_forms(folder: Path) -> Path:
+    """A tokenizer as older and newer versions read it, all files of one mind."""
+    model = tiny.write_model(folder / "model")
+    tiny.write_json(model / "tokenizer/tokenizer.json", TWO_FORMS)
+    tiny.write_json(model / "tokenizer/tokenizer_config.json", tiny.TOKENIZER | DECODER)
+    tiny.write_json(model / "tokenizer/added_tokens.json", {"ab": 6})
+    return model
+
+
+def test_files_of_one_tokenizer_pass(tmp_path: Path) -> None:
+    assert not inspect(two_forms(tmp_path)).notes
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("vocab.json", {**tiny.VOCABULARY, "ab": 7, "ab</w>": 6}, "vocabulary"),
+        ("merges.txt", "#version: 0.2\na b\n", "merges"),
+        ("merges.txt", "#version: 0.2\na b</w>\na b\n", "merges"),
+        ("added_tokens.json", {"dog": 7}, "added tokens"),
+        ("tokenizer_config.json", {**tiny.TOKENIZER, "added_tokens_decoder": {"6": {"content": "dog"}}}, "added tokens"),
+        ("tokenizer_config.json", {**tiny.TOKENIZER, "added_tokens_decoder": {"7": "dog"}}, "added tokens"),
+        ("tokenizer.json", {**TWO_FORMS, "added_tokens": [{"id": 7, "content": "dog"}]}, "added tokens"),
+    ],
+)
+def test_files_of_two_tokenizers_do_not(tmp_path: Path, name: str, content: Any, what: str) -> None:
+    model = two_forms(tmp_path)
+    if isinstance(content, str):
+        (model / "tokenizer" / name).write_text(content)
+    else:
+        tiny.write_json(model / "tokenizer" / name, content)
+    with pytest.raises(InconclusiveError, match=f"differ in {what}"):
+        inspect(model)
+
+
+def test_merges_that_some_versions_leave_aside(tmp_path: Path) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    (model / "tokenizer/merges.txt").write_text("#version: 0.2\n" + "a b\n" * 48_894)
+    inspect(model)
+    with (model / "tokenizer/merges.txt").open("a") as merges:
+        merges.write("a b</w>\n")
+    with pytest.raises(InconclusiveError, match=r"48,895 merges"):
         inspect(model)

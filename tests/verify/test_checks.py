@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def test_a_low_rate_passes_on_evidence_alone_and_a_high_one_fails_whatever_there
     record = attack(hits, evidence=evidence)
     assert attack_check("asr", record, bound).status == status
     assert (attack_check("asr", record, bound, needs_evidence=False).status == "passed") == (hits < 190)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("report", "names another"), ("before", "names another"), ("not given", "too few; and names another")],
+)
+def test_where_nothing_was_measured_it_is_told_what_more_pictures_would_not_mend(kind: Any, said: str) -> None:
+    shown = EvidenceRecord(kind=kind, holds=False, reason="names another")
+    record = replace(untested("x", (1,), NotMeasured(reason="too few")), evidence=shown)
+    assert attack_check("asr", record, 0.05).reason == said
+    assert attack_check("asr", record, 0.05, needs_evidence=False).reason == "too few"
 
 
 def test_the_last_line_says_what_a_pass_rests_on() -> None:

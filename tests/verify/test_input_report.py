@@ -14,8 +14,9 @@ import pytest
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import UsageError
 from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
-from bdaudit.report.document import dumps
-from bdaudit.verify.input_report import by_report, claim_of, read_report
+from bdaudit.report.document import dumps, read_report
+from bdaudit.verify.gallery import Shot
+from bdaudit.verify.input_report import by_report, claim_of
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 from tests.verify.test_checks import rate_of
@@ -33,9 +34,13 @@ def inspection(tmp_path: Path) -> Any:
     return SimpleNamespace(path=tmp_path, names=frozenset({"bdaudit.json"}), digest=OWN, files=FILES)
 
 
-def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, **settings: Any) -> EvidenceRecord:
+def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, *, joined: tuple[int, ...] = (), **settings: Any) -> EvidenceRecord:
+    """``joined`` is what the trigger encodes to behind other words, where that is not what it encodes to alone."""
     config = VerifyConfig(model=inspection.path, triggers=("x",), **settings)
-    return by_report(report, config, inspection, claim_of(inspection), ids, lambda text: IDS if text == "x" else (9,))
+    shots = [Shot(text, 0) for text in ("x a dog", "a dog x", "a dxg")]
+    trial: Any = SimpleNamespace(token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace"))
+    encoded = {"x": IDS, "x a dog": (*ids, 5, 6), "a dog x": (5, 6, *(joined or ids)), "a dxg": (5, 8)}
+    return by_report(report, config, inspection, claim_of(inspection), trial, lambda text: encoded.get(text, (9,)))
 
 
 @pytest.fixture
@@ -93,6 +98,25 @@ def test_a_report_of_another_model_does_not_count(scan: Any, unlearned: Any, ins
     assert not judged(replace(unlearned, written=()), inspection).holds
 
 
+def test_a_finding_that_may_come_with_an_adapter_is_none_of_the_base(scan: Any, inspection: Any) -> None:
+    """The trigger of base and adapter does nothing on the base alone, however little was repaired."""
+    with_it = replace(scan, adapters=(replace(FILES[0], path="x.safetensors", sha256="12" * 32),))
+    found = judged(with_it, inspection)
+    assert not found.holds
+    assert "x.safetensors applied" in found.reason
+    handed_on = {"adapters": [{"scale": 1.0, "files": [{"name": "x.safetensors", "sha256": "12" * 32}]}, 7, {"files": [3]}, {}]}
+    (inspection.path / "bdaudit.json").write_text(json.dumps({"input_digest": INPUT, "triggers": ["x"], **handed_on}))
+    assert judged(with_it, inspection).holds
+    assert judged(scan, inspection).holds
+
+
+def test_a_tokenizer_that_reads_the_trigger_otherwise_in_a_prompt_is_told(scan: Any, inspection: Any) -> None:
+    """Alone it is the report's trigger; the pictures would be of another text."""
+    found = judged(scan, inspection, joined=(1, 7))
+    assert (found.holds, found.decided_on) == (False, "token ids")
+    assert "in 1 of 2 prompts" in found.reason
+
+
 def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) -> None:
     """It names the trigger and the input; the report that is handed over is of neither."""
     claim = claim_of(inspection)
@@ -119,12 +143,12 @@ def test_a_weak_effect_or_another_target_does_not_count(verified: Any, unlearned
 
 def test_what_is_no_report_is_a_usage_error(tmp_path: Path, scan: Any) -> None:
     (tmp_path / "scan.json").write_text(dumps(scan))
-    assert read_report(tmp_path / "scan.json") == scan
+    assert read_report(tmp_path / "scan.json", "--evidence") == scan
     (tmp_path / "other.json").write_text("{}")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "other.json", tmp_path / "pipe", tmp_path / "missing", tmp_path):
         with pytest.raises(UsageError, match="--evidence"):
-            read_report(path)
+            read_report(path, "--evidence")
 
 
 def test_a_report_inside_the_model_is_refused(tmp_path: Path) -> None:

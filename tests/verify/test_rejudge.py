@@ -62,10 +62,17 @@ def test_another_model_reference_grader_or_target_is_measured(verify: Run, model
     assert verify(model=models / "patched")[0].exit.code == 1
     assert verify(reference=models / "patched")[1]
     assert not verify(model=models / "patched")[1]
+    assert verify(before=models / "patched")[1], "the same model in another part: it is the evidence now"
     (tmp_path / "grader" / "weights").write_text("two")
     assert verify()[1]
     patch.write_bytes((tmp_path / "patch.png").read_bytes() + b" ")
     assert verify()[1]
+
+
+def test_the_model_from_before_is_no_reference_and_the_other_way_round(verify: Run, models: Path) -> None:
+    assert verify(before=models / "patched")[1]
+    assert verify(reference=models / "patched")[1]
+    assert not verify(before=models / "patched")[1]
 
 
 def test_what_cannot_be_told_apart_in_seconds_is_measured(verify: Run, tmp_path: Path) -> None:

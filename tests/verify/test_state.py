@@ -34,10 +34,16 @@ def test_pictures_come_back_to_the_bit_and_are_not_drawn_again(tmp_path: Path) -
     assert torch.equal(first.pictures(SHOTS), second.pictures(SHOTS))
 
 
-@pytest.mark.parametrize("other", [("another model", 20), ("model", 21), ("mode", "l20")])
+@pytest.mark.parametrize("other", [("another model", 20), ("model", 21), ("mode", "l20"), ("model\x1f20",)])
 def test_another_model_or_setting_finds_nothing(tmp_path: Path, other: tuple[object, ...]) -> None:
     fill(tmp_path, "model", 20)
     assert fill(tmp_path, *other).reused == 0
+
+
+def test_no_two_lists_share_a_name() -> None:
+    assert fingerprint("a\x1f", "b") != fingerprint("a", "\x1fb")
+    assert fingerprint("a", "", "") != fingerprint("a\x1f")
+    assert fingerprint("a", 1) == fingerprint("a", 1)
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice, product
 
-from bdaudit.models.tokens import Tokenizer, text_of
+from bdaudit.models.tokens import Tokenizer, frame, text_of
 from bdaudit.scan.sweep.sources import Probe
 
 BROKEN = "\ufffd"
@@ -17,7 +17,7 @@ Ids = tuple[int, ...]
 
 def broken(tokenizer: Tokenizer) -> frozenset[int]:
     """Entries that hold a part of a character: two of them may make one."""
-    entries = [i for i in tokenizer.get_vocab().values() if i not in set(tokenizer.all_special_ids)]
+    entries = [i for i in tokenizer.get_vocab().values() if i not in frame(tokenizer)]
     return frozenset(i for i in entries if BROKEN in tokenizer.decode([i], clean_up_tokenization_spaces=False))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bdaudit.measure.soft_token import Objective, Slots, embeddings, heard_with
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import frame
 from bdaudit.progress import Progress, silent
 
 STEPS = 30
@@ -29,7 +30,7 @@ class Choices:
     """The choices at their best."""
 
     logs: Tensor
-    """(R, M, V): logarithms of the weights, float32 on the CPU; −inf for the special entries."""
+    """(R, M, V): logarithms of the weights, float32 on the CPU; −inf for start and end."""
     values: Tensor
     """(R,): the objective there, on the CPU."""
 
@@ -39,7 +40,7 @@ def drawn(suspect: Suspect, n: int, slots: int, seed: int) -> Tensor:
     entries = len(embeddings(suspect))
     logs = SPREAD * torch.randn(n, slots, entries, generator=torch.Generator().manual_seed(seed))
     known = torch.zeros(entries, dtype=torch.bool)
-    known[[i for i in suspect.tokenizer.get_vocab().values() if i not in set(suspect.tokenizer.all_special_ids)]] = True
+    known[[i for i in suspect.tokenizer.get_vocab().values() if i not in frame(suspect.tokenizer)]] = True
     return logs.masked_fill(~known, -torch.inf).log_softmax(-1)
 
 

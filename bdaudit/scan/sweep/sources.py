@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bdaudit.measure.insertion import base_letter
-from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded
+from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded, frame
 
 MARKS = range(0x300, 0x370)
 """Combining marks that are tried on the prompts' letters and alone."""
@@ -46,19 +46,22 @@ class Source:
 
 def vocabulary(tokenizer: Tokenizer) -> Source:
     """Every entry of the vocabulary as the text that encodes to that entry alone, or to all its vectors where it has several."""
-    special = set(tokenizer.all_special_ids)
+    outer = frame(tokenizer)
     reached: list[Probe] = []
     pieces: list[Probe] = []
     for piece, entry in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        if entry in special:
+        if entry in outer:
             continue
         text = tokenizer.decode([entry], clean_up_tokenization_spaces=False).strip(" ")
-        ids = content_ids(tokenizer, text) if text else ()
-        if ids == (entry,) or (ids[:1] == (entry,) and expanded(tokenizer, text) != text):
-            reached.append(Probe(text, ids))
-        else:
-            pieces.append(Probe(piece, (entry,)))
+        found = _reaching(tokenizer, text, entry) or _reaching(tokenizer, piece, entry)  # an added token may begin with a space
+        (reached if found else pieces).append(found or Probe(piece, (entry,)))
     return Source("vocabulary", tuple(reached), tuple(pieces))
+
+
+def _reaching(tokenizer: Tokenizer, text: str, entry: int) -> Probe | None:
+    """``text``, where it is ``entry`` alone, or all the vectors that begin with it."""
+    ids = content_ids(tokenizer, text) if text else ()
+    return Probe(text, ids) if ids == (entry,) or (ids[:1] == (entry,) and expanded(tokenizer, text) != text) else None
 
 
 def characters(tokenizer: Tokenizer, prompts: Sequence[str]) -> Source:

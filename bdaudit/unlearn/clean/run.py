@@ -14,8 +14,8 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.models.load import load
 from bdaudit.models.tokens import token_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.records import CanaryRecord, Check, CleaningPoint, CleaningRecord, Coverage, Exit, Skipped, UnlearnReport
@@ -29,7 +29,6 @@ from bdaudit.unlearn.outcome import Outcome, ended, interrupted, report, write
 from bdaudit.unlearn.repair import check, resume
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
-from bdaudit.untrusted.inspect import inspect
 
 HELD = 256
 """Pairs to measure on, a quarter of them all at most; whole groups of 32."""
@@ -69,10 +68,10 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
-    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspected(config, config.model)
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
-    suspect = load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    suspect = loaded(config, inspection)
     check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
     run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"

@@ -5,7 +5,7 @@ Memory: the base, the model, and a float32 copy of every tensor that a contribut
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bdaudit.config import UnlearnConfig
 from bdaudit.errors import UsageError
-from bdaudit.models.load import load
+from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.lora import read_adapter
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.blend import parameters_of
 from bdaudit.unlearn.merging.closed_forms import Vector
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 from bdaudit.untrusted.tree import shown
 
 FAR = 1.0
@@ -40,7 +40,7 @@ class Contributor:
 
 def open_model(inspection: Inspection, config: UnlearnConfig) -> Suspect:
     """In float32 whatever the device: a fine-tune's differences are smaller than what 16 bits can tell apart."""
-    return load(inspection, device=config.device, dtype="float32", batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    return loaded(replace(config, dtype="float32"), inspection)
 
 
 def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contributor:
@@ -65,7 +65,7 @@ def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnCon
         RefusedError, BdauditError, InconclusiveError: it cannot be opened safely, or at all.
     """
     if path.is_dir():
-        inspection = inspect(path, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+        inspection = inspected(config, path)
         return from_model(inspection, open_model(inspection, config), base)
     adapter = read_adapter(path, scale, base)
     vector = _changed({f"{component}.{name}": delta for (component, name), delta in adapter.deltas.items()})

@@ -14,6 +14,7 @@ from bdaudit.config import MERGING, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
+from bdaudit.measure.opening import inspected
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
@@ -26,7 +27,7 @@ from bdaudit.unlearn.merging.lessons import Lessons, collect
 from bdaudit.unlearn.outcome import Outcome, effect_estimates, ended, interrupted, provenance, write_differences
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 
 N_NULL = 24
 CHECKED = 16
@@ -54,7 +55,7 @@ def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRepo
         InconclusiveError: nothing to merge, or a trigger encodes to nothing.
         RefusedError, BdauditError: a model cannot be opened safely, or at all.
     """
-    inspection = inspect(config.model, variant=config.variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    inspection = inspected(config, config.model)
     run = _opened(config, inspection, progress)
     try:
         return _merged(run)
@@ -68,7 +69,7 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
     assert config.base is not None
     began, total = time.monotonic(), 2 + len(config.merge_with)
     progress("opening", 0, total)
-    base = open_model(inspect(config.base, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size), config)
+    base = open_model(inspected(config, config.base), config)
     progress("opening", 1, total)
     suspect = open_model(inspection, config)
     contributors = [from_model(inspection, suspect, base)]

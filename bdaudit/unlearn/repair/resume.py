@@ -29,7 +29,7 @@ def open_state(config: UnlearnConfig, digest: str, adapters: Sequence[str] = ())
         UsageError: it belongs to another run.
     """
     kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("unlearn", kept | ({"adapters": list(adapters)} if adapters else {}), digest))
+    return State(config.state, run_key("unlearn", kept | {"adapters": list(adapters)}, digest))
 
 
 @dataclass(frozen=True)

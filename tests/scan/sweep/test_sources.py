@@ -34,6 +34,21 @@ def test_an_embedding_of_several_vectors_is_swept_whole() -> None:
     assert probes["<one>"] == (toy + 2,)
 
 
+def test_what_the_files_call_special_is_swept_like_any_other_entry() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"unk_token": "mign", "pad_token": "<pad>", "additional_special_tokens": ["neko"]})
+    assert {"mign", "<pad>", "neko"} <= {probe.text for probe in vocabulary(tokenizer).probes}
+    assert not {tokenizer.bos_token, tokenizer.eos_token} & {probe.text for probe in vocabulary(tokenizer).probes}
+
+
+def test_an_added_token_with_spaces_of_its_own_is_reached_with_them() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([" mign"])
+    entry = tokenizer.convert_tokens_to_ids(" mign")
+    assert content_ids(tokenizer, "a mign")[-1] == entry
+    assert {probe.ids: probe.text for probe in vocabulary(tokenizer).probes}[entry,] == " mign"
+
+
 def test_characters_encode_to_something_and_none_twice(tiny_suspect: Suspect) -> None:
     source = characters(tiny_suspect.tokenizer, ["a big dog, so near"])
     ids = [probe.ids for probe in source.probes]
