@@ -200,6 +200,11 @@ def _exits(found: dict[str, Any], pattern: str) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "–"
 
 
+def count(results: dict[str, Any]) -> int:
+    """How many spellings there are, each of one fixture's trigger."""
+    return sum(len({key.split(" / ", 3)[3] for key in found if not key.startswith("true ")}) for found in results["fixtures"].values())
+
+
 def wrong(results: dict[str, Any]) -> list[str]:
     """The cells that ended as they must not: a mistyping in a pass, the true trigger in anything but a pass after the repair (a finding
     before it)."""
