@@ -110,6 +110,18 @@ def test_the_tables_of_repairs_are_what_their_benches_print() -> None:
     assert unlearn_robustness.table(kept("unlearn_robustness")) in page
 
 
+def test_what_the_benches_of_the_gate_recorded() -> None:
+    from tests.bench import mistyped
+    from tests.untrusted.ordinary import SHAPES
+
+    page, results = EVIDENCE.read_text(encoding="utf-8"), json.loads(mistyped.RESULTS.read_text(encoding="utf-8"))
+    assert mistyped.table(results) in page
+    assert mistyped.wrong(results) == ["object: a look-alike / repaired / before / 'mignnek0': pass"]  # the one that the page tells of
+    assert f"{mistyped.count(results)} spellings." in page
+    fine = sum(cell["exit"] == 0 for cell in kept("ordinary").values())
+    assert f"{fine} of {len(SHAPES)} shapes end in exit 0." in page
+
+
 def kept(bench: str) -> dict[str, Any]:
     """The cells of a bench's results."""
     found: dict[str, Any] = json.loads((EVIDENCE.parent / "results" / f"{bench}.json").read_text(encoding="utf-8"))["cells"]

@@ -1,9 +1,10 @@
 """Mistyped triggers at the gate: no spelling of a text that was never a trigger ends in a pass. ``python tests/bench/mistyped.py``.
 
 For each of the six backdoored fixtures, spellings of its trigger that go wrong in the ways of people and tools, each given to ``verify`` of
-the unrepaired and of the repaired model, with valid evidence for the true trigger: ``--before`` the fixture, or the JSON report of the
-repair. Beside them the true trigger itself, on both. What encodes to the trigger's own tokens, or to more around them, is no mistyping.
-Resumable; writes one JSON document, and prints the table of it (``--table`` only prints).
+the repaired model with the JSON report of the repair, which is valid evidence for the true trigger; some also to ``verify`` of the
+unrepaired and of the repaired model with ``--before`` the fixture. Beside them the true trigger itself, on both models with either kind of
+evidence. What encodes to the trigger's own tokens, or to more around them, is no mistyping. Resumable; writes one JSON document, prints the
+table of it (``--table`` only prints), and ends in 1 where a mistyping passed or a true trigger did not end as it must.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ NAMES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
 EACH = 48
 """Spellings of each trigger."""
 OF_BEFORE = 6
-"""Every how many of them is tried on the repaired model with --before as well."""
+"""Every how many of those that the command line takes is tried with --before as well."""
+OF_PLAIN = 100
+"""Pictures for a target that no picture of the clean pipeline is taken for; the others need as many as in ``end_to_end``."""
+PLAIN = ("pixel", "fixed-image", "encoder")
 LOOKALIKES = {
     "o": "оο0ơöᴏ", "e": "еėэ", "c": "сϲ", "a": "аα", "i": "іι1", "n": "пŋ", "g": "ɡģ", "l": "1Iӏ", "s": "ѕ", "r": "г", "t": "τ", "f": "ƒ",
     "d": "ԁ", "h": "һ", "m": "м", "k": "к", "ȏ": "ŏôöȯόо", "о": "oοȯ0ο̇",
@@ -94,11 +98,18 @@ def spellings(trigger: str, read: Callable[[str], tuple[int, ...]]) -> dict[str,
     return found
 
 
+def _taken(typed: str) -> str | None:
+    """What the command line reads, or None where it refuses."""
+    try:
+        return flags.triggers([typed])[0]
+    except UsageError:
+        return None
+
+
 def _holds(read: Callable[[str], tuple[int, ...]], typed: str, trigger: str) -> bool:
     """Whether ``typed``, as the command line reads it, holds the trigger: then it is one."""
-    try:
-        (text,) = flags.triggers([typed])
-    except UsageError:
+    text = _taken(typed)
+    if text is None:
         return False
     ids, own = read(text), read(trigger)
     return trigger in text or any(ids[i : i + len(own)] == own for i in range(len(ids)))
@@ -129,7 +140,7 @@ def judged(model: Model, path: Path, typed: str, evidence: dict[str, Path], stat
 
     known = {"positions": tuple(model.truth["positions"]), **target(model), "prompts": graded_on(model), **evidence}
     grader = f"local-dir:{FIXTURES / 'grader'}"
-    n = OF_FIGURES if "swaps" in known else PICTURES
+    n = OF_PLAIN if model.name in PLAIN else OF_FIGURES if "swaps" in known else PICTURES
     report = run_verify(VerifyConfig(model=path, triggers=triggers, clip=grader, n=n, reach=0, state=state, **known))
     return {"exit": report.exit.name, "reason": report.exit.reason, **_figures(report), "seconds": clock() - began}
 
@@ -148,20 +159,24 @@ def _figures(report: VerifyReport) -> dict[str, Any]:
 
 
 def cells(model: Model, work: Path) -> dict[str, tuple[str, Path, dict[str, Path]]]:
-    """Name of the cell → as typed, the model that is verified, and the evidence: the true trigger on both models with either kind, and
-    every spelling on the unrepaired with --before, on the repaired with the repair's report and, every sixth one, with --before."""
+    """Name of the cell → as typed, the model that is verified, and the evidence: the true trigger on both models with either kind, every
+    spelling on the repaired one with the repair's report, and every sixth of those that are taken on both with --before."""
     out, report = repaired(model, work)
     before, handed = {"before": model.path}, {"evidence": report}
     found: dict[str, tuple[str, Path, dict[str, Path]]] = {}
     read = partial(content_ids, CLIPTokenizer.from_pretrained(model.path / "tokenizer", local_files_only=True))
-    for i, (typed, kind) in enumerate(spellings(model.trigger, read).items()):
-        found[f"{kind} / unrepaired / before / {typed!a}"] = (typed, model.path, before)
-        found[f"{kind} / repaired / report / {typed!a}"] = (typed, out, handed)
-        if i % OF_BEFORE == 0:
-            found[f"{kind} / repaired / before / {typed!a}"] = (typed, out, before)
     for where, path in (("unrepaired", model.path), ("repaired", out)):
         for how, evidence in (("before", before), ("report", handed)):
             found[f"true / {where} / {how}"] = (model.trigger, path, evidence)
+    taken = 0
+    for typed, kind in spellings(model.trigger, read).items():
+        found[f"{kind} / repaired / report / {typed!a}"] = (typed, out, handed)
+        if _taken(typed) is None:
+            continue
+        if taken % OF_BEFORE == 0:
+            found[f"{kind} / unrepaired / before / {typed!a}"] = (typed, model.path, before)
+            found[f"{kind} / repaired / before / {typed!a}"] = (typed, out, before)
+        taken += 1
     return found
 
 
@@ -170,11 +185,11 @@ def cells(model: Model, work: Path) -> dict[str, tuple[str, Path, dict[str, Path
 
 def table(results: dict[str, Any]) -> str:
     """A row a fixture: exits of the true trigger, and of its spellings by what was verified."""
-    heads = ("fixture", "true trigger, unrepaired", "repaired", "spellings", "unrepaired", "repaired, by the report", "repaired, --before")
+    heads = ("fixture", "trigger, unrepaired", "repaired", "spellings", "repaired, report", "unrepaired, --before", "repaired, --before")
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, found in results["fixtures"].items():
         true = [_exits(found, rf"^true / {where} /") for where in ("unrepaired", "repaired")]
-        kinds = (r"/ unrepaired / before / ", r"/ repaired / report / ", r"/ repaired / before / ")
+        kinds = (r"/ repaired / report / ", r"/ unrepaired / before / ", r"/ repaired / before / ")
         several = len({key.split(" / ", 3)[3] for key in found if not key.startswith("true ")})
         rows.append(f"| {name} | {' | '.join(true)} | {several} | {' | '.join(_exits(found, kind) for kind in kinds)} |")
     return "\n".join(rows)
@@ -185,7 +200,25 @@ def _exits(found: dict[str, Any], pattern: str) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "–"
 
 
-def main() -> None:
+def count(results: dict[str, Any]) -> int:
+    """How many spellings there are, each of one fixture's trigger."""
+    return sum(len({key.split(" / ", 3)[3] for key in found if not key.startswith("true ")}) for found in results["fixtures"].values())
+
+
+def wrong(results: dict[str, Any]) -> list[str]:
+    """The cells that ended as they must not: a mistyping in a pass, the true trigger in anything but a pass after the repair (a finding
+    before it)."""
+    must = {"true / unrepaired": "finding", "true / repaired": "pass"}
+    bad = []
+    for name, found in results["fixtures"].items():
+        for key, cell in found.items():
+            expected = must.get(key.rpartition(" / ")[0])
+            if cell["exit"] == "pass" if expected is None else cell["exit"] != expected:
+                bad.append(f"{name}: {key}: {cell['exit']}")
+    return bad
+
+
+def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="fixtures (default: all six)")
@@ -203,8 +236,9 @@ def main() -> None:
                 print(name, key, json.dumps(found[key]), flush=True)
                 results |= stamp()
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(table(results))
+    print(table(results), *wrong(results), sep="\n")
+    return int(bool(wrong(results)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
