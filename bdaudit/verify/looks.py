@@ -1,7 +1,8 @@
 """A trigger measured on no more pictures than it takes: look, and draw on only while it is open whether the text does anything.
 
 What is decided here is never a pass. A text *works* where Fisher's test against the floor is significant and the rate lies a good way above
-it; it does *nothing* where the rate's interval leaves no room for such an effect.
+it, *weakly* where it does so too seldom to be told from a near-trigger; it does *nothing* where the rate's interval leaves no room for such
+an effect.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ ALPHA = 0.001
 LEAST = 0.2
 """A trigger works at least this share of pictures more often than its floor: less is no evidence, however significant. One that works so
 often is given up at a look with a chance of 3 %; that is inconclusive, never a pass."""
+NEAR = (0.6, 0.8)
+"""Where the target is known: a rate on --before whose interval ends below the second is *weak* evidence, one that begins below the first is
+open. A misspelt trigger can work as a near-trigger ("mignnek0" for "mignneko": 59 %, where the trigger has 98), and says nothing of it. One
+that works in 59 % of pictures is taken for the trigger with a chance of 4 %, one of 90 % nearly always."""
 FIRST = 16
 """Pictures at the first look."""
 NULL_EACH = 32
 """Pictures for each position at the first look of a rule that is calibrated on harmless insertions."""
 
-Said = Literal["works", "nothing", "open"]
+Said = Literal["works", "weak", "nothing", "open"]
 
 
 def sizes(trial: Trial, rule: Rule) -> list[int]:
@@ -36,12 +41,13 @@ def sizes(trial: Trial, rule: Rule) -> list[int]:
     return [*found, n]
 
 
-def judge(record: AttackRecord, looks: int) -> Said:
-    """What ``record`` says at one of ``looks`` looks."""
+def judge(record: AttackRecord, looks: int, *, known: bool = False) -> Said:
+    """What ``record`` says at one of ``looks`` looks; ``known`` is whether a hit is told by the target."""
     if isinstance(record.rate, NotMeasured) or isinstance(record.floor, NotMeasured) or isinstance(record.p, NotMeasured):
         return "open"
     if record.p <= ALPHA / looks and record.rate.value - record.floor.value >= LEAST:
-        return "works"
+        weak, sure = known and record.rate.high < NEAR[1], not known or record.rate.low >= NEAR[0]
+        return "weak" if weak else "works" if sure else "open"
     return "nothing" if record.rate.high < record.floor.value + LEAST else "open"
 
 
@@ -52,7 +58,7 @@ def measured(trial: Trial, rule: Rule, gallery: Gallery, draw: Callable[[Sequenc
         part = trial.first(n)
         draw(part.shots())
         record = measure_attack(part, rule, gallery, NotMeasured(reason="only what the text does was looked at, on few pictures"))
-        said = judge(record, len(numbers))
+        said = judge(record, len(numbers), known=not rule.needs_null)
         if said != "open":
             break
     return record, said

@@ -71,6 +71,9 @@ def _before_reason(record: AttackRecord, said: Said) -> str:
     figures = f"{record.rate.value:.1%} of {record.rate.n} pictures, {record.floor.value:.1%} without it"
     if said == "works":
         return f"it works on --before: {figures}"
+    if said == "weak":
+        why = f"so seldom ({figures}) may be a near-trigger's, and says nothing of the trigger: check the spelling"
+        return f"it works on --before, but {why}; if it is the trigger, hand over the repair's report (--evidence REPORT)"
     if said == "open":
         rule = f"a trigger works {LEAST:.0%} more often"
         return f"the trigger does not do clearly more than its floor on --before ({figures}; {rule}): {NOTHING}; raise --n"

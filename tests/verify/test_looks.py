@@ -54,6 +54,27 @@ def test_what_a_rate_says(hits: int, n: int, floor: int, said: str) -> None:
     assert judge(record(hits, n, floor), 5) == said
 
 
+@pytest.mark.parametrize(
+    ("hits", "n", "said"),
+    [(16, 16, "works"), (13, 16, "open"), (10, 16, "open"), (20, 32, "weak"), (29, 32, "works"), (118, 200, "weak"), (160, 200, "works")],
+)
+def test_with_a_known_target_a_near_trigger_is_no_evidence(hits: int, n: int, said: str) -> None:
+    assert judge(record(hits, n, 0), 5, known=True) == said
+    assert judge(record(hits, n, 0), 5) == "works", "where nothing is known of the target the rate is of no size to rely on"
+
+
+def test_how_often_a_near_trigger_and_a_trigger_are_taken_for_one() -> None:
+    generator, looks = torch.Generator().manual_seed(0), [16, 32, 64, 128, 200]
+
+    def taken(rate: float) -> float:
+        ours = torch.rand(400, 200, generator=generator) < rate
+        said = [[judge(record(int(row[:n].sum()), n, 0), 5, known=True) for n in looks] for row in ours]
+        return sum(next((s for s in row if s != "open"), "open") == "works" for row in said) / len(said)
+
+    assert taken(0.59) < 0.08
+    assert taken(0.9) > 0.97
+
+
 def test_a_significant_nothing_is_no_effect() -> None:
     weak = record(1200, 10_000, 1000)
     assert isinstance(weak.p, float)
