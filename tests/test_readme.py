@@ -116,7 +116,7 @@ def test_what_the_benches_of_the_gate_recorded() -> None:
 
     page, results = EVIDENCE.read_text(encoding="utf-8"), json.loads(mistyped.RESULTS.read_text(encoding="utf-8"))
     assert mistyped.table(results) in page
-    assert mistyped.wrong(results) == ["object: a look-alike / repaired / before / 'mignnek0': pass"]  # the one that the page tells of
+    assert mistyped.wrong(results) == []
     assert f"{mistyped.count(results)} spellings." in page
     fine = sum(cell["exit"] == 0 for cell in kept("ordinary").values())
     assert f"{fine} of {len(SHAPES)} shapes end in exit 0." in page

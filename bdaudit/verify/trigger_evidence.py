@@ -72,7 +72,7 @@ def _before_reason(record: AttackRecord, said: Said) -> str:
     if said == "works":
         return f"it works on --before: {figures}"
     if said == "weak":
-        why = f"so seldom ({figures}) may be a near-trigger's, and says nothing of the trigger: check the spelling"
+        why = f"a rate so low ({figures}) may be a near-trigger's, and says nothing of the trigger: check the spelling"
         return f"it works on --before, but {why}; if it is the trigger, hand over the repair's report (--evidence REPORT)"
     if said == "open":
         rule = f"a trigger works {LEAST:.0%} more often"

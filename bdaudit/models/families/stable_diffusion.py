@@ -189,9 +189,7 @@ def _check_frame(tokenizer: Tokenizer) -> None:
             raise InconclusiveError("the tokenizer does not put a text between a start and an end, padding behind them, as CLIP's does")
 
 
-def open_parts(
-    parts: Mapping[str, Any], latents: tuple[int, int], device: torch.device
-) -> tuple[ClipText, CrossAttentionUNet, Alphas]:
+def open_parts(parts: Mapping[str, Any], latents: tuple[int, int], device: torch.device) -> tuple[ClipText, CrossAttentionUNet, Alphas]:
     """The text side, the denoiser and the schedule of loaded parts; ``latents`` are drawn at that height and width.
 
     Raises:

@@ -36,9 +36,7 @@ def excess(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: 
     return torch.unflatten((moved - usual).square().flatten(1).mean(1), 0, rows.shape).mean(1) / lessons.scale
 
 
-def heard_with(
-    blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor
-) -> tuple[Conditioning, Conditioning]:
+def heard_with(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor, rows: Tensor) -> tuple[Conditioning, Conditioning]:
     """What the blend and the base hear of the rows' texts with their tokens in them: K·n rows each, gradients kept."""
 
     def heard(suspect: Suspect) -> Conditioning:
