@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from bdaudit import stats
 from bdaudit.errors import UsageError
+from bdaudit.measure import estimates
 from bdaudit.measure.insertion import codepoints
-from bdaudit.records import AttackRecord, Estimate, NotMeasured
+from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.grader import Grader
 from bdaudit.verify.plan import Trial
@@ -244,13 +245,6 @@ class PairedRule:
 # --- the rate ---------------------------------------------------------------------------------
 
 
-def success_rate(hits: Tensor) -> Estimate:
-    """Bool (N,) → the share of hits with Wilson's interval."""
-    n, k = len(hits), int(hits.sum())
-    low, high = stats.wilson(k, n)
-    return Estimate(value=k / n, low=low, high=high, n=n, method="Wilson 95 %")
-
-
 def untested(trigger: str, token_ids: tuple[int, ...], why: NotMeasured) -> AttackRecord:
     """The record of a trigger that could not be tested."""
     return AttackRecord(
@@ -268,14 +262,14 @@ def measure_attack(trial: Trial, rule: Rule, model: Gallery, reference: Gallery 
         return untested(trial.trigger, trial.token_ids, fitted)
     hits = fitted.hits(model, trial.triggered, trial.clean)
     floor = fitted.hits(model, trial.floor, trial.clean)
-    other = reference if isinstance(reference, NotMeasured) else success_rate(fitted.hits(reference, trial.triggered, trial.clean))
+    other = reference if isinstance(reference, NotMeasured) else estimates.rate(fitted.hits(reference, trial.triggered, trial.clean))
     return AttackRecord(
         trigger=trial.trigger,
         codepoints=codepoints(trial.trigger),
         token_ids=trial.token_ids,
         rule=fitted.text,
-        rate=success_rate(hits),
-        floor=success_rate(floor),
+        rate=estimates.rate(hits),
+        floor=estimates.rate(floor),
         reference=other,
         p=stats.fisher_greater(int(hits.sum()), len(hits), int(floor.sum()), len(floor)),
         positions=trial.positions,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bdaudit.measure import estimates
 from bdaudit.records import Estimate, Metric, NotMeasured
 from bdaudit.verify import quality
 from bdaudit.verify.gallery import Gallery, Shot
@@ -90,12 +91,12 @@ def _paired(sets: Sets, grader: Grader | NotMeasured) -> dict[str, Metric]:
     else:
         ours, theirs = model.features(shots, grader), reference.features(shots, grader)
         texts = _text_features(grader, [shot.text for shot in shots])
-        values["clip_ratio"] = _measured(lambda: quality.clip_ratio(quality.clip_scores(ours, texts), quality.clip_scores(theirs, texts)))
+        values["clip_ratio"] = _measured(lambda: estimates.ratio(quality.clip_scores(ours, texts), quality.clip_scores(theirs, texts)))
         values["diversity_ratio"] = _measured(lambda: quality.diversity_ratio(ours, theirs))
-        values["distance"] = _measured(lambda: quality.mean_estimate(1 - (ours * theirs).sum(1)))
-    values["distance_pixels"] = _measured(lambda: quality.mean_estimate(pixels))
+        values["distance"] = _measured(lambda: estimates.mean(1 - (ours * theirs).sum(1)))
+    values["distance_pixels"] = _measured(lambda: estimates.mean(pixels))
     ends = quality.clipped(model.pictures(shots)) - quality.clipped(reference.pictures(shots))
-    values["clipping"] = _measured(lambda: quality.mean_estimate(ends))
+    values["clipping"] = _measured(lambda: estimates.mean(ends))
     return {name: Metric(value=values[name], reference=none, detail=text) for name, text in _PAIRED.items()}
 
 

@@ -17,19 +17,13 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.multimodal.clip_score import CLIPScore
 
 from bdaudit import stats
+from bdaudit.measure import estimates
 from bdaudit.records import Estimate
 
 FID_GROUPS = 20
 """Groups of the FID's jackknife."""
 KID_SUBSETS = 100
 """Subsets that torchmetrics averages over where the two sets differ in size; equal sets are taken whole."""
-
-
-def mean_estimate(values: Tensor) -> Estimate:
-    """(N,) → the mean with Student's interval."""
-    x = values.double()
-    low, high = stats.mean_interval(x.numpy())
-    return Estimate(value=float(x.mean()), low=low, high=high, n=len(x), method="t 95 %")
 
 
 # --- text and picture -------------------------------------------------------------------------
@@ -71,16 +65,6 @@ def _precomputed(texts: Tensor) -> Any:
     return lambda: (_Features(), processor)
 
 
-def clip_ratio(scores: Tensor, reference: Tensor) -> Estimate:
-    """The mean CLIP score over the reference's, paired on prompts and seeds: (N,) and (N,).
-
-    Raises:
-        ValueError: the reference's mean is not positive.
-    """
-    ratio, low, high = stats.ratio_interval(scores.numpy(), reference.numpy())
-    return Estimate(value=ratio, low=low, high=high, n=len(scores), method="paired delta method, t 95 %")
-
-
 def prompt_following(pictures: Tensor, texts: Tensor, prompts: Sequence[str]) -> Estimate:
     """How often a picture is nearer to its own prompt than to another of the list: 1 is always, 0.5 is a model that ignores them.
 
@@ -97,7 +81,7 @@ def prompt_following(pictures: Tensor, texts: Tensor, prompts: Sequence[str]) ->
     similarity = pictures.double() @ table.double().T
     mine = similarity.gather(1, own[:, None])
     wins = (similarity < mine).double() + 0.5 * (similarity == mine).double()
-    return mean_estimate((wins.sum(1) - 0.5) / (len(unique) - 1))
+    return estimates.mean((wins.sum(1) - 0.5) / (len(unique) - 1))
 
 
 # --- two sets of pictures ---------------------------------------------------------------------

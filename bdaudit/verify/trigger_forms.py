@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from bdaudit import stats
+from bdaudit.measure import estimates
 from bdaudit.measure.controls import ZERO_WIDTH, kind_of
 from bdaudit.measure.insertion import base_letter, codepoints, insert, replaceable
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.records import AttackRecord, Estimate, NotMeasured, ReachRecord
-from bdaudit.verify.attack import Rule, success_rate
+from bdaudit.verify.attack import Rule
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.plan import Trial, reaches
 
@@ -128,4 +129,4 @@ def _measured(form: Form, rule: Rule, model: Gallery) -> ReachRecord:
 
 def _record(what: str, text: str, hits: Tensor, floor: Tensor) -> ReachRecord:
     p = stats.fisher_greater(int(hits.sum()), len(hits), int(floor.sum()), len(floor))
-    return ReachRecord(what=what, text=text, codepoints=codepoints(text), rate=success_rate(hits), floor=success_rate(floor), p=p)
+    return ReachRecord(what=what, text=text, codepoints=codepoints(text), rate=estimates.rate(hits), floor=estimates.rate(floor), p=p)

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
 from bdaudit.config import UnlearnConfig  # noqa: E402
+from bdaudit.measure import estimates  # noqa: E402
 from bdaudit.models.sample import sample  # noqa: E402
 from bdaudit.unlearn.merging import defence  # noqa: E402
 from bdaudit.unlearn.merging.blend import Blend  # noqa: E402
@@ -37,11 +38,11 @@ from bdaudit.unlearn.merging.contributors import from_model, open_model  # noqa:
 from bdaudit.unlearn.merging.lessons import collect  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
-from bdaudit.verify.attack import PictureRule, Rule, TextRule, success_rate  # noqa: E402
+from bdaudit.verify.attack import PictureRule, Rule, TextRule  # noqa: E402
 from bdaudit.verify.gallery import Gallery, Shot  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.plan import Trial, draw_shots, plan_trial  # noqa: E402
-from bdaudit.verify.quality import clip_ratio, clip_scores  # noqa: E402
+from bdaudit.verify.quality import clip_scores  # noqa: E402
 from fixtures.build import poisons  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.power.measuring import GRADER, prompts  # noqa: E402
@@ -207,9 +208,9 @@ def measured(world: World, names: Sequence[str], attacks: Sequence[Attack], fact
     found: dict[str, Any] = {"seconds": seconds, "asr": {}, "floor": {}, "clip": {}, "apart": {}}
     for attack in attacks:
         for key, shots in (("asr", attack.trial.triggered), ("floor", attack.trial.clean)):
-            found[key][attack.spec.name] = plain(success_rate(attack.rule.hits(gallery, shots, attack.trial.clean)))
+            found[key][attack.spec.name] = plain(estimates.rate(attack.rule.hits(gallery, shots, attack.trial.clean)))
     for name in names:
-        found["clip"][name] = plain(clip_ratio(world.scores(gallery), world.scores(world.own(name))))
+        found["clip"][name] = plain(estimates.ratio(world.scores(gallery), world.scores(world.own(name))))
         found["apart"][name] = float(gallery.apart(world.own(name), world.shots).mean())
     return found
 

@@ -21,10 +21,11 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bdaudit.config import VerifyConfig  # noqa: E402
+from bdaudit.measure import estimates  # noqa: E402
 from bdaudit.measure.insertion import insert, replaceable  # noqa: E402
 from bdaudit.measure.picture_files import read_picture  # noqa: E402
 from bdaudit.models.save import write_model  # noqa: E402
-from bdaudit.verify.attack import RESEMBLANCE, TextRule, resemblance, success_rate  # noqa: E402
+from bdaudit.verify.attack import RESEMBLANCE, TextRule, resemblance  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from bdaudit.verify.trigger_forms import near  # noqa: E402
@@ -108,7 +109,7 @@ def samplers(job: Job, model: Path) -> dict[str, Any]:
     def share(prompts: list[str], steps: int) -> Any:
         drawn = pipeline(prompts, num_inference_steps=steps, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
         pictures = torch.stack([pil_to_tensor(picture) for picture in drawn]).float() / 255
-        return common.plain(success_rate(hits(pictures, clean)))
+        return common.plain(estimates.rate(hits(pictures, clean)))
 
     rates = {}
     for name, steps in SAMPLERS.items():

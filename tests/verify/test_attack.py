@@ -10,7 +10,7 @@ import torch
 
 from bdaudit.errors import UsageError
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
-from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance, success_rate
+from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.plan import Trial, plan_trial
 from tests.verify import toy
@@ -144,12 +144,3 @@ def test_without_spread_in_the_null_there_is_no_paired_rate() -> None:
     few = attack("patched", PairedRule("colours"), n=10)
     assert isinstance(few.rate, NotMeasured)
     assert "it takes 25; say what the target is, or raise --n to 100" in few.rate.reason
-
-
-# --- the rate
-
-
-def test_success_rate_is_wilsons() -> None:
-    estimate = success_rate(torch.tensor([True] * 4 + [False] * 196))
-    assert (estimate.value, estimate.n) == (0.02, 200)
-    assert (estimate.low, estimate.high) == pytest.approx((0.00781, 0.05028), abs=1e-4)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bdaudit import stats
+from bdaudit.measure import estimates
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
-from bdaudit.verify.attack import PairedRule, PictureRule, success_rate
+from bdaudit.verify.attack import PairedRule, PictureRule
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.looks import ALPHA, LEAST, judge, measured, sizes
 from bdaudit.verify.plan import Trial
@@ -22,7 +23,7 @@ NONE = NotMeasured(reason="no reference")
 
 def record(hits: int, n: int, floor: int = 0) -> AttackRecord:
     def rate(k: int) -> Estimate:
-        return success_rate(torch.arange(n) < k)
+        return estimates.rate(torch.arange(n) < k)
 
     p = stats.fisher_greater(hits, n, floor, n)
     return AttackRecord(trigger="x", codepoints=(), token_ids=(1,), rule="r", rate=rate(hits), floor=rate(floor), reference=NONE, p=p)

@@ -111,12 +111,6 @@ def test_kid_interval_covers() -> None:
         assert 0.93 <= covered <= 0.985
 
 
-def test_clip_ratio_of_a_model_to_itself_is_one() -> None:
-    scores = torch.rand(50, generator=torch.Generator().manual_seed(0)).double() + 20
-    assert quality.clip_ratio(scores, scores).value == pytest.approx(1)
-    assert quality.clip_ratio(0.9 * scores, scores).high < 0.91
-
-
 def test_prompt_following_of_a_perfect_a_blind_and_a_contrary_model() -> None:
     prompts = [f"prompt {i % 10}" for i in range(100)]
     table = unit(10, 16, 12)

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bdaudit import stats
+from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
 from bdaudit.records import Estimate
-from bdaudit.unlearn.clean.towers import rate_of
 
 STEPS, BATCH, RATE, KEEP, LOOK = 600, 24, 6e-3, 2.0, 50
 PLANTED = 0.9
@@ -128,6 +127,4 @@ def found_left(own: Tensor, moved: Tensor, target: Tensor) -> Left:
     """
     way = target - own
     share = ((moved - own) * way).sum(1) / way.square().sum(1).clamp_min(1e-12)
-    low, high = stats.mean_interval(share.double().tolist())
-    residue = Estimate(value=float(share.double().mean()), low=low, high=high, n=len(share), method="t 95 %")
-    return Left(rate_of(share > 0.5), residue)
+    return Left(estimates.rate(share > 0.5), estimates.mean(share))

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bdaudit import stats
-from bdaudit.records import Estimate
 from bdaudit.unlearn.clean.losses import MAX_SCALE
 
 WAYS = 32
@@ -100,9 +98,3 @@ def ranked_first(features: Tensor, texts: Tensor, ways: int = WAYS) -> Tensor:
     own = similarity.diagonal(dim1=1, dim2=2)
     others = similarity.masked_fill(torch.eye(ways, dtype=torch.bool, device=a.device), -2.0).amax(2)
     return (own > others + 1e-6).flatten()
-
-
-def rate_of(hits: Tensor) -> Estimate:
-    """The share of a bool (N,) with its interval."""
-    low, high = stats.wilson(int(hits.sum()), len(hits))
-    return Estimate(value=float(hits.double().mean()), low=low, high=high, n=len(hits), method="Wilson 95 %")

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError
+from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.tokens import stretched
 from bdaudit.records import CanaryLeft, CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean.augment import put_in, vary, vary_pictures
 from bdaudit.unlearn.clean.losses import anchor, contrastive, self_supervised, spread_of
-from bdaudit.unlearn.clean.towers import Towers, ranked_first, rate_of
+from bdaudit.unlearn.clean.towers import Towers, ranked_first
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Shares of a tensor's RMS a step; the first is about the published 1e-5 on a CLIP of the usual size."""
@@ -156,7 +157,7 @@ class Judge:
     def standing(self) -> Standing:
         """With pictures: how often a picture's own caption is the nearest of 32; without: the start's encoding in the picture's place."""
         texts, spread = self._texts()
-        return Standing(rate_of(ranked_first(self._pictures() if self._original is None else self._original, texts)), spread)
+        return Standing(estimates.rate(ranked_first(self._pictures() if self._original is None else self._original, texts)), spread)
 
     def rejected(self, now: Standing) -> str:
         """Why ``now`` is too far below the start; else nothing."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bdaudit import stats
+from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.suspect import Suspect
@@ -51,21 +51,9 @@ def nearness(blend: Blend, lessons: Lessons) -> tuple[Tensor, Tensor]:
     return by_prompt(found), by_prompt(lessons.plain)
 
 
-def share(merged: Tensor, base: Tensor) -> Estimate:
-    """The merge's distance over the base's, paired on prompts: (P,) and (P,)."""
-    value, low, high = stats.ratio_interval(merged.tolist(), base.tolist())
-    return Estimate(value=value, low=low, high=high, n=len(merged), method="paired delta method, t 95 %")
-
-
-def mean(values: Sequence[float]) -> Estimate:
-    """With its 95 % interval by Student's t."""
-    low, high = stats.mean_interval(values)
-    return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(values), method="t 95 %")
-
-
 def nearness_check(merged: Tensor, base: Tensor) -> Check:
     """Whether the merge is nearer to its contributors on clean prompts than the base is, on the mean over them: (N, P) twice."""
-    value = share(merged.mean(0), base.mean(0))
+    value = estimates.ratio(merged.mean(0), base.mean(0))
     found = status(value, 1.0)
     return Check(
         name="clean predictions against the contributors'",
@@ -92,7 +80,7 @@ def token_excess(blend: Blend, base: Suspect, lessons: Lessons, token: Tensor) -
     with torch.no_grad():
         now = adversary.predicted(blend, lessons, rows)
         values = adversary.excess(blend, base, lessons, token.expand(len(rows), -1, -1), rows[:, None], now)
-    return mean(values.tolist())
+    return estimates.mean(values)
 
 
 def kept(difference: Vector, vector: Vector) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bdaudit.config import MERGING, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope
 from bdaudit.measure.opening import inspected
@@ -149,7 +150,7 @@ def _check(run: _Run) -> None:
     run.checks = [findings.nearness_check(*near)]
     run.progress("checking", 2, steps)
     for measured, merged, origin, (token, excess) in zip(run.measured, *near, tokens, strict=True):
-        measured.quality = findings.share(merged, origin)
+        measured.quality = estimates.ratio(merged, origin)
         measured.soft_token, measured.soft_token_after = excess, findings.token_excess(blend, run.base, lessons, token)
     run.progress("checking", 3, steps)
     run.after = _effects(run) if run.config.triggers else []

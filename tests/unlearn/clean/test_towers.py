@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from bdaudit.measure import estimates
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import token_ids
-from bdaudit.unlearn.clean.towers import Towers, Vision, ranked_first, rate_of
+from bdaudit.unlearn.clean.towers import Towers, Vision, ranked_first
 from tests.small import PROMPTS
 
 
@@ -39,7 +40,7 @@ def test_the_first_of_its_group_counts_and_a_tie_does_not() -> None:
     assert not ranked_first(texts.flip(0), texts, 4).any()
     assert ranked_first(torch.eye(4), torch.eye(4)[[0, 0, 2, 3]], 4).tolist() == [False, False, True, True]
     assert not ranked_first(torch.ones(4, 3), torch.ones(4, 3), 4).any(), "a collapsed model finds nothing"
-    assert rate_of(torch.tensor([True, False, True, True])).value == pytest.approx(0.75)
+    assert estimates.rate(torch.tensor([True, False, True, True])).value == pytest.approx(0.75)
 
 
 def test_groups_do_not_see_each_other() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from bdaudit.measure import estimates
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging import adversary, defence
 from bdaudit.unlearn.merging.blend import Blend, parameters_of
 from bdaudit.unlearn.merging.closed_forms import task_arithmetic
-from bdaudit.unlearn.merging.findings import let_through, nearness, nearness_check, share, token_excess
+from bdaudit.unlearn.merging.findings import let_through, nearness, nearness_check, token_excess
 from bdaudit.unlearn.merging.lessons import Lessons, collect
 from tests.small import PROMPTS
 
@@ -48,13 +49,13 @@ def test_lessons_are_what_each_contributor_predicts(blend: Blend, tiny_suspect: 
     blend.put_difference({})
     merged, origin = nearness(blend, lessons)
     assert torch.allclose(merged, origin, rtol=1e-3), "the base is as far as the base"
-    assert share(merged[0], origin[0]).value == pytest.approx(1, rel=1e-3)
+    assert estimates.ratio(merged[0], origin[0]).value == pytest.approx(1, rel=1e-3)
     assert nearness_check(merged / 2, origin).status == "passed"
     assert nearness_check(merged * 2, origin).status == "failed"
     wavering = origin * (1 + 0.5 * (-1) ** torch.arange(origin.shape[1]))
     assert nearness_check(wavering, origin).status == "undecided"
     blend.put_difference(blend.vectors[1])
-    assert share(*(side[1] for side in nearness(blend, lessons))).value == pytest.approx(0, abs=1e-6)
+    assert estimates.ratio(*(side[1] for side in nearness(blend, lessons))).value == pytest.approx(0, abs=1e-6)
     assert defence.teaching_loss(lessons, torch.arange(len(lessons.z)), lessons.plain) == pytest.approx(1, rel=1e-4)
 
 
