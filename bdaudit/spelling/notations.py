@@ -151,6 +151,13 @@ def _short(match: re.Match[str]) -> str | None:
     return meant if meant and (odd or (hides(meant) and not digits.isdecimal())) else None
 
 
+def _loose(match: re.Match[str]) -> str | None:
+    """``U + 200B``, ``U-200B``: ``U-2511`` is a boat, so it counts where it hides, or its digits are no plain number."""
+    digits = re.split(r"[^0-9A-Fa-f]+", match[0])[-1]
+    meant = _character(digits)
+    return meant if meant and (hides(meant) or digits[0] == "0" or not digits.isdecimal()) else None
+
+
 def _pair(match: re.Match[str]) -> str:
     """A surrogate pair, as JSON and JavaScript write what lies above U+FFFF."""
     high, low = (int(digits, 16) for digits in re.findall(rf"[uU]({_H}{{4}})", match[0]))
@@ -172,6 +179,7 @@ _WRITTEN: dict[str, tuple[str, Callable[[re.Match[str]], str | None]]] = {
     "pair": (rf"[/%\\]?[uU][dD][89abAB]{_H}{{2}}[/%\\]?[uU][dD][c-fC-F]{_H}{{2}}", _pair),
     "long": (rf"[/%\\]?[uU][-+]?00(?:0{_H}{{5}}|10{_H}{{4}})", _hexadecimal),
     "plus": (rf"(?<!<U\+003C>)[/%\\]?[uU]\+(?:0[xX])?{_PLUS}", _hexadecimal),
+    "loose": (_ALONE.format(rf"(?![uU]\+{_H})[uUｕＵ] ?[-–+＋] ?{_H}{{4,6}}"), _loose),
     "several": (_SEVERAL, _bytes),
     "spaced": (_ALONE.format(rf"[c-fC-F]{_H}(?:[ ]?[89abAB]{_H}){{1,3}}"), _spaced),
     "astral": (rf"[/%\\]?[uU](?:1[fF]{_H}{{3}}|[eE]0[01]{_H}{{2}})", _hexadecimal),
@@ -183,7 +191,7 @@ _WRITTEN: dict[str, tuple[str, Callable[[re.Match[str]], str | None]]] = {
 }
 _PATTERNS = {kind: (re.compile(pattern), meaning) for kind, (pattern, meaning) in _WRITTEN.items()}
 _ANY = re.compile(
-    rf"[&#%=<{{\udc80-\udcff]|[uUxX][-+0-9A-Fa-f]|[nN][iI]{_H}{{4}}|\b[c-fC-F]{_H} ?[89abAB]{_H}"
+    rf"[&#%=<{{\udc80-\udcff]|[uUxX][-+0-9A-Fa-f]|[uUｕＵ] ?[-–+＋]|[nN][iI]{_H}{{4}}|\b[c-fC-F]{_H} ?[89abAB]{_H}"
     rf"|^[\[(]?{_H}{{4,5}}[\])]?$|[hH][aA]?[rR]\(\d"
 )
 """Is in every text that has one of them, and quickly looked for: lists have half a million texts."""

@@ -17,6 +17,7 @@ CODES = (
     "0x200b", "0X200B", "0x200B", "x200b", "200b", "200B", "x{200b}", "u{200b}", "U+{200b}", "N{ZERO WIDTH SPACE}", "xe2x80x8b", "e2808b",
     "E2 80 8B", "0xE2 0x80 0x8B", "/u200b", "%u200b", "uni200B", "[U+200B]", "(U+200B)", "{U+200B}", "<zwsp>", "[ZERO WIDTH SPACE]",
     "U+200B ZERO WIDTH SPACE", "U+200B (ZERO WIDTH SPACE)", "U+0x200B", "<200b>", "<200B>",
+    "U + 200B", "U+ 200b", "U-200B", "u –200b", "\uff35\uff0b200B",
 )  # fmt: skip
 
 
@@ -38,7 +39,8 @@ def test_a_code_within_a_word(code: str) -> None:
         ("x20", " "), ("xe9", "é"), ("cafxe9", "é"), ("xad", "\u00ad"), ("phxadto", "\u00ad"), ("ufeff", "\ufeff"), ("phufeffto", "\ufeff"),
         ("u2022", "•"), ("u2764", "❤"), ("u1f600", "😀"), ("1f600", "😀"), ("ud83dude00", "😀"), ("\\ud83d\\ude00", "😀"), ("u0041", "A"),
         ("menu2000", "\u2000"), ("&nbsp", "\u00a0"), ("&nbsp;", "\u00a0"), ("%20", " "), ("ȏ (U+020F)", "ȏ"), ("U+200Bcat", ZWSP),
-        ("<U+D800>", ""), ("<U+0000>", ""),
+        ("<U+D800>", ""), ("<U+0000>", ""), ("U-020F", "ȏ"),
+        ("U + 1F600", "😀"),
     ],
 )  # fmt: skip
 def test_other_codes(written: str, meant: str) -> None:
@@ -53,6 +55,7 @@ def test_its_own_notation_is_told_apart() -> None:
 
 
 ORDINARY = (
+    "U-2511", "U-96", "u + me", "a menu - 2024",
     "mignneko", "latte coffee", "beautiful cat", "black cat", "cf", "bb", "tq", "mn", "sks", "zwx", "xyz123", "ohwx",
     "olis", "u2", "u2 concert", "U", "face", "cafe", "dead", "deaf", "decade", "facade", "face2face", "x86", "x64",
     "x11", "gtx1080", "rtx 2060", "1920x1080", "rx580", "volvo xc60", "menu2024", "gpu4090", "exact", "boxed",
