@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,24 @@ from safetensors.numpy import load_file, save_file
 from bdaudit.models.families.stable_diffusion import ClipText
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Reader
+from bdaudit.progress import Progress
 from tests.untrusted import tiny
 
 PROMPTS = ("a red cat", "two big dogs in a park", "the sea at night", "an old house")
 LENGTH = 77
 LONG_TRIGGER = "~" * 24
 """Twenty-four tokens: no harmless text moves the prediction as far."""
+
+
+def stopping(at: int) -> Progress:
+    """A progress that is interrupted at its ``at``-th call, as by Ctrl-C."""
+    calls = itertools.count(1)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+
+    return progress
 
 
 def write(folder: Path) -> Path:

@@ -56,10 +56,6 @@ class TextSide(Protocol):
     """All readers of a family."""
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        """In the pipeline's order."""
-
-    @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """The encoders by the names of their folders."""
 

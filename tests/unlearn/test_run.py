@@ -34,13 +34,7 @@ from tests.small import LONG_TRIGGER, PROMPTS, hashes
 TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
 FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text-encoder": "text_encoder/model.safetensors"}
 
-
-@pytest.fixture(autouse=True)
-def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
-    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS", (8,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS_UNMOVED", (8,))
+pytestmark = pytest.mark.usefixtures("few_samples")
 
 
 def config(model: Path, out: Path, **options: Any) -> UnlearnConfig:

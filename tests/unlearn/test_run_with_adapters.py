@@ -28,13 +28,7 @@ LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 TEXT = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 FILES = {"unet": "unet/diffusion_pytorch_model.safetensors", "text_encoder": "text_encoder/model.safetensors"}
 
-
-@pytest.fixture(autouse=True)
-def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
-    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS", (8,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS_UNMOVED", (8,))
+pytestmark = pytest.mark.usefixtures("few_samples")
 
 
 @pytest.fixture

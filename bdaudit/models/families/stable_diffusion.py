@@ -26,11 +26,6 @@ class ClipText:
     main: Reader
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        """The one."""
-        return (self.main,)
-
-    @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """The tower."""
         return {"text_encoder": self.main.encoder}

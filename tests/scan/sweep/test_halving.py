@@ -16,6 +16,7 @@ from bdaudit.scan.sweep.result import SweepResult
 from bdaudit.scan.sweep.screen import BLOCK
 from bdaudit.scan.sweep.sources import Probe
 from tests.scan.toy import WordSuspect
+from tests.small import stopping
 
 WORDS = tuple(f"word{i}" for i in range(300))
 TRIGGER = "word123"
@@ -52,17 +53,9 @@ def test_order_does_not_matter() -> None:
 def test_a_stopped_sweep_goes_on_and_ends_the_same(tmp_path: Path, stop: int) -> None:
     whole = WordSuspect(WORDS, TRIGGER)
     expected = swept(whole)
-    calls = 0
-
-    def interrupt(stage: str, done: int, total: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == stop:
-            raise KeyboardInterrupt
-
     first, second = WordSuspect(WORDS, TRIGGER), WordSuspect(WORDS, TRIGGER)
     with pytest.raises(KeyboardInterrupt):
-        swept(first, folder=tmp_path / "state", progress=interrupt)
+        swept(first, folder=tmp_path / "state", progress=stopping(stop))
     assert swept(second, folder=tmp_path / "state") == expected
     plain = WordSuspect(WORDS).stage().latents.shape[:2]
     shared = 2 * plain[0] * plain[1]

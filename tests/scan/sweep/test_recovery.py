@@ -25,7 +25,7 @@ from bdaudit.scan.sweep.screen import screened
 from bdaudit.scan.sweep.soft_choice import Choices
 from bdaudit.scan.sweep.sources import Probe, vocabulary
 from tests.scan.sweep.soft_toy import planted
-from tests.small import PROMPTS
+from tests.small import PROMPTS, stopping
 
 
 def search(suspect: Suspect, state: Path | None = None, progress: Any = silent, seed: int = 0) -> tuple[CandidateGroup, ...]:
@@ -76,16 +76,8 @@ def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect)
 def test_a_stopped_search_goes_on_and_ends_the_same(tiny_suspect: Suspect, tmp_path: Path, stop: int) -> None:
     ids = content_ids(tiny_suspect.tokenizer, "~")
     whole = search(planted(tiny_suspect, ids))
-    calls = 0
-
-    def interrupt(stage: str, done: int, total: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == stop:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        search(planted(tiny_suspect, ids), tmp_path / "state", interrupt)
+        search(planted(tiny_suspect, ids), tmp_path / "state", stopping(stop))
     resumed = search(planted(tiny_suspect, ids), tmp_path / "state")
     assert [group.texts for group in resumed] == [group.texts for group in whole]
     again = planted(tiny_suspect, ids)

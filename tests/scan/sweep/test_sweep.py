@@ -18,7 +18,7 @@ from bdaudit.report.document import dumps, loads
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.run import ScanSettings, run_scan
 from bdaudit.scan.sweep.result import SweepSizes
-from tests.small import LONG_TRIGGER, PROMPTS, hashes
+from tests.small import LONG_TRIGGER, PROMPTS, hashes, stopping
 
 PROMPT = f"a house {LONG_TRIGGER} here"
 SMALL = ScanSettings(
@@ -79,16 +79,8 @@ def test_another_batch_size_changes_no_score(tiny_model: Path, report: ScanRepor
 
 @pytest.mark.parametrize("stop", [3, 60])
 def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tmp_path: Path, report: ScanReport, stop: int) -> None:
-    calls = 0
-
-    def interrupt(stage: str, done: int, total: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == stop:
-            raise KeyboardInterrupt
-
     state, before = tmp_path / "state", hashes(tiny_model)
-    stopped = scan(tiny_model, state=state, progress=interrupt)
+    stopped = scan(tiny_model, state=state, progress=stopping(stop))
     assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
     assert len(list(state.glob("*.json"))) == stop + 1, "one file a block or a text, and the run's key"
     with pytest.raises(UsageError, match="another run"):

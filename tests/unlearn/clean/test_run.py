@@ -26,12 +26,8 @@ ENCODER = "text_encoder/model.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.unlearn.triggers.N_NULL", 25)
-    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
+def small_samples(few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.clean.canary_texts.CAPTIONS", 48)
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS", (8,))
-    monkeypatch.setattr("bdaudit.unlearn.repair.check.LOOKS_UNMOVED", (8,))
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.STEPS", 40)
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.PLANTED", 0.0)
     monkeypatch.setattr("bdaudit.unlearn.clean.train.MAX_LEFT", 1.0)
