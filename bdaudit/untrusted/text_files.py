@@ -5,13 +5,12 @@ Every text is taken as data: nothing is normalised, and only ASCII spaces and ta
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from bdaudit.errors import UsageError
 from bdaudit.spelling.escapes import unescape
+from bdaudit.untrusted.opened import read_file
 
 MAX_BYTES = 16 << 20
 MAX_LINES = 500_000
@@ -70,19 +69,9 @@ def _text(line: str) -> str:
 
 
 def _read(path: Path, what: str) -> bytes:
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{what} file {_name(path)} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError(f"{what} file {_name(path)} is not a regular file")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
-    finally:
-        os.close(handle)
-    if len(data) > MAX_BYTES or data.count(b"\n") >= MAX_LINES:
-        raise UsageError(f"{what} file {_name(path)} is longer than {MAX_BYTES:,} bytes or {MAX_LINES:,} lines; split it")
+    data = read_file(path, f"{what} file {_name(path)}", MAX_BYTES)
+    if data.count(b"\n") >= MAX_LINES:
+        raise UsageError(f"{what} file {_name(path)} is longer than {MAX_LINES:,} lines; split it")
     return data
 
 

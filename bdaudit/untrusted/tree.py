@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -113,7 +114,7 @@ def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders
     elif entry.is_file(follow_symlinks=False):
         tree.files[path] = entry.stat(follow_symlinks=False).st_size
     else:
-        tree.refused.append(f"{shown(path)} is {_kind(entry.stat(follow_symlinks=False).st_mode)}, not a file")
+        tree.refused.append(f"{shown(path)} is {kind_of(entry.stat(follow_symlinks=False).st_mode)}, not a file")
 
 
 def _follow(root: Path, path: str, tree: Tree) -> None:
@@ -128,14 +129,15 @@ def _follow(root: Path, path: str, tree: Tree) -> None:
         what = f"{shown(path)} is a link that leads out of the directory ({target}); if you trust where it leads, as in a"
         tree.links[path] = Link(f"{what} Hugging Face cache, copy the directory with `cp -rL` and audit the copy", outside=True)
     elif not stat.S_ISREG(mode.st_mode):
-        what = f"{shown(path)} is a link to {_kind(mode.st_mode)} ({target})"
+        what = f"{shown(path)} is a link to {kind_of(mode.st_mode)} ({target})"
         hidden = real != root and real.relative_to(root).parts[0].startswith(".")
         tree.links[path] = Link(f"{what}; only links to files inside the directory are followed", outside=False, hidden=hidden)
     else:
         tree.files[path] = mode.st_size
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """What a file that is no regular one is called."""
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
     return "a folder" if stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a special file")
 
@@ -239,8 +241,8 @@ class Reader:
         return digest.hexdigest()
 
 
-def parse_json(data: bytes, where: str, items: int) -> Any:
-    """UTF-8 JSON with unique keys, at most ``items`` commas and brackets, nested at most 64 deep.
+def parse_json(data: bytes, where: str, items: int, *, finite: bool = False) -> Any:
+    """UTF-8 JSON with unique keys, at most ``items`` commas and brackets, nested at most 64 deep; ``finite``: no number that is none.
 
     Raises:
         BdauditError: anything else.
@@ -248,7 +250,8 @@ def parse_json(data: bytes, where: str, items: int) -> Any:
     if data.count(b",") + data.count(b"[") + data.count(b"{") > items:
         raise BdauditError(f"{shown(where)}: more than {items:,} items; no model needs that")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        hooks: dict[str, Any] = {"parse_constant": _figure, "parse_float": _figure} if finite else {}
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, **hooks)
     except RecursionError as error:
         raise BdauditError(f"{shown(where)}: JSON nested too deep") from error
     except ValueError as error:
@@ -262,6 +265,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key occurs twice")
+    return value
+
+
+def _figure(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no figure")
     return value
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from bdaudit.config import Evidence
 from bdaudit.errors import UsageError
+from bdaudit.untrusted.opened import read_toml
 
 EVIDENCE = get_args(Evidence)
 """What a policy can say of ``evidence``; a report belongs to one model, so that it is a flag's alone."""
@@ -23,10 +23,7 @@ def read_policy(path: Path) -> dict[str, float | str]:
     Raises:
         UsageError: no TOML, a key that is not known (a bound with a slip in its name would gate nothing), or a value that is no figure.
     """
-    try:
-        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--policy {path}: expected TOML; got {error}") from error
+    document = read_toml(path, f"--policy {path}")
     table = document.get("verify")
     if not isinstance(table, dict) or set(document) != {"verify"}:
         raise UsageError(f"--policy {path}: expected one table, [verify]; got {', '.join(map(repr, document)) or 'nothing'}")
