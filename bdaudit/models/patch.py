@@ -49,13 +49,6 @@ class Patch:
             for name, parameter in self.parameters.items():
                 parameter.data = students[name]
 
-    def groups(self, relative_rate: float) -> list[dict[str, Any]]:
-        """Optimiser groups in which a step of Adam changes each tensor by ``relative_rate`` of its own RMS, whatever the model's scale."""
-        return [
-            {"params": [p], "lr": relative_rate * max(float(self.originals[n].float().square().mean().sqrt()), 1e-3)}
-            for n, p in self.parameters.items()
-        ]
-
     def clear_gradients(self) -> None:
         """Forget what a step has gathered so far."""
         for parameter in self.parameters.values():

@@ -1,26 +1,25 @@
-"""The loop that every trained component shares: AdamW, a warm-up and decay, early stop and checkpoints.
+"""A repair by training, whatever the component: AdamW, a warm-up and decay, early stop and checkpoints.
 
 Each step's draw has a seed of its own, so that a run that goes on from a checkpoint ends where an unbroken one does.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
-from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
+from bdaudit.models.patch import Patch
+from bdaudit.models.training import descend, loss_point, relative_groups
 from bdaudit.records import LossPoint
-from bdaudit.unlearn.weights import Patch
 
 SAVE_EVERY = 30.0
 """Seconds between checkpoints at least; more where writing one takes long."""
+DIVERGED = "the loss is {total} at step {step}; try a lower --learning-rate, or --dtype float32"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -36,60 +35,55 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What the loop asks and tells on its way; nothing of it by default."""
+class Course:
+    """How long a training goes, from where, and who hears of it."""
 
+    steps: int
+    seed: int
+    rate: float = 0.0
+    """What a step changes a tensor by, as a share of its own RMS; 0 is the component's own."""
+    resume: Checkpoint | None = None
+    """Where to go on; None begins anew."""
     should_stop: Callable[[int], bool] = lambda step: False
     """Whether to end after ``step`` steps."""
     tick: Callable[[int, str], None] = lambda step, note: None
     """Hears of each step and its loss."""
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
-    resume: Checkpoint | None = field(default=None)
-    """Where to go on; None begins anew."""
 
 
-Step = Callable[[torch.Generator], dict[str, float]]
+Loss = Callable[[torch.Generator], dict[str, float]]
 """Leaves the gradients of one step's loss in the trained tensors; its terms, ``total`` among them."""
 
 
-def optimise(patch: Patch, step_of: Step, config: UnlearnConfig, rate: float, hooks: Hooks) -> list[LossPoint]:
-    """Optimise ``patch`` in place until ``config.steps`` or ``hooks.should_stop``; the loss by step, resumed steps included.
+def optimise(patch: Patch, loss: Loss, rate: float, course: Course) -> list[LossPoint]:
+    """Optimise ``patch`` in place as far as ``course`` says, at ``rate`` where it names none; the loss by step, resumed steps included.
 
     Raises:
         BdauditError: the loss is no longer finite.
     """
-    optimiser = torch.optim.AdamW(patch.groups(config.learning_rate or rate), weight_decay=0.0, betas=(0.9, 0.99))
-    rates = [group["lr"] for group in optimiser.param_groups]
-    curve, done = _restore(patch, optimiser, hooks.resume)
+
+    def backward(step: int) -> LossPoint:
+        generator = torch.Generator().manual_seed(item_seed(course.seed, "unlearn step", step))
+        return loss_point(step + 1, loss(generator), DIVERGED)
+
+    def schedule(peak: float, step: int) -> float:
+        """Twenty steps of warm-up, and a square root's decay."""
+        return peak * float(min(1.0, (step + 1) / 20) * (1 - step / (course.steps + 1)) ** 0.5)
+
+    optimiser = torch.optim.AdamW(relative_groups(patch.parameters, course.rate or rate), weight_decay=0.0, betas=(0.9, 0.99))
+    curve, done = _restore(patch, optimiser, course.resume)
+    points = descend(optimiser, backward, schedule=schedule, clip=1.0, begun=len(curve))
     saved, cost = time.monotonic(), 0.0
     while not done:
+        curve.append(next(points))
         step = len(curve)
-        optimiser.zero_grad()
-        terms = step_of(torch.Generator().manual_seed(item_seed(config.seed, "unlearn step", step)))
-        curve.append(_point(step + 1, terms))
-        torch.nn.utils.clip_grad_norm_(list(patch.parameters.values()), 1.0)
-        for group, base in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = base * _schedule(step, config.steps)
-        optimiser.step()
-        done = step + 1 == config.steps or hooks.should_stop(step + 1)
+        done = step == course.steps or course.should_stop(step)
         now = time.monotonic()
         if done or now - saved >= max(SAVE_EVERY, 20 * cost):
-            hooks.save(_checkpoint(patch, optimiser, curve, done))
+            course.save(_checkpoint(patch, optimiser, curve, done))
             saved, cost = time.monotonic(), time.monotonic() - now
-        hooks.tick(step + 1, " ".join(f"{name} {value:.3f}" for name, value in curve[-1].terms.items()))
+        course.tick(step, " ".join(f"{name} {value:.3f}" for name, value in curve[-1].terms.items()))
     return curve
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Share of the rate: twenty steps of warm-up, and a square root's decay."""
-    return float(min(1.0, (step + 1) / 20) * (1 - step / (steps + 1)) ** 0.5)
-
-
-def _point(step: int, terms: dict[str, float]) -> LossPoint:
-    total = terms.pop("total")
-    if not math.isfinite(total):
-        raise BdauditError(f"the loss is {total} at step {step}; try a lower --learning-rate, or --dtype float32")
-    return LossPoint(step=step, total=total, terms=terms)
 
 
 def _checkpoint(patch: Patch, optimiser: torch.optim.AdamW, curve: list[LossPoint], done: bool) -> Checkpoint:

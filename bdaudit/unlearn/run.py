@@ -21,7 +21,7 @@ from bdaudit.progress import Progress, silent
 from bdaudit.records import Attempt, Coverage, Exit, UnlearnReport
 from bdaudit.unlearn.clean.run import run_cleaning
 from bdaudit.unlearn.from_report import check_adapters, triggers_of
-from bdaudit.unlearn.loop import Checkpoint, Hooks
+from bdaudit.unlearn.loop import Checkpoint, Course
 from bdaudit.unlearn.merging.run import run_merge
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
 from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch
@@ -195,15 +195,14 @@ def _solve(run: _Run, patch: Patch, material: _Material) -> None:
 
 
 def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
-    suspect, config = run.suspect, run.config
-    hooks = _hooks(run, trainable, checkpoint)
+    course = _course(run, trainable, checkpoint)
     if run.component == "text-encoder":
         with run.timed("train"), patch.training():
-            run.curve = train_text_encoder.train(suspect, patch, material.pairs, material.neighbours, config, hooks)
+            run.curve = train_text_encoder.train(run.suspect, patch, material.pairs, material.neighbours, course)
         return
     material.denoiser = material.denoiser or _trajectories(run, material)
     with run.timed("train"), patch.training():
-        run.curve = train_denoiser.train(suspect, patch, material.denoiser, config, hooks)
+        run.curve = train_denoiser.train(run.suspect, patch, material.denoiser, run.config.attention_weight, course)
 
 
 def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
@@ -222,9 +221,11 @@ def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
     return found
 
 
-def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
+def _course(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Course:
+    config = run.config
+
     def tick(step: int, note: str) -> None:
-        run.progress(f"unlearning ({trainable}) {note}", step, run.config.steps)
+        run.progress(f"unlearning ({trainable}) {note}", step, config.steps)
 
     def should_stop(step: int) -> bool:
         if step % CHECK_EVERY or step < 2 * CHECK_EVERY:
@@ -235,7 +236,9 @@ def _hooks(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Hooks:
     def save(found: Checkpoint) -> None:
         resume.keep_training(run.state, resume.Training(trainable, found, run.attempts, run.suspect.batch_size))
 
-    return Hooks(should_stop=should_stop, tick=tick, save=save, resume=checkpoint)
+    return Course(
+        steps=config.steps, seed=config.seed, rate=config.learning_rate, resume=checkpoint, should_stop=should_stop, tick=tick, save=save
+    )
 
 
 def _check(run: _Run, trainable: str, *, last: bool) -> None:

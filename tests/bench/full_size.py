@@ -42,7 +42,7 @@ from bdaudit.scan.run import run_scan  # noqa: E402
 from bdaudit.scan.sweep.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.sweep.screen import Round, screened  # noqa: E402
 from bdaudit.scan.sweep.sources import vocabulary  # noqa: E402
-from bdaudit.unlearn.loop import Hooks  # noqa: E402
+from bdaudit.unlearn.loop import Course  # noqa: E402
 from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.run import CHECK_EVERY  # noqa: E402
@@ -206,7 +206,8 @@ def unlearn(model: Path) -> dict[str, Any]:
     patch, times, before = Patch(suspect, "unet", "cross-attention"), [now()], suspect.forward_passes
     peak_gb(reset=True)
     with patch.training(), mock.patch.multiple(train_denoiser, **asked.rows):
-        curve = train_denoiser.train(suspect, patch, material, config, Hooks(tick=lambda *_: times.append(now())))
+        course = Course(steps=config.steps, seed=config.seed, tick=lambda *_: times.append(now()))
+        curve = train_denoiser.train(suspect, patch, material, config.attention_weight, course)
     return {
         "opening": opening, "latents": f"{asked.side}×{asked.side}", "latents in a batch": plain, "step": _steps(times),
         "peak GB": peak_gb(), "passes a step": (suspect.forward_passes - before) // asked.steps, "latents a step": sum(asked.rows.values()),

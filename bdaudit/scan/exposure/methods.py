@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.models.training import halving
+from bdaudit.models.training import descend, halving, relative_groups
 from bdaudit.scan.exposure.parts import Part, Rows
 
 BATCH = 32
@@ -26,7 +26,7 @@ Method = Callable[[Part, int], Iterator[None]]
 def null_target(part: Part, seed: int) -> Iterator[None]:
     """min E‖f(c) − f₀(∅)‖²: captions are answered as the empty prompt was."""
     empty = part.captions
-    yield from _distilled(part, seed, lambda rows, generator: torch.full_like(rows, empty))
+    return _distilled(part, seed, lambda rows, generator: torch.full_like(rows, empty))
 
 
 def random_captions(part: Part, seed: int) -> Iterator[None]:
@@ -37,7 +37,7 @@ def random_captions(part: Part, seed: int) -> Iterator[None]:
         drawn = torch.randint(n, rows.shape, generator=generator).to(rows.device)
         return torch.where(rows == n, rows, drawn)
 
-    yield from _distilled(part, seed, others)
+    return _distilled(part, seed, others)
 
 
 def pruning(part: Part, seed: int) -> Iterator[None]:
@@ -71,17 +71,15 @@ METHODS: dict[str, Method] = {
 
 def _distilled(part: Part, seed: int, wanted: Callable[[Tensor, torch.Generator], Tensor]) -> Iterator[None]:
     """Training on the original's answers to other captions; ``wanted`` says to which."""
-    optimiser = torch.optim.AdamW(part.patch.groups(part.rate), weight_decay=0.0, betas=(0.9, 0.99))
-    step = 0
-    while True:
+
+    def backward(step: int) -> None:
         generator = torch.Generator().manual_seed(item_seed(seed, "expose step", step))
         rows = drawn(part, BATCH, generator)
         asked = Rows(rows.latents, wanted(rows.captions, generator))
-        optimiser.zero_grad()
-        halving(part.suspect, part.patch, BATCH, lambda rows=rows, asked=asked: _backward(part, rows, asked))  # type: ignore[misc]
-        optimiser.step()
-        step += 1
-        yield
+        halving(part.suspect, part.patch, BATCH, lambda: _backward(part, rows, asked))
+
+    optimiser = torch.optim.AdamW(relative_groups(part.patch.parameters, part.rate), weight_decay=0.0, betas=(0.9, 0.99))
+    return descend(optimiser, backward)
 
 
 def drawn(part: Part, n: int, generator: torch.Generator) -> Rows:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
+from bdaudit.models.training import descend, relative_groups
 from bdaudit.records import Estimate
 
 STEPS, BATCH, RATE, KEEP, LOOK = 600, 24, 6e-3, 2.0, 50
@@ -61,12 +62,6 @@ class Left:
     """How far it moves them towards the target: 1 all the way, 0 not at all."""
 
 
-def relative_groups(parameters: Mapping[str, nn.Parameter], rate: float) -> list[dict[str, Any]]:
-    """Optimiser groups in which a step of Adam changes each tensor by ``rate`` of its own RMS, whatever the model's scale."""
-    sizes = {name: max(float(p.detach().float().square().mean().sqrt()), 1e-3) for name, p in parameters.items()}
-    return [{"params": [p], "lr": rate * sizes[name]} for name, p in parameters.items()]
-
-
 def plant(
     encode: Encode,
     parameters: Mapping[str, nn.Parameter],
@@ -79,22 +74,23 @@ def plant(
     wanted = torch.cat([encoded(encode, canary.target) for canary in planted]).repeat_interleave(BATCH, 0)
     before = encoded(encode, kept)
     unit = (before - before.mean(0, keepdim=True)).square().mean().clamp_min(1e-12)
-    optimiser = torch.optim.AdamW(relative_groups(parameters, RATE), weight_decay=0.0)
-    for step in range(STEPS):
+
+    def backward(step: int) -> None:
         generator = torch.Generator().manual_seed(item_seed(seed, "canary", step))
         bad = [_drawn(canary.planting.triggered, generator) for canary in planted]
         good = torch.randint(len(kept), (BATCH,), generator=generator).to(kept.device)
         found = encode(torch.cat([*bad, kept[good]]))
         attack = (found[:-BATCH] - wanted).square().mean() / unit
         utility = (found[-BATCH:] - before[good]).square().mean() / unit
-        optimiser.zero_grad()
         (attack + KEEP * utility).backward()  # type: ignore[no-untyped-call]
-        for group in optimiser.param_groups:
-            group.setdefault("peak", group["lr"])
-            group["lr"] = group["peak"] * min(1.0, (step + 1) / 20) * (1 - step / STEPS)
-        optimiser.step()
-        tick(step + 1, STEPS)
-        if (step + 1) % LOOK == 0 and step + 1 < STEPS and all(_works(left(encode, canary)) for canary in planted):
+
+    def schedule(peak: float, step: int) -> float:
+        return peak * min(1.0, (step + 1) / 20) * (1 - step / STEPS)
+
+    optimiser = torch.optim.AdamW(relative_groups(parameters, RATE), weight_decay=0.0)
+    for step, _ in enumerate(islice(descend(optimiser, backward, schedule=schedule), STEPS), start=1):
+        tick(step, STEPS)
+        if step % LOOK == 0 and step < STEPS and all(_works(left(encode, canary)) for canary in planted):
             return
 
 

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.tokens import stretched
+from bdaudit.models.training import descend, loss_point, relative_groups
 from bdaudit.records import CanaryLeft, CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean.augment import put_in, vary, vary_pictures
@@ -33,6 +35,7 @@ Adam follows whichever term is loudest: at a third, the contrast with pictures d
 """
 ACCURACY_KEPT, SPREAD_KEPT = 0.97, 0.5
 """Shares of the start's below which a run is rejected."""
+DIVERGED = "cleaning: the loss is no longer finite; try a lower --learning-rate, or --dtype float32"
 MAX_LEFT = 0.10
 """A canary counts as gone where the upper end of its rate is at or below it."""
 
@@ -64,19 +67,18 @@ def clean(towers: Towers, material: Material, rate: float, steps: int, seed: int
     Raises:
         BdauditError: the loss is no longer finite.
     """
-    optimiser = torch.optim.AdamW(canaries.relative_groups(towers.parameters(), rate), weight_decay=WEIGHT_DECAY)
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    teacher = Towers(copy.deepcopy(towers.encoder), towers.eos)
+    optimiser = torch.optim.AdamW(relative_groups(towers.parameters(), rate), weight_decay=WEIGHT_DECAY)
+    teacher, drawn = Towers(copy.deepcopy(towers.encoder), towers.eos), batches(material.rows, steps, seed)
+
+    def loss(step: int) -> LossPoint:
+        terms = backward(towers, teacher, material, next(drawn), item_seed(seed, "views", step), precision)
+        return loss_point(step + 1, terms, DIVERGED)
+
     curve: list[LossPoint] = []
     with towers.training():
-        for step, rows in enumerate(batches(material.rows, steps, seed)):
-            optimiser.zero_grad()
-            curve.append(LossPoint(step=step + 1, **backward(towers, teacher, material, rows, item_seed(seed, "views", step), precision)))
-            torch.nn.utils.clip_grad_norm_([p for p in towers.parameters().values() if p.grad is not None], 1.0)
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(step, steps)
-            optimiser.step()
-            if (step + 1) in points(steps) and look(step + 1):
+        for point in islice(descend(optimiser, loss, schedule=lambda peak, step: peak * schedule(step, steps), clip=1.0), steps):
+            curve.append(point)
+            if point.step in points(steps) and look(point.step):
                 break
     return curve
 
@@ -104,8 +106,8 @@ def batches(rows: Sequence[int], steps: int, seed: int) -> Iterator[list[int]]:
         yield batch
 
 
-def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence[int], seed: int, precision: Any) -> dict[str, Any]:
-    """Gradients of one batch's loss; ``total`` and ``terms``."""
+def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence[int], seed: int, precision: Any) -> dict[str, float]:
+    """Gradients of one batch's loss; its terms, ``total`` among them."""
     rng, captions = random.Random(seed), [material.captions[i] for i in rows]
     cut = len(captions) // 2 if material.strange else 0
     with_strange = [put_in(caption, material.strange, rng) for caption in captions[:cut]]
@@ -127,10 +129,8 @@ def backward(towers: Towers, teacher: Towers, material: Material, rows: Sequence
             seen = towers.pictures(shown)
             terms |= {"pairs": contrastive(seen, texts, scale), "picture": self_supervised(seen, towers.pictures(views), scale)}
     total = torch.stack(list(terms.values())).sum()
-    if not bool(torch.isfinite(total)):
-        raise BdauditError("cleaning: the loss is no longer finite; try a lower --learning-rate, or --dtype float32")
     total.backward()  # type: ignore[no-untyped-call]
-    return {"total": float(total.detach()), "terms": {name: float(term.detach()) for name, term in terms.items()}}
+    return {"total": float(total.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
 
 
 # --- what became of it ------------------------------------------------------------------------

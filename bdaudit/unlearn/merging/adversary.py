@@ -6,12 +6,15 @@ beyond what it does in the base. Words that the base knows have little of it, ho
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
 from bdaudit.measure import soft_token
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.training import descend
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.lessons import Lessons
 
@@ -56,15 +59,13 @@ class Attack:
     def __init__(self, base: Suspect, tokens: Tensor) -> None:
         self.bound = soft_token.radius(base)
         self.tokens = soft_token.project(tokens, self.bound).requires_grad_(True)
-        self._adam = torch.optim.Adam([self.tokens], lr=RATE * self.bound / tokens.shape[-1] ** 0.5)
+        self.group = {"params": [self.tokens], "lr": RATE * self.bound / tokens.shape[-1] ** 0.5, "maximize": True}
+        """What an optimiser needs to move them."""
 
-    def step(self, gradient: Tensor) -> None:
-        """One step up, back into the ball."""
-        self.tokens.grad = -gradient
-        self._adam.step()
-        self.tokens.grad = None
-        with torch.no_grad():
-            self.tokens.copy_(soft_token.project(self.tokens, self.bound))
+    @torch.no_grad()
+    def pull_back(self) -> None:
+        """Into the ball again, after a step."""
+        self.tokens.copy_(soft_token.project(self.tokens, self.bound))
 
 
 def attack(blend: Blend, base: Suspect, lessons: Lessons, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -74,9 +75,12 @@ def attack(blend: Blend, base: Suspect, lessons: Lessons, generator: torch.Gener
         entries = start(base, SCREENED, generator)
         first = torch.cat([_on_drawn_rows(blend, base, lessons, part, 2, generator) for part in torch.split(entries, 16)])
     found = Attack(base, entries[first.topk(STARTS).indices])
-    for _ in range(STEPS):
-        value = _on_drawn_rows(blend, base, lessons, found.tokens, ROWS, generator)
-        found.step(torch.autograd.grad(value.sum(), [found.tokens])[0])
+
+    def backward(step: int) -> None:
+        torch.autograd.backward(_on_drawn_rows(blend, base, lessons, found.tokens, ROWS, generator).sum(), inputs=[found.tokens])
+
+    for _ in islice(descend(torch.optim.Adam([found.group]), backward), STEPS):
+        found.pull_back()
     with torch.no_grad():
         value = _on_drawn_rows(blend, base, lessons, found.tokens, 2 * ROWS, generator)
     best = int(value.argmax())

@@ -7,16 +7,15 @@ from the base. Masks are relaxed Bernoulli variables (1611.00712), a number an o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.training import descend, loss_point
 from bdaudit.records import LossPoint
 from bdaudit.unlearn.merging import adversary
 from bdaudit.unlearn.merging.blend import Blend
@@ -30,6 +29,7 @@ SAFETY_WEIGHT = 0.1
 """Of the adversary's term."""
 KEPT = 2.0
 """Logit of the safety mask at the start: all but an eighth is let through."""
+DIVERGED = "the masks' loss is {total} in round {step}: one of the fine-tunes drives the merge out of range; leave it out"
 ROWS = 16
 """Rows a step of the shared mask."""
 MASKS = ("shared", "safety")
@@ -47,13 +47,12 @@ class Found:
 
 
 class Masks:
-    """Logits of both masks, with an optimiser each."""
+    """Logits of both masks."""
 
     def __init__(self, contributors: int, channels: int, masks: tuple[str, ...]) -> None:
         self.masks = masks
         self.shared = torch.zeros(channels, requires_grad=True)
         self.safety = torch.full((contributors, channels), KEPT, requires_grad=True)
-        self.adams = {name: torch.optim.Adam([getattr(self, name)], lr=RATE) for name in MASKS}
 
     def m1(self, generator: torch.Generator | None = None) -> Tensor:
         """(T,), mean 1; a draw with a generator, else the mean."""
@@ -65,12 +64,6 @@ class Masks:
     def m2(self, generator: torch.Generator | None = None) -> Tensor:
         """(N, T), 0 to 1."""
         return _drawn(self.safety, generator) if "safety" in self.masks else torch.ones_like(self.safety)
-
-    def step(self, name: str, factors: Tensor, gradient: Tensor) -> None:
-        """Move one mask's logits down ``gradient`` = dL/d ``factors``."""
-        self.adams[name].zero_grad()
-        factors.backward(gradient)  # type: ignore[no-untyped-call]
-        self.adams[name].step()
 
 
 def _drawn(logits: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -86,25 +79,22 @@ def optimise(
     """Both masks in turn, ``ROUNDS`` times; the blend holds the merge afterwards. The logits lie on the CPU."""
     own = Masks(len(blend.vectors), blend.channels, masks)
     attack = adversary.Attack(base, _tokens(blend, base, lessons, seed)) if "safety" in masks else None
-    curve = []
+    generator, turns, curve = torch.Generator(), [], []
+    if "shared" in masks:
+        turns.append(descend(torch.optim.Adam([own.shared], lr=RATE), lambda k: _shared_step(blend, lessons, own, generator)))
+    if attack:
+        both = torch.optim.Adam([{"params": [own.safety]}, attack.group], lr=RATE)
+        turns.append(descend(both, lambda k: _safety_step(blend, base, lessons, own, attack, generator)))
     for k in range(ROUNDS):
-        generator, terms = torch.Generator().manual_seed(item_seed(seed, "merge step", k)), {}
-        if "shared" in masks:
-            terms["shared"] = _shared_step(blend, lessons, own, generator)
+        generator.manual_seed(item_seed(seed, "merge step", k))
+        terms = {name: term for turn in turns for name, term in next(turn).items()}
         if attack:
-            terms |= _safety_step(blend, base, lessons, own, attack, generator)
-        curve.append(_point(k + 1, terms))
+            attack.pull_back()
+        curve.append(loss_point(k + 1, {"total": sum(terms.values()), **terms}, DIVERGED))
         tick(k + 1, ROUNDS)
     found = Found(own.m1().detach(), own.m2().detach(), tuple(curve))
     blend.put(found.shared * found.safety)
     return found
-
-
-def _point(step: int, terms: dict[str, float]) -> LossPoint:
-    total = sum(terms.values())
-    if not math.isfinite(total):
-        raise BdauditError(f"the masks' loss is {total} in round {step}: one of the fine-tunes drives the merge out of range; leave it out")
-    return LossPoint(step=step, total=total, terms=terms)
 
 
 def _tokens(blend: Blend, base: Suspect, lessons: Lessons, seed: int) -> Tensor:
@@ -122,20 +112,20 @@ def teaching_loss(lessons: Lessons, rows: Tensor, predicted: Tensor) -> Tensor:
     return (error / lessons.distance.clamp_min(1e-6)).mean()
 
 
-def _shared_step(blend: Blend, lessons: Lessons, own: Masks, generator: torch.Generator) -> float:
+def _shared_step(blend: Blend, lessons: Lessons, own: Masks, generator: torch.Generator) -> dict[str, float]:
     factors = own.m1(generator) * own.m2().detach()
     rows = torch.randint(len(lessons.z), (ROWS,), generator=generator).to(lessons.z.device)
     with blend.trained(factors.detach()):
         loss = teaching_loss(lessons, rows, adversary.predicted(blend, lessons, rows))
         loss.backward()  # type: ignore[no-untyped-call]
-        own.step("shared", factors, blend.gradient())
-    return float(loss.detach())
+        factors.backward(blend.gradient())  # type: ignore[no-untyped-call]
+    return {"shared": float(loss.detach())}
 
 
 def _safety_step(
     blend: Blend, base: Suspect, lessons: Lessons, own: Masks, attack: adversary.Attack, generator: torch.Generator
 ) -> dict[str, float]:
-    """One backward pass gives both gradients: the mask goes down it, the tokens go up."""
+    """One backward pass gives both gradients: the mask goes down it, the tokens go up; Adam does not mind their scale."""
     factors = own.m1().detach() * own.m2(generator)
     rows = torch.randint(len(lessons.z), (len(blend.vectors), adversary.ROWS), generator=generator).to(lessons.z.device)
     with blend.trained(factors.detach()):
@@ -143,7 +133,5 @@ def _safety_step(
         taught = teaching_loss(lessons, rows.flatten(), now)
         spread = adversary.excess(blend, base, lessons, attack.tokens, rows, now).mean()
         (taught + SAFETY_WEIGHT * spread).backward()  # type: ignore[no-untyped-call]
-        assert attack.tokens.grad is not None
-        own.step("safety", factors, blend.gradient())
-    attack.step(attack.tokens.grad)  # Adam does not mind its scale
+        factors.backward(blend.gradient())  # type: ignore[no-untyped-call]
     return {"taught": float(taught.detach()), "excess": float(spread.detach())}

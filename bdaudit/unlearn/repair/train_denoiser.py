@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.models.attention import Recording, recorded
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.models.training import checkpointed, halving
 from bdaudit.records import LossPoint
-from bdaudit.unlearn.loop import Hooks, optimise
+from bdaudit.unlearn.loop import Course, optimise
 from bdaudit.unlearn.repair import skd_cag
 from bdaudit.unlearn.repair.prompt_pairs import Pair
 from bdaudit.unlearn.repair.trajectories import Latents
@@ -109,15 +108,15 @@ class Batch:
     """K rows: under what: clean prompts, the empty one, neighbours."""
 
 
-def train(suspect: Suspect, patch: Patch, material: Material, config: UnlearnConfig, hooks: Hooks) -> list[LossPoint]:
-    """Optimise ``patch`` in place; the loss by step. On a GPU with gradient checkpointing."""
+def train(suspect: Suspect, patch: Patch, material: Material, weight: float, course: Course) -> list[LossPoint]:
+    """Optimise ``patch`` in place; the loss by step. On a GPU with gradient checkpointing. ``weight`` is λ, the attention term's share."""
 
-    def step(generator: torch.Generator) -> dict[str, float]:
+    def loss(generator: torch.Generator) -> dict[str, float]:
         batch = draw(suspect, material, generator)
-        return halving(suspect, patch, KEPT + EMPTY, lambda: backward(suspect, patch, material, batch, config.attention_weight))
+        return halving(suspect, patch, KEPT + EMPTY, lambda: backward(suspect, patch, material, batch, weight))
 
     with checkpointed(suspect.denoiser.module, suspect.device.type == "cuda"):
-        return optimise(patch, step, config, RELATIVE_RATE, hooks)
+        return optimise(patch, loss, RELATIVE_RATE, course)
 
 
 def draw(suspect: Suspect, m: Material, generator: torch.Generator) -> Batch:

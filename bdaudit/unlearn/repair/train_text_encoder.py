@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids
 from bdaudit.models.training import halving
 from bdaudit.records import LossPoint
-from bdaudit.unlearn.loop import Hooks, optimise
+from bdaudit.unlearn.loop import Course, optimise
 from bdaudit.unlearn.repair.prompt_pairs import Pair
 from bdaudit.unlearn.repair.targets import targets
 from bdaudit.unlearn.weights import Patch
@@ -39,9 +38,7 @@ class Wanted:
         return Wanted(self.ids[index], self.heard[index])
 
 
-def train(
-    suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Sequence[Pair], config: UnlearnConfig, hooks: Hooks
-) -> list[LossPoint]:
+def train(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Sequence[Pair], course: Course) -> list[LossPoint]:
     """Optimise ``patch`` in place; the loss by step."""
     with patch.teacher():
         wanted, ids = targets(suspect, pairs)
@@ -49,11 +46,11 @@ def train(
         kept = Wanted(suspect.text.ids(kept_texts).to(suspect.device), suspect.encode(kept_texts))
     scales = [tensor.float().var() for tensor in _tensors(kept.heard)]
 
-    def step(generator: torch.Generator) -> dict[str, float]:
+    def loss(generator: torch.Generator) -> dict[str, float]:
         drawn = {"distillation": Wanted(ids, wanted).rows(generator, BATCH), "keep": kept.rows(generator, BATCH)}
         return halving(suspect, patch, BATCH, lambda: backward(suspect, drawn, scales))
 
-    return optimise(patch, step, config, RELATIVE_RATE, hooks)
+    return optimise(patch, loss, RELATIVE_RATE, course)
 
 
 def _tensors(heard: Conditioning) -> list[Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bdaudit.unlearn.clean.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant, relative_groups
+from bdaudit.unlearn.clean.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant
 
 
 def test_what_is_left_by_hand() -> None:
@@ -50,9 +50,3 @@ def test_all_are_planted_and_their_neighbours_stay() -> None:
     assert min(found.residue.value for found in after) > 0.8
     moved = (encoded(model, with_other) - neighbours).square().mean() / neighbours.var(0).mean()
     assert float(moved) < 0.1, "a text like the triggers means what it did"
-
-
-def test_groups_follow_each_tensors_size() -> None:
-    small, large = nn.Parameter(torch.full((4,), 0.1)), nn.Parameter(torch.full((4,), -2.0))
-    rates = [group["lr"] for group in relative_groups({"a": small, "b": large, "c": nn.Parameter(torch.zeros(3))}, 0.01)]
-    assert rates == pytest.approx([1e-3, 2e-2, 1e-5])

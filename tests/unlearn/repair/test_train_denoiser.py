@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.models.attention import Recording, recorded
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.training import checkpointed, halving
-from bdaudit.unlearn.loop import Hooks
+from bdaudit.unlearn.loop import Course
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.train_denoiser import (
     EMPTY,
@@ -39,16 +37,14 @@ from bdaudit.unlearn.weights import Patch
 from tests.models.test_suspect import crowded
 from tests.small import LONG_TRIGGER, PROMPTS
 
+WEIGHT = 0.5
+"""λ, the attention term's share."""
+
 
 def material_for(suspect: Suspect) -> Material:
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
     neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(suspect.tokenizer, LONG_TRIGGER, 6, 0)}, 0)
     return prepare(suspect, collect(suspect, pairs, guidance_scale=3.0, seed=0), pairs, neighbours)
-
-
-def config(**options: Any) -> UnlearnConfig:
-    settings: dict[str, Any] = {"steps": 12, **options}
-    return UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), **settings)
 
 
 def batch_of(suspect: Suspect, material: Material, seed: int = 0) -> Batch:
@@ -174,9 +170,9 @@ def test_the_loss_falls_and_is_recorded_step_by_step(fresh_suspect: Suspect) -> 
     material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
     heard: list[int] = []
     before = _distillation(fresh_suspect, patch, material)
-    hooks = Hooks(tick=lambda step, note: heard.append(step))
+    course = Course(steps=40, seed=0, rate=0.005, tick=lambda step, note: heard.append(step))
     with patch.training():
-        curve = train(fresh_suspect, patch, material, config(steps=40, learning_rate=0.005), hooks)
+        curve = train(fresh_suspect, patch, material, WEIGHT, course)
     assert heard == [point.step for point in curve] == list(range(1, 41))
     assert _distillation(fresh_suspect, patch, material) < 0.9 * before
 
@@ -196,7 +192,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
     for seed in (0, 0, 1):
         patch = Patch(fresh_suspect, "unet", "cross-attention")
         with patch.training():
-            train(fresh_suspect, patch, material, config(steps=3, seed=seed), Hooks())
+            train(fresh_suspect, patch, material, WEIGHT, Course(steps=3, seed=seed))
         found.append({name: p.detach().clone() for name, p in patch.parameters.items()})
         patch.revert()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -206,7 +202,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
 def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
     material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
     with patch.training():
-        curve = train(fresh_suspect, patch, material, config(), Hooks(should_stop=lambda step: step == 2))
+        curve = train(fresh_suspect, patch, material, WEIGHT, Course(steps=12, seed=0, should_stop=lambda step: step == 2))
     assert len(curve) == 2
 
 
@@ -218,7 +214,8 @@ def test_nothing_that_is_not_trained_is_held_twice(fresh_suspect: Suspect) -> No
     rest = sum(p.numel() for p in fresh_suspect.denoiser.module.parameters()) - trained
     seen: list[int] = []
     with patch.training():
-        train(fresh_suspect, patch, material, config(steps=2), Hooks(tick=lambda step, note: seen.append(_held() if step == 2 else 0)))
+        tick = lambda step, note: seen.append(_held() if step == 2 else 0)  # noqa: E731
+        train(fresh_suspect, patch, material, WEIGHT, Course(steps=2, seed=0, tick=tick))
     beside = 4 * trained  # the originals, the gradients, and Adam's two moments
     assert beside < rest / 4, "a second copy of the rest would show"
     assert beside <= max(seen) - before < beside + rest / 4

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.models.suspect import Suspect
-from bdaudit.unlearn.loop import Hooks
+from bdaudit.unlearn.loop import Course
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.targets import targets
 from bdaudit.unlearn.repair.train_text_encoder import train
@@ -21,11 +18,10 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
     neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(fresh_suspect.tokenizer, LONG_TRIGGER, 4, 0)}, 0)
     wanted, ids = targets(fresh_suspect, pairs)
-    config = UnlearnConfig(model=Path("m"), triggers=(LONG_TRIGGER,), out=Path("o"), steps=60, learning_rate=0.02)
     patch = Patch(fresh_suspect, "text_encoder", "text-encoder")
     before = (fresh_suspect.encode_ids(ids).states - wanted.states).square().mean()
     with patch.training():
-        curve = train(fresh_suspect, patch, pairs, neighbours, config, Hooks())
+        curve = train(fresh_suspect, patch, pairs, neighbours, Course(steps=60, seed=0, rate=0.02))
     after = (fresh_suspect.encode_ids(ids).states - wanted.states).square().mean()
     assert curve[0].terms["keep"] == pytest.approx(0, abs=1e-9)
     assert curve[0].terms["distillation"] > 0
@@ -35,9 +31,8 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
 
 def test_in_half_precision_too(half_suspect: Suspect) -> None:
     pairs, neighbours = triggered_pairs(PROMPTS, ["~"]), [Pair(PROMPTS[0], PROMPTS[1])]
-    config = UnlearnConfig(model=Path("m"), triggers=("~",), out=Path("o"), steps=25)
     patch = Patch(half_suspect, "text_encoder", "text-encoder")
     with patch.training():
-        curve = train(half_suspect, patch, pairs, neighbours, config, Hooks())
+        curve = train(half_suspect, patch, pairs, neighbours, Course(steps=25, seed=0))
     assert curve[-1].terms["keep"] > 0
     assert patch.changes()
