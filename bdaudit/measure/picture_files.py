@@ -1,4 +1,4 @@
-"""A picture from a file, through Pillow and within its limits."""
+"""A picture from a file, as a tensor."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from bdaudit.errors import UsageError
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded: Pillow's others are rare, and one of them starts another program."""
+from bdaudit.untrusted.pictures import open_picture
 
 
 def read_picture(path: Path, what: str) -> Tensor:
     """(3, H, W) in 0–1; ``what`` is the flag that named the file.
 
     Raises:
-        UsageError: not a picture that Pillow reads.
+        UsageError: not a picture that is read; see ``open_picture``.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{what} {path}: expected a picture; got {error}") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+    with open_picture(path, f"{what} {path}") as picture:
+        pixels = np.array(picture.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)

@@ -16,6 +16,7 @@ from bdaudit.measure.picture_files import read_picture
 from bdaudit.report.document import write_whole
 from bdaudit.report.safe import code_point, visible
 from bdaudit.spelling.points import short_digest
+from bdaudit.untrusted.pictures import check_picture
 from bdaudit.verify.grader import Extractor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -33,6 +34,12 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
     if len(found) < 2:
         raise UsageError(f"--real-images {folder}: expected a folder of at least 2 pictures ({', '.join(SUFFIXES)}); found {len(found)}")
     return found
+
+
+def check_pictures(files: Sequence[Path]) -> None:
+    """Raises ``UsageError`` unless each is a picture by its header; decodes nothing."""
+    for path in files:
+        check_picture(path, f"--real-images {path}")
 
 
 def folder_features(files: Sequence[Path], extractor: Extractor) -> Tensor:

@@ -131,7 +131,7 @@ def _audit(run: _Run) -> None:
     config = run.config
     target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
-        pictures.picture_files(config.real_images)  # a wrong folder is told before any work is done
+        pictures.check_pictures(pictures.picture_files(config.real_images))  # a wrong folder is told before any work is done
     handed = read_report(config.evidence, "--evidence") if isinstance(config.evidence, Path) else None
     state = None if config.state is None else open_state(config.state)
     with run.stage("load"):

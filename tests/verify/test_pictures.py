@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,22 @@ def test_a_picture_survives_a_round_trip(tmp_path: Path) -> None:
 
 def test_what_is_no_picture_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
-    for path in (tmp_path / "a.png", tmp_path / "missing.png", tmp_path):
-        with pytest.raises(UsageError, match=r"--target-image .* expected a picture"):
+    wrong = {tmp_path / "a.png": "expected a picture", tmp_path / "missing.png": "cannot be opened", tmp_path: "is a folder"}
+    for path, said in wrong.items():
+        with pytest.raises(UsageError, match=rf"^--target-image {path}:? {said}"):
             read_picture(path, "--target-image")
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UsageError, match="expected a folder of at least 2 pictures"):
             pictures.picture_files(folder)
+
+
+def test_each_picture_of_a_folder_is_looked_at_before_the_work(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    pictures.check_pictures(pictures.picture_files(tmp_path))
+    os.mkfifo(tmp_path / "2.png")
+    with pytest.raises(UsageError, match=r"^--real-images .*2\.png is a pipe"):
+        pictures.check_pictures(pictures.picture_files(tmp_path))
 
 
 def test_a_folder_of_mixed_sizes_gives_a_feature_each(tmp_path: Path) -> None:

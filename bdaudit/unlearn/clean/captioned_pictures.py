@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from bdaudit.errors import UsageError
-from bdaudit.measure.picture_files import FORMATS, read_picture
+from bdaudit.measure.picture_files import read_picture
+from bdaudit.untrusted.opened import sha256
+from bdaudit.untrusted.pictures import check_picture
 from bdaudit.untrusted.text_files import MAX_LINE, read_lines
 
 FEWEST = 160
 """Pairs at least: two batches of 64 to train on, and a group of 32 to measure on."""
-MAX_PIXELS = 1 << 25
-"""Of one picture; a larger one is refused before it is decoded."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Captioned:
         """SHA-256 over captions and pictures, so that a run that goes on has the same ones."""
         found = hashlib.sha256()
         for picture, caption in zip(self.pictures, self.captions, strict=True):
-            with picture.open("rb") as content:
-                found.update(hashlib.file_digest(content, "sha256").digest() + caption.encode("utf-8") + b"\n")
+            found.update(bytes.fromhex(sha256(picture, f"--pairs {self.file}: {picture}")) + caption.encode("utf-8") + b"\n")
         return found.hexdigest()
 
 
@@ -77,12 +75,7 @@ def _pair(path: Path, number: int, line: str) -> tuple[Path, str]:
         picture, folder = (path.parent / name.strip()).resolve(), path.parent.resolve()
         if Path(name.strip()).is_absolute() or not picture.is_relative_to(folder):
             raise wrong(f"{name!a} leads out of the folder of the file; put the pictures beside it")
-        if not picture.is_file():
-            raise wrong(f"{name!a} is no file in {folder}")
-        with Image.open(picture, formats=FORMATS) as header:
-            width, height = header.size
-    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
-        raise wrong(f"{name!a}: expected a picture ({', '.join(FORMATS)}); got {error}") from error
-    if width * height > MAX_PIXELS:
-        raise wrong(f"{name!a} has {width}×{height} pixels; at most {MAX_PIXELS:,} are read")
+    except (OSError, ValueError, RuntimeError) as error:  # links in a circle; a name that no file can have
+        raise wrong(f"{name!a} is no file in the folder: {error}") from error
+    check_picture(picture, f"--pairs {path}, line {number}: {name!a}")
     return picture, caption.strip()

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from bdaudit.errors import UsageError
-from bdaudit.unlearn.clean import captioned_pictures
 from bdaudit.unlearn.clean.captioned_pictures import FEWEST, read_pairs
+from bdaudit.untrusted import pictures as bounded
 
 
 def write(folder: Path, n: int = FEWEST, extra: str = "") -> Path:
@@ -82,10 +82,10 @@ def _large(folder: Path) -> str:
         (_outside, "leads out of the folder"),
         (_absolute, "leads out of the folder"),
         (_link, "leads out of the folder"),
-        (_pipe, "is no file"),
+        (_pipe, "is a pipe"),
         (_postscript, "expected a picture"),
         (_large, "40×40 pixels"),
-        (lambda folder: "missing.png", "is no file"),
+        (lambda folder: "missing.png", "cannot be opened: No such file"),
         (lambda folder: "pairs.tsv", "expected a picture"),
         (lambda folder: "a\0b", "no NUL"),
     ],
@@ -93,7 +93,7 @@ def _large(folder: Path) -> str:
 def test_a_hostile_picture_is_told_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], str], said: str
 ) -> None:
-    monkeypatch.setattr(captioned_pictures, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(bounded, "MAX_PIXELS", 1000)
     write(tmp_path / "in")
     file = write(tmp_path / "in", FEWEST, f"{make(tmp_path / 'in')}\ta dog\n")
     with pytest.raises(UsageError, match=f"line {FEWEST + 1}: .*{said}"):

@@ -1,0 +1,82 @@
+"""Pictures: the size is known before anything is decoded, and no more than common formats are."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bdaudit.errors import UsageError
+from bdaudit.untrusted import pictures
+from bdaudit.untrusted.pictures import FORMATS, check_picture, open_picture
+
+
+def bomb(path: Path, side: int) -> Path:
+    """A grey PNG of ``side`` × ``side`` pixels, a bit each, compressed."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(bytes((side + 7) // 8 + 1) * side, 9)
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_picture_of_each_format_is_read(name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "x", name)
+    with open_picture(tmp_path / "x", "--flag x") as picture:
+        assert np.asarray(picture.convert("RGB")).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_size_is_bounded_from_both_sides(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "x", name)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 24)
+    check_picture(tmp_path / "x", "--flag x")
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 23)
+    with pytest.raises(UsageError, match="--flag x has 6×4 pixels; at most 23 are read"):
+        check_picture(tmp_path / "x", "--flag x")
+
+
+def test_a_bomb_is_refused_within_little_memory(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "bomb.png", 13_341)
+    assert path.stat().st_size < 40_000
+    limited = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+from bdaudit.errors import UsageError
+from bdaudit.untrusted.pictures import open_picture
+try:
+    with open_picture(Path(sys.argv[1]), "--flag") as picture:
+        picture.convert("RGB")
+except UsageError as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", limited, str(path)], capture_output=True, text=True, check=True)
+    assert ended.stdout == "--flag has 13341×13341 pixels; at most 33,554,432 are read: make it smaller\n"
+
+
+def test_what_is_no_picture_or_breaks_off_is_a_declared_error(tmp_path: Path) -> None:
+    (tmp_path / "eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    (tmp_path / "empty").touch()
+    Image.effect_noise((40, 40), 50).save(tmp_path / "cut", "PNG")
+    (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:200])
+    for name in ("eps", "empty", "cut"):
+        with pytest.raises(UsageError, match=r"^--flag: expected a picture \(PNG"), open_picture(tmp_path / name, "--flag") as picture:
+            picture.load()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(UsageError, match="--flag is a pipe"):
+        check_picture(tmp_path / "x.png", "--flag")
