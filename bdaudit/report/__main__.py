@@ -10,9 +10,10 @@ from pathlib import Path
 from bdaudit.errors import ExitCode, UsageError
 from bdaudit.records import VerifyReport
 from bdaudit.report.deliver import FORMATS, write
-from bdaudit.report.document import loads
+from bdaudit.report.document import MAX_BYTES, loads
 from bdaudit.report.safe import one_line
 from bdaudit.report.streams import take
+from bdaudit.untrusted.opened import read_file
 
 USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
 
@@ -24,11 +25,11 @@ def rebuild(source: Path, target: Path) -> None:
 
     Raises:
         UsageError: no report, or a suffix that is no format.
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be written.
     """
     if target.suffix.lower() not in FORMATS:
         raise UsageError(USAGE)
-    report = loads(source.read_bytes())
+    report = loads(read_file(source, str(source), MAX_BYTES))
     if isinstance(report, VerifyReport):
         report = replace(report, images=tuple(_found(Path(path), source.parent) for path in report.images))
     write(report, target)
@@ -40,7 +41,7 @@ def _found(path: Path, beside: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be read or written, or anything unforeseen.
+    """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be written, or anything unforeseen.
 
     Never 1, Python's own for a traceback: that is a finding's.
     """

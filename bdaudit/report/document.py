@@ -7,7 +7,6 @@ import functools
 import json
 import math
 import os
-import stat
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,12 @@ from typing import Any
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import one_line
+from bdaudit.untrusted.opened import json_of, read_file
 
 MAX_BYTES = 64 << 20
 """The largest report that is read."""
+MAX_ITEMS = 4_000_000
+"""Commas and brackets of one; ours have one in 25 bytes or more."""
 LONGEST = 500
 """Characters of why one was not."""
 
@@ -65,10 +67,8 @@ def loads(text: str | bytes) -> AnyReport:
     """
     from pydantic import ValidationError
 
-    try:
-        document = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"this is not JSON: {error}") from error
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    document = json_of(data, "this", MAX_ITEMS)
     command = document.get("command") if isinstance(document, dict) else None
     if not isinstance(command, str) or command not in REPORTS:
         raise UsageError(f"this is not a bdaudit report: command is {command!r}; expected one of {', '.join(REPORTS)}")
@@ -85,25 +85,11 @@ def read_report(path: Path, flag: str) -> AnyReport:
     Raises:
         UsageError: no regular file, too large, or no report of ours; ``flag`` named it.
     """
+    data = read_file(path, f"{flag} {path}", MAX_BYTES)
     try:
-        return loads(read_bounded(path))
-    except (UsageError, OSError, ValueError, TypeError, RecursionError) as error:
+        return loads(data)
+    except UsageError as error:
         raise UsageError(f"{flag} {path}: {one_line(str(error)[:LONGEST])}") from error
-
-
-def read_bounded(path: Path) -> bytes:
-    """Raises ``OSError`` or ``ValueError`` where it is no regular file, or larger than a report is; waits for no pipe."""
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("expected a regular file")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MiB; a report is smaller")
-    return data
-
-
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no figure")
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bdaudit.errors import UsageError
 from bdaudit.records import CandidateRecord, CleaningRecord, NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report import cleaning
 from bdaudit.report.plots import Plot, loss_curve, ranking
@@ -48,9 +49,12 @@ from bdaudit.report.words import (
     variant_lines,
 )
 from bdaudit.spelling.points import codes
+from bdaudit.untrusted.opened import read_file
 
 MOST_PICTURES = 48
 """Evidence pictures that one page embeds, evenly taken."""
+_LARGEST = 1 << 25
+"""Bytes of one."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SHOWS = {
     "trigger-": "What the trigger does to the same picture: pairs on the same seeds, the worst, the middle and the best.",
@@ -91,8 +95,15 @@ def read_pictures(paths: Sequence[str], most: int = MOST_PICTURES) -> tuple[Pict
     """The PNG files among ``paths`` that exist, at most ``most`` of them, evenly taken; the only part that reads files."""
     there = [Path(path) for path in paths if Path(path).is_file()]
     chosen = there if len(there) <= most else [there[k * len(there) // most] for k in range(most)]
-    read = [(path, path.read_bytes()) for path in chosen]
+    read = [(path, _content(path)) for path in chosen]
     return tuple(Picture(_name(path), _uri(data), _says(path)) for path, data in read if data.startswith(_PNG))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, path.name, _LARGEST)
+    except UsageError:
+        return b""
 
 
 def _says(path: Path) -> str:

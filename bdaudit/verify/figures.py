@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,7 +11,8 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.records import VerifyReport
-from bdaudit.report.document import dumps, loads, write_whole
+from bdaudit.report.document import MAX_BYTES, dumps, loads, write_whole
+from bdaudit.untrusted.opened import read_file, sha256
 
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
 """Settings that decide, and measure nothing."""
@@ -44,8 +44,8 @@ def lasting(config: VerifyConfig) -> bool:
 def kept(place: Path) -> VerifyReport | None:
     """The report in ``place``; None where there is no whole one. A link is not followed."""
     try:
-        report = None if place.is_symlink() else loads(place.read_bytes())
-    except (OSError, UsageError):
+        report = loads(read_file(place, str(place), MAX_BYTES, follow=False))
+    except UsageError:
         return None
     return report if isinstance(report, VerifyReport) and report.status == "completed" else None
 
@@ -64,5 +64,4 @@ def place_of(config: VerifyConfig, state: Path, digests: Sequence[str]) -> Path:
 def _digests(place: Path) -> Iterator[str]:
     for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         if path.is_file():
-            with path.open("rb") as file:
-                yield f"{path.relative_to(place)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n"
+            yield f"{path.relative_to(place)} {sha256(path, str(path))}\n"

@@ -8,16 +8,17 @@ elsewhere; it never makes a text a trigger that nobody found to be one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bdaudit.config import VerifyConfig
+from bdaudit.errors import BdauditError
 from bdaudit.measure.envelope import settings
 from bdaudit.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
-from bdaudit.report.document import AnyReport, read_bounded
+from bdaudit.report.document import AnyReport
 from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.opened import read_json
 from bdaudit.untrusted.tree import shown
 from bdaudit.verify.looks import judge
 from bdaudit.verify.plan import Trial
@@ -26,6 +27,8 @@ from bdaudit.verify.trigger_evidence import NOTHING
 CLEARLY = 2.0
 """How many times as far as 95 % of harmless texts a trigger moved the prediction before a repair, to count as one."""
 PROVENANCE = "bdaudit.json"
+RECORD_LIMITS = (1 << 22, 200_000)
+"""Bytes, and commas plus brackets, of such a record."""
 
 Ids = tuple[int, ...]
 
@@ -46,14 +49,18 @@ NO_CLAIM = Claim("", "")
 
 
 def claim_of(inspection: Inspection) -> Claim:
-    """The claims of ``bdaudit.json``; whatever stands there that is no such record claims nothing."""
+    """The claims of ``bdaudit.json``.
+
+    Raises:
+        BdauditError: it is no JSON object; whoever wrote the model did not write that.
+    """
     if PROVENANCE not in inspection.names:
         return NO_CLAIM
-    try:
-        record: Any = json.loads(read_bounded(inspection.path / PROVENANCE))
-    except (OSError, ValueError, RecursionError):
-        record = None
-    digest = record.get("input_digest") if isinstance(record, dict) else None
+    said = f"{PROVENANCE} in {shown(inspection.path)}"
+    record = read_json(inspection.path / PROVENANCE, said, RECORD_LIMITS, error=BdauditError)
+    if not isinstance(record, dict):
+        raise BdauditError(f"{said} is no JSON object, as bdaudit writes it; remove it, or take the model from where it was written")
+    digest = record.get("input_digest")
     if not isinstance(digest, str) or not digest:
         return Claim("", f"{PROVENANCE} in MODEL names no model that it was made from")
     triggers = record.get("triggers")

@@ -75,8 +75,8 @@ def test_a_text_that_cannot_be_a_trigger_is_refused(tmp_path: Path, scan_report:
 
 
 def test_a_file_that_is_none_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scan_report: ScanReport) -> None:
-    with pytest.raises(UsageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="is a folder"):
         triggers_of(tmp_path, DIGEST)
     monkeypatch.setattr("bdaudit.report.document.MAX_BYTES", 1000)
-    with pytest.raises(UsageError, match="a report is smaller"):
+    with pytest.raises(UsageError, match="is longer than 1,000 bytes"):
         triggers_of(kept(tmp_path, scan_report), DIGEST)

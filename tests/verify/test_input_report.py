@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import UsageError
+from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.document import dumps, read_report
 from bdaudit.verify.gallery import Shot
@@ -125,8 +125,18 @@ def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) 
     assert not judged(replace(scan, candidates=()), inspection).holds
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"input_digest": 7}', "{" * 5000, '{"input_digest": ""}', "\ud800"])
-def test_a_record_that_is_none_claims_nothing(scan: Any, inspection: Any, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[]", "5", "{" * 5000, '{"input_digest": NaN}', '{"input_digest": 1e999}', "\ud800", '{"a": 1, "a": 2}']
+)
+def test_a_record_that_is_no_json_object_is_damage(inspection: Any, text: str) -> None:
+    (inspection.path / "bdaudit.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BdauditError, match=r"^bdaudit\.json in ") as caught:
+        claim_of(inspection)
+    assert caught.value.code == ExitCode.ERROR
+
+
+@pytest.mark.parametrize("text", ["{}", '{"input_digest": 7}', '{"input_digest": ""}'])
+def test_a_record_without_a_digest_claims_nothing(scan: Any, inspection: Any, text: str) -> None:
     (inspection.path / "bdaudit.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     assert claim_of(inspection).digest == ""
     assert not judged(scan, inspection).holds
