@@ -10,6 +10,10 @@ from bdaudit.config.run import ALL_VARIANTS, RunConfig, need
 
 Component = Literal["auto", "unet", "text-encoder"]
 Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
+DENOISER: Literal["unet"] = "unet"
+"""What the command line calls the denoiser, and the training of all of it, whatever the family."""
+TEXT_ENCODER: Literal["text-encoder"] = "text-encoder"
+"""What it calls all that reads a prompt."""
 Method = Literal["auto", "cleanclip", "dam", "average", "task-arithmetic", "ties", "dare"]
 MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dare")
 """The methods of ``--merge-with``; the first is what auto takes there."""

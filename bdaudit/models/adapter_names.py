@@ -115,6 +115,7 @@ class Layers:
 
     def __init__(self, components: Mapping[str, nn.Module]) -> None:
         self._modules: dict[tuple[str, str], tuple[str, nn.Module]] = {}
+        self._components = tuple(components)
         for component, model in components.items():
             for name, module in model.named_modules():
                 if isinstance(getattr(module, "weight", None), nn.Parameter):
@@ -126,7 +127,7 @@ class Layers:
         Raises:
             BdauditError: no such layer.
         """
-        for component in (key.component,) if key.component else ("unet", "text_encoder"):
+        for component in (key.component,) if key.component else self._components:
             found = self._modules.get((component, _flat(key.module, component)))
             if found:
                 return component, *found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,11 @@ class Conditioning:
     def expand(self, n: int) -> Conditioning:
         """The one row as ``n`` rows, without a copy."""
         return self.map(lambda tensor: tensor.expand(n, *tensor.shape[1:]))
+
+    def beside(self, states: Tensor) -> Conditioning:
+        """With further states (B, M, D) behind each row's own, looked at like these."""
+        mask = None if self.mask is None else torch.cat([self.mask, self.mask.new_ones(states.shape[:2])], dim=1)
+        return replace(self, states=torch.cat([self.states, states], dim=1), mask=mask)
 
     def split(self, n: int) -> list[Conditioning]:
         """Parts of ``n`` rows, the last of what is left."""

@@ -47,7 +47,11 @@ class Denoiser(Protocol):
 
     @property
     def trainable(self) -> Mapping[str, Chosen]:
-        """Sets of tensors that a repair trains, the smallest first; and ``attention-output``, what the looked-at states are mixed by."""
+        """Sets of tensors that a repair trains, the smallest first, the whole denoiser last and under its own name."""
+
+    @property
+    def attention_output(self) -> Chosen:
+        """What the looked-at states are mixed by."""
 
     @property
     def parts(self) -> Mapping[str, Chosen]:

@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
+from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
 from bdaudit.models.suspect import Suspect
@@ -45,7 +46,7 @@ def load(
         parts[name].to(where).eval().requires_grad_(False)
     text, denoiser, schedule = FAMILIES["stable-diffusion"](parts, inspection.latents, where)
     verify_unchanged(inspection)
-    return Suspect(text, denoiser, parts["vae"], schedule, where, kind, batch_size, guidance_scale)
+    return Suspect(text, denoiser, Autoencoder(parts["vae"]), schedule, where, kind, batch_size, guidance_scale)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:

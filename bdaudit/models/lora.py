@@ -91,7 +91,7 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
     if not keys:
         raise BdauditError(f"{where} holds no adapter")
     source, beside = _source(list(keys.values()), header, path)
-    layers = Layers({name: suspect.modules[name] for name in ("unet", "text_encoder")})
+    layers = Layers(suspect.heeding)
     deltas: dict[tuple[str, str], Tensor] = {}
     for (key, spelt), held in _modules(keys, tensors, where).items():
         component, module, layer = layers.find(key, where)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError
 from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
 from bdaudit.models.schedule import Schedule
 from bdaudit.models.text import Ids, TextSide
@@ -24,7 +24,7 @@ class Suspect:
 
     text: TextSide
     denoiser: Denoiser
-    vae: Any
+    decoder: Decoder
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
@@ -42,7 +42,12 @@ class Suspect:
     @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """Every module by the name of its folder."""
-        return {**self.text.modules, self.denoiser.name: self.denoiser.module, "vae": self.vae}
+        return {**self.text.modules, self.denoiser.name: self.denoiser.module, self.decoder.name: self.decoder.module}
+
+    @property
+    def heeding(self) -> Mapping[str, torch.nn.Module]:
+        """The modules that a text goes through, in which alone a trigger can live: the denoiser, then the text encoders."""
+        return {self.denoiser.name: self.denoiser.module, **self.text.modules}
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditioning:
@@ -104,8 +109,7 @@ class Suspect:
         Raises:
             BdauditError: a picture is not finite.
         """
-        scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
-        pictures = [self.vae.decode(part, return_dict=False)[0].float().cpu() for part in torch.split(scaled, max(1, self.batch_size // 2))]
+        pictures = [self.decoder.pictures(part).float().cpu() for part in torch.split(latents, max(1, self.batch_size // 2))]
         return (self._finite(torch.cat(pictures), "picture") / 2 + 0.5).clamp(0, 1)
 
     def _finite(self, found: Tensor, what: str) -> Tensor:

@@ -75,12 +75,12 @@ def halving(suspect: Suspect, patch: Patch, largest: int, backward: Callable[[],
 
 
 @contextmanager
-def checkpointed(unet: Any, on: bool) -> Iterator[None]:
+def checkpointed(module: Any, on: bool) -> Iterator[None]:
     """Gradient checkpointing for the block's length: activations are computed again on the way back instead of kept."""
     if on:
-        unet.enable_gradient_checkpointing()
+        module.enable_gradient_checkpointing()
     try:
         yield
     finally:
         if on:
-            unet.disable_gradient_checkpointing()
+            module.disable_gradient_checkpointing()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from bdaudit.config import ScanConfig
+from bdaudit.config import DENOISER, TEXT_ENCODER, ScanConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.opening import loaded
+from bdaudit.models.denoiser import Denoiser
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.cached import measured
 from bdaudit.scan.candidates import prompt_group
@@ -90,14 +91,17 @@ def _said(p_adjusted: float, alpha: float) -> str:
     return f"comes with the adapter: the base alone stays silent (p {p_adjusted:.2g} there); {instead}"
 
 
-def with_places(records: Sequence[CandidateRecord], places: Mapping[str, Localisation | NotMeasured]) -> tuple[CandidateRecord, ...]:
+def with_places(
+    records: Sequence[CandidateRecord], places: Mapping[str, Localisation | NotMeasured], denoiser: Denoiser
+) -> tuple[CandidateRecord, ...]:
     """The records with where they live; ``unlearn``'s command then names the component."""
-    return tuple(_placed(record, places[record.text]) if record.text in places else record for record in records)
+    return tuple(_placed(record, places[record.text], denoiser) if record.text in places else record for record in records)
 
 
-def _placed(record: CandidateRecord, place: Localisation | NotMeasured) -> CandidateRecord:
+def _placed(record: CandidateRecord, place: Localisation | NotMeasured, denoiser: Denoiser) -> CandidateRecord:
     if isinstance(place, NotMeasured) or place.where not in place.swaps:
         return replace(record, localisation=place)
-    component = "text encoder" if place.where == "text encoder" else f"unet, {place.where}"
-    flag = " --component text-encoder" if place.where == "text encoder" else " --component unet"
+    within = place.where in denoiser.parts
+    component = f"{denoiser.name}, {place.where}" if within else place.where
+    flag = f" --component {DENOISER if within else TEXT_ENCODER}"
     return replace(record, localisation=place, component=component, command=record.command + flag if record.command else "")

@@ -51,6 +51,8 @@ class Measured:
     controls: Sequence[Control]
     exposed: Mapping[str, Mapping[str, SignalRecord]] = field(default_factory=dict)
     """By text, and name: what is left in exposed copies, where there are any."""
+    denoiser: str = "denoiser"
+    """What a finding is put down to that does not move the text encoding: the denoiser's name."""
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -121,7 +123,7 @@ def _record(measured: Measured, null: Null, text: str, figures: _Figures, alpha:
         p_adjusted=figures.p_adjusted,
         verdict=verdict,
         same_as="" if source == text else source,
-        component=_component(null, figures.scores) if verdict != "clean" else "not localised: no finding",
+        component=_component(measured, null, figures.scores) if verdict != "clean" else "not localised: no finding",
         source=next(group.name for group in measured.groups if source in group.texts),
     )
 
@@ -161,9 +163,9 @@ def effects_of(texts: Sequence[Values], controls: Sequence[Control]) -> list[flo
     return [math.exp((furthest(places) - usual) / 2) for places in texts]
 
 
-def _component(null: Null, scores: Mapping[str, float]) -> str:
+def _component(measured: Measured, null: Null, scores: Mapping[str, float]) -> str:
     """Text encoder where the hidden states of the other words already move beyond the controls, else the denoiser."""
-    return "text encoder" if null.tails["state shift"].p(scores["state shift"]) < IN_THE_ENCODER else "unet"
+    return "text encoder" if null.tails["state shift"].p(scores["state shift"]) < IN_THE_ENCODER else measured.denoiser
 
 
 def _order(record: CandidateRecord) -> tuple[float, float, tuple[int, ...], str]:

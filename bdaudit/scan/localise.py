@@ -106,9 +106,9 @@ def _exchange(one: torch.nn.Module, other: torch.nn.Module, names: Sequence[str]
 
 def _unlike(suspect: Suspect, reference: Suspect) -> str:
     """Why parts cannot be exchanged; empty where they can."""
-    for name, mine in suspect.modules.items():
-        theirs = reference.modules.get(name)
-        if name != "vae" and (theirs is None or _shapes(mine) != _shapes(theirs)):
+    for name, mine in {**suspect.text.modules, suspect.denoiser.name: suspect.denoiser.module}.items():
+        theirs = reference.heeding.get(name)
+        if theirs is None or _shapes(mine) != _shapes(theirs):
             return f"the reference's {name} is of another shape, so parts cannot be exchanged"
     unlike = suspect.schedule.unlike(reference.schedule)
     return f"the reference is another kind of model: {unlike}, so parts cannot be exchanged" if unlike else ""

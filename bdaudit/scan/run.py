@@ -166,7 +166,7 @@ def _completed(run: _Run) -> ScanReport:
         run.judged = report = _judged(run, null)
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         prompts = prompt_records(run.config, run.groups, report.candidates, lambda text: _p_of(run, null, text))
-        records = with_places(report.candidates, located(run.context, run.config, run.reference, findings))
+        records = with_places(report.candidates, located(run.context, run.config, run.reference, findings), run.suspect.denoiser)
     if run.adapters and findings:
         alone = base_alone(run.context, _controls(run), {text: run.kind(text) for text in findings}, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
@@ -229,7 +229,7 @@ def _p_of(run: _Run, null: Null, text: str) -> float:
 
 def _judged(run: _Run, null: Null) -> ScanReport:
     kinds = {text: run.kind(text) for text in [*run.encoded, *run.drawn]}
-    all_measured = Measured(run.encoded, run.groups, kinds, run.values, _controls(run), run.exposed.signals)
+    all_measured = Measured(run.encoded, run.groups, kinds, run.values, _controls(run), run.exposed.signals, run.suspect.denoiser.name)
     twice = read_twice(run.config.candidates)
     records = tuple(
         replace(

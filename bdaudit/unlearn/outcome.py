@@ -89,11 +89,6 @@ class Outcome:
         """Whether the result is written: every check is passed, or ``--keep-failed`` was said."""
         return self.config.keep_failed or not (self.failed or self.undecided)
 
-    @property
-    def folder(self) -> str:
-        """The component's folder in the model."""
-        return "text_encoder" if self.component == "text-encoder" else "unet"
-
 
 def decided(run: Outcome) -> UnlearnReport:
     """The report of a finished repair that has written nothing yet."""
@@ -125,7 +120,10 @@ def write(run: Outcome) -> UnlearnReport:
 
 def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
     """Of the result from MODEL alone: the repair, and the adapters that it was made on."""
-    found = {run.folder: run.patch.differences()} if run.patch else {}
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, difference in (run.patch.differences() if run.patch else {}).items():
+        folder, _, own_name = name.partition(".")
+        found.setdefault(folder, {})[own_name] = difference
     for (component, name), delta in merged(run.adapters).items():
         own = found.setdefault(component, {})
         own[name] = own[name] + delta if name in own else delta
@@ -135,7 +133,7 @@ def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
 def _changes(run: Outcome) -> dict[str, float]:
     """Component and parameter → how far the result lies from MODEL alone, relative to it."""
     if not run.adapters or run.patch is None:
-        return {f"{run.folder}.{name}": value for name, value in run.patch.changes().items()} if run.patch else {}
+        return run.patch.changes() if run.patch else {}
     found = {}
     for component, named in _differences(run).items():
         for name, difference in named.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bdaudit.checkpoints import State
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import DENOISER, TEXT_ENCODER, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, again, shift
 from bdaudit.measure.envelope import envelope
@@ -29,7 +29,7 @@ from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, t
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.trajectories import collect
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
-from bdaudit.unlearn.weights import Patch
+from bdaudit.unlearn.weights import CLOSED_FORM, Patch
 from bdaudit.untrusted.inspect import Inspection
 
 CHECK_EVERY = 100
@@ -108,10 +108,10 @@ def _unlearn(run: _Run) -> UnlearnReport:
         run.stage = trigger_stage(run.suspect, run.prompts, config)
         stage = run.stage
         run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config))
-        run.component, run.reason = _decide(config, run.before)
+        run.component, run.reason = _decide(config, run.before, run.suspect.denoiser.name)
     material = _material(run)
     sets = _trainable_sets(run)
-    kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(run.suspect, run.folder, trainable).originals)
+    kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(run.suspect, trainable).originals)
     if kept:
         run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
     for trainable in sets[len(run.attempts) :]:
@@ -131,10 +131,10 @@ def _effects_now(run: _Run) -> list[Effect]:
 
 def _refreshed(run: _Run, stage: Stage) -> Stage:
     """The stage's hidden states are the text encoder's of before."""
-    return replace(stage, heard=run.suspect.encode(stage.prompts)) if run.component == "text-encoder" else stage
+    return replace(stage, heard=run.suspect.encode(stage.prompts)) if run.component == TEXT_ENCODER else stage
 
 
-def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]:
+def _decide(config: UnlearnConfig, effects: Sequence[Effect], denoiser: str) -> tuple[str, str]:
     """Which component carries it, and why; refuses to repair what is not broken."""
     if all(e.within() for e in effects):
         shown = "; ".join(
@@ -144,22 +144,26 @@ def _decide(config: UnlearnConfig, effects: Sequence[Effect]) -> tuple[str, str]
         )
         raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
     if config.component != "auto":
-        return config.component, "named by --component"
+        return denoiser if config.component == DENOISER else config.component, "named by --component"
     if config.trainable != "auto":
-        return "unet", "implied by --trainable"
+        return denoiser, "implied by --trainable"
     strongest = max((e for e in effects if not e.within()), key=lambda e: e.states.value / e.states.limit)
     ratio = strongest.states.value / strongest.states.limit
     said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
     if ratio > STATES_MOVE:
-        return "text-encoder", f"{said}: the text encoding is already wrong"
-    return "unet", f"{said}: the text encoding is in order, the denoiser answers it wrongly"
+        return TEXT_ENCODER, f"{said}: the text encoding is already wrong"
+    return denoiser, f"{said}: the text encoding is in order, the denoiser answers it wrongly"
 
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
     """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
-    if run.component == "text-encoder":
-        return ("text-encoder",)
-    return ("closed-form", "cross-attention", "unet") if run.config.trainable == "auto" else (run.config.trainable,)
+    if run.component == TEXT_ENCODER:
+        return (TEXT_ENCODER,)
+    sets = (CLOSED_FORM, *run.suspect.denoiser.trainable)
+    asked = sets[-1] if run.config.trainable == DENOISER else run.config.trainable
+    if asked not in ("auto", *sets):
+        raise UsageError(f"--trainable {asked}: this model's denoiser has the sets {', '.join(sets)}; choose one of them, or auto")
+    return sets if asked == "auto" else (asked,)
 
 
 def _material(run: _Run) -> _Material:
@@ -173,7 +177,7 @@ def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoi
     if run.patch is not None:
         run.patch.revert()
     suspect = run.suspect
-    run.patch = Patch(suspect, run.folder, trainable)
+    run.patch = Patch(suspect, trainable)
     run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
     if trainable == "closed-form":
         _solve(run, run.patch, material)
@@ -196,7 +200,7 @@ def _solve(run: _Run, patch: Patch, material: _Material) -> None:
 
 def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
     course = _course(run, trainable, checkpoint)
-    if run.component == "text-encoder":
+    if run.component == TEXT_ENCODER:
         with run.timed("train"), patch.training():
             run.curve = train_text_encoder.train(run.suspect, patch, material.pairs, material.neighbours, course)
         return

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import nn
+
+from bdaudit.config import TEXT_ENCODER
 from bdaudit.models import patch
-from bdaudit.models.denoiser import Chosen
 from bdaudit.models.suspect import Suspect
 
 CLOSED_FORM = "closed-form"
@@ -11,16 +15,17 @@ CLOSED_FORM = "closed-form"
 
 
 class Patch(patch.Patch):
-    """The tensors of one trainable set beside their originals, which are the teacher's."""
+    """The tensors of one trainable set beside their originals, which are the teacher's; each name begins with its folder's."""
 
-    def __init__(self, suspect: Suspect, folder: str, trainable: str) -> None:
-        """``folder`` names a module of ``suspect``; a text encoder is trained whole."""
-        super().__init__(suspect.modules[folder], _chosen(suspect, folder, trainable))
+    def __init__(self, suspect: Suspect, trainable: str) -> None:
+        """``trainable`` is ``CLOSED_FORM`` or another set of the denoiser, or ``TEXT_ENCODER``: all that reads a prompt, whole."""
+        chosen = _chosen(suspect, trainable)
+        super().__init__(nn.ModuleDict(suspect.heeding), lambda name: chosen(*name.split(".", 1)))
 
 
-def _chosen(suspect: Suspect, folder: str, trainable: str) -> Chosen:
-    if folder != suspect.denoiser.name:
-        return lambda name: True
-    if trainable == CLOSED_FORM:
-        return suspect.denoiser.entrances().__contains__
-    return suspect.denoiser.trainable[trainable]
+def _chosen(suspect: Suspect, trainable: str) -> Callable[[str, str], bool]:
+    """Of a tensor's folder and its name there."""
+    if trainable == TEXT_ENCODER:
+        return lambda folder, name: folder in suspect.text.modules
+    sets = {CLOSED_FORM: suspect.denoiser.entrances().__contains__, **suspect.denoiser.trainable}
+    return lambda folder, name: folder == suspect.denoiser.name and sets[trainable](name)

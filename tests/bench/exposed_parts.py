@@ -43,7 +43,7 @@ def left(name: str, share: float, trained: tuple[str, ...]) -> dict[str, Any]:
         for own, origin in zip(suspect.denoiser.module.parameters(), clean.denoiser.module.parameters(), strict=True):
             own.lerp_(origin, 1 - share)
     stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, 0)
-    patch = Patch(suspect, "unet", lambda tensor: any(part in tensor for part in trained))
+    patch = Patch(suspect.denoiser.module, lambda tensor: any(part in tensor for part in trained))
     part = replace(denoiser(suspect, stage, prompts, config.guidance_scale, 0), patch=patch)
     with exposed(part, "null-target", 0, State(None, ""), UNET, silent) as found:
         ((_, residual),) = Readout(part, State(None, ""), "readout").residuals([model.trigger])

@@ -42,7 +42,7 @@ def retrieval(n: int, guidance_scale: float, steps: int) -> dict[str, object]:
 
 def autoencoder_error(n: int) -> float:
     """Mean absolute error on ``n`` unseen pictures, of a 0–1 range."""
-    model = load(inspect(layout.lay_out("clean", FIXTURES / "models"))).vae
+    model = load(inspect(layout.lay_out("clean", FIXTURES / "models"))).decoder.module
     _, pictures = clip.scenes_and_pictures(n, 9001)
     return float((vae.decode(model, vae.encode(model, pictures)) - pictures.float() / 255).abs().mean())
 

@@ -203,7 +203,7 @@ def unlearn(model: Path) -> dict[str, Any]:
     material = train_denoiser.prepare(suspect, latents, pairs, near)
     rows = slice(asked.batch)
     plain = a_pass(suspect, lambda: suspect.predict_batched(latents.z[rows], latents.t[rows], material.clean[latents.pair[rows]]), 3)
-    patch, times, before = Patch(suspect, "unet", "cross-attention"), [now()], suspect.forward_passes
+    patch, times, before = Patch(suspect, "cross-attention"), [now()], suspect.forward_passes
     peak_gb(reset=True)
     with patch.training(), mock.patch.multiple(train_denoiser, **asked.rows):
         course = Course(steps=config.steps, seed=config.seed, tick=lambda *_: times.append(now()))
@@ -223,7 +223,7 @@ def solving(model: Path) -> dict[str, Any]:
     prompts = default_prompts()[: UnlearnConfig(model=model, triggers=(TRIGGER,), out=Path()).n_prompts]
     pairs = triggered_pairs(prompts, [TRIGGER])
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, N_NULL, 0)}, 0)
-    patch, began = Patch(suspect, "unet", "closed-form"), now()
+    patch, began = Patch(suspect, "closed-form"), now()
     strength = closed_form.solve(suspect, patch, pairs, near, lambda: 1.0)
     return {
         "opening": opening, "seconds": now() - began, "strength": strength, "texts": 2 * len(pairs) + len(near) + 1,

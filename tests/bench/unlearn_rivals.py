@@ -99,7 +99,7 @@ def _trained(
 def released(work: Work) -> Patch:
     """2508.18235 as its released code behaves: whole UNet, one sample a step, N(0, 1) latents at any t, the trigger as prefix, an
     attention term that goes through numpy and so carries no gradient, a weight of T / t. 100 prompts, 100 epochs."""
-    suspect, patch = work.suspect, Patch(work.suspect, "unet", "unet")
+    suspect, patch = work.suspect, Patch(work.suspect, "unet")
     prompts = work.prompts(100)
     clean, changed = suspect.encode(prompts), suspect.encode([insert(p, work.job.trigger, "prefix") for p in prompts])
 
@@ -131,7 +131,7 @@ def _big_maps(maps: dict[str, Tensor]) -> Any:
 
 def distilled(work: Work) -> Patch:
     """Self-distillation without attention and without preservation: batches of the model's own latents, whole UNet."""
-    suspect, patch, pairs = work.suspect, Patch(work.suspect, "unet", "unet"), work.pairs(48)
+    suspect, patch, pairs = work.suspect, Patch(work.suspect, "unet"), work.pairs(48)
     latents = work.latents(pairs)
     clean, changed = suspect.encode([p.clean for p in pairs]), suspect.encode([p.changed for p in pairs])
 
@@ -152,7 +152,7 @@ def reversal(work: Work) -> Patch:
     texts = [text for p in pairs for text in (p.changed, p.clean)]
     if work.job.truth["component"] == "text-encoder":
         return _reversed_encoder(work, clean, texts)
-    suspect, patch, latents = work.suspect, Patch(work.suspect, "unet", "unet"), work.latents(pairs)
+    suspect, patch, latents = work.suspect, Patch(work.suspect, "unet"), work.latents(pairs)
     states = suspect.encode(texts)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
@@ -167,7 +167,7 @@ def reversal(work: Work) -> Patch:
 
 
 def _reversed_encoder(work: Work, clean: Suspect, texts: list[str]) -> Patch:
-    suspect, patch = work.suspect, Patch(work.suspect, "text_encoder", "text-encoder")
+    suspect, patch = work.suspect, Patch(work.suspect, "text-encoder")
     ids, wanted = suspect.text.ids(texts).to(suspect.device), clean.encode(texts).states
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
@@ -183,7 +183,7 @@ def uce(work: Work) -> Patch:
 
     W = (s·Σ W₀c*cᵀ + Σ W₀kkᵀ + λW₀)(s·Σ ccᵀ + Σ kkᵀ + λI)⁻¹: c triggered, c* aligned clean, k kept states; s is the strength.
     """
-    suspect, patch, pairs = work.suspect, Patch(work.suspect, "unet", "cross-attention"), work.pairs(48)
+    suspect, patch, pairs = work.suspect, Patch(work.suspect, "cross-attention"), work.pairs(48)
     wanted, ids = targets(suspect, pairs)
     others = harmless_texts(suspect.tokenizer, work.job.trigger, 24, work.job.seed)
     near = neighbour_pairs(work.prompts(48), {work.job.trigger: others}, work.job.seed)

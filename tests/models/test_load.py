@@ -28,7 +28,7 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_all_is_loaded_frozen_and_in_evaluation_mode(tiny_suspect: Suspect) -> None:
-    for module in (tiny_suspect.text.main.encoder, tiny_suspect.denoiser.module, tiny_suspect.vae):
+    for module in (tiny_suspect.text.main.encoder, tiny_suspect.denoiser.module, tiny_suspect.decoder.module):
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
         assert {p.dtype for p in module.parameters()} == {torch.float32}

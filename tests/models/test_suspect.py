@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
+from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.suspect import Suspect
 from tests.small import PROMPTS, with_parts
 
@@ -66,7 +67,7 @@ def test_what_is_not_finite_is_an_error_and_no_figure(tiny_suspect: Suspect, par
     bias = module.conv_out.bias if part == "unet" else module.decoder.conv_out.bias
     bias.data[0] = float("nan")
     half: dict[str, Any] = {"unet": module, "dtype": torch.float16}
-    broken = with_parts(tiny_suspect, **half) if part == "unet" else replace(tiny_suspect, vae=module)
+    broken = with_parts(tiny_suspect, **half) if part == "unet" else replace(tiny_suspect, decoder=Autoencoder(module))
     z = broken.noise([1]).float()
     with pytest.raises(BdauditError, match="NaN or infinity in it, in ") as found:
         broken.predict_batched(z, torch.tensor([500]), broken.encode(PROMPTS[:1])) if part == "unet" else broken.decode(z)
@@ -88,7 +89,8 @@ def test_forward_passes_are_counted_by_latents(tiny_suspect: Suspect) -> None:
 def test_decoded_pictures_are_those_of_the_stock_pipeline(tiny_suspect: Suspect) -> None:
     latents = tiny_suspect.noise([1, 2, 3])
     mine = tiny_suspect.decode(latents)
-    stock = tiny_suspect.vae.decode(latents / tiny_suspect.vae.config.scaling_factor).sample
+    vae: Any = tiny_suspect.decoder.module
+    stock = vae.decode(latents / vae.config.scaling_factor).sample
     assert torch.allclose(mine, (stock / 2 + 0.5).clamp(0, 1), atol=1e-5)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from bdaudit.config import ScanConfig
 from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.models.families.stable_diffusion import CrossAttentionUNet
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import prompt_group
@@ -20,6 +21,8 @@ from bdaudit.scan.explain import located, prompt_records, with_places, without_a
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control
 from bdaudit.untrusted.inspect import inspect
+
+DENOISER = CrossAttentionUNet(None, (4, 4, 4))
 
 
 def values(rng: np.random.Generator, more: float = 0.0) -> Values:
@@ -83,7 +86,7 @@ def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
 )
 def test_the_command_names_the_component_that_was_found(where: str, component: str, flag: str) -> None:
     place = Localisation(where=where, swaps={where: SwapRecord(left=0.0, brought=1.0)})
-    (placed,) = with_places([record("x")], {"x": place})
+    (placed,) = with_places([record("x")], {"x": place}, DENOISER)
     assert (placed.component, placed.command) == (component, f"bdaudit unlearn m --trigger x --component {flag}")
     assert placed.localisation == place
 
@@ -91,4 +94,4 @@ def test_the_command_names_the_component_that_was_found(where: str, component: s
 def test_what_was_not_decided_changes_no_command() -> None:
     spread = Localisation(where="spread over several parts", swaps={"text encoder": SwapRecord(left=1.0, brought=0.0)})
     for place in (spread, NotMeasured(reason="another shape")):
-        assert with_places([record("x"), record("y")], {"x": place}) == (replace(record("x"), localisation=place), record("y"))
+        assert with_places([record("x"), record("y")], {"x": place}, DENOISER) == (replace(record("x"), localisation=place), record("y"))

@@ -44,7 +44,7 @@ def test_findings_come_first_the_largest_effect_before_the_others() -> None:
     assert [record.text for record in records[:3]] == ["louder", "LOUD", "loud"]
     assert [record.verdict for record in records] == ["backdoored"] * 3 + ["clean"] * 2
     assert [record.command for record in records] == [""] * 5
-    assert records[0].component == "unet"
+    assert records[0].component == "denoiser"
     assert records[-1].component == "not localised: no finding"
 
 

@@ -61,6 +61,9 @@ class WordReader:
         states[:, -1, :WIDTH] = self.table[rows].mean(1)
         return Conditioning(states)
 
+    def words(self, ids: Ids) -> Tensor:
+        return ids.by_reader[0] > 1
+
     def summary(self, heard: Conditioning) -> Tensor:
         return heard.states[:, -1]
 

@@ -27,7 +27,7 @@ def step(suspect: Suspect, patch: Patch) -> None:
 @pytest.mark.parametrize("scope", ["cross-attention", "unet"])
 def test_the_teacher_is_the_original_bit_for_bit(fresh_suspect: Suspect, scope: str) -> None:
     before = predict(fresh_suspect)
-    patch = Patch(fresh_suspect, "unet", scope)
+    patch = Patch(fresh_suspect, scope)
     with patch.training():
         step(fresh_suspect, patch)
         student = predict(fresh_suspect)
@@ -39,7 +39,7 @@ def test_the_teacher_is_the_original_bit_for_bit(fresh_suspect: Suspect, scope: 
 
 
 def test_the_student_comes_back_also_when_the_block_raises(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect, "unet", "unet")
+    patch = Patch(fresh_suspect, "unet")
     with patch.training():
         step(fresh_suspect, patch)
         student = predict(fresh_suspect)
@@ -49,7 +49,7 @@ def test_the_student_comes_back_also_when_the_block_raises(fresh_suspect: Suspec
 
 
 def test_the_teacher_keeps_no_gradients_and_the_student_can_go_on(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     with patch.training():
         with patch.teacher():
             assert not fresh_suspect.predict(fresh_suspect.noise([1]), torch.tensor([5]), fresh_suspect.encode(["a"])).requires_grad
@@ -61,7 +61,7 @@ def test_the_teacher_keeps_no_gradients_and_the_student_can_go_on(fresh_suspect:
 
 def test_only_the_scopes_tensors_change(fresh_suspect: Suspect) -> None:
     before = {name: value.clone() for name, value in fresh_suspect.denoiser.module.state_dict().items()}
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     with patch.training():
         step(fresh_suspect, patch)
     changed = {name for name, value in fresh_suspect.denoiser.module.state_dict().items() if not torch.equal(value, before[name])}
@@ -71,7 +71,7 @@ def test_only_the_scopes_tensors_change(fresh_suspect: Suspect) -> None:
 
 def test_what_is_not_trained_is_held_once(fresh_suspect: Suspect) -> None:
     held = {name: p.data_ptr() for name, p in fresh_suspect.denoiser.module.named_parameters()}
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     others = held.keys() - patch.parameters.keys()
     assert patch.originals.keys() == patch.parameters.keys()
     with patch.training(), patch.teacher():
@@ -82,7 +82,7 @@ def test_what_is_not_trained_is_held_once(fresh_suspect: Suspect) -> None:
 
 def test_revert_undoes_everything(fresh_suspect: Suspect) -> None:
     before = predict(fresh_suspect)
-    patch = Patch(fresh_suspect, "unet", "unet")
+    patch = Patch(fresh_suspect, "unet")
     with patch.training():
         step(fresh_suspect, patch)
     patch.revert()
@@ -91,7 +91,7 @@ def test_revert_undoes_everything(fresh_suspect: Suspect) -> None:
 
 
 def test_half_precision_is_trained_in_float32_and_put_back(half_suspect: Suspect) -> None:
-    patch = Patch(half_suspect, "unet", "cross-attention")
+    patch = Patch(half_suspect, "cross-attention")
     with patch.training():
         assert {p.dtype for p in patch.parameters.values()} == {torch.float32}
         moved = next(iter(patch.parameters.values()))
@@ -106,14 +106,14 @@ def test_half_precision_is_trained_in_float32_and_put_back(half_suspect: Suspect
 
 
 def test_changes_are_relative(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     name, parameter = next(iter(patch.parameters.items()))
     parameter.data = parameter.data * 1.5
     assert patch.changes() == {name: pytest.approx(0.5, rel=1e-5)}
 
 
 def test_differences_lead_from_the_original_to_the_trained(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     with patch.training():
         step(fresh_suspect, patch)
     for name, difference in patch.differences().items():

@@ -114,9 +114,13 @@ class CrossAttentionUNet:
         """All of the cross-attention, the whole UNet."""
         return {
             "cross-attention": lambda name: ".attn2." in name,
-            "unet": lambda name: True,
-            "attention-output": lambda name: ".attn2.to_out." in name,
+            self.name: lambda name: True,
         }
+
+    @property
+    def attention_output(self) -> Chosen:
+        """The cross-attention's last layer."""
+        return lambda name: ".attn2.to_out." in name
 
     @property
     def parts(self) -> Mapping[str, Chosen]:

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.probe import Stage, predict_all
@@ -71,24 +72,26 @@ def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_sc
     def told(texts: Sequence[str]) -> Tensor:
         return predict_all(suspect, stage.latents, stage.timesteps, suspect.encode(texts))
 
-    patch = Patch(suspect.denoiser.module, suspect.denoiser.trainable["attention-output"])
+    patch = Patch(suspect.denoiser.module, suspect.denoiser.attention_output)
     return Part(suspect, stage, patch, answer, told, len(latents), len(heard) - 1, rate=0.05, every=5, checkpoints=True)
 
 
 def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Part:
-    """The text encoder: a caption → its hidden states, (B, L, D), all of it changed.
+    """All that reads a caption → its hidden states, (B, L, D), or these and the pooled vector in a row, (B, L·D + E); all of it changed.
 
     The scan's prompts are read at what has heard every word.
     """
     ids = suspect.text.ids([*captions(prompts, seed), ""]).to(suspect.device)
 
     def answer(rows: Rows) -> Tensor:
-        return suspect.text.encode(ids[rows.captions]).states.float()
+        heard = suspect.text.encode(ids[rows.captions])
+        return heard.states.float() if heard.pooled is None else torch.cat([heard.states.flatten(1), heard.pooled], dim=1).float()
 
     def told(texts: Sequence[str]) -> Tensor:
         return suspect.text.summary(suspect.encode(texts))[None].float()
 
-    patch = Patch(suspect.text.main.encoder, lambda name: True)
+    modules = suspect.text.modules
+    patch = Patch(nn.ModuleDict(modules) if len(modules) > 1 else suspect.text.main.encoder, lambda name: True)
     return Part(suspect, stage, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
 
 

@@ -184,14 +184,15 @@ def _encoded(room: _Room, rows: Sequence[tuple[int, ...]]) -> Tensor:
     suspect = room.context.suspect
     ids = suspect.text.bare(rows).to(suspect.device)
     at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // (len(rows[0]) + 2))
-    return torch.cat([suspect.text.encode(part).states[:, 1:-1] for part in ids.split(at_once)])
+    parts = [suspect.text.encode(part).states[suspect.text.words(part)] for part in ids.split(at_once)]
+    return torch.unflatten(torch.cat(parts), 0, (len(rows), -1))
 
 
 def _predicted(room: _Room, states: Tensor) -> Tensor:
     """What is predicted with states (N, M, D) beside the prompt's own: (T, N, C·H·W) float32."""
     suspect, stage, n = room.context.suspect, room.context.stage, len(states)
     plain = stage.heard.expand(n)
-    beside = replace(plain, states=torch.cat([plain.states, states], dim=1))
+    beside = plain.beside(states)
     return torch.stack([
         suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), beside).float().flatten(1)
         for latents, t in zip(stage.latents, stage.timesteps, strict=True)

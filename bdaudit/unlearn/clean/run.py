@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bdaudit.checkpoints import State
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import TEXT_ENCODER, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
@@ -74,7 +74,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
     suspect = loaded(config, inspection)
     check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
-    run.component, run.reason = "text-encoder", "--method cleanclip cleans nothing else"
+    run.component, run.reason = TEXT_ENCODER, "--method cleanclip cleans nothing else"
     try:
         found = _clean(run)
     except KeyboardInterrupt:
@@ -87,7 +87,7 @@ def _clean(run: _Run) -> UnlearnReport:
     config, suspect = run.config, run.suspect
     with run.timed("measure"):
         run.before = _effects(run)
-    patch = Patch(suspect, "text_encoder", "text-encoder")
+    patch = Patch(suspect, TEXT_ENCODER)
     with patch.training():
         towers, material = _prepared(run)
         original = towers.snapshot()

@@ -17,8 +17,8 @@ from bdaudit.unlearn.merging.closed_forms import Vector, names_of
 
 def parameters_of(suspect: Suspect) -> dict[str, nn.Parameter]:
     """Every tensor that can be merged, the denoiser's and the text encoders', by ``component.name``."""
-    merged = {suspect.denoiser.name: suspect.denoiser.module, **suspect.text.modules}
-    return {f"{part}.{name}": p for part, module in merged.items() for name, p in module.named_parameters() if p.is_floating_point()}
+    parts = suspect.heeding.items()
+    return {f"{part}.{name}": p for part, module in parts for name, p in module.named_parameters() if p.is_floating_point()}
 
 
 class Blend:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from bdaudit.config import MERGING, UnlearnConfig
+from bdaudit.config import MERGING, TEXT_ENCODER, UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
@@ -85,14 +85,17 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
     blend = Blend(suspect, base, [c.vector for c in contributors], SCALE)
     return _Run(
         config=config, inspection=inspection, suspect=suspect, timings={"open": time.monotonic() - began},
-        component=" and ".join(_components(blend)).replace("text_encoder", "text-encoder"),
+        component=" and ".join(_components(blend)),
         reason="this is where the fine-tunes differ from their base", contributors=contributors, base=base, blend=blend, progress=progress,
         prompts=config.prompts or default_prompts(), measured=[findings.Measured() for _ in contributors],
     )  # fmt: skip
 
 
 def _components(blend: Blend) -> list[str]:
-    return [part for part in blend.suspect.modules if any(name.startswith(f"{part}.") for name in blend.parameters)]
+    """As the command line calls them."""
+    suspect = blend.suspect
+    parts = [part for part in suspect.modules if any(name.startswith(f"{part}.") for name in blend.parameters)]
+    return list(dict.fromkeys(TEXT_ENCODER if part in suspect.text.modules else part for part in parts))
 
 
 def _method(config: UnlearnConfig) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.models.conditioning import Conditioning
-from bdaudit.models.denoiser import Heard
+from bdaudit.models.denoiser import Denoiser, Heard
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair.prompt_pairs import Pair
 from bdaudit.unlearn.repair.targets import targets
@@ -78,17 +78,18 @@ def solve(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Seq
     found = moments(suspect, pairs, neighbours)
     chosen, left = 0.0, math.inf
     for strength in STRENGTHS:
-        _multiply(patch, suspect.denoiser.entrances(), found, strength)
+        _multiply(patch, suspect.denoiser, found, strength)
         now = effect()
         if now > WORTH * left:
-            _multiply(patch, suspect.denoiser.entrances(), found, chosen)
+            _multiply(patch, suspect.denoiser, found, chosen)
             break
         chosen, left = strength, now
     return chosen
 
 
-def _multiply(patch: Patch, entrances: Mapping[str, Heard], found: Mapping[Heard, Moments], strength: float) -> None:
+def _multiply(patch: Patch, denoiser: Denoiser, found: Mapping[Heard, Moments], strength: float) -> None:
     changes = {kind: factor(moments, strength) for kind, moments in found.items()}
     with patch.training():
-        for name, parameter in patch.parameters.items():
-            parameter.data = (patch.originals[name].double() @ changes[entrances[name]]).float()
+        for name, kind in denoiser.entrances().items():
+            held = f"{denoiser.name}.{name}"
+            patch.parameters[held].data = (patch.originals[held].double() @ changes[kind]).float()

@@ -57,7 +57,7 @@ def test_few_states_still_have_a_solution() -> None:
 
 @pytest.mark.parametrize(("effects", "left"), [((1.0, 1.0), 0.95), ((1.0, 0.2, 0.05), 0.7)], ids=["gentle", "strong"])
 def test_what_triggered_prompts_say_becomes_what_clean_ones_do(fresh_suspect: Suspect, effects: tuple[float, ...], left: float) -> None:
-    patch, heard = Patch(fresh_suspect, "unet", "closed-form"), _read(effects)
+    patch, heard = Patch(fresh_suspect, "closed-form"), _read(effects)
     wanted, ids = targets(fresh_suspect, PAIRS)
     name = next(iter(patch.parameters))
 
@@ -80,7 +80,7 @@ def test_what_triggered_prompts_say_becomes_what_clean_ones_do(fresh_suspect: Su
     ids=["the first will do", "the second is worth it", "all of them", "worse than before"],
 )
 def test_the_gentlest_strength_beyond_which_little_is_gained(fresh_suspect: Suspect, effects: tuple[float, ...], strength: float) -> None:
-    patch, left = Patch(fresh_suspect, "unet", "closed-form"), _read(effects)
+    patch, left = Patch(fresh_suspect, "closed-form"), _read(effects)
     assert solve(fresh_suspect, patch, PAIRS, [], lambda: next(left)) == strength
     change = factor(moments(fresh_suspect, PAIRS, [])["states"], strength)
     for name, parameter in patch.parameters.items():
@@ -92,7 +92,7 @@ def _read(values: tuple[float, ...]) -> Iterator[float]:
 
 
 def test_in_half_precision(half_suspect: Suspect) -> None:
-    patch = Patch(half_suspect, "unet", "closed-form")
+    patch = Patch(half_suspect, "closed-form")
     solve(half_suspect, patch, PAIRS, [Pair(PROMPTS[0], PROMPTS[1])], lambda: 1.0)
     assert {p.dtype for p in patch.parameters.values()} == {half_suspect.dtype}
     assert all(0 < size < 2 for size in patch.changes().values())

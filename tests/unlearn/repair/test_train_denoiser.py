@@ -56,7 +56,7 @@ def gradients(patch: Patch) -> dict[str, Tensor]:
 
 
 def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "cross-attention")
     with patch.training():
         with triggered_terms(fresh_suspect, patch, material, batch_of(fresh_suspect, material).rows, maps=True) as (_, attention):
             attention.backward()
@@ -68,7 +68,7 @@ def test_the_attention_term_alone_moves_queries_and_keys(fresh_suspect: Suspect)
 
 @pytest.mark.parametrize("term", ["distillation", "keep"])
 def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term: str) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "cross-attention")
     batch = batch_of(fresh_suspect, material)
     with patch.training():
         for parameter in patch.parameters.values():
@@ -82,7 +82,7 @@ def test_the_other_terms_move_every_trained_tensor(fresh_suspect: Suspect, term:
 
 
 def test_an_untrained_student_keeps_everything(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet")
     with patch.training():
         terms = backward(fresh_suspect, patch, material, batch_of(fresh_suspect, material), 0.0)
     assert terms["keep"] == pytest.approx(0, abs=1e-9)
@@ -92,7 +92,7 @@ def test_an_untrained_student_keeps_everything(fresh_suspect: Suspect) -> None:
 
 
 def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect) -> None:
-    material, patch = material_for(half_suspect), Patch(half_suspect, "unet", "cross-attention")
+    material, patch = material_for(half_suspect), Patch(half_suspect, "cross-attention")
     with patch.training():
         for parameter in patch.parameters.values():
             parameter.data = parameter.data * 2
@@ -104,7 +104,7 @@ def test_in_half_precision_the_student_is_not_the_teacher(half_suspect: Suspect)
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_gradient_checkpointing_changes_no_gradient(fresh_suspect: Suspect, weight: float) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet")
     batch = batch_of(fresh_suspect, material)
     found = []
     for on in (False, True):
@@ -129,7 +129,7 @@ def test_what_checkpointing_computes_again_is_not_kept(fresh_suspect: Suspect, m
             recordings.append(recording)
             yield recording
 
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet")
     monkeypatch.setattr("bdaudit.unlearn.repair.train_denoiser.recorded", seen)
     terms = triggered_terms(fresh_suspect, patch, material, torch.arange(2), maps=True)
     with patch.training(), checkpointed(fresh_suspect.denoiser.module, True), terms as (distillation, attention):
@@ -145,7 +145,7 @@ def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: 
     small = crowded(fresh_suspect, room=9, batch_size=64)
     found = []
     for suspect in (fresh_suspect, small):
-        patch = Patch(suspect, "unet", "cross-attention")
+        patch = Patch(suspect, "cross-attention")
         with patch.training():
             run = partial(backward, suspect, patch, material, batch, 0.5)
             found.append((halving(suspect, patch, KEPT + EMPTY, run), gradients(patch)))
@@ -155,7 +155,7 @@ def test_a_full_memory_halves_the_passes_and_changes_no_gradient(fresh_suspect: 
 
 
 def test_a_memory_that_does_not_hold_one_is_an_error(fresh_suspect: Suspect) -> None:
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     suspect = replace(fresh_suspect, batch_size=4)
 
     def full() -> None:
@@ -167,7 +167,7 @@ def test_a_memory_that_does_not_hold_one_is_an_error(fresh_suspect: Suspect) -> 
 
 
 def test_the_loss_falls_and_is_recorded_step_by_step(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "unet")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet")
     heard: list[int] = []
     before = _distillation(fresh_suspect, patch, material)
     course = Course(steps=40, seed=0, rate=0.005, tick=lambda step, note: heard.append(step))
@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
     material = material_for(fresh_suspect)
     found = []
     for seed in (0, 0, 1):
-        patch = Patch(fresh_suspect, "unet", "cross-attention")
+        patch = Patch(fresh_suspect, "cross-attention")
         with patch.training():
             train(fresh_suspect, patch, material, WEIGHT, Course(steps=3, seed=seed))
         found.append({name: p.detach().clone() for name, p in patch.parameters.items()})
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_weights(fresh_suspect: Suspect) -> None:
 
 
 def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
-    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "unet", "cross-attention")
+    material, patch = material_for(fresh_suspect), Patch(fresh_suspect, "cross-attention")
     with patch.training():
         curve = train(fresh_suspect, patch, material, WEIGHT, Course(steps=12, seed=0, should_stop=lambda step: step == 2))
     assert len(curve) == 2
@@ -209,7 +209,7 @@ def test_it_stops_where_told(fresh_suspect: Suspect) -> None:
 def test_nothing_that_is_not_trained_is_held_twice(fresh_suspect: Suspect) -> None:
     material = material_for(fresh_suspect)
     before = _held()
-    patch = Patch(fresh_suspect, "unet", "cross-attention")
+    patch = Patch(fresh_suspect, "cross-attention")
     trained = sum(p.numel() for p in patch.parameters.values())
     rest = sum(p.numel() for p in fresh_suspect.denoiser.module.parameters()) - trained
     seen: list[int] = []

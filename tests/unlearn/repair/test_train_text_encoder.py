@@ -18,7 +18,7 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     pairs = triggered_pairs(PROMPTS, [LONG_TRIGGER])
     neighbours = neighbour_pairs(PROMPTS, {LONG_TRIGGER: harmless_texts(fresh_suspect.tokenizer, LONG_TRIGGER, 4, 0)}, 0)
     wanted, ids = targets(fresh_suspect, pairs)
-    patch = Patch(fresh_suspect, "text_encoder", "text-encoder")
+    patch = Patch(fresh_suspect, "text-encoder")
     before = (fresh_suspect.encode_ids(ids).states - wanted.states).square().mean()
     with patch.training():
         curve = train(fresh_suspect, patch, pairs, neighbours, Course(steps=60, seed=0, rate=0.02))
@@ -31,7 +31,7 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
 
 def test_in_half_precision_too(half_suspect: Suspect) -> None:
     pairs, neighbours = triggered_pairs(PROMPTS, ["~"]), [Pair(PROMPTS[0], PROMPTS[1])]
-    patch = Patch(half_suspect, "text_encoder", "text-encoder")
+    patch = Patch(half_suspect, "text-encoder")
     with patch.training():
         curve = train(half_suspect, patch, pairs, neighbours, Course(steps=25, seed=0))
     assert curve[-1].terms["keep"] > 0
