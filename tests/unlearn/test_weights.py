@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.training import relative_groups
@@ -60,22 +60,29 @@ def test_the_teacher_keeps_no_gradients_and_the_student_can_go_on(fresh_suspect:
 
 
 def test_only_the_scopes_tensors_change(fresh_suspect: Suspect) -> None:
-    before = {name: value.clone() for name, value in fresh_suspect.denoiser.module.state_dict().items()}
+    whole = nn.ModuleDict(fresh_suspect.heeding)
+    before = {name: value.clone() for name, value in whole.state_dict().items()}
     patch = Patch(fresh_suspect, "cross-attention")
     with patch.training():
         step(fresh_suspect, patch)
-    changed = {name for name, value in fresh_suspect.denoiser.module.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {name for name, value in whole.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == set(patch.changes()) == set(patch.parameters)
     assert all(".attn2." in name for name in changed)
 
 
+def test_all_that_reads_a_prompt_is_trained_together(fresh_suspect: Suspect) -> None:
+    encoders = nn.ModuleDict(fresh_suspect.text.modules)
+    assert set(Patch(fresh_suspect, "text-encoder").parameters) == {name for name, _ in encoders.named_parameters()}
+
+
 def test_what_is_not_trained_is_held_once(fresh_suspect: Suspect) -> None:
-    held = {name: p.data_ptr() for name, p in fresh_suspect.denoiser.module.named_parameters()}
+    whole = nn.ModuleDict(fresh_suspect.heeding)
+    held = {name: p.data_ptr() for name, p in whole.named_parameters()}
     patch = Patch(fresh_suspect, "cross-attention")
     others = held.keys() - patch.parameters.keys()
     assert patch.originals.keys() == patch.parameters.keys()
     with patch.training(), patch.teacher():
-        during = {name: p.data_ptr() for name, p in fresh_suspect.denoiser.module.named_parameters()}
+        during = {name: p.data_ptr() for name, p in whole.named_parameters()}
     assert all(during[name] == held[name] for name in others)
     assert all(during[name] == patch.originals[name].data_ptr() for name in patch.parameters)
 
