@@ -51,12 +51,12 @@ def fingerprint(reader: Reader, path: str, tensors: dict[str, TensorInfo], to: C
     """SHA-256 of a safetensors file whose header was read, and its tensors' fingerprints with casts to ``to``, in one reading.
 
     Raises:
-        BdauditError: the file became shorter.
+        BdauditError: the file became shorter; it is a blob of the hub's cache, and its content is not its name.
     """
-    prefix = reader.checked[path]
-    whole, prints = hashlib.sha256(prefix), {}
+    prints = {}
     with reader.open(path) as file:
-        file.seek(len(prefix))
+        whole = reader.digest(path, file)
+        file.seek(len(reader.checked[path]))
         for name, info in sorted(tensors.items(), key=lambda item: item[1].begin):
             kinds = [kind for kind in to if kind != info.dtype and kind in CASTS and info.dtype in CASTS]
             exact, casts = hashlib.sha256(), {kind: hashlib.sha256() for kind in kinds}

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted.tree import is_pointer, kind_of, mostly_hole, parse_json, pointer_said, shown
+from bdaudit.untrusted.holes import mostly_hole
+from bdaudit.untrusted.tree import is_pointer, kind_of, parse_json, pointer_said, shown
 
 Raised = Callable[[str], BdauditError]
 """From a message to the error that is raised."""

@@ -5,8 +5,6 @@ Knows nothing of models. Nothing here opens what is not a regular file inside th
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
 import os
@@ -18,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.untrusted.holes import mostly_hole
+from bdaudit.untrusted.snapshot import Digest, Snapshot, snapshot_of
 
 MAX_ENTRIES = 10_000
 MAX_FOLDERS_DEEP = 8
@@ -25,10 +25,8 @@ MAX_JSON_DEPTH = 64
 CONFIG_LIMITS = (1 << 20, 50_000)
 """Bytes, and commas plus brackets, of a config; the largest in use are shard indexes of about 200 kB."""
 
-_SPARSE, _EXTENTS = 16 << 20, 10_000
-"""Bytes from which a file is asked for its holes, and pieces of it that are looked at."""
-
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06|([(\]}][\s\S]*)?c[\w.]+\n[\w.]+\n|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ")
+_LED_AWAY = "{} has become a link that leads out of the directory"
 _HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -75,6 +73,8 @@ class Tree:
     """Relative path → a link that is no link to a file inside the directory."""
     hidden: list[str] = field(default_factory=list)
     """Top-level folders that start with a dot; not entered."""
+    absent: list[str] = field(default_factory=list)
+    """Files of a cache snapshot whose blob is not there."""
 
 
 def walk(root: Path) -> Tree:
@@ -83,7 +83,7 @@ def walk(root: Path) -> Tree:
     Raises:
         BdauditError: more than 10,000 entries, folders more than 8 deep, or a folder that cannot be listed.
     """
-    tree, folders, seen = Tree(), [""], 0
+    tree, folders, seen, snapshot = Tree(), [""], 0, snapshot_of(root)
     while folders:
         prefix = folders.pop()
         try:
@@ -94,16 +94,16 @@ def walk(root: Path) -> Tree:
                         raise BdauditError(f"{shown(root)} holds more than {MAX_ENTRIES} files; name the model's own directory")
                     if any(unicodedata.category(c) == "Cc" for c in entry.name):
                         tree.refused.append(f"{shown(prefix + entry.name)} has a control character in its name; rename it")
-                    _sort_in(root, prefix + entry.name, entry, tree, folders)
+                    _sort_in(root, prefix + entry.name, entry, tree, folders, snapshot)
         except OSError as error:
             raise BdauditError(f"cannot list {shown(prefix or root)}: {error.strerror}") from error
     tree.files = dict(sorted(tree.files.items()))
     return tree
 
 
-def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders: list[str]) -> None:
+def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders: list[str], snapshot: Snapshot | None) -> None:
     if entry.is_symlink():
-        _follow(root, path, tree)
+        _follow_cached(snapshot, path, os.readlink(root / path), tree) if snapshot else _follow(root, path, tree)
     elif entry.is_dir(follow_symlinks=False):
         if path.startswith("."):
             tree.hidden.append(path)
@@ -136,27 +136,24 @@ def _follow(root: Path, path: str, tree: Tree) -> None:
         tree.files[path] = mode.st_size
 
 
+def _follow_cached(snapshot: Snapshot, path: str, text: str, tree: Tree) -> None:
+    """Of a snapshot's links, only those are followed that the hub's cache makes."""
+    try:
+        size, why = snapshot.look(path, text)
+    except FileNotFoundError:
+        tree.absent.append(path)
+        return
+    if not why:
+        tree.files[path] = size
+    else:
+        said = f"{shown(path)} {why} ({shown(text)}); get the model without links: `{snapshot.download} --local-dir DIR`"
+        tree.links[path] = Link(said, outside=True)
+
+
 def kind_of(mode: int) -> str:
     """What a file that is no regular one is called."""
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
     return "a folder" if stat.S_ISDIR(mode) else kinds.get(stat.S_IFMT(mode), "a special file")
-
-
-def mostly_hole(handle: int) -> bool:
-    """Whether less than half of a large open file is on the disk; a few kB can claim terabytes that way."""
-    size = os.fstat(handle).st_size
-    if size < _SPARSE or not hasattr(os, "SEEK_DATA"):
-        return False
-    held = end = 0
-    with contextlib.suppress(OSError):  # past the last data, or a file system that does not say
-        for _ in range(_EXTENTS):
-            start = os.lseek(handle, end, os.SEEK_DATA)
-            end = os.lseek(handle, start, os.SEEK_HOLE)
-            held += end - start
-            if 2 * held >= size:
-                break
-    os.lseek(handle, 0, os.SEEK_SET)
-    return 2 * held < size
 
 
 @dataclass
@@ -167,6 +164,8 @@ class Reader:
     files: dict[str, int]
     checked: dict[str, bytes] = field(default_factory=dict)
     """Relative path → the leading bytes that were checked; all of them for anything but weights."""
+    blobs: dict[str, str] = field(default_factory=dict)
+    """Relative path → the blob that was opened for it, in a cache snapshot."""
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file, and nothing else, without waiting for a writer.
@@ -177,24 +176,31 @@ class Reader:
         """
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         try:
-            handle = os.open(self.root / path, flags)
+            handle, home = self._handle(path, flags)
         except OSError as error:
             raise BdauditError(f"cannot open {shown(path)}: {error.strerror}") from error
         try:
-            self._check_handle(handle, path)
+            _check_handle(handle, path, home)
         except BdauditError:
             os.close(handle)
             raise
         return os.fdopen(handle, "rb")
 
-    def _check_handle(self, handle: int, path: str) -> None:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise RefusedError([f"{shown(path)} is no longer a regular file"])
-        opened = Path(f"/proc/self/fd/{handle}")  # a link swapped in since the walk is followed by the kernel, not by us
-        if opened.is_symlink() and not Path(os.readlink(opened)).is_relative_to(self.root):
-            raise RefusedError([f"{shown(path)} has become a link that leads out of the directory"])
-        if mostly_hole(handle):
-            raise BdauditError(f"{shown(path)} is mostly a hole: it claims {os.fstat(handle).st_size:,} bytes that are not on the disk")
+    def _handle(self, path: str, flags: int) -> tuple[int, Path]:
+        """A descriptor of what lies at ``path``, and the folder that it must lie in."""
+        snapshot = snapshot_of(self.root)
+        if snapshot is None or not (self.root / path).is_symlink():
+            return os.open(self.root / path, flags), self.root
+        self.blobs[path] = blob = snapshot.blob(path, os.readlink(self.root / path))
+        if not blob:
+            raise RefusedError([_LED_AWAY.format(shown(path))])
+        return snapshot.open_blob(blob, flags), snapshot.repository / "blobs"
+
+    def digest(self, path: str, file: BinaryIO) -> Digest:
+        """The digest of an open file, begun with the bytes that were checked."""
+        snapshot = snapshot_of(self.root)
+        download = snapshot.download if snapshot else ""
+        return Digest(shown(path), os.fstat(file.fileno()).st_size, self.checked.get(path, b""), self.blobs.get(path, ""), download)
 
     def is_whole(self, path: str) -> bool:
         """Whether the file is there, regular and on the disk, not a hole that claims to be one."""
@@ -222,6 +228,8 @@ class Reader:
         if len(data) > limit:
             raise BdauditError(f"{shown(path)} is longer than {limit:,} bytes; no model needs that")
         self.checked[path] = data
+        if path in self.blobs:
+            self.sha256(path)
         return data
 
     def json(self, path: str, limits: tuple[int, int] = CONFIG_LIMITS) -> dict[str, Any]:
@@ -233,12 +241,22 @@ class Reader:
 
     def sha256(self, path: str) -> str:
         """Digest of the bytes that were checked, followed by the rest of the file as it is now."""
-        digest = hashlib.sha256(self.checked.get(path, b""))
         with self.open(path) as file:
+            digest = self.digest(path, file)
             file.seek(len(self.checked.get(path, b"")))
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+
+def _check_handle(handle: int, path: str, home: Path) -> None:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise RefusedError([f"{shown(path)} is no longer a regular file"])
+    opened = Path(f"/proc/self/fd/{handle}")  # a link swapped in since the walk is followed by the kernel, not by us
+    if opened.is_symlink() and not Path(os.readlink(opened)).is_relative_to(home):
+        raise RefusedError([_LED_AWAY.format(shown(path))])
+    if mostly_hole(handle):
+        raise BdauditError(f"{shown(path)} is mostly a hole: it claims {os.fstat(handle).st_size:,} bytes that are not on the disk")
 
 
 def parse_json(data: bytes, where: str, items: int, *, finite: bool = False) -> Any:
