@@ -15,8 +15,10 @@ from bdaudit.errors import BdauditError, UsageError
 from bdaudit.untrusted import leftovers, rules, shapes, stock, tokenizer_files
 from bdaudit.untrusted import weight_files as weights
 from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
+from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
 from bdaudit.untrusted.leftovers import Leftover
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, look
+from bdaudit.untrusted.snapshot import Snapshot
 from bdaudit.untrusted.tree import Reader, Tree, shown, walk
 
 CONFIGS = {"text_encoder": "config.json", "unet": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
@@ -70,6 +72,8 @@ class Inspection:
     """What was seen and left alone."""
     names: frozenset[str] = field(repr=False)
     """Every file seen."""
+    snapshot: Snapshot | None = None
+    """Where it is one of the hub's cache."""
 
     @property
     def copied(self) -> tuple[File, ...]:
@@ -92,18 +96,20 @@ def inspect(
 
     Raises:
         UsageError: no directory, or no ``model_index.json`` in it; no part has the variant.
-        RefusedError: loading would run code, unpickle, or leave the directory; all reasons at once.
+        RefusedError: loading would run code, unpickle, or leave the directory (of a cache snapshot, its blobs); all reasons at once.
         BdauditError: damaged, too large, or a config that its weights contradict.
         InconclusiveError: safe, but no Stable Diffusion 1.x or 2.x pipeline.
     """
     if not directory.is_dir():
         raise UsageError(f"{shown(directory)} is not a directory; expected a model in the diffusers format")
+    snapshot = snapshot_at(directory)
     root = directory.resolve()
     tree = walk(root)
     found = rules.Findings(refused=led_away(tree))
-    if "model_index.json" not in tree.files and not found.refused:
-        raise UsageError(f"{shown(directory)} has no model_index.json; expected a model in the diffusers format")
     reader = Reader(root, tree.files)
+    if "model_index.json" not in tree.files and not found.refused:
+        said = f"{shown(directory)} has no model_index.json; expected a model in the diffusers format"
+        raise UsageError("; ".join([said, *lacking(snapshot, reader, tree)]))
     index, parts = _index(reader, found)
     rules.check_code(tree.files, {*parts, *rules.REQUIRED, "scheduler"}, found)
     models = _Models() if found.unsupported else _models(reader, found, parts, variant, allow_pickle, size)
@@ -111,6 +117,7 @@ def inspect(
     pickles = tuple(p for p in tree.files if PurePosixPath(p).suffix.lower() in rules.PICKLE_SUFFIXES and p not in opened)
     if strict:
         found.refused += [f"{shown(path)} is a pickle (--strict); remove it if nothing needs it" for path in pickles]
+    explain(found, snapshot, reader, tree, parts)
     found.settle()
     loaded = tuple(sorted({*reader.checked, *opened}))
     seen = look(reader, tree, models.sets)
@@ -134,6 +141,7 @@ def inspect(
         unused_pickles=tuple(shown(path) for path in pickles),
         notes=tuple(_notes(tree, {f.path for f in files}, parts, models, seen, index["_class_name"]) + found.notes),
         names=frozenset(tree.files),
+        snapshot=snapshot,
     )
 
 

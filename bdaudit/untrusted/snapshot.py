@@ -135,10 +135,10 @@ def opened_folder(name: str | Path, above: int | None = None) -> Iterator[int]:
 class Digest:
     """SHA-256 of a file's bytes; where the file is a blob, whether they are what its name says as well."""
 
-    def __init__(self, where: str, size: int, start: bytes, blob: str, download: str) -> None:
+    def __init__(self, where: str, size: int, start: bytes, blob: str, snapshot: Snapshot | None) -> None:
         """``where`` names the file in a message; ``size`` is its bytes, the first of which are ``start``; with no ``blob`` it may hold
         anything."""
-        self._where, self._blob, self._download = where, blob, download
+        self._where, self._blob, self._snapshot = where, blob, snapshot
         self._sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if len(blob) == 40 else None
         self.update(start)
@@ -157,7 +157,7 @@ class Digest:
         """
         whole = self._sha256.hexdigest()
         kind, got = ("git's SHA-1", self._git.hexdigest()) if self._git else ("SHA-256", whole)
-        if self._blob and got != self._blob:
+        if self._blob and got != self._blob and self._snapshot:
             said = f"{self._where} is damaged, or was changed, in the cache: its content has {kind} {got}, its name says {self._blob}"
-            raise BdauditError(f"{said}; get it again with `{self._download} --force-download`")
+            raise BdauditError(f"{said}; get it again with `{self._snapshot.download} --force-download`")
         return whole

@@ -198,9 +198,8 @@ class Reader:
 
     def digest(self, path: str, file: BinaryIO) -> Digest:
         """The digest of an open file, begun with the bytes that were checked."""
-        snapshot = snapshot_of(self.root)
-        download = snapshot.download if snapshot else ""
-        return Digest(shown(path), os.fstat(file.fileno()).st_size, self.checked.get(path, b""), self.blobs.get(path, ""), download)
+        size, start = os.fstat(file.fileno()).st_size, self.checked.get(path, b"")
+        return Digest(shown(path), size, start, self.blobs.get(path, ""), snapshot_of(self.root))
 
     def is_whole(self, path: str) -> bool:
         """Whether the file is there, regular and on the disk, not a hole that claims to be one."""

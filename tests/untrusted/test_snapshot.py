@@ -1,0 +1,350 @@
+"""A snapshot of the hub's cache is the model that it is; a link that the cache does not make is never followed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import file_download
+from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils.sha import git_hash
+from safetensors.numpy import load_file, save_file
+
+from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.models.tokenizer import open_tokenizer
+from bdaudit.untrusted.inspect import inspect, verify_unchanged
+from bdaudit.untrusted.snapshot import Digest, folder_name, home_of, link_above, model_id, snapshot_of
+from bdaudit.untrusted.tree import Reader, walk
+from tests.untrusted import tiny
+from tests.untrusted.cached import COMMIT, lay_out, relink
+from tests.untrusted.edits import TEXT, UNET
+
+Hostile = Callable[[Path, Path], None]
+"""Of a snapshot and of a file outside the cache."""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny.write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def snapshot(model: Path, tmp_path: Path) -> Path:
+    return lay_out(model, tmp_path / "hub")
+
+
+def test_a_snapshot_is_the_model_that_a_plain_directory_is(model: Path, snapshot: Path) -> None:
+    plain, cached = inspect(model), inspect(snapshot)
+    assert (cached.files, cached.digest, cached.tensors) == (plain.files, plain.digest, plain.tensors)
+    assert cached.snapshot
+    assert (cached.snapshot.model_id, cached.snapshot.commit) == ("org/name", COMMIT)
+    assert plain.snapshot is None
+    verify_unchanged(cached)
+
+
+def test_both_kinds_of_blobs_are_in_it(snapshot: Path) -> None:
+    assert {len(path.name) for path in (snapshot.parent.parent / "blobs").iterdir()} == {40, 64}
+
+
+def test_a_model_in_a_folder_of_a_snapshot(model: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(model, whole / "fp32/diffusers")
+    cached = lay_out(whole, tmp_path / "hub") / "fp32/diffusers"
+    assert inspect(cached).digest == inspect(model).digest
+
+
+def test_the_way_to_the_cache_may_be_a_link(snapshot: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "hub")
+    (tmp_path / "mine").symlink_to(snapshot)
+    for way in (tmp_path / "elsewhere" / snapshot.relative_to(tmp_path / "hub"), tmp_path / "mine"):
+        assert inspect(way).snapshot == inspect(snapshot).snapshot
+
+
+def test_a_file_that_is_no_link_is_read_as_in_any_directory(snapshot: Path) -> None:
+    content = (snapshot / "vae/config.json").read_bytes()
+    (snapshot / "vae/config.json").unlink()
+    (snapshot / "vae/config.json").write_bytes(content)
+    assert inspect(snapshot).digest
+
+
+def blob(snapshot: Path, path: str) -> Path:
+    return snapshot.parent.parent / "blobs" / os.path.basename(os.readlink(snapshot / path))
+
+
+def move(path: Path, to: Path) -> Path:
+    shutil.move(path, to)
+    return to
+
+
+def two_hops(snapshot: Path, outside: Path) -> None:
+    target = blob(snapshot, UNET)
+    target.symlink_to(os.path.relpath(move(target, target.with_name("other")), target.parent))
+
+
+def shared_store(snapshot: Path, outside: Path) -> None:
+    target = blob(snapshot, UNET)
+    (snapshot.parents[2] / "blobs/ab").mkdir(parents=True)
+    move(target, snapshot.parents[2] / "blobs/ab" / ("ab" * 32))
+    target.symlink_to(f"../../blobs/ab/{'ab' * 32}")
+
+
+def blobs_a_link(snapshot: Path, outside: Path) -> None:
+    blobs = snapshot.parent.parent / "blobs"
+    blobs.symlink_to(move(blobs, outside.parent / "moved"))
+
+
+def part_a_link(snapshot: Path, outside: Path) -> None:
+    (snapshot / "unet").symlink_to(move(snapshot / "unet", snapshot.parent / "unet"))
+
+
+def renamed(make: Callable[[str], str]) -> Hostile:
+    """The blob gets another name, and the link leads there."""
+
+    def edit(snapshot: Path, outside: Path) -> None:
+        target = blob(snapshot, UNET)
+        move(target, target.with_name(make(target.name)))
+        relink(snapshot / UNET, f"../../../blobs/{make(target.name)}")
+
+    return edit
+
+
+def leads(make: Callable[[Path, Path], str], path: str = UNET) -> Hostile:
+    return lambda snapshot, outside: relink(snapshot / path, make(blob(snapshot, path), outside))
+
+
+def fifo(snapshot: Path, outside: Path) -> None:
+    target = blob(snapshot, UNET)
+    target.unlink()
+    os.mkfifo(target)
+
+
+def folder(snapshot: Path, outside: Path) -> None:
+    target = blob(snapshot, UNET)
+    target.unlink()
+    target.mkdir()
+
+
+def inside(snapshot: Path, outside: Path) -> None:
+    (snapshot / "unet/twin").symlink_to(os.readlink(snapshot / UNET))
+    relink(snapshot / UNET, "twin")
+
+
+NOT_FOLLOWED: dict[str, Hostile] = {
+    "two hops": two_hops,
+    "huggingface_hub's shared store": shared_store,
+    "two hops, by a link inside": inside,
+    "absolute": leads(lambda blob, outside: str(blob)),
+    "absolute, out": leads(lambda blob, outside: str(outside)),
+    "out": leads(lambda blob, outside: f"../../../../../{outside.name}"),
+    "too shallow": leads(lambda blob, outside: f"../../blobs/{blob.name}"),
+    "too deep": leads(lambda blob, outside: f"../../../../blobs/{blob.name}"),
+    "too deep, and back": leads(lambda blob, outside: f"../../../../models--org--name/blobs/{blob.name}"),
+    "another model's blob": leads(lambda blob, outside: f"../../../../models--org--other/blobs/{blob.name}"),
+    "through its own folder": leads(lambda blob, outside: f"./../../../blobs/{blob.name}"),
+    "a double slash": leads(lambda blob, outside: f"../../../blobs//{blob.name}"),
+    "a slash at the end": leads(lambda blob, outside: f"../../../blobs/{blob.name}/"),
+    "a newline at the end": leads(lambda blob, outside: f"../../../blobs/{blob.name}\n"),
+    "a folder in blobs": leads(lambda blob, outside: f"../../../blobs/ab/{blob.name}"),
+    "to blobs itself": leads(lambda blob, outside: "../../../blobs"),
+    "another case of blobs": leads(lambda blob, outside: f"../../../Blobs/{blob.name}"),
+    "upper case": renamed(str.upper),
+    "41 digits": renamed(lambda name: name[:41]),
+    "63 digits": renamed(lambda name: name[:63]),
+    "digits of another script": renamed(lambda name: "٣" * 64),
+    "blobs is a link": blobs_a_link,
+    "a part is a link": part_a_link,
+    "a pipe": fifo,
+    "a folder": folder,
+    "the tokenizer's, out": leads(lambda blob, outside: str(outside), "tokenizer/vocab.json"),
+    "the index's, out": leads(lambda blob, outside: str(outside), "model_index.json"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FOLLOWED)
+def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"secret")
+    os.makedirs(tmp_path / "hub/models--org--other/blobs")
+    NOT_FOLLOWED[name](snapshot, outside)
+    opened: list[object] = []
+    honest = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **named: opened.append(path) or honest(path, *rest, **named))
+    with pytest.raises(RefusedError) as error:
+        inspect(snapshot)
+    assert not any("outside" in str(path) for path in opened)
+    told = str(error.value)
+    if name == "blobs is a link":
+        assert "blobs is a link, and a folder of the cache is none" in told
+        return
+    assert any(path in told for path in (UNET, "vocab.json", "model_index.json", "unet is no link to a blob"))
+    assert f"`hf download org/name --revision {COMMIT} --local-dir DIR`" in told
+
+
+NO_REPOSITORIES = ("models--a--b--c", "models--", "models----", "Models--a--b", "datasets--a--b", "models--a-", "models--a--b.git")
+
+
+@pytest.mark.parametrize("name", NO_REPOSITORIES)
+def test_a_folder_that_no_id_has_is_no_repository(name: str, snapshot: Path) -> None:
+    repository = move(snapshot.parent.parent, snapshot.parents[2] / name)
+    with pytest.raises(RefusedError, match="leads out of the directory"):
+        inspect(repository / "snapshots" / COMMIT)
+
+
+@pytest.mark.parametrize("commit", ["main", COMMIT.upper(), COMMIT[:-1], COMMIT + "0", COMMIT[:-1] + "\n"])
+def test_a_folder_that_is_no_commit_is_no_snapshot(commit: str, snapshot: Path) -> None:
+    with pytest.raises(RefusedError, match="leads out of the directory"):
+        inspect(move(snapshot, snapshot.with_name(commit)))
+
+
+@pytest.mark.parametrize("place", ["", "snapshots", f"snapshots/{COMMIT}"])
+def test_a_link_in_place_of_a_folder_of_the_cache(place: str, model: Path, snapshot: Path, tmp_path: Path) -> None:
+    folder = snapshot.parent.parent / place
+    move(folder, tmp_path / "moved")
+    folder.symlink_to(model if place.endswith(COMMIT) else tmp_path / "moved")
+    with pytest.raises(RefusedError, match="is a link, and a folder of the cache is none"):
+        inspect(snapshot)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("path", [UNET, TEXT, "tokenizer/merges.txt", "model_index.json"])
+def test_content_that_is_not_its_name(path: str, snapshot: Path) -> None:
+    target = blob(snapshot, path)
+    flip(target)
+    with pytest.raises(BdauditError) as error:
+        inspect(snapshot)
+    assert type(error.value) is BdauditError
+    content = target.read_bytes()
+    got = hashlib.sha256(content).hexdigest() if len(target.name) == 64 else git_hash(content)
+    for said in (path, f"has {'SHA-256' if len(target.name) == 64 else 'git'}", got, target.name, "--force-download`"):
+        assert said in str(error.value)
+
+
+def test_two_blobs_exchanged(snapshot: Path) -> None:
+    one, other = os.readlink(snapshot / UNET), blob(snapshot, TEXT)
+    content = blob(snapshot, UNET).read_bytes()
+    blob(snapshot, UNET).write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(BdauditError, match="damaged, or was changed"):
+        inspect(snapshot)
+    assert os.readlink(snapshot / UNET) == one
+
+
+def test_weights_that_git_stores_are_told_by_its_sha1(model: Path, snapshot: Path) -> None:
+    content = (model / UNET).read_bytes()
+    target = snapshot.parent.parent / "blobs" / git_hash(content)
+    target.write_bytes(content)
+    relink(snapshot / UNET, f"../../../blobs/{target.name}")
+    assert inspect(snapshot).digest == inspect(model).digest
+    flip(target)
+    with pytest.raises(BdauditError, match="git's SHA-1"):
+        inspect(snapshot)
+
+
+def test_weights_beside_the_audited_ones_are_their_name_too(model: Path, tmp_path: Path) -> None:
+    half = UNET.replace(".safetensors", ".fp16.safetensors")
+    save_file({name: tensor.astype(np.float16) for name, tensor in load_file(model / UNET).items()}, model / half)
+    cached = lay_out(model, tmp_path / "hub")
+    assert inspect(cached).determined == (half,)
+    flip(blob(cached, half))
+    with pytest.raises(BdauditError, match=r"fp16.*damaged, or was changed"):
+        inspect(cached)
+
+
+def test_the_tokenizer_alone_is_checked_as_well(snapshot: Path) -> None:
+    assert open_tokenizer(snapshot)
+    flip(blob(snapshot, "tokenizer/vocab.json"))
+    with pytest.raises(BdauditError, match=r"vocab\.json is damaged"):
+        open_tokenizer(snapshot)
+
+
+def test_a_blob_written_to_while_the_model_is_loaded(snapshot: Path) -> None:
+    found = inspect(snapshot)
+    flip(blob(snapshot, UNET))
+    with pytest.raises(BdauditError, match=UNET):
+        verify_unchanged(found)
+
+
+def test_a_link_turned_while_the_model_is_loaded(model: Path, snapshot: Path) -> None:
+    found = inspect(snapshot)
+    content = (model / UNET).read_bytes()
+    other = snapshot.parent.parent / "blobs" / hashlib.sha256(content[:-4] + bytes(4)).hexdigest()
+    other.write_bytes(content[:-4] + bytes(4))
+    relink(snapshot / UNET, f"../../../blobs/{other.name}")
+    with pytest.raises(BdauditError, match=f"{UNET} changed while"):
+        verify_unchanged(found)
+    relink(snapshot / UNET, str(model / UNET))
+    with pytest.raises(RefusedError):
+        verify_unchanged(found)
+
+
+def test_a_link_turned_after_the_walk_is_not_followed(snapshot: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    outside.write_text("{}")
+    reader = Reader(snapshot, walk(snapshot).files)
+    relink(snapshot / "vae/config.json", str(outside))
+    with pytest.raises(RefusedError, match="has become a link"):
+        reader.json("vae/config.json")
+    blob_path = blob(snapshot, "unet/config.json")
+    blob_path.unlink()
+    blob_path.symlink_to(outside)
+    with pytest.raises(BdauditError):
+        reader.json("unet/config.json")
+
+
+def test_a_link_outside_the_loaded_parts_is_noted_and_not_followed(snapshot: Path) -> None:
+    (snapshot / "NOTES").symlink_to("/etc/passwd")
+    assert "links that are not followed: NOTES" in inspect(snapshot).notes
+
+
+def test_files_are_hashed_once(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    honest = Digest.update
+    monkeypatch.setattr(Digest, "update", lambda self, data: taken.append(len(data)) or honest(self, data))
+    inspect(snapshot)
+    weights = sum((snapshot / path).stat().st_size for path in (UNET, TEXT, "vae/diffusion_pytorch_model.safetensors"))
+    small = sum(path.stat().st_size for path in snapshot.rglob("*") if path.is_file()) - weights
+    assert weights <= sum(taken) <= weights + 3 * small
+
+
+def names() -> list[str]:
+    plain = ["a", "0", "_", "a-b", "a.b", "a_b", "a-.b", "A" * 96]
+    odd = ["", "-a", "a-", ".a", "a.", "a--b", "a..b", "a b", "ä", "a\n", "a@b", "A" * 97, "a.git", "٣"]
+    return [*plain, *odd, *(f"{one}/{two}" for one in ("org", "-x", "x--y", "") for two in (*plain, *odd)), "a/b/c"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_ids_are_those_that_huggingface_hub_takes(name: str) -> None:
+    try:
+        validate_repo_id(name)
+        taken = True
+    except ValueError:
+        taken = False
+    assert bool(model_id(name.split("/"))) == taken
+    if taken:
+        folder = file_download.repo_folder_name(repo_id=name, repo_type="model")
+        assert folder == folder_name(name)
+        found = snapshot_of(Path("/c") / folder / "snapshots" / COMMIT)
+        assert found
+        assert found.model_id == name
+
+
+def test_the_innermost_repository_counts() -> None:
+    found = snapshot_of(Path(f"/c/models--a--b/snapshots/{COMMIT}/models--c/snapshots/{'1' * 40}/sub"))
+    assert found
+    assert (found.model_id, found.commit, found.depth) == ("c", "1" * 40, 3)
+
+
+def test_what_is_never_written_is_the_whole_repository(model: Path, snapshot: Path) -> None:
+    assert home_of(snapshot) == home_of(snapshot / "unet") == snapshot.parent.parent
+    assert home_of(model) == model
+    assert link_above(model) is link_above(snapshot) is None
