@@ -1,11 +1,21 @@
-"""Figures with their uncertainty, from the values that they are made of: the three intervals that all verbs use, at 95 %."""
+"""Figures with their uncertainty, from the values that they are made of: the intervals that all verbs use, at 95 % unless said."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bdaudit import stats
 from bdaudit.records import Estimate
+
+
+def about(value: float, ends: tuple[float, float], n: int, method: str) -> Estimate:
+    """A figure, the ends of its interval, how many values it is made of, and how the interval was."""
+    low, high = ends
+    return Estimate(value=value, low=low, high=high, n=n, method=method)
 
 
 def rate(hits: Tensor) -> Estimate:
@@ -15,8 +25,8 @@ def rate(hits: Tensor) -> Estimate:
         ValueError: no values.
     """
     n, k = len(hits), int(hits.sum())
-    low, high = stats.wilson(k, n)
-    return Estimate(value=k / n, low=low, high=high, n=n, method="Wilson 95 %")
+    ends = stats.wilson(k, n)  # first: it refuses a rate of nothing
+    return about(k / n, ends, n, "Wilson 95 %")
 
 
 def mean(values: Tensor) -> Estimate:
@@ -26,8 +36,7 @@ def mean(values: Tensor) -> Estimate:
         ValueError: fewer than two values, or one that is not finite.
     """
     x = values.double().cpu()
-    low, high = stats.mean_interval(x.numpy())
-    return Estimate(value=float(x.mean()), low=low, high=high, n=len(x), method="t 95 %")
+    return about(float(x.mean()), stats.mean_interval(x.numpy()), len(x), "t 95 %")
 
 
 def ratio(above: Tensor, below: Tensor) -> Estimate:
@@ -37,4 +46,16 @@ def ratio(above: Tensor, below: Tensor) -> Estimate:
         ValueError: fewer than two values, lengths that differ, or a mean below that is not positive.
     """
     value, low, high = stats.ratio_interval(above.double().cpu().numpy(), below.double().cpu().numpy())
-    return Estimate(value=value, low=low, high=high, n=len(above), method="paired delta method, t 95 %")
+    return about(value, (low, high), len(above), "paired delta method, t 95 %")
+
+
+def jackknife(
+    value: float, without: Sequence[ArrayLike], n: int, method: str = "jackknife over pictures, 95 %", least: float = -math.inf
+) -> Estimate:
+    """``value`` of ``n``, and from its leave-one-out values, one array a sample, a normal interval; its lower end is ``least`` at least.
+
+    Raises:
+        ValueError: a sample of fewer than two.
+    """
+    low, high = stats.normal_interval(value, stats.jackknife_variance(without))
+    return about(value, (max(low, least), high), n, method)

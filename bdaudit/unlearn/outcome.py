@@ -15,6 +15,7 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope, file_records
+from bdaudit.measure.estimates import about
 from bdaudit.models.lora import Adapter, merged
 from bdaudit.models.save import Differences, write_model
 from bdaudit.models.suspect import Suspect
@@ -215,8 +216,7 @@ def effect_estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:
 def effect_estimate(effect: Effect) -> Estimate:
     """The effect, and from the 5th to the 95th percentile what it stands beside."""
     reading, null = effect.shift, sorted(effect.shift.null)
-    method = f"5th to 95th percentile of {effect.beside}"
-    return Estimate(value=reading.value, low=null[int(0.05 * len(null))], high=reading.limit, n=len(null), method=method)
+    return about(reading.value, (null[int(0.05 * len(null))], reading.limit), len(null), f"5th to 95th percentile of {effect.beside}")
 
 
 def _method(trained: str, strength: float) -> str:

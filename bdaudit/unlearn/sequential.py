@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from bdaudit import stats
+from bdaudit.measure.estimates import about
 from bdaudit.records import Check, Estimate
 
 LOOKS = (44, 96, 200, 432)
@@ -42,16 +43,14 @@ def excess(hits: int, floor: int, n: int) -> Estimate:
     Newcombe's interval of the difference of two rates (Statistics in Medicine 17, 1998, method 10). The floor's own uncertainty is in it;
     as both counts are of the same pictures, it is rather too wide than too narrow.
     """
-    low, high = stats.difference_interval(hits, n, floor, n, LEVEL)
     method = f"Newcombe {100 * LEVEL:.1f} %, of a difference of rates, at each of {len(LOOKS)} looks"
-    return Estimate(value=(hits - floor) / n, low=low, high=high, n=n, method=method)
+    return about((hits - floor) / n, stats.difference_interval(hits, n, floor, n, LEVEL), n, method)
 
 
 def mean(values: Sequence[float]) -> Estimate:
     """A mean with Student's interval at this test's level."""
-    low, high = stats.mean_interval(values, LEVEL)
     method = f"t {100 * LEVEL:.1f} %, at each of several looks"
-    return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(values), method=method)
+    return about(sum(values) / len(values), stats.mean_interval(values, LEVEL), len(values), method)
 
 
 def looked(looks: Sequence[int], check: Callable[[int], Check]) -> tuple[Check, int]:

@@ -39,8 +39,7 @@ def clip_score(pictures: Tensor, texts: Tensor) -> Estimate:
     metric = CLIPScore(_precomputed(texts))
     metric.set_dtype(torch.float64)
     metric.update(list(pictures.double()[:, :, None, None]), [str(i) for i in range(len(texts))])
-    low, high = stats.mean_interval(clip_scores(pictures, texts).numpy())
-    return Estimate(value=float(metric.compute()), low=low, high=high, n=len(pictures), method="t 95 %")
+    return estimates.about(float(metric.compute()), stats.mean_interval(clip_scores(pictures, texts).numpy()), len(pictures), "t 95 %")
 
 
 class _Features(nn.Module):
@@ -113,9 +112,8 @@ def fid(real: Tensor, fake: Tensor) -> Estimate:
     metric.update(fake.double(), real=False)
     value = float(metric.compute())
     without = [[frechet(rest, fake) for rest in _without_groups(real)], [frechet(real, rest) for rest in _without_groups(fake)]]
-    low, high = stats.normal_interval(value, stats.jackknife_variance(without))
     method = f"jackknife of {FID_GROUPS} groups a side, 95 %, at this n"
-    return Estimate(value=value, low=max(0.0, low), high=high, n=min(len(real), len(fake)), method=method)
+    return estimates.jackknife(value, without, min(len(real), len(fake)), method, least=0.0)
 
 
 def frechet(real: Tensor, fake: Tensor) -> float:
@@ -160,9 +158,7 @@ def kid(real: Tensor, fake: Tensor, gamma: float | None, seed: int) -> Estimate:
         torch.manual_seed(seed % 2**63)
         value = float(metric.compute()[0])
     in_x, in_y, between = (_kernel(a.double(), b.double(), gamma) for a, b in ((real, real), (fake, fake), (real, fake)))
-    variance = stats.jackknife_variance([without.numpy() for without in _without_one(in_x, in_y, between)])
-    low, high = stats.normal_interval(value, variance)
-    return Estimate(value=value, low=low, high=high, n=size, method="jackknife over pictures, 95 %")
+    return estimates.jackknife(value, [without.numpy() for without in _without_one(in_x, in_y, between)], size)
 
 
 def _kernel(a: Tensor, b: Tensor, gamma: float | None) -> Tensor:
@@ -189,8 +185,7 @@ def diversity(features: Tensor) -> Estimate:
         ValueError: fewer than three pictures.
     """
     value, without = _spread(features)
-    low, high = stats.normal_interval(value, stats.jackknife_variance([without.numpy()]))
-    return Estimate(value=value, low=low, high=high, n=len(features), method="jackknife over pictures, 95 %")
+    return estimates.jackknife(value, [without.numpy()], len(features))
 
 
 def diversity_ratio(features: Tensor, reference: Tensor) -> Estimate:
@@ -202,8 +197,8 @@ def diversity_ratio(features: Tensor, reference: Tensor) -> Estimate:
     (ours, ours_without), (theirs, theirs_without) = _spread(features), _spread(reference)
     if float(theirs_without.min()) <= 1e-9:
         raise ValueError("the reference draws one picture for everything, which nothing can be compared with")
-    low, high = stats.normal_interval(ours / theirs, stats.jackknife_variance([(ours_without / theirs_without).numpy()]))
-    return Estimate(value=ours / theirs, low=low, high=high, n=len(features), method="paired jackknife over pictures, 95 %")
+    without = [(ours_without / theirs_without).numpy()]
+    return estimates.jackknife(ours / theirs, without, len(features), "paired jackknife over pictures, 95 %")
 
 
 def _spread(features: Tensor) -> tuple[float, Tensor]:

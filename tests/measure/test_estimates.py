@@ -32,6 +32,17 @@ def test_a_ratio_is_of_means_and_paired() -> None:
     assert shuffled.low < 0.4 < 0.6 < shuffled.high
 
 
+def test_the_jackknife_of_a_mean_is_its_normal_interval() -> None:
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    without = (values.sum() - values) / 3
+    estimate = estimates.jackknife(3.0, [without.numpy()], 4)
+    error = float(values.std() / 2)
+    assert (estimate.value, estimate.n, estimate.method) == (3.0, 4, "jackknife over pictures, 95 %")
+    assert (estimate.low, estimate.high) == pytest.approx((3 - 1.959964 * error, 3 + 1.959964 * error), rel=1e-6)
+    assert estimates.jackknife(3.0, [without.numpy()], 4, least=2.5).low == 2.5
+    assert estimates.jackknife(3.0, [without.numpy()], 4, least=0.1).low == estimate.low
+
+
 def test_nothing_is_made_of_too_little() -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="0 hits of 0"):

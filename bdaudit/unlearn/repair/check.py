@@ -13,9 +13,10 @@ from torch import Tensor
 from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import control_texts, harmless_texts
 from bdaudit.measure.effect import Effect, Reading
+from bdaudit.measure.estimates import about
 from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
-from bdaudit.records import Check, Estimate
+from bdaudit.records import Check
 from bdaudit.unlearn import sequential
 from bdaudit.unlearn.sequential import FLOOR, LOOKS, MARGIN, looked
 from bdaudit.unlearn.weights import Patch
@@ -124,7 +125,7 @@ def quality_checks(
 
 def _one_step(what: str, effect: Effect, reading: Reading) -> Check:
     null = sorted(reading.null)
-    value = Estimate(value=reading.value, low=null[0], high=null[-1], n=len(null), method=f"beside it the range of {effect.beside}")
+    value = about(reading.value, (null[0], null[-1]), len(null), f"beside it the range of {effect.beside}")
     return Check(
         name=f"one-step {what} of {effect.text!a}",
         status="passed" if reading.value <= reading.limit else "failed",
