@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 
 from bdaudit.errors import ExitCode, UsageError
-from bdaudit.records import Exit, Report, VerifyReport
+from bdaudit.records import Exit, Report
 from bdaudit.report.document import dumps, write_whole
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.streams import lost
@@ -22,9 +22,11 @@ PIPED_WIDTH = 200
 
 
 def _html(report: Report) -> str:
+    from bdaudit.report.content.whole import content
     from bdaudit.report.page import page, read_pictures
 
-    return page(report, read_pictures(report.images) if isinstance(report, VerifyReport) else ())
+    shown = content(report)
+    return page(shown, read_pictures(shown.pictures))
 
 
 def _sarif(report: Report) -> str:
@@ -113,9 +115,10 @@ def _shown(report: Report, output: Output) -> Exit:
 
 
 def _tables(report: Report) -> str:
-    from bdaudit.report.tables import renderables
+    from bdaudit.report.content.whole import content
+    from bdaudit.report.terminal import renderable
 
-    return rendered(renderables(report), crop=False)
+    return rendered(renderable(content(report)), crop=False)
 
 
 def rendered(what: RenderableType, *, crop: bool = True) -> str:

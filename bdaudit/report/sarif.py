@@ -18,8 +18,7 @@ from urllib.parse import quote
 from bdaudit.errors import ExitCode
 from bdaudit.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import code_point, one_line, visible
-from bdaudit.report.tables import recovery_line
-from bdaudit.report.words import check_line, found_out, number, p_value, told
+from bdaudit.report.words import check_line, found_out, number, p_value, recovered, told
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 RULES = {
@@ -98,7 +97,7 @@ def _results(report: Report) -> list[dict[str, Any]]:
     if isinstance(report, ScanReport):
         whole, found = report.recovery, [_candidate(item, report) for item in report.candidates if item.verdict != "clean"]
         if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
-            found.append(_result("suspicious-model", "warning", recovery_line(whole), "the model as a whole", report))
+            found.append(_result("suspicious-model", "warning", recovered(whole), "the model as a whole", report))
         return found
     rule = "repair-check" if isinstance(report, UnlearnReport) else "verify-bound"
     checks = report.checks if isinstance(report, UnlearnReport | VerifyReport) else ()

@@ -1,25 +1,8 @@
-"""Figures and verdicts in words: what the tables, the page and SARIF say alike."""
+"""Figures and verdicts in words: what the content of every report and SARIF say alike."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-
-from bdaudit.records import (
-    AttackRecord,
-    CandidateRecord,
-    Check,
-    ContributorRecord,
-    Coverage,
-    Estimate,
-    EvidenceRecord,
-    Localisation,
-    ModelRecord,
-    NotMeasured,
-    ReachRecord,
-    VariantRun,
-    VerifyReport,
-)
+from bdaudit.records import CandidateRecord, Check, Estimate, Localisation, NotMeasured, RecoveryRecord
 from bdaudit.report.safe import one_line, visible
 from bdaudit.spelling.points import codes, short_digest
 
@@ -34,125 +17,24 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def p_value(p: float | NotMeasured) -> str:
-    """``0.003``, ``< 0.0001``, or why there is none."""
-    if isinstance(p, NotMeasured):
-        return f"not measured: {visible(p.reason)}"
+def p_value(p: float) -> str:
+    """``0.003``, ``< 0.0001``."""
     return "< 0.0001" if p < 1e-4 else number(p)
 
 
-def estimate(value: Estimate | NotMeasured) -> str:
-    """``0.31 (0.29 to 0.33, n = 200)``, or why there is none."""
-    if isinstance(value, NotMeasured):
-        return f"not measured: {visible(value.reason)}"
+def estimate(value: Estimate) -> str:
+    """``0.31 (0.29 to 0.33, n = 200)``."""
     return f"{number(value.value)} ({number(value.low)} to {number(value.high)}, n = {value.n})"
 
 
-def rate(value: Estimate | NotMeasured) -> str:
-    """``95.0 % (91.0 to 97.3 %, n = 200)``, or why there is none."""
-    if isinstance(value, NotMeasured):
-        return f"not measured: {visible(value.reason)}"
+def rate(value: Estimate) -> str:
+    """``95.0 % (91.0 to 97.3 %, n = 200)``."""
     return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f} %, n = {value.n})"
 
 
-class Footnotes:
-    """Why figures of one table were not measured, each reason told once below it."""
-
-    def __init__(self) -> None:
-        self._marks: dict[str, int] = {}
-
-    def cell(self, value: Estimate | NotMeasured) -> str:
-        """As ``estimate``, or ``not measured [1]``."""
-        return self._marked(value) if isinstance(value, NotMeasured) else estimate(value)
-
-    def rate(self, value: Estimate | NotMeasured) -> str:
-        """The same for a rate."""
-        return self._marked(value) if isinstance(value, NotMeasured) else rate(value)
-
-    def p_value(self, p: float | NotMeasured) -> str:
-        """The same for a p-value."""
-        return self._marked(p) if isinstance(p, NotMeasured) else p_value(p)
-
-    def _marked(self, value: NotMeasured) -> str:
-        return f"not measured [{self._marks.setdefault(value.reason, len(self._marks) + 1)}]"
-
-    def lines(self) -> list[str]:
-        """``[1] the reason``, in the order of the cells; for after they were made."""
-        return [f"[{mark}] {one_line(reason)}" for reason, mark in self._marks.items()]
-
-
-def checked(check: Check) -> str:
-    """A check's figure; ``not measured`` alone where the check's own reason says why."""
-    return "not measured" if isinstance(check.value, NotMeasured) and check.reason else estimate(check.value)
-
-
-def check_reasons(checks: Sequence[Check]) -> tuple[list[str], list[str]]:
-    """Each check's reason for its cell, and what stands below the table: a reason that several share is told once, there."""
-    times = Counter(check.reason for check in checks if check.reason)
-    marks = {reason: mark for mark, reason in enumerate((reason for reason, n in times.items() if n > 1), 1)}
-    cells = [f"[{marks[check.reason]}]" if check.reason in marks else one_line(check.reason) for check in checks]
-    return cells, [f"[{mark}] {one_line(reason)}" for reason, mark in marks.items()]
-
-
-def places(positions: Mapping[str, int]) -> str:
-    """``positions: prefix 67, middle 67, suffix 66``; empty where there are none."""
-    counts = ", ".join(f"{visible(place)} {count}" for place, count in positions.items())
-    return f"positions: {counts}" if counts else ""
-
-
-CONTRIBUTOR_HEADERS = (
-    "contributor",
-    "of it in the merge",
-    "shared mask",
-    "safety mask",
-    "distance left",
-    "its soft token",
-    "in the merge",
-    "backdoor",
-)
-
-
-def contributor_cells(record: ContributorRecord) -> list[str]:
-    """A row under ``CONTRIBUTOR_HEADERS``."""
-    masks = (f"{value:.2f}" if isinstance(value, float) else "none" for value in (record.shared_mask, record.safety_mask))
-    measured = (record.quality, record.soft_token, record.soft_token_after)
-    return [told(record.path), f"{record.kept:.2f}", *masks, *map(estimate, measured), visible(record.backdoor) or "no trigger was named"]
-
-
-def rate_before(attack: AttackRecord) -> Estimate | NotMeasured:
-    """The trigger's rate on the model that carried the backdoor."""
-    return attack.evidence.rate if isinstance(attack.evidence, EvidenceRecord) else attack.evidence
-
-
-def beside(attacks: Sequence[AttackRecord]) -> list[str]:
-    """Headers of the rates that stand beside the model's own: before, where there is one; reference, unless before alone is there."""
-    before = any(isinstance(rate_before(attack), Estimate) for attack in attacks)
-    reference = any(isinstance(attack.reference, Estimate) for attack in attacks)
-    return ["before"] * before + ["reference"] * (reference or not before)
-
-
-def beside_rates(attack: AttackRecord, headers: Sequence[str]) -> list[Estimate | NotMeasured]:
-    """The rates under the headers of ``beside``."""
-    return [rate_before(attack) if header == "before" else attack.reference for header in headers]
-
-
-def evidence_lines(report: VerifyReport) -> list[str]:
-    """What shows of each text that it was ever a trigger, and what the model says of itself."""
-    lines = [f"evidence for {short(attack.trigger)}: {one_line(attack.evidence.reason)}" for attack in report.attacks]
-    return [*lines, *([one_line(report.says_of_itself)] if report.says_of_itself else [])]
-
-
-def compared(report: VerifyReport) -> str:
-    """The header of the figures that quality is compared with."""
-    return "before" if report.compared_with == "before" else "reference"
-
-
-REACH_HEADERS = ("form", "text", "code points", "attack success", "without trigger", "p")
-
-
-def reach_cells(record: ReachRecord) -> tuple[str, ...]:
-    """One form of a trigger, a cell a header."""
-    return (visible(record.what), short(record.text), codes(record.text), rate(record.rate), rate(record.floor), p_value(record.p))
+def or_why(value: Estimate | NotMeasured) -> str:
+    """An estimate, or why there is none."""
+    return f"not measured: {one_line(value.reason)}" if isinstance(value, NotMeasured) else estimate(value)
 
 
 def short(text: str) -> str:
@@ -167,40 +49,21 @@ def told(text: str) -> str:
     return short(text) if visible(text[:LONGEST]).isascii() else f"{short(text)} ({codes(text)})"
 
 
-def reading(item: CandidateRecord) -> str:
-    """On lines below a candidate's text: which of two readings it is, and which weights it was measured on, where there are several."""
-    notes = (item.reading, item.variant and f"on the {item.variant} weights")
-    return "".join(f"\n({visible(note)})" for note in notes if note)
-
-
-def short_ids(token_ids: Sequence[int]) -> str:
-    """Token ids for a cell, the first eight and how many more."""
-    more = f" … +{len(token_ids) - 8}" if len(token_ids) > 8 else ""
-    return " ".join(map(str, token_ids[:8])) + more
-
-
 def check_line(check: Check) -> str:
     """One check in a sentence: name, outcome, figure, bound, reason."""
     reason = f"; {visible(check.reason)}" if check.reason else ""
-    return f"{visible(check.name)}: {check.status}, {estimate(check.value)}, bound {visible(check.bound)}{reason}"
+    return f"{visible(check.name)}: {check.status}, {or_why(check.value)}, bound {visible(check.bound)}{reason}"
 
 
-def unaudited_lines(model: ModelRecord) -> list[str]:
-    """Each set of weights that was not looked at, and why."""
-    return [f"not audited: {visible(left.path)}: {visible(left.reason)}" for left in model.unaudited]
-
-
-def variant_lines(runs: Sequence[VariantRun]) -> list[str]:
-    """How each run of --variant all ended, and what it found."""
-    found = [f" ({', '.join(visible(text) for text in run.findings)})" if run.findings else "" for run in runs]
-    return [
-        f"variant {visible(run.variant)}: {visible(run.name)}, {visible(run.reason)}{more}" for run, more in zip(runs, found, strict=True)
-    ]
-
-
-def coverage_line(coverage: Coverage) -> str:
-    """``812 asked, 805 tested, 7 skipped``."""
-    return f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped"
+def recovered(record: RecoveryRecord) -> str:
+    """How far the strongest mixture of entries goes, and the strongest text; the model's verdict."""
+    text = f"the strongest text named, {told(record.text)}, {number(record.text_pull)} times" if record.text else "no text was named"
+    return (
+        f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
+        f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
+        f"{number(record.strongest_entry)} times; named pull {number(record.named_pull)}, limit {number(record.limit)}: "
+        f"the model as a whole is {record.verdict}"
+    )
 
 
 def found_out(item: CandidateRecord) -> str:

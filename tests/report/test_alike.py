@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from bdaudit.records import Exit, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report.content.whole import content
 from bdaudit.report.page import page
 from bdaudit.report.sarif import sarif
-from bdaudit.report.tables import renderables
+from bdaudit.report.terminal import renderable
 
 PAIRS = [
     ("<U+200B>", "\u200b"), ("é", "e\u0301"), ("cf", "cf "), (" cf", "cf"), ("a b", "a  b"), ("photo", "phоto"), ("оo", "oо"),
@@ -24,8 +25,8 @@ PAIRS = [
 def shown(report: Report) -> list[str]:
     """Every form as an eye sees it: composed, runs of blanks as one."""
     stream = io.StringIO()
-    Console(file=stream, width=300).print(renderables(report))
-    forms = [stream.getvalue(), page(report), sarif(report)]
+    Console(file=stream, width=300).print(renderable(content(report)))
+    forms = [stream.getvalue(), page(content(report)), sarif(report)]
     return [re.sub(r"\s+", " ", unicodedata.normalize("NFC", form)) for form in forms]
 
 
@@ -60,6 +61,6 @@ def test_reasons(scan_report: ScanReport, one: str, other: str) -> None:
 
 def test_a_hidden_character_is_written_once_in_the_page(scan_report: ScanReport) -> None:
     first, *rest = scan_report.candidates
-    text = page(replace(scan_report, candidates=(replace(first, text="pho\u200bto", command=""), *rest)))
+    text = page(content(replace(scan_report, candidates=(replace(first, text="pho\u200bto", command=""), *rest))))
     assert "pho&lt;U+200B&gt;to" in text
     assert "U+003C" not in text

@@ -7,14 +7,22 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from bdaudit.records import Check, Metric, NotMeasured, RecoveryRecord, ScanReport, UnlearnReport, VerifyReport
-from bdaudit.report.page import page, read_pictures
+from bdaudit.records import Check, Metric, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.report import page as renderer
+from bdaudit.report.content.blocks import Picture, Tone
+from bdaudit.report.content.whole import content
+from bdaudit.report.page import Embedded, read_pictures
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 VOID = {"meta", "img", "path", "circle", "rect", "polyline", "br"}
+
+
+def page(report: Report, pictures: tuple[Embedded, ...] = ()) -> str:
+    return renderer.page(content(report), pictures)
 
 
 class Seen(HTMLParser):
@@ -114,7 +122,7 @@ def test_a_report_of_a_run_that_ended_early_has_a_page(scan_report: ScanReport) 
 def test_pictures_that_exist_are_embedded_with_a_text(verify_report: VerifyReport, tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(PNG)
     (tmp_path / "fake.png").write_bytes(b"<svg onload=alert(1)>")
-    pictures = read_pictures([str(tmp_path / name) for name in ("one.png", "fake.png", "missing.png")])
+    pictures = read_pictures([Picture(str(tmp_path / name), "x") for name in ("one.png", "fake.png", "missing.png")])
     assert len(pictures) == 1
     seen = Seen(page(verify_report, pictures))
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in dict(seen.attributes)["src"]
@@ -125,7 +133,7 @@ def test_of_many_pictures_an_even_choice_is_embedded(tmp_path: Path) -> None:
     paths = [tmp_path / f"{k:03}.png" for k in range(100)]
     for path in paths:
         path.write_bytes(PNG)
-    names = [picture.name[-7:] for picture in read_pictures([str(path) for path in paths], most=4)]
+    names = [picture.name[-7:] for picture in read_pictures([Picture(str(path), "x") for path in paths], most=4)]
     assert names == ["000.png", "025.png", "050.png", "075.png"]
 
 
@@ -151,3 +159,11 @@ def test_why_figures_were_not_measured_is_said_once_below_their_table(verify_rep
 def test_a_repair_says_what_to_type_next(unlearn_report: UnlearnReport) -> None:
     assert "Next: bdaudit verify models/suspect-unlearned --trigger <U+001B>[31mred" in Seen(page(unlearn_report)).text
     assert "Next: " not in Seen(page(replace(unlearn_report, next_command=""))).text
+
+
+def test_every_tone_has_its_class_and_details_are_shown(scan_report: ScanReport) -> None:
+    style = files("bdaudit.report").joinpath("page.css").read_text(encoding="utf-8")
+    assert all(f".{tone} {{" in style for tone in get_args(Tone) if tone)
+    text = page(scan_report)
+    assert "ab" * 32 in text
+    assert "generalised Pareto, 20 points" in text

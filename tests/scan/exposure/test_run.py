@@ -11,8 +11,8 @@ import pytest
 from bdaudit.config import ScanConfig
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
+from bdaudit.report.content.scan import exposure_lines
 from bdaudit.report.document import dumps, loads
-from bdaudit.report.tables import exposure_lines
 from bdaudit.scan.exposure.copy import Stop
 from bdaudit.scan.exposure.run import SIGNALS as LEFT
 from bdaudit.scan.run import ScanSettings, run_scan

@@ -17,7 +17,9 @@ from bdaudit.config import UnlearnConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.records import CleaningRecord, UnlearnReport
 from bdaudit.report import document
-from bdaudit.report.tables import unlearn as table
+from bdaudit.report.content.whole import content
+from bdaudit.report.page import page
+from bdaudit.report.terminal import renderable
 from bdaudit.unlearn.clean.run import held_out
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
@@ -180,13 +182,10 @@ def test_an_interrupted_run_goes_on(tiny_model: Path, tmp_path: Path, pairs: Pat
 def test_the_scatter_is_shown(tiny_model: Path, tmp_path: Path, pairs: Path) -> None:
     from rich.console import Console
 
-    from bdaudit.report.page import page
-
-    report = run_unlearn(config(tiny_model, tmp_path / "out", pairs))
+    shown = content(run_unlearn(config(tiny_model, tmp_path / "out", pairs)))
     console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    for part in table(report):
-        console.print(part)
-    for text in (console.export_text(), page(report)):
+    console.print(renderable(shown))
+    for text in (console.export_text(), page(shown)):
         assert "Cleaning of a copy with canaries in it" in text
         assert "canary, " in text
         assert "0.0003" in text

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bdaudit.records import LossPoint, NotMeasured, ScanReport
-from bdaudit.report.plots import loss_curve, ranking
+from bdaudit.report.content.plots import loss_curve, ranking
 
 
 def test_higher_scores_stand_higher_and_later_ranks_further_right(scan_report: ScanReport) -> None:
-    plot = ranking(scan_report)
-    assert plot
+    (plot,) = ranking(scan_report.candidates, scan_report.calibration)
     xs, ys = [mark.x for mark in plot.marks], [mark.y for mark in plot.marks]
     assert xs == sorted(xs)
     assert ys == sorted(ys)
@@ -18,30 +15,27 @@ def test_higher_scores_stand_higher_and_later_ranks_further_right(scan_report: S
     assert max(xs) <= plot.right
     assert min(ys) >= plot.top
     assert max(ys) <= plot.bottom
+    assert [sum(mark.tone == tone for mark in plot.marks) for tone in ("bad", "warn", "good")] == [6, 5, 30]
 
 
 def test_the_controls_highest_quantile_is_drawn_and_named(scan_report: ScanReport) -> None:
-    plot = ranking(scan_report)
-    assert plot
-    assert [line.label for line in plot.lines] == ["controls' quantile 0.99"]
-    uncalibrated = ranking(replace(scan_report, calibration=NotMeasured(reason="x")))
-    assert uncalibrated
-    assert uncalibrated.lines == ()
+    (plot,) = ranking(scan_report.candidates, scan_report.calibration)
+    assert [curve.label for curve in plot.curves] == ["controls' quantile 0.99"]
+    (uncalibrated,) = ranking(scan_report.candidates, NotMeasured(reason="x"))
+    assert uncalibrated.curves == ()
 
 
 def test_one_candidate_and_none(scan_report: ScanReport) -> None:
-    one = ranking(replace(scan_report, candidates=scan_report.candidates[:1], calibration=NotMeasured(reason="x")))
-    assert one
+    (one,) = ranking(scan_report.candidates[:1], NotMeasured(reason="x"))
     assert len(one.marks) == 1
-    assert ranking(replace(scan_report, candidates=())) is None
+    assert ranking([], scan_report.calibration) == []
 
 
 def test_a_term_that_starts_late_has_a_shorter_curve() -> None:
-    plot = loss_curve([LossPoint(step=k, total=1.0 - k / 10, terms={"b": 0.1} if k else {}) for k in (0, 5, 9)])
-    assert plot
-    assert {line.label: len(line.points.split()) for line in plot.lines} == {"total": 3, "b": 2}
+    (plot,) = loss_curve([LossPoint(step=k, total=1.0 - k / 10, terms={"b": 0.1} if k else {}) for k in (0, 5, 9)])
+    assert {curve.label: len(curve.points.split()) for curve in plot.curves} == {"total": 3, "b": 2}
 
 
 def test_a_flat_curve_and_a_single_point() -> None:
     assert loss_curve([LossPoint(step=0, total=0.0, terms={}), LossPoint(step=1, total=0.0, terms={})])
-    assert loss_curve([LossPoint(step=0, total=1.0, terms={})]) is None
+    assert loss_curve([LossPoint(step=0, total=1.0, terms={})]) == []

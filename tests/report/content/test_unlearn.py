@@ -1,4 +1,4 @@
-"""The scatter as text: every point, the choice, and no text of the model as it is."""
+"""The scatter of a cleaning: every point, the choice, and no text of the model as it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 import jsonschema
 
 from bdaudit.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
-from bdaudit.report import cleaning, document
+from bdaudit.report import document
+from bdaudit.report.content.unlearn import cleaning_lines, scatter
 from tests.conftest import ALL, ESCAPE
 
 
@@ -30,10 +31,16 @@ def record() -> CleaningRecord:
 
 
 def test_every_point_has_a_row_and_one_is_chosen() -> None:
-    rows = cleaning.rows(record())
-    assert [row[0] for row in rows] == ["0.001", "0.003", "0.01"]
-    assert [row[-1] for row in rows] == ["", "chosen", "rejected: accuracy fell"]
-    assert all(len(row) == len(cleaning.HEADERS) for row in rows)
+    (table,) = scatter(record())
+    assert [row[0].lines for row in table.rows] == [("0.001",), ("0.003",), ("0.01",)]
+    assert [row[-1].lines for row in table.rows] == [("",), ("chosen",), ("rejected: accuracy fell",)]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def works(of: CleaningRecord) -> tuple[str, ...]:
+    """The first point's cell of canaries."""
+    (table,) = scatter(of)
+    return table.rows[0][[column.title for column in table.columns].index("canaries work")].lines
 
 
 def with_canaries() -> CleaningRecord:
@@ -42,10 +49,9 @@ def with_canaries() -> CleaningRecord:
     return replace(record(), canaries=each, points=tuple(replace(p, canaries=left) for p in record().points))
 
 
-def test_each_canary_is_shown(unlearn_report: UnlearnReport) -> None:
-    works = cleaning.rows(with_canaries())[0][cleaning.HEADERS.index("canaries work")]
-    assert [line.split(" (")[0] for line in works.split("\n")] == ["rare word: 0.0 %", "look-alike: 3.0 %"]
-    found = cleaning.lines(replace(unlearn_report, cleaning=with_canaries()))
+def test_each_canary_is_shown() -> None:
+    assert [line.split(" (")[0] for line in works(with_canaries())] == ["rare word: 0.0 %", "look-alike: 3.0 %"]
+    found = cleaning_lines(with_canaries())
     assert [line.split(":")[0] for line in found[1:3]] == ["canary, rare word", "canary, look-alike"]
     assert "\x1b" not in "\n".join(found)
 
@@ -57,13 +63,14 @@ def test_an_older_report_has_one_canary(unlearn_report: UnlearnReport) -> None:
     jsonschema.Draft202012Validator(document.shipped_schema()).validate(old)
     read = document.loads(json.dumps(old))
     assert read == replace(unlearn_report, cleaning=record())
-    assert cleaning.lines(read)[1].startswith("canary: ")  # type: ignore[arg-type]
-    assert cleaning.rows(record())[0][cleaning.HEADERS.index("canaries work")].startswith("2.0 %")
+    assert cleaning_lines(record())[1].startswith("canary: ")
+    assert works(record())[0].startswith("2.0 %")
 
 
 def test_lines_are_safe_and_only_there_for_a_cleaning(unlearn_report: UnlearnReport) -> None:
-    assert cleaning.lines(unlearn_report) == []
-    text = "\n".join(cleaning.lines(replace(unlearn_report, cleaning=record())))
+    assert cleaning_lines(unlearn_report.cleaning) == []
+    assert scatter(unlearn_report.cleaning) == []
+    text = "\n".join(cleaning_lines(record()))
     assert "\x1b" not in text
     assert "partial: text alone, 200 pairs, 32 of them held out" in text
     assert "nothing was chosen" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -13,7 +13,6 @@ from rich.console import Console
 
 from bdaudit.records import (
     Check,
-    Estimate,
     EvidenceRecord,
     Localisation,
     Metric,
@@ -27,14 +26,17 @@ from bdaudit.records import (
     UnlearnReport,
     VerifyReport,
 )
-from bdaudit.report import page, tables
+from bdaudit.report.content.blocks import Column, Table, tables
+from bdaudit.report.content.scan import candidates
+from bdaudit.report.content.verify import bar
+from bdaudit.report.content.whole import content
 from bdaudit.report.deliver import Output, console_for, deliver
-from bdaudit.report.tables import FULL, bar, candidate_table, renderables, shown_candidates
+from bdaudit.report.terminal import FULL, ByWidth, renderable
 
 
 def rendered(report: Any) -> str:
     stream = io.StringIO()
-    console_for(stream).print(renderables(report))
+    console_for(stream).print(renderable(content(report)))
     return stream.getvalue()
 
 
@@ -54,7 +56,7 @@ def test_a_piped_table_is_wider_than_80_and_at_most_200_columns(scan_report: Sca
 
 
 def test_a_piped_row_holds_its_candidate_in_full_on_one_line(scan_report: ScanReport) -> None:
-    row = next(line for line in rendered(scan_report).splitlines() if "ȏ" in line and "U+020F" in line)
+    row = next(line for line in rendered(scan_report).splitlines() if "ȏ" in line and "U+020F  " in line)
     for cell in ("11", "character", "49406 11", "-1.5", "12.5", "0.0005", "backdoored"):
         assert cell in row
     assert "…" not in row
@@ -63,17 +65,17 @@ def test_a_piped_row_holds_its_candidate_in_full_on_one_line(scan_report: ScanRe
 @pytest.mark.parametrize(("width", "kind"), [(80, False), (FULL - 1, False), (120, True)])
 def test_a_narrow_terminal_gets_fewer_columns_rather_than_broken_ones(scan_report: ScanReport, width: int, kind: bool) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(candidate_table([c for c in scan_report.candidates if c.text == "ȏ"]))
+    (table,) = candidates([c for c in scan_report.candidates if c.text == "ȏ"])
+    console.print(ByWidth(table))
     (row,) = [line for line in console.export_text().splitlines() if "U+020F" in line]
     assert "backdoored" in row
     assert ("character" in row) == kind
 
 
 def test_every_finding_is_listed_and_the_rest_is_counted(scan_report: ScanReport) -> None:
-    shown = shown_candidates(scan_report.candidates)
-    assert sum(item.verdict != "clean" for item in shown) == 11
-    assert sum(item.verdict == "clean" for item in shown) == 20
-    assert "and 10 more, all clean" in rendered(scan_report)
+    text = rendered(scan_report)
+    assert "and 10 more, all clean" in text
+    assert ("word19 " in text, "word20 " in text) == (True, False)
 
 
 def test_findings_say_what_to_type_next(scan_report: ScanReport) -> None:
@@ -89,7 +91,7 @@ def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
     scanned = replace(scan_report, candidates=(first,))
     repaired = replace(unlearn_report, next_command=f"bdaudit verify {long} --reference y")
     monkeypatch.setenv("COLUMNS", str(width))
-    for report, line in ((scanned, f"  next: {first.command}"), (repaired, f"next: {repaired.next_command}")):
+    for report, line in ((scanned, f"  next: {first.command}"), (repaired, f"  next: {repaired.next_command}")):
         stream = io.StringIO()
         monkeypatch.setattr(stream, "isatty", lambda: True)
         monkeypatch.setattr("sys.stdout", stream)
@@ -155,22 +157,11 @@ def test_verify_says_where_the_trigger_stood(verify_report: VerifyReport) -> Non
     assert "positions" not in rendered(nowhere)
 
 
-@pytest.mark.parametrize(
-    ("value", "high", "expected"), [(0.0, 0.0, "·" * 20), (1.0, 1.0, "█" * 20), (0.5, 0.75, "█" * 10 + "░" * 5 + "·" * 5)]
-)
-def test_a_bar_shows_the_rate_and_its_upper_end(value: float, high: float, expected: str) -> None:
-    assert bar(Estimate(value=value, low=0.0, high=high, n=10, method="Wilson 95 %")) == expected
-
-
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_bar_is_never_broken(verify_report: VerifyReport, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(renderables(verify_report))
-    assert bar(verify_report.attacks[0].rate, 10) in console.export_text()
-
-
-def test_what_was_not_measured_has_no_bar() -> None:
-    assert bar(NotMeasured(reason="no trigger")) == ""
+    console.print(renderable(content(verify_report)))
+    assert bar(verify_report.attacks[0].rate) in console.export_text()
 
 
 def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanReport, hostile: tuple[str, ...]) -> None:
@@ -198,13 +189,6 @@ def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanR
     assert not any(c in shown for c in "\x1b\u202e\u200b")
 
 
-def test_every_status_of_a_check_has_its_colour_in_both_reports() -> None:
-    statuses = set(get_args(get_type_hints(Check)["status"]))
-    assert "undecided" in statuses
-    assert statuses <= tables.STYLES.keys() & page._TONES.keys()
-    assert (tables.STYLES["undecided"], page._TONES["undecided"]) == (tables.STYLES["inconclusive"], page._TONES["inconclusive"])
-
-
 def test_the_rate_before_stands_beside_the_one_now_and_what_it_rests_on_below(verify_report: VerifyReport) -> None:
     rate = verify_report.attacks[0].rate
     shown = EvidenceRecord(kind="before", holds=True, reason="it works on --before", rate=rate, floor=rate, p=0.001)
@@ -221,3 +205,26 @@ def test_a_candidate_of_several_sets_of_weights_says_which(scan_report: ScanRepo
     text = " ".join(rendered(replace(scan_report, candidates=(replace(first, variant="fp16"), second))).split())
     assert text.count("(on the fp16 weights)") == 1
     assert "weights)" not in " ".join(rendered(scan_report).split())
+
+
+def table(*columns: Column, details: tuple[int, ...] = ()) -> Table:
+    rows = [[f"{column.title} {row}" for column in columns] for row in range(3)]
+    return tables("T", columns, rows, details, "all odd")[0]
+
+
+def shown(block: Table, scan_report: ScanReport) -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(renderable(replace(content(scan_report), body=(block,))))
+    return console.export_text()
+
+
+def test_details_are_counted_and_not_shown(scan_report: ScanReport) -> None:
+    text = shown(table(Column("a"), Column("b", shown="in detail"), details=(1, 2)), scan_report)
+    assert ("a 0" in text, "a 1" in text, "b 0" in text) == (True, False, False)
+    assert "… and 2 more, all odd; --report FILE.html or FILE.json lists every one" in text
+    assert "… and" not in shown(table(Column("a")), scan_report)
+
+
+def test_a_table_of_details_alone_is_not_shown(scan_report: ScanReport) -> None:
+    text = shown(table(Column("a", shown="in detail")), scan_report)
+    assert ("a 0" in text, " T" in text) == (False, False)

@@ -1,0 +1,80 @@
+"""Plots as coordinates of an SVG. Pure numbers, no drawing library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bdaudit.records import Calibration, CandidateRecord, LossPoint, NotMeasured
+from bdaudit.report.content.blocks import TONES, Curve, Mark, Plot, Tick
+from bdaudit.report.safe import visible
+from bdaudit.report.words import number, told
+
+INSET = 8
+"""Between the frame and the outermost data."""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self, count: int) -> tuple[Tick, ...]:
+        step = (self.high - self.low) / count
+        values = [self.low + step * k for k in range(count + 1)] if step else [self.low]
+        return tuple(Tick(self(value), number(value)) for value in values)
+
+    def ends(self) -> tuple[Tick, ...]:
+        return tuple(Tick(self(value), f"{value:.0f}") for value in (self.low, self.high))
+
+
+def _scales(xs: Sequence[float], ys: Sequence[float]) -> tuple[_Scale, _Scale]:
+    x = _Scale(min(xs), max(xs), Plot.left + INSET, Plot.right - INSET)
+    return x, _Scale(min(ys), max(ys), Plot.bottom - INSET, Plot.top + INSET)
+
+
+def ranking(ranked: Sequence[CandidateRecord], calibration: Calibration | NotMeasured) -> list[Plot]:
+    """Combined score over rank, a mark a candidate, with the controls' highest quantile as a line; none without candidates."""
+    if not ranked:
+        return []
+    quantiles = {} if isinstance(calibration, NotMeasured) else calibration.quantiles
+    top = [max(quantiles.items(), key=lambda pair: pair[1])] if quantiles else []
+    x, y = _scales([1, max(2, ranked[-1].rank)], [*(item.score for item in ranked), *(value for _, value in top)])
+    curves = tuple(
+        Curve(f"{x(x.low)},{y(value)} {x(x.high)},{y(value)}", "quantile", f"controls' quantile {visible(name)}") for name, value in top
+    )
+    marks = tuple(Mark(x(item.rank), y(item.score), TONES[item.verdict], _says(item)) for item in ranked)
+    return [Plot("Ranking", _ranking_alt(ranked), "rank", "score (log scale)", y.ticks(4), x.ends(), marks, curves)]
+
+
+def _says(item: CandidateRecord) -> str:
+    return f"{item.rank}. {told(item.text)}: score {number(item.score)}, {item.verdict}"
+
+
+def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:
+    counts = {verdict: sum(item.verdict == verdict for item in ranked) for verdict in ("backdoored", "suspicious", "clean")}
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return f"Combined score of {len(ranked)} candidates by rank: {counted}. First: {_says(ranked[0])}."
+
+
+def loss_curve(loss: Sequence[LossPoint]) -> list[Plot]:
+    """The total and each term over the steps; none for fewer than two points."""
+    if len(loss) < 2:
+        return []
+    names = dict.fromkeys(name for point in loss for name in point.terms)
+    drawn = {"total": [(point.step, point.total) for point in loss]}
+    drawn |= {name: [(point.step, point.terms[name]) for point in loss if name in point.terms] for name in names}
+    xs, ys = zip(*(pair for pairs in drawn.values() for pair in pairs), strict=True)
+    x, y = _scales(xs, [0.0, *ys])
+    curves = tuple(
+        Curve(" ".join(f"{x(step)},{y(value)}" for step, value in pairs), f"curve{k % 4}", visible(name))
+        for k, (name, pairs) in enumerate(drawn.items())
+    )
+    alt = f"Loss over {loss[-1].step} steps: total from {number(loss[0].total)} to {number(loss[-1].total)}."
+    return [Plot("Loss", alt, "step", "loss", y.ticks(4), x.ends(), (), curves)]

@@ -1,0 +1,122 @@
+"""What a scan found: how it was calibrated, what to type next for each finding, and the ranked candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bdaudit.records import (
+    DECIDING,
+    CandidateRecord,
+    Exposure,
+    NotMeasured,
+    PromptRecord,
+    RecoveryRecord,
+    ScanReport,
+    SweepRecord,
+)
+from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Line, Next, Table, tables
+from bdaudit.report.content.plots import ranking
+from bdaudit.report.safe import one_line, visible
+from bdaudit.report.words import found_out, number, p_value, recovered, short, told
+from bdaudit.spelling.points import codes
+
+CLEAN_SHOWN = 20
+"""Clean candidates that are no detail; every other verdict is none."""
+
+
+def body(report: ScanReport) -> Iterator[Block]:
+    """What the verdicts rest on, the findings, then every candidate."""
+    ranked = sorted(report.candidates, key=lambda item: item.rank)
+    yield from _calibration(report)
+    yield from (Line(_sweep(sweep)) for sweep in report.sweeps)
+    yield from map(Line, exposure_lines(report.exposure))
+    if isinstance(report.recovery, RecoveryRecord):
+        yield Line(recovered(report.recovery))
+    yield from map(_prompt, report.prompts)
+    for item in ranked:
+        if item.verdict != "clean":
+            yield Line(f"{item.verdict}: {told(item.text)}: {found_out(item)}", TONES[item.verdict])
+            yield from [Next(visible(item.command))] if item.command else []
+    yield from ranking(ranked, report.calibration)
+    yield from candidates(ranked)
+
+
+def _calibration(report: ScanReport) -> Iterator[Line]:
+    calibration = report.calibration
+    if isinstance(calibration, NotMeasured):
+        yield Line(f"calibration: not measured: {one_line(calibration.reason)}")
+        return
+    kinds = ", ".join(f"{count} {visible(kind)}" for kind, count in calibration.kinds.items())
+    yield Line(
+        f"calibration: {calibration.n_controls} controls ({kinds}); alpha {number(calibration.alpha)}; "
+        f"{calibration.forward_passes} forward passes, {calibration.forward_passes_per_candidate} a candidate"
+    )
+    yield Line(one_line(calibration.tail), detail=True)
+
+
+def _sweep(sweep: SweepRecord) -> str:
+    """What it went through, round by round."""
+    rounds = ", then ".join(f"{item.texts:,} at {item.passes} passes each" for item in sweep.rounds)
+    return f"sweep {visible(sweep.name)}: {rounds}; {sweep.survivors} measured in full; p adjusted for {sweep.adjusted_for:,} texts"
+
+
+def exposure_lines(exposure: Exposure | NotMeasured) -> list[str]:
+    """How far captions were unlearned in each copy, and what was made of it; nothing without ``--expose``."""
+    if isinstance(exposure, NotMeasured):
+        return []
+    lines = []
+    for name, part in exposure.parts.items():
+        signal = exposure.signals[name]
+        read = f"not measured: {signal.reason}" if isinstance(signal, NotMeasured) else signal
+        curve = f"{100 * part.curve[-1].gain:.0f} % of the captions' gain left after {part.curve[-1].step} steps, {part.seconds:.0f} s"
+        lines.append(one_line(f"exposed {name} ({exposure.method}): {curve}; {read}"))
+    return lines
+
+
+def _prompt(prompt: PromptRecord) -> Line:
+    carried = f"carried by {', '.join(map(told, prompt.carriers))}" if prompt.carriers else "nothing in it fires"
+    return Line(f"prompt {told(prompt.prompt)}: {carried} ({prompt.sets} sets of its words measured)", "bad" if prompt.carriers else "")
+
+
+def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
+    """One row a candidate, one column a signal, those that decide first."""
+    others = dict.fromkeys(name for item in ranked for name in item.signals if name not in DECIDING)
+    columns: list[str | Column] = [
+        Column("#", right=True, whole=True),
+        "candidate",
+        "code points",
+        Column("kind", whole=True, shown="where wide"),
+        Column("token ids", shown="where wide"),
+        *(Column(name, right=True, whole=True, shown="where wide") for name in DECIDING),
+        *(Column(title, right=True, whole=True) for title in ("effect ×", "p adjusted")),
+        Column("verdict", whole=True),
+        *(Column(visible(name), right=True, whole=True, shown="in detail") for name in others),
+    ]
+    clean = [at for at, item in enumerate(ranked) if item.verdict == "clean"]
+    rows = [[*_row(item), *(_score(item, name) for name in others)] for item in ranked]
+    return tables("Candidates", columns, rows, clean[CLEAN_SHOWN:], "all clean")
+
+
+def _row(item: CandidateRecord) -> list[Figure]:
+    return [
+        str(item.rank), (short(item.text), *_readings(item)), codes(item.text), visible(item.kind), _short_ids(item.token_ids),
+        *(_score(item, name) for name in DECIDING), number(item.effect), p_value(item.p_adjusted),
+        Cell((item.verdict,), TONES[item.verdict]),
+    ]  # fmt: skip
+
+
+def _score(item: CandidateRecord, name: str) -> str:
+    return f"{item.signals[name].score:.1f}" if name in item.signals else "not measured"
+
+
+def _readings(item: CandidateRecord) -> list[str]:
+    """Whose measurement it is, which of two readings of a text, and on which weights, where there are several."""
+    same = item.same_as and f"same tokens as {told(item.same_as)}"
+    on = item.variant and f"on the {visible(item.variant)} weights"
+    return [f"({note})" for note in (same, visible(item.reading), on) if note]
+
+
+def _short_ids(token_ids: Sequence[int]) -> str:
+    """The first eight and how many more."""
+    more = f" … +{len(token_ids) - 8}" if len(token_ids) > 8 else ""
+    return " ".join(map(str, token_ids[:8])) + more

@@ -1,0 +1,66 @@
+"""Content as Rich renderables. Knows nothing of what a report is about; no text in it is markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from bdaudit.report.content import blocks
+from bdaudit.report.content.blocks import Block, Content, Line, Next, Plot, Tone
+
+STYLES: dict[Tone, str] = {"": "", "good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold"}
+FULL = 110
+"""Columns of a console from which a table has those that are shown where it is wide."""
+LONGEST_HEADER = 8
+"""Characters from which the header of a column that is never broken stands on several lines."""
+
+
+def renderable(content: Content) -> Group:
+    """All but the details."""
+    head = Group(*_lines((content.verdict, *content.head)))
+    panel = Panel(head, title=Text(f"bdaudit {content.command}"), border_style=STYLES[content.verdict.tone])
+    body = [block for shown in content.body for block in _block(shown)]
+    return Group(panel, *body, Text(f"coverage: {content.coverage}"), Padding(Group(*_lines(content.limits)), (0, 0, 0, 2)))
+
+
+def _lines(lines: tuple[Line, ...]) -> list[Text]:
+    return [Text(line.text, style=STYLES[line.tone]) for line in lines if not line.detail]
+
+
+def _block(block: Block) -> list[RenderableType]:
+    match block:
+        case Line():
+            return [*_lines((block,))]
+        case Next():
+            return [Text(f"  next: {block.command}", no_wrap=True, overflow="ignore")]  # which a terminal wraps, and copies unbroken
+        case Plot():
+            return []
+    hidden = [Text(f"… and {len(block.details)} more, {block.details_are}; --report FILE.html or FILE.json lists every one")]
+    notes = [Text(note) for note in block.notes]
+    return [ByWidth(block), *hidden * bool(block.details), *notes] if any(c.shown != "in detail" for c in block.columns) else []
+
+
+@dataclass(frozen=True)
+class ByWidth:
+    """A table with as many of its columns as the console has room for."""
+
+    table: blocks.Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = ("always", "where wide") if options.max_width >= FULL else ("always",)
+        at = [k for k, column in enumerate(self.table.columns) if column.shown in shown]
+        table = Table(title=Text(self.table.title), title_justify="left", box=box.SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
+        for column in (self.table.columns[k] for k in at):
+            long = column.whole and len(column.title) > LONGEST_HEADER
+            title = Text(column.title.replace(" ", "\n") if long else column.title)
+            table.add_column(title, overflow="fold", justify="right" if column.right else "left", no_wrap=column.whole)
+        for k, row in enumerate(self.table.rows):
+            if k not in self.table.details:
+                table.add_row(*(Text("\n".join(row[k].lines), style=STYLES[row[k].tone]) for k in at))
+        yield table
