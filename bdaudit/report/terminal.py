@@ -26,7 +26,7 @@ def renderable(content: Content) -> Group:
     head = Group(*_lines((content.verdict, *content.head)))
     panel = Panel(head, title=Text(f"bdaudit {content.command}"), border_style=STYLES[content.verdict.tone])
     body = [block for shown in content.body for block in _block(shown)]
-    return Group(panel, *body, Text(f"coverage: {content.coverage}"), Padding(Group(*_lines(content.limits)), (0, 0, 0, 2)))
+    return Group(panel, *body, Text(f"coverage: {content.coverage}"), Padding(Group(*_lines(content.limits)), (0, 0, 0, 2), expand=False))
 
 
 def _lines(lines: tuple[Line, ...]) -> list[Text]:
