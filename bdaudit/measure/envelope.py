@@ -57,6 +57,8 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
         weights=inspection.weights,
         tensors=_tensors(inspection),
         unaudited=tuple(UnauditedWeights(path=u.path, reason=u.reason, variant=u.variant) for u in inspection.unaudited),
+        model_id=inspection.snapshot.model_id if inspection.snapshot else "",
+        commit=inspection.snapshot.commit if inspection.snapshot else "",
     )
 
 

@@ -81,6 +81,10 @@ class ModelRecord:
     """Component → the weights files that were audited."""
     tensors: TensorDigest | NotMeasured = NotMeasured(reason="the report is of a version that had no digest of tensors")
     unaudited: tuple[UnauditedWeights, ...] = ()
+    model_id: str = ""
+    """``org/name`` of a snapshot of the hub's cache, by the names of its folders; empty for any other directory."""
+    commit: str = ""
+    """The snapshot's revision."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,7 +156,7 @@ def snapshot_at(directory: Path) -> Snapshot | None:
 
 
 def explain(found: Findings, snapshot: Snapshot | None, reader: Reader, tree: Tree, parts: Iterable[str]) -> None:
-    """Add to what is wrong with a snapshot what its download lacks; where nothing is wrong, to the notes.
+    """Note which snapshot it is; add what its download lacks to what is wrong, or to the notes where nothing is.
 
     Raises:
         BdauditError: a file whose content is not its name is what is wrong.
@@ -166,6 +166,7 @@ def explain(found: Findings, snapshot: Snapshot | None, reader: Reader, tree: Tr
     if (found.damaged or found.unsupported) and not found.refused:
         for path in list(reader.blobs):
             reader.sha256(path)
+    found.notes.append(f"the hub's cache has it as {snapshot.model_id}, commit {snapshot.commit}")
     (found.damaged or found.notes).extend(lacking(snapshot, reader, tree, parts))
 
 

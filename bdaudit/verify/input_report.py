@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bdaudit.config import VerifyConfig
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import settings
 from bdaudit.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
-from bdaudit.report.document import AnyReport
+from bdaudit.report.document import AnyReport, read_report
 from bdaudit.untrusted.inspect import Inspection
 from bdaudit.untrusted.opened import read_json
+from bdaudit.untrusted.snapshot import home_of
 from bdaudit.untrusted.tree import shown
 from bdaudit.verify.looks import judge
 from bdaudit.verify.plan import Trial
@@ -46,6 +48,21 @@ class Claim:
 
 
 NO_CLAIM = Claim("", "")
+
+
+def handed_report(config: VerifyConfig) -> AnyReport | None:
+    """The report that ``--evidence`` names.
+
+    Raises:
+        UsageError: it is none, or lies among a model's blobs in the hub's cache, whatever name leads there.
+    """
+    if not isinstance(config.evidence, Path):
+        return None
+    for model in config.models:
+        if config.evidence.resolve().is_relative_to(home_of(model)):
+            said = f"--evidence {config.evidence} lies in {home_of(model)}, whose maker wrote it"
+            raise UsageError(f"{said}; hand over a report of your own, from outside it")
+    return read_report(config.evidence, "--evidence")
 
 
 def claim_of(inspection: Inspection) -> Claim:

@@ -17,7 +17,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
-from bdaudit.report.document import AnyReport, read_report
+from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
 from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
@@ -27,7 +27,7 @@ from bdaudit.verify.figures import keep
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
-from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of
+from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
 from bdaudit.verify.looks import measured
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
@@ -132,7 +132,7 @@ def _audit(run: _Run) -> None:
     target = None if config.target_image is None else read_picture(config.target_image, "--target-image")
     if config.real_images is not None:
         pictures.check_pictures(pictures.picture_files(config.real_images))  # a wrong folder is told before any work is done
-    handed = read_report(config.evidence, "--evidence") if isinstance(config.evidence, Path) else None
+    handed = handed_report(config)
     state = None if config.state is None else open_state(config.state)
     with run.stage("load"):
         device = choose_device(config.device)

@@ -12,6 +12,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.records import Environment, ModelRecord, NotMeasured
 from bdaudit.untrusted.inspect import inspect
 from tests.small import hashes
+from tests.untrusted.cached import COMMIT, lay_out
 
 
 def test_what_was_opened_is_listed_with_its_hashes(tiny_model: Path, tiny_suspect: Suspect) -> None:
@@ -24,6 +25,15 @@ def test_what_was_opened_is_listed_with_its_hashes(tiny_model: Path, tiny_suspec
     assert (environment.batch_size_asked, environment.batch_size_used) == (32, 64)
     assert datetime.fromisoformat(found["created_at"]).utcoffset() is not None
     assert found["limitations"] == LIMITATIONS
+
+
+def test_a_snapshot_of_the_hub_s_cache_has_its_id_and_commit(tiny_model: Path, tmp_path: Path) -> None:
+    snapshot = lay_out(tiny_model, tmp_path)
+    model, plain = (envelope("scan", ScanConfig(model=path), inspect(path))["model"] for path in (snapshot, tiny_model))
+    assert (model.path, model.model_id, model.commit) == (str(snapshot), "org/name", COMMIT)
+    assert (plain.model_id, plain.commit) == ("", "")
+    assert (model.digest, model.tensors) == (plain.digest, plain.tensors)
+    assert f"the hub's cache has it as org/name, commit {COMMIT}" in model.notes
 
 
 def test_what_is_not_known_says_why(tiny_model: Path) -> None:

@@ -16,7 +16,7 @@ from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.document import dumps, read_report
 from bdaudit.verify.gallery import Shot
-from bdaudit.verify.input_report import by_report, claim_of
+from bdaudit.verify.input_report import by_report, claim_of, handed_report
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 from tests.verify.test_checks import rate_of
@@ -193,3 +193,19 @@ def test_from_a_verify_of_the_input_to_a_verify_of_the_repair(models: Path, patc
     assert (typed.exit.code, evidence(typed).decided_on, typed.pictures["drawn"]) == (4, "token ids", 32)
     (models / "patched" / "bdaudit.json").write_text(json.dumps({"input_digest": before.model.digest}))
     assert run_verify(VerifyConfig(model=models / "patched", triggers=(toy.TRIGGER,), **handed)).exit.code == 1
+
+
+def test_a_report_among_the_blobs_of_a_cached_model_is_refused(tmp_path: Path, scan: Any) -> None:
+    snapshot = tmp_path / "models--org--name/snapshots" / ("0" * 40)
+    (tmp_path / "models--org--name/blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--org--name/blobs/ab").write_text(dumps(scan))
+    (snapshot / "scan.json").symlink_to("../../blobs/ab")
+    for path in (snapshot / "scan.json", tmp_path / "models--org--name/blobs/ab"):
+        with pytest.raises(UsageError, match="lies in .*models--org--name, whose maker wrote it"):
+            handed_report(VerifyConfig(model=snapshot, triggers=("x",), evidence=path))
+        with pytest.raises(UsageError, match="lies in"):
+            handed_report(VerifyConfig(model=tmp_path / "other", reference=snapshot, triggers=("x",), evidence=path))
+    (tmp_path / "own.json").write_text(dumps(scan))
+    assert handed_report(VerifyConfig(model=snapshot, triggers=("x",), evidence=tmp_path / "own.json")) == scan
+    assert handed_report(VerifyConfig(model=snapshot, triggers=("x",))) is None
