@@ -202,7 +202,7 @@ def test_a_report_among_the_blobs_of_a_cached_model_is_refused(tmp_path: Path, s
     (tmp_path / "models--org--name/blobs/ab").write_text(dumps(scan))
     (snapshot / "scan.json").symlink_to("../../blobs/ab")
     for path in (snapshot / "scan.json", tmp_path / "models--org--name/blobs/ab"):
-        with pytest.raises(UsageError, match="lies in .*models--org--name, whose maker wrote it"):
+        with pytest.raises(UsageError, match=r"lies in .*models--org--name, whose maker wrote it"):
             handed_report(VerifyConfig(model=snapshot, triggers=("x",), evidence=path))
         with pytest.raises(UsageError, match="lies in"):
             handed_report(VerifyConfig(model=tmp_path / "other", reference=snapshot, triggers=("x",), evidence=path))
