@@ -8,22 +8,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit import state_lock
 from bdaudit.errors import BdauditError, UsageError, first_line
 from bdaudit.state_lock import LOCK
+from bdaudit.tensor_file import open_tensors
+from bdaudit.untrusted.opened import json_of, read_json
 
 RUN = "run.json"
 _NOTES = "notes"
+LIMITS = (1 << 28, 1 << 24)
+"""Bytes, and commas plus brackets, of a file of JSON."""
 
 
 class State:
@@ -75,9 +78,9 @@ class State:
         path = self._there(f"kept-{name}.safetensors")
         if path is None:
             return None
-        with _reading(path), safe_open(path, framework="pt") as file:
-            notes = _loads(file.metadata()[_NOTES])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        with _reading(path), open_tensors(path, path.name, error=ValueError, follow=False) as file:
+            notes = json_of(file.header.metadata[_NOTES].encode("utf-8", "surrogatepass"), _NOTES, LIMITS[1], error=ValueError)
+            tensors, _ = file.load()
             if any(bool(tensor.isnan().any()) for tensor in tensors.values() if tensor.is_floating_point()):
                 raise ValueError("a tensor holds NaN")
             return tensors, notes
@@ -158,19 +161,7 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def _read_json(path: Path) -> Any:
     with _reading(path):
-        return _loads(path.read_bytes())
-
-
-def _loads(text: str | bytes) -> Any:
-    """JSON without the NaN and infinity that Python's reader takes, however they are spelt."""
-    return json.loads(text, parse_constant=_figure, parse_float=_figure)
-
-
-def _figure(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no figure")
-    return value
+        return read_json(path, path.name, LIMITS, error=ValueError, follow=False)
 
 
 @functools.cache
@@ -188,5 +179,5 @@ def _damaged(folder: Path | None, name: str, error: Exception) -> str:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (BdauditError, ValueError, KeyError) as error:
         raise UsageError(_damaged(path.parent, path.name, error)) from error

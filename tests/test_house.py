@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "bdaudit"
 FLOORS = (
     {"stats", "config", "errors", "progress", "spelling", "records", "state_lock"},
     {"untrusted"},
-    {"report", "checkpoints"},
+    {"report", "checkpoints", "tensor_file"},
     {"models"},
     {"measure"},
     {"scan", "unlearn", "verify"},

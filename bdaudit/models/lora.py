@@ -9,7 +9,6 @@ out, ends in "not supported", never in half an adapter.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,19 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
 from torch import Tensor, nn
 
-from bdaudit.errors import BdauditError, InconclusiveError, UsageError, first_line
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.models.adapter_file import SETTINGS, adapter_file, settings_beside
 from bdaudit.models.adapter_names import Family, Key, Layers, one_family, taken_apart
 from bdaudit.models.adapter_products import dora, product
 from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
+from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.inspect import File
-from bdaudit.untrusted.safetensors_header import MAX_ITEMS, read_header
-from bdaudit.untrusted.tree import Reader, parse_json, shown
+from bdaudit.untrusted.safetensors_header import MAX_ITEMS
+from bdaudit.untrusted.tree import parse_json, shown
 
 LARGEST = 4 << 30
 """Bytes of an adapter; those in use have up to 0.3 GB."""
@@ -140,27 +138,15 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None, File
     """Tensors, and peft's settings where the header tells them. The checked bytes are the loaded bytes: the file is read once."""
     if path.suffix != ".safetensors" or not path.is_file():
         raise UsageError(f"--lora {shown(path)}: expected a .safetensors file, or a directory with one; a pickle is never opened")
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise BdauditError(f"{shown(path)} has {size:,} bytes; at most {LARGEST:,} are read of an adapter")
-    reader = Reader(path.resolve().parent, {path.resolve().name: size})
-    name = path.resolve().name
-    read_header(reader, name)
-    with reader.open(name) as file:
-        data = file.read(size + 1)
-    if not data.startswith(reader.checked[name]) or len(data) != size:
-        raise BdauditError(f"{shown(path)} changed while it was being read")
-    reader.checked[name] = data
-    try:
-        tensors = load_bytes(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise BdauditError(f"{shown(path)} cannot be read as safetensors: {shown(first_line(error))}") from error
-    return tensors, _told(data, path), File(path=str(path), bytes=size, sha256=reader.sha256(name))
+    with open_tensors(path, shown(path), error=BdauditError) as file:
+        if file.size > LARGEST:
+            raise BdauditError(f"{shown(path)} has {file.size:,} bytes; at most {LARGEST:,} are read of an adapter")
+        told = _told(file.header.metadata.get(HEADER_KEY), path)
+        tensors, digest = file.load()
+    return tensors, told, File(path=str(path), bytes=file.size, sha256=digest)
 
 
-def _told(data: bytes, path: Path) -> dict[str, Any] | None:
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = header.get("__metadata__", {}).get(HEADER_KEY)
+def _told(text: str | None, path: Path) -> dict[str, Any] | None:
     told = None if text is None else parse_json(text.encode("utf-8", "surrogatepass"), f"{path}: {HEADER_KEY} in its header", MAX_ITEMS)
     if told is not None and not isinstance(told, dict):
         raise BdauditError(f"{shown(path)}: {HEADER_KEY} in its header is no map of settings")

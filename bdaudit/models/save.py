@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.inspect import File, Inspection, inspect
 from bdaudit.untrusted.tree import Reader, shown
 from bdaudit.untrusted.weight_files import PICKLED, STEMS
@@ -135,8 +135,8 @@ def _held(path: Path) -> tuple[dict[str, Tensor], dict[str, str] | None]:
     if path.suffix == ".bin":
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in loaded.items()}, {"format": "pt"}
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    with open_tensors(path, shown(path), error=BdauditError) as file:
+        return file.load()[0], file.header.metadata or None
 
 
 def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
@@ -158,8 +158,8 @@ def _check_all_written(staging: Path, differences: Differences) -> None:
     for component, tensors in differences.items():
         held: set[str] = set()
         for path in (staging / component).glob("*.safetensors"):
-            with safe_open(path, framework="pt") as file:
-                held.update(name for stored in file.keys() for name in (stored, _module_name(stored)))  # noqa: SIM118
+            with open_tensors(path, shown(path), error=BdauditError) as file:
+                held.update(name for stored in file.header.tensors for name in (stored, _module_name(stored)))
         missing = sorted(set(tensors) - held)
         if missing:
             said = f"no weights file holds {missing[0]} ({len(missing)} tensors in all)"

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.models.save import Differences
+from bdaudit.tensor_file import open_tensors
+from bdaudit.untrusted.opened import json_of
+from bdaudit.untrusted.safetensors_header import MAX_ITEMS
 from bdaudit.untrusted.tree import shown
 
 COMPONENTS = ("unet", "text_encoder")
@@ -61,33 +64,42 @@ def write_patch(path: Path, differences: Differences, provenance: Mapping[str, A
     return digest
 
 
-def read_patch(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Differences by component and name, and the provenance; shapes are for the model to check.
+def read_patch(path: Path, digest: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Differences by component and name, and the provenance; ``digest`` is of the model that it is for. Shapes are for the model to check.
 
     Raises:
-        UsageError: not a patch of ours, or one whose figures are none.
+        UsageError: not a patch of ours, one for another model, whose tensors are not read, or one whose figures are none.
+        RefusedError: a pickle.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            provenance = json.loads((file.metadata() or {})[PROVENANCE], parse_constant=_no_number)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
-        raise UsageError(f"--from-patch {path}: this is no patch that bdaudit wrote: {shown(error)}") from error
-    if not isinstance(provenance, dict) or not isinstance(provenance.get("input_digest"), str):
-        raise UsageError(f"--from-patch {path}: it does not say which model it is for")
+    said = f"--from-patch {path}"
+    with open_tensors(path, said, error=lambda why: UsageError(f"{why}: this is no patch that bdaudit wrote")) as file:
+        provenance = _provenance(file.header.metadata.get(PROVENANCE), said)
+        if provenance["input_digest"] != digest:
+            of = f"{said} was made for the model with digest {provenance['input_digest'][:12]!a}"
+            raise UsageError(f"{of}, this one has {digest[:12]}; a patch fits the very model that it was made for alone")
+        for key, info in file.header.tensors.items():
+            component, _, name = key.partition(".")
+            if component not in COMPONENTS or not name or info.dtype != "F32":
+                raise UsageError(f"{said}: {shown(key)} is no float32 difference of {' or '.join(COMPONENTS)}")
+        tensors, _ = file.load()
     differences: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"{said}: {shown(key)} holds NaN or infinity")
         component, _, name = key.partition(".")
-        if component not in COMPONENTS or not name or tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"--from-patch {path}: {shown(key)} is no finite float32 difference of {' or '.join(COMPONENTS)}")
         differences.setdefault(component, {})[name] = tensor
     if not differences:
-        raise UsageError(f"--from-patch {path}: it changes nothing")
+        raise UsageError(f"{said}: it changes nothing")
     return differences, provenance
 
 
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no figure")
+def _provenance(text: str | None, said: str) -> dict[str, Any]:
+    if text is None:
+        raise UsageError(f"{said}: this is no patch that bdaudit wrote: it has no record of what it is for")
+    found = json_of(text.encode("utf-8", "surrogatepass"), f"{said}: its record", MAX_ITEMS)
+    if not isinstance(found, dict) or not isinstance(found.get("input_digest"), str):
+        raise UsageError(f"{said}: it does not say which model it is for")
+    return found
 
 
 def named_triggers(provenance: Mapping[str, Any]) -> tuple[str, ...]:

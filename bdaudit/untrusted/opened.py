@@ -20,7 +20,7 @@ from bdaudit.errors import BdauditError, UsageError
 from bdaudit.untrusted.holes import mostly_hole
 from bdaudit.untrusted.tree import is_pointer, kind_of, parse_json, pointer_said, shown
 
-Raised = Callable[[str], BdauditError]
+Raised = Callable[[str], Exception]
 """From a message to the error that is raised."""
 
 TOML_LIMITS = (1 << 16, 2_000, 1_000)

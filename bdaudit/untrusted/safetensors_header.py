@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.tree import Reader, is_pointer, looks_pickled, parse_json, pointer_said, shown
@@ -38,39 +38,53 @@ class NoSafetensorsError(BdauditError):
     """A file that no reader of safetensors takes."""
 
 
+@dataclass(frozen=True)
+class Header:
+    """The start of a file, checked against the file's size."""
+
+    prefix: bytes
+    """The very bytes, length included."""
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+
 def read_header(reader: Reader, path: str) -> dict[str, TensorInfo]:
-    """Tensor name → dtype and shape.
+    """Tensor name → dtype and shape, of a file of ``reader``'s; raises as ``header_of``."""
+    with reader.open(path) as file:
+        header = header_of(file, reader.files[path], path)
+    reader.checked[path] = header.prefix
+    return header.tensors
+
+
+def header_of(file: BinaryIO, size: int, where: str) -> Header:
+    """The header of an open file of ``size`` bytes; ``where`` is what messages call it.
 
     Raises:
         NoSafetensorsError: cut short, a Git LFS pointer, or something else.
         BdauditError: not JSON, unknown dtypes, or offsets that do not tile the file exactly.
         RefusedError: a pickle or an archive with the suffix ``.safetensors``.
     """
-    size = reader.files[path]
-    with reader.open(path) as file:
-        start = file.read(512)
-        length = int.from_bytes(start[:8], "little")
-        if is_pointer(start):
-            raise NoSafetensorsError(pointer_said(path))
-        fits = len(start) > 8 and start[8] in _FIRST and 8 + length <= size
-        if not fits and looks_pickled(start):
-            raise RefusedError([f"{shown(path)} is a pickle or an archive under a safetensors name"])
-        if not fits:
-            raise NoSafetensorsError(f"{shown(path)} is no safetensors file, or cut short: {size} bytes, header of {length}")
-        if length > MAX_HEADER:
-            raise BdauditError(f"{shown(path)}: a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
-        file.seek(0)
-        prefix = file.read(8 + length)
-    header = parse_json(prefix[8:], path, MAX_ITEMS)
-    tensors = _tensors(header, path, size - 8 - length)
-    reader.checked[path] = prefix
-    return tensors
+    start = file.read(512)
+    length = int.from_bytes(start[:8], "little")
+    if is_pointer(start):
+        raise NoSafetensorsError(pointer_said(where))
+    fits = len(start) > 8 and start[8] in _FIRST and 8 + length <= size
+    if not fits and looks_pickled(start):
+        raise RefusedError([f"{shown(where)} is a pickle or an archive under a safetensors name"])
+    if not fits:
+        raise NoSafetensorsError(f"{shown(where)} is no safetensors file, or cut short: {size} bytes, header of {length}")
+    if length > MAX_HEADER:
+        raise BdauditError(f"{shown(where)}: a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
+    file.seek(0)
+    prefix = file.read(8 + length)
+    header = parse_json(prefix[8:], where, MAX_ITEMS)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise BdauditError(f"{shown(where)}: __metadata__ is not a map of strings")
+    return Header(prefix, _tensors(header, where, size - 8 - length), metadata)
 
 
 def _tensors(header: dict[str, Any], path: str, span: int) -> dict[str, TensorInfo]:
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise BdauditError(f"{shown(path)}: __metadata__ is not a map of strings")
     found: dict[str, TensorInfo] = {}
     ranges = []
     for name, entry in header.items():

@@ -11,14 +11,13 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 import bdaudit
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.state_lock import LOCK, hold
+from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.fingerprint import lengthened
 
 MARKER = "bdaudit-verify-state"
@@ -110,13 +109,13 @@ def _digest(tensor: Tensor) -> str:
 def _read(path: Path, key: str) -> Tensor | None:
     """The tensor in ``path``; None where the file is not one that ``Shelf.put`` wrote for ``key``."""
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
-            return None
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-        tensor = load(path.read_bytes()).get("tensor")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        with open_tensors(path, str(path), follow=False) as file:
+            said, info = file.header.metadata, file.header.tensors.get("tensor")
+            if said.get("key") != key or info is None or info.dtype != "F32" or len(file.header.tensors) > 1 or file.size > _LARGEST:
+                return None
+            tensor = file.load()[0]["tensor"]
+    except BdauditError:
         return None
-    if tensor is None or tensor.dtype != torch.float32 or said.get("key") != key or said.get("sha256") != _digest(tensor):
+    if said.get("sha256") != _digest(tensor):
         return None
     return tensor if bool(tensor.isfinite().all()) else None

@@ -443,9 +443,9 @@ def test_a_file_exchanged_while_a_finished_patch_is_read_does_not_get_into_the_r
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     write_patch(tmp_path / "p.safetensors", {"unet": {"conv_out.bias": torch.ones(4)}}, {"input_digest": inspect(model).digest})
 
-    def exchanged(path: Path) -> Any:
+    def exchanged(path: Path, digest: str) -> Any:
         (model / FILES["text-encoder"]).write_bytes((model / FILES["unet"]).read_bytes())
-        return read_patch(path)
+        return read_patch(path, digest)
 
     monkeypatch.setattr("bdaudit.unlearn.run.read_patch", exchanged)
     with pytest.raises(BdauditError, match=r"text_encoder/model\.safetensors is not the file any more that was inspected") as raised:
