@@ -1,4 +1,4 @@
-"""A report as one JSON document, and back; the JSON Schema of it; and files that are written whole or not at all."""
+"""A report as one JSON document, and back; and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import functools
 import json
 import math
 import os
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import one_line
 from bdaudit.untrusted.opened import json_of, read_file
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MAX_BYTES = 64 << 20
 """The largest report that is read."""
@@ -36,7 +38,7 @@ def values(record: Any) -> dict[str, Any]:
     return {name: _plain(value, name) for name, value in dataclasses.asdict(record).items()}
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: object, where: str) -> object:
     if isinstance(value, dict):
         return {str(key): _plain(inner, f"{where}.{key}") for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -73,10 +75,9 @@ def loads(text: str | bytes) -> AnyReport:
     if not isinstance(command, str) or command not in REPORTS:
         raise UsageError(f"this is not a bdaudit report: command is {command!r}; expected one of {', '.join(REPORTS)}")
     try:
-        report: AnyReport = _adapter(command).validate_python(document)
+        return _adapter(command).validate_python(document)
     except (ValidationError, RecursionError) as error:
         raise UsageError(f"this report does not fit its schema: {error}") from error
-    return report
 
 
 def read_report(path: Path, flag: str) -> AnyReport:
@@ -93,37 +94,10 @@ def read_report(path: Path, flag: str) -> AnyReport:
 
 
 @functools.cache
-def _adapter(command: str) -> Any:
+def _adapter(command: str) -> TypeAdapter[AnyReport]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(REPORTS[command])
-
-
-def build_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) made from the records; each verb's report is told by its ``command``."""
-    from pydantic import TypeAdapter
-
-    schema = TypeAdapter(AnyReport).json_schema(mode="serialization")
-    definitions = schema["$defs"]
-    for command, kind in REPORTS.items():
-        definitions[kind.__name__]["properties"]["command"] = {"const": command}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "bdaudit report",
-        "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in REPORTS.values()],
-        "$defs": definitions,
-    }
-
-
-def schema_text() -> str:
-    """What ``schema.json`` must hold; a test keeps the two in step."""
-    return json.dumps(build_schema(), indent=2) + "\n"
-
-
-def shipped_schema() -> dict[str, Any]:
-    """The JSON Schema that came with the package."""
-    schema: dict[str, Any] = json.loads(files("bdaudit.report").joinpath("schema.json").read_text(encoding="utf-8"))
-    return schema
 
 
 def write_whole(path: Path, data: bytes) -> None:

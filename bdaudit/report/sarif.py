@@ -78,7 +78,7 @@ def _category(report: Report) -> str:
     return f"bdaudit/{'' if _conclusive(report) else 'inconclusive/'}{report.command}/{model}/"  # before all that a model's name can be
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 

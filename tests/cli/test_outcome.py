@@ -18,7 +18,8 @@ import pytest
 from bdaudit.checkpoints import State
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, RefusedError, UsageError
 from bdaudit.records import Exit, NotMeasured, ScanReport
-from bdaudit.report.document import loads, shipped_schema
+from bdaudit.report.document import loads
+from tests.report.schema import shipped_schema
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code is not ExitCode.USAGE])
