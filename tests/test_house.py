@@ -131,6 +131,33 @@ def test_the_walk_sees_the_package() -> None:
     assert {"bdaudit.scan.judge", "bdaudit.scan.null", "bdaudit.records"} <= edges["bdaudit.scan.run"]
 
 
+ROOMS = 12
+"""Modules of ``unlearn`` that a config may travel through."""
+
+
+def reads_a_config(source: str) -> bool:
+    """Whether it names a config's type, or takes anything from one; a report's record of it and a module's own configuration are none."""
+    nodes = list(ast.walk(ast.parse(source)))
+    taken = [ast.unparse(node.value).split(".") for node in nodes if isinstance(node, ast.Attribute)]
+    return any(isinstance(node, ast.Name) and node.id.endswith("Config") for node in nodes) or any(
+        of[-1] == "config" and of[-2:-1] not in (["report"], ["encoder"]) for of in taken
+    )
+
+
+def test_a_config_travels_through_few_rooms() -> None:
+    rooms = [dotted(module) for module in MODULES if part(module) == "unlearn" and reads_a_config(module.read_text(encoding="utf-8"))]
+    assert len(rooms) <= ROOMS, f"pass on what is needed in place of the config: {', '.join(rooms)}"
+    assert {"bdaudit.unlearn.run", "bdaudit.unlearn.outcome", "bdaudit.unlearn.repair.run"} <= set(rooms)
+
+
+def test_a_room_that_reads_a_config_is_seen() -> None:
+    assert reads_a_config("def f(config: RepairConfig) -> None: ...")
+    assert reads_a_config("def f(run): return run.config.seed")
+    assert reads_a_config("def f(config): return config.seed")
+    assert not reads_a_config("def f(report, seed): return report.config.get('seed', seed)")
+    assert not reads_a_config("def f(encoder): return encoder.config.hidden_size")
+
+
 FAMILY = re.compile(r"attn2|\.unet\b|\.text_encoder\b|UNet2D|CLIPText|StableDiffusion|encoder_hidden_states|alphas_cumprod")
 """Names of one family's modules and classes."""
 

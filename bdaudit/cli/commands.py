@@ -30,7 +30,7 @@ from bdaudit.cli.flags import (
     Triggers,
     Variant,
 )
-from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig
+from bdaudit.config import Component, Expose, RunConfig, ScanConfig, Trainable, UnlearnConfig, VerifyConfig, unlearn_config
 
 if TYPE_CHECKING:
     from bdaudit.progress import Progress
@@ -156,7 +156,7 @@ def scan(
         size=flags.size(size),
         variant=variant,
     )  # fmt: skip
-    _check_outside(config, output, ("--state", config.state))
+    _check_outside(config, output)
     return _finish("scan", config, output, _scan, dry_run)
 
 
@@ -255,16 +255,17 @@ def unlearn(
     MODEL itself stays as it is."""
     output = _output(report, json, quiet)
     out = out or (None if patch else flags.beside(model))
-    config = UnlearnConfig(
+    settings = dict(
         model=model, triggers=flags.triggers(trigger), from_report=from_report, from_patch=from_patch, out=out, patch=patch,
-        state=state or (None if merge_with or from_patch else flags.suffixed(out or patch)), component=component, trainable=trainable,
+        state=state, component=component, trainable=trainable,
         steps=steps, n_prompts=n_prompts, learning_rate=learning_rate, attention_weight=attention_weight, guidance_scale=guidance_scale,
         keep_failed=keep_failed, prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size,
         seed=seed, variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size), method=method, pairs=pairs,
         vision=vision, pretrain_objective=pretrain_objective, base=base, merge_with=flags.contributors(merge_with),
         adapters=flags.adapters(lora),
     )  # fmt: skip
-    _check_outside(config, output, ("--out", config.out), ("--patch", patch), ("--state", config.state))
+    config = unlearn_config(settings, state=flags.suffixed(out or patch))
+    _check_outside(config, output)
     return _finish("unlearn", config, output, _unlearn, dry_run)
 
 
@@ -393,7 +394,7 @@ def verify(
         prompts=flags.texts(prompts, "prompts"), device=flags.device(device), dtype=dtype, batch_size=batch_size, seed=seed,
         variant=variant, strict=strict, allow_pickle=allow_pickle, size=flags.size(size),
     )  # fmt: skip
-    _check_outside(config, output, ("--save-images", config.save_images), ("--state", config.state))
+    _check_outside(config, output)
     return _finish("verify", config, output, _verify, dry_run, _lacking)
 
 
@@ -403,10 +404,10 @@ def _output(reports: list[Path] | None, json: bool, quiet: bool) -> Output:
     return Output(reports=tuple(reports or ()), json=json, quiet=quiet)
 
 
-def _check_outside(config: RunConfig, output: Output, *named: tuple[str, Path | None]) -> None:
+def _check_outside(config: RunConfig, output: Output) -> None:
     """Raises ``UsageError`` where a report, or another path that would be written, lies in a model that is read."""
     for directory in config.models:
-        flags.check_outside(directory, *(("--report", path) for path in output.reports), *named)
+        flags.check_outside(directory, *(("--report", path) for path in output.reports), *config.written)
 
 
 def _nothing(config: RunConfig) -> tuple[str, ...]:

@@ -16,14 +16,14 @@ from rich.text import Text
 from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.cli.variants import audited, leave_no_empty_state
-from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.echo import echo_lines
-from bdaudit.report.plan import Plan, cost, lines, steps, writes
+from bdaudit.report.plan import Plan, lines, work, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 
@@ -85,10 +85,9 @@ def _check_encoded(texts: Sequence[UnderstoodText]) -> None:
 
 def _triggers(config: RunConfig) -> tuple[str, ...]:
     """Those of the command line, and of a report; what is wrong with that one is the run's to say."""
-    if not isinstance(config, UnlearnConfig | VerifyConfig):
-        return ()
-    if not isinstance(config, UnlearnConfig) or config.from_report is None:
-        return config.triggers
+    if not isinstance(config, RepairConfig) or config.from_report is None:
+        triggers: tuple[str, ...] = getattr(config, "triggers", ())
+        return triggers
     from bdaudit.unlearn.from_report import named_in
 
     try:
@@ -129,13 +128,14 @@ def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...
             lacking += _nobody_chose(seen)
     texts = _echoed(config)
     _check_encoded(texts)
+    computed, cost = work(config)
     return Plan(
         command=command,
         loaded=tuple(loaded),
         left_alone=tuple(left_alone),
-        run=steps(config),
+        run=computed,
         written=writes(config, tuple(map(str, output.reports))),
-        cost=cost(config),
+        cost=cost,
         config=values(config),
         not_measured=lacking,
         understood=texts,

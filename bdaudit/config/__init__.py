@@ -1,28 +1,17 @@
 """One frozen config a job, checked where it is made. Nothing below ``cli`` sees a flag."""
 
-from bdaudit.config.repair import DENOISER, MERGING, TEXT_ENCODER, TRAINING, Component, Method, PretrainObjective, Trainable, UnlearnConfig
+from bdaudit.config.apply import ApplyConfig
+from bdaudit.config.clean import CleanConfig, PretrainObjective
+from bdaudit.config.job import JOBS, unlearn_config
+from bdaudit.config.merge import MERGING, MergeConfig, Method
+from bdaudit.config.repair import DENOISER, TEXT_ENCODER, Component, RepairConfig, Trainable
 from bdaudit.config.run import ALL_VARIANTS, Device, Dtype, RunConfig, Verdict
 from bdaudit.config.scan import Expose, ScanConfig, Sweep
+from bdaudit.config.unlearn import CheckedConfig, TrainedConfig, UnlearnConfig
 from bdaudit.config.verify import Evidence, VerifyConfig
 
 __all__ = [
-    "ALL_VARIANTS",
-    "DENOISER",
-    "MERGING",
-    "TEXT_ENCODER",
-    "TRAINING",
-    "Component",
-    "Device",
-    "Dtype",
-    "Evidence",
-    "Expose",
-    "Method",
-    "PretrainObjective",
-    "RunConfig",
-    "ScanConfig",
-    "Sweep",
-    "Trainable",
-    "UnlearnConfig",
-    "Verdict",
-    "VerifyConfig",
-]
+    "ALL_VARIANTS", "DENOISER", "JOBS", "MERGING", "TEXT_ENCODER", "ApplyConfig", "CheckedConfig", "CleanConfig", "Component", "Device",
+    "Dtype", "Evidence", "Expose", "MergeConfig", "Method", "PretrainObjective", "RepairConfig", "RunConfig", "ScanConfig", "Sweep",
+    "Trainable", "TrainedConfig", "UnlearnConfig", "Verdict", "VerifyConfig", "unlearn_config",
+]  # fmt: skip

@@ -45,6 +45,8 @@ class RunConfig:
     """Load a model that has no safetensors from one ``.bin``, if it holds tensors and nothing else."""
     prompts: tuple[str, ...] = ()
     """Prompts that suit the model; empty for the built-in ones."""
+    guidance_scale: float = 5.0
+    """Classifier-free guidance scale; a guided step is two forward passes."""
     size: tuple[int, int] | None = None
     """Width and height of pictures in pixels, of every model of the run; None for what each one's pipeline draws at."""
 
@@ -60,3 +62,9 @@ class RunConfig:
     def models(self) -> tuple[Path, ...]:
         """Every model directory that the run opens, the suspect first: all are inspected alike, and none is ever written."""
         return (self.model,)
+
+    @property
+    def written(self) -> tuple[tuple[str, Path], ...]:
+        """Flag and path of whatever the run writes beside its reports, folders first."""
+        named = (("--out", "out"), ("--save-images", "save_images"), ("--state", "state"), ("--patch", "patch"))
+        return tuple((flag, path) for flag, name in named if (path := getattr(self, name, None)))

@@ -28,8 +28,6 @@ class ScanConfig(RunConfig):
     """Prompts that each candidate is inserted into."""
     timesteps: tuple[float, ...] = (1.0, 0.6, 0.3)
     """Where on the trajectory to probe, as shares of the training timesteps, falling; the override is read at the first, so let it be 1."""
-    guidance_scale: float = 5.0
-    """Guidance of the shared clean trajectories."""
     sweeps: tuple[Sweep, ...] = ()
     """Where to look for triggers that nobody listed."""
     pair_words: int = 1000

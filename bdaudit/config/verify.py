@@ -44,8 +44,6 @@ class VerifyConfig(RunConfig):
     """Pictures for each other form of the trigger (twice, near it); 0 draws none."""
     steps: int = 12
     """Denoising steps a picture."""
-    guidance_scale: float = 5.0
-    """Classifier-free guidance; a guided step is two forward passes."""
     max_asr: float = 0.05
     """Bound on the upper end of the attack success rate's interval."""
     min_clip_score: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import RunConfig
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import walk
@@ -14,10 +14,8 @@ from bdaudit.untrusted.weight_files import offered
 if TYPE_CHECKING:
     from bdaudit.models.suspect import Suspect
 
-Config = ScanConfig | UnlearnConfig | VerifyConfig
 
-
-def inspected(config: Config, path: Path) -> Inspection:
+def inspected(config: RunConfig, path: Path) -> Inspection:
     """The model under audit, or another of the run: of that one, too, the weights that ``--variant`` names, where it has such.
 
     Raises:
@@ -35,7 +33,7 @@ def variants_in(directory: Path) -> tuple[str, ...]:
         return ()
 
 
-def loaded(config: Config, inspection: Inspection) -> Suspect:
+def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
     """The weights of an inspected model.
 
     Raises:

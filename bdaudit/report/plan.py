@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
-from bdaudit.config import RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, RunConfig, ScanConfig, VerifyConfig
 from bdaudit.records import UnderstoodText
 from bdaudit.report.safe import visible
 
@@ -55,28 +56,69 @@ def lines(plan: Plan) -> Group:
     return Group(*shown, Text(f"cost: {plan.cost}"))
 
 
-def steps(config: RunConfig) -> tuple[str, ...]:
-    """What a run of ``config`` computes, in words."""
-    if isinstance(config, ScanConfig):
-        return (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
-    if isinstance(config, UnlearnConfig) and config.from_patch:
-        return (f"the difference in {config.from_patch} is added to the weights",)
-    if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
-        with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
-        return ("canaries planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
-    if isinstance(config, UnlearnConfig) and config.merge_with:
-        others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
-        return (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")
-    if isinstance(config, UnlearnConfig):
-        solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
-        either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
-        added = [f"the adapter {path} merged in at scale {scale:g}" for path, scale in config.adapters]
-        return (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
-    if isinstance(config, VerifyConfig):
-        graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
-        drawn = f"{_pictures(config)} pictures of {config.steps} guided steps"
-        return (drawn, *_evidence(config), f"{graded}, graded by {config.clip}")
-    return ()
+Work = tuple[tuple[str, ...], str]
+"""What a run computes, in words, and a rough count of forward passes: a guided step is two."""
+
+
+def work(config: RunConfig) -> Work:
+    """What a run of ``config`` is to do."""
+    return _WORK[type(config)](config)
+
+
+def _scan(config: ScanConfig) -> Work:
+    each = 3 * config.n_prompts * len(config.timesteps)
+    listed = f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
+    swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
+    swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
+    exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
+    steps = (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
+    return steps, f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"
+
+
+def _repair(config: RepairConfig) -> Work:
+    solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
+    either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
+    added = [f"the adapter {path} merged in at scale {scale:g}" for path, scale in config.adapters]
+    steps = (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
+    checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
+    passes = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"
+    return steps, f"about {checked:,} {PASS} to measure and check; {passes} where it is trained"
+
+
+def _apply(config: ApplyConfig) -> Work:
+    return (f"the difference in {config.from_patch} is added to the weights",), "none: nothing is trained or drawn"
+
+
+def _merge(config: MergeConfig) -> Work:
+    others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
+    steps = (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")
+    fine_tunes = 1 + len(config.merge_with)
+    passes = 200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3)
+    return steps, f"about {passes:,} {PASS}; dam trains as many again"
+
+
+def _clean(config: CleanConfig) -> Work:
+    with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
+    steps = ("canaries planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
+    trained = (1 + (1 if config.learning_rate else 5)) * config.steps
+    return steps, f"{trained:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
+
+
+def _verify(config: VerifyConfig) -> Work:
+    graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
+    pictures = _pictures(config)
+    steps = (f"{pictures} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
+    return steps, f"about {2 * config.steps * pictures:,} {PASS}"
+
+
+_WORK: dict[type[RunConfig], Callable[[Any], Work]] = {
+    ScanConfig: _scan,
+    RepairConfig: _repair,
+    ApplyConfig: _apply,
+    MergeConfig: _merge,
+    CleanConfig: _clean,
+    VerifyConfig: _verify,
+}
 
 
 def _evidence(config: VerifyConfig) -> tuple[str, ...]:
@@ -106,34 +148,6 @@ def _swept(name: str) -> str:
     return "texts named by gradients" if name == "recovery" else "a cheap screen over all"
 
 
-def cost(config: RunConfig) -> str:
-    """A rough count of forward passes: a guided step is two."""
-    if isinstance(config, ScanConfig):
-        each = 3 * config.n_prompts * len(config.timesteps)
-        listed = (
-            f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
-        )
-        swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
-        swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
-        exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
-        return f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"
-    if isinstance(config, UnlearnConfig) and config.from_patch:
-        return "none: nothing is trained or drawn"
-    if isinstance(config, UnlearnConfig) and config.method == "cleanclip":
-        rates = 1 if config.learning_rate else 5
-        return f"{(rates + 1) * config.steps:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
-    if isinstance(config, UnlearnConfig) and config.merge_with:
-        fine_tunes = 1 + len(config.merge_with)
-        return f"about {200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3):,} {PASS}; dam trains as many again"
-    if isinstance(config, UnlearnConfig):
-        checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
-        trained = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"
-        return f"about {checked:,} {PASS} to measure and check; {trained} where it is trained"
-    if isinstance(config, VerifyConfig):
-        return f"about {2 * config.steps * _pictures(config):,} {PASS}"
-    return "none"
-
-
 def _pictures(config: VerifyConfig) -> int:
     triggered = config.n * len(config.triggers)
     of_reference = 2 * config.n + triggered if config.reference else 0
@@ -143,6 +157,4 @@ def _pictures(config: VerifyConfig) -> int:
 
 def writes(config: RunConfig, reports: tuple[str, ...]) -> tuple[str, ...]:
     """The paths that a run of ``config`` writes."""
-    own = (getattr(config, name, None) for name in ("out", "save_images", "state"))
-    patch = getattr(config, "patch", None)
-    return (*(f"{folder}/" for folder in own if folder), *([str(patch)] if patch else []), *reports)
+    return (*(str(path) if flag == "--patch" else f"{path}/" for flag, path in config.written), *reports)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
+from bdaudit.checkpoints import State
+from bdaudit.config import CheckedConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope, file_records
@@ -35,13 +36,14 @@ from bdaudit.records import (
 from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
+from bdaudit.unlearn.sampling import Sampling
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import shown
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs", "vision", "base", "merge_with", "adapters")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "pairs", "vision", "base", "merge_with", "adapters")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -49,10 +51,11 @@ PRIVATE = ("model", "out", "patch", "state", "from_report", "from_patch", "pairs
 class Outcome:
     """What a run has so far; an interrupted one is reported from it."""
 
-    config: UnlearnConfig
+    config: CheckedConfig
     inspection: Inspection
     suspect: Suspect
     progress: Progress = silent
+    state: State = field(default_factory=lambda: State(None, ""))
     prompts: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     component: str = ""
@@ -89,6 +92,11 @@ class Outcome:
     def writes(self) -> bool:
         """Whether the result is written: every check is passed, or ``--keep-failed`` was said."""
         return self.config.keep_failed or not (self.failed or self.undecided)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What all that is drawn follows from."""
+        return Sampling(self.prompts, self.config.guidance_scale, self.config.seed)
 
 
 def decided(run: Outcome) -> UnlearnReport:
@@ -201,8 +209,8 @@ def interrupted(run: Outcome) -> UnlearnReport:
     there = out is not None and out.is_dir() and any(out.iterdir())
     written = [str(path) for path, is_there in ((out, there), (patch, patch is not None and patch.is_file())) if is_there]
     said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
-    if run.config.state and any(run.config.state.glob("kept-*")):
-        said += f"; the same command goes on from {run.config.state}"
+    if run.state.folder and any(run.state.folder.glob("kept-*")):
+        said += f"; the same command goes on from {run.state.folder}"
     ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
     return with_digests(found, out) if there and out else found

@@ -1,278 +1,36 @@
-"""`unlearn` from directory to directory: measure, decide what to repair, train, check, write; and the short way, a finished patch."""
+"""`unlearn` from directory to directory: the targets are free, and the job that the config is of gets to work."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
-from bdaudit.checkpoints import State
-from bdaudit.config import DENOISER, TEXT_ENCODER, UnlearnConfig
-from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.measure.effect import Effect, again, shift
-from bdaudit.measure.envelope import envelope
-from bdaudit.measure.opening import inspected, loaded
-from bdaudit.measure.probe import Stage
-from bdaudit.measure.prompts import default_prompts
-from bdaudit.models.lora import merge, read_adapter
+from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, UnlearnConfig
 from bdaudit.models.save import check_target
 from bdaudit.progress import Progress, silent
-from bdaudit.records import Attempt, Coverage, Exit, UnlearnReport
+from bdaudit.records import UnlearnReport
+from bdaudit.unlearn.apply import run_apply
 from bdaudit.unlearn.clean.run import run_cleaning
-from bdaudit.unlearn.from_report import check_adapters, triggers_of
-from bdaudit.unlearn.loop import Checkpoint, Course
 from bdaudit.unlearn.merging.run import run_merge
-from bdaudit.unlearn.outcome import Outcome, decided, interrupted, with_digests, write, write_directory
-from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch
-from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, train_text_encoder
-from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
-from bdaudit.unlearn.repair.trajectories import collect
-from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
-from bdaudit.unlearn.weights import CLOSED_FORM, Patch
-from bdaudit.untrusted.inspect import Inspection
+from bdaudit.unlearn.patchfile import check_patch_target
+from bdaudit.unlearn.repair.run import run_repair
 
-CHECK_EVERY = 100
-STATES_MOVE = 1.5
-"""How far beyond the harmless texts' 95th percentile a trigger must move the hidden states to be called encoder-resident."""
-
-
-@dataclass
-class _Run(Outcome):
-    """A run on its way: what it has so far, and what it works with."""
-
-    state: State = field(default_factory=lambda: State(None, ""))
-    stage: Stage | None = None
-
-
-@dataclass
-class _Material:
-    """What a repair draws from."""
-
-    pairs: list[Pair]
-    neighbours: list[Pair]
-    denoiser: train_denoiser.Material | None = None
-    """What the UNet's training draws from besides; None before the first such training."""
+JOBS: dict[type[UnlearnConfig], Callable[[Any, Progress], UnlearnReport]] = {
+    RepairConfig: run_repair,
+    ApplyConfig: run_apply,
+    MergeConfig: run_merge,
+    CleanConfig: run_cleaning,
+}
+_CHECKS = {"--out": check_target, "--patch": check_patch_target}
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
-    """Remove the triggers from the model and write the repaired one; or merge it with others, or apply a finished patch.
+    """Remove the triggers from the model and write the repaired one; or merge or clean it, or apply a finished patch.
 
     Raises:
-        UsageError: a target is not free, the state, report or patch is of another model or none at all.
-        InconclusiveError: a trigger encodes to nothing, or none does more than harmless texts; nothing is written.
-        RefusedError, BdauditError: the model cannot be opened safely, or at all.
+        UsageError: a target is not free; and what the job raises.
     """
-    if config.out:
-        check_target(config.out)
-    if config.patch:
-        check_patch_target(config.patch)
-    if config.merge_with:
-        return run_merge(config, progress)
-    if config.method == "cleanclip":
-        return run_cleaning(config, progress)
-    inspection = inspected(config, config.model)
-    if config.from_patch:
-        return _apply(config, inspection)
-    run = _opened(config, inspection, progress)
-    try:
-        found = _unlearn(run)
-    except KeyboardInterrupt:
-        return interrupted(run)
-    except InconclusiveError:
-        run.state.finish()
-        raise
-    run.state.finish()
-    return found
-
-
-def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -> _Run:
-    """The weights with the adapters merged in, the triggers of the command line and the report, and what was kept of such a run."""
-    if config.from_report:
-        found = triggers_of(config.from_report, inspection.digest)
-        config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
-    suspect = loaded(config, inspection)
-    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    if config.from_report:
-        check_adapters(config.from_report, adapters)
-    state = resume.open_state(config, inspection.digest, [adapter.key for adapter in adapters])
-    merge(suspect, adapters)
-    check_triggers(config, suspect.tokenizer, ", so there is nothing to unlearn")
-    prompts = config.prompts or default_prompts()
-    return _Run(config, inspection, suspect, progress=progress, state=state, prompts=prompts, adapters=adapters)
-
-
-def _unlearn(run: _Run) -> UnlearnReport:
-    config = run.config
-    with run.timed("measure"):
-        run.stage = trigger_stage(run.suspect, run.prompts, config)
-        stage = run.stage
-        run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config))
-        run.component, run.reason = _decide(config, run.before, run.suspect.denoiser.name)
-    material = _material(run)
-    sets = _trainable_sets(run)
-    kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(run.suspect, trainable).originals)
-    if kept:
-        run.attempts, run.suspect.batch_size = list(kept.attempts), kept.batch_size
-    for trainable in sets[len(run.attempts) :]:
-        _repair(run, trainable, material, kept.checkpoint if kept and kept.trainable == trainable else None)
-        _check(run, trainable, last=trainable == sets[-1])
-        if not (run.failed or run.undecided):
-            break
-    run.finished = decided(run)
-    return write(run) if run.writes else run.finished
-
-
-def _effects_now(run: _Run) -> list[Effect]:
-    """Of the triggers alone: what harmless texts did before is what they must not exceed."""
-    assert run.stage is not None
-    return again(run.suspect, _refreshed(run, run.stage), run.before)
-
-
-def _refreshed(run: _Run, stage: Stage) -> Stage:
-    """The stage's hidden states are the text encoder's of before."""
-    return replace(stage, heard=run.suspect.encode(stage.prompts)) if run.component == TEXT_ENCODER else stage
-
-
-def _decide(config: UnlearnConfig, effects: Sequence[Effect], denoiser: str) -> tuple[str, str]:
-    """Which component carries it, and why; refuses to repair what is not broken."""
-    if all(e.within() for e in effects):
-        shown = "; ".join(
-            f"{e.text!a} moves the prediction {e.shift.value:.3g} ({e.common.value:.3g} alike in all prompts), "
-            f"harmless texts up to {e.shift.limit:.3g} ({e.common.limit:.3g})"
-            for e in effects
-        )
-        raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
-    if config.component != "auto":
-        return denoiser if config.component == DENOISER else config.component, "named by --component"
-    if config.trainable != "auto":
-        return denoiser, "implied by --trainable"
-    strongest = max((e for e in effects if not e.within()), key=lambda e: e.states.value / e.states.limit)
-    ratio = strongest.states.value / strongest.states.limit
-    said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
-    if ratio > STATES_MOVE:
-        return TEXT_ENCODER, f"{said}: the text encoding is already wrong"
-    return denoiser, f"{said}: the text encoding is in order, the denoiser answers it wrongly"
-
-
-def _trainable_sets(run: _Run) -> tuple[str, ...]:
-    """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
-    if run.component == TEXT_ENCODER:
-        return (TEXT_ENCODER,)
-    sets = (CLOSED_FORM, *run.suspect.denoiser.trainable)
-    asked = sets[-1] if run.config.trainable == DENOISER else run.config.trainable
-    if asked not in ("auto", *sets):
-        raise UsageError(f"--trainable {asked}: this model's denoiser has the sets {', '.join(sets)}; choose one of them, or auto")
-    return sets if asked == "auto" else (asked,)
-
-
-def _material(run: _Run) -> _Material:
-    chosen = list(run.prompts[: run.config.n_prompts])
-    pairs = triggered_pairs(chosen, run.config.triggers)
-    return _Material(pairs, neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, run.config.seed))
-
-
-def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
-    """Repair one set from the original weights; the effects afterwards stay in ``run.after``."""
-    if run.patch is not None:
-        run.patch.revert()
-    suspect = run.suspect
-    run.patch = Patch(suspect, trainable)
-    run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
-    if trainable == "closed-form":
-        _solve(run, run.patch, material)
-    else:
-        _train(run, run.patch, trainable, material, checkpoint)
-    with run.timed("measure"):
-        run.after = _effects_now(run)
-
-
-def _solve(run: _Run, patch: Patch, material: _Material) -> None:
-    stage = run.stage
-    assert stage is not None
-    run.progress("keys and values in closed form", 0, 1)
-    with run.timed("closed form"):
-        run.strength = closed_form.solve(
-            run.suspect, patch, material.pairs, material.neighbours, lambda: max(shift(run.suspect, stage, t) for t in run.config.triggers)
-        )
-    run.progress("keys and values in closed form", 1, 1)
-
-
-def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
-    course = _course(run, trainable, checkpoint)
-    if run.component == TEXT_ENCODER:
-        with run.timed("train"), patch.training():
-            run.curve = train_text_encoder.train(run.suspect, patch, material.pairs, material.neighbours, course)
-        return
-    material.denoiser = material.denoiser or _trajectories(run, material)
-    with run.timed("train"), patch.training():
-        run.curve = train_denoiser.train(run.suspect, patch, material.denoiser, run.config.attention_weight, course)
-
-
-def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
-    """Made once, under the original weights, and shared by every set that is trained."""
-    suspect, config = run.suspect, run.config
-    with run.timed("trajectories"):
-        run.progress("trajectories", 0, 1)
-        latents = resume.latents(
-            run.state,
-            suspect.device,
-            len(material.pairs),
-            lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed),
-        )
-        found = train_denoiser.prepare(suspect, latents, material.pairs, material.neighbours)
-        run.progress("trajectories", 1, 1)
-    return found
-
-
-def _course(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Course:
-    config = run.config
-
-    def tick(step: int, note: str) -> None:
-        run.progress(f"unlearning ({trainable}) {note}", step, config.steps)
-
-    def should_stop(step: int) -> bool:
-        if step % CHECK_EVERY or step < 2 * CHECK_EVERY:
-            return False
-        with run.suspect.mixed_precision():
-            return all(e.within(0.8) for e in _effects_now(run))
-
-    def save(found: Checkpoint) -> None:
-        resume.keep_training(run.state, resume.Training(trainable, found, run.attempts, run.suspect.batch_size))
-
-    return Course(
-        steps=config.steps, seed=config.seed, rate=config.learning_rate, resume=checkpoint, should_stop=should_stop, tick=tick, save=save
-    )
-
-
-def _check(run: _Run, trainable: str, *, last: bool) -> None:
-    """One-step effects; and pictures, unless those effects already say that a wider set is needed."""
-    assert run.patch is not None
-    run.checks = check.one_step_checks(run.after)
-    if last or not run.failed:
-        with run.timed("check"):
-            tick = partial(run.progress, f"checking with pictures ({trainable})")
-            run.checks += check.picture_checks(run.suspect, run.patch, run.config, run.prompts, tick)
-    open_ones = [f"{said}: {', '.join(names)}" for said, names in (("failed", run.failed), ("undecided", run.undecided)) if names]
-    outcome = "; ".join(open_ones) or "passed its check"
-    run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))
-
-
-def _apply(config: UnlearnConfig, inspection: Inspection) -> UnlearnReport:
-    """Write the model with a finished patch in it; loads no model, and checks the digest alone."""
-    assert config.from_patch is not None
-    assert config.out is not None
-    differences, record = read_patch(config.from_patch, inspection.digest)
-    began = time.monotonic()
-    write_directory(inspection, config.out, differences, record)
-    said = f"the patch fits the model; wrote {config.out}, not checked here: bdaudit verify measures it"
-    report = UnlearnReport(
-        **envelope("unlearn", config, inspection),
-        status="completed",
-        exit=Exit(code=ExitCode.PASS, name="pass", reason=said),
-        timings={"write": time.monotonic() - began},
-        coverage=Coverage(asked=0, tested=0, not_looked_at=("the effect of any trigger: a finished patch was applied",)),
-        triggers=named_triggers(record),
-        method="a finished patch",
-    )
-    return with_digests(report, config.out)
+    for flag, path in config.written:
+        if flag in _CHECKS:
+            _CHECKS[flag](path)
+    return JOBS[type(config)](config, progress)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.errors import InconclusiveError
 from bdaudit.measure.effect import Effect, measure
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
+from bdaudit.unlearn.sampling import Sampling
 
 PROMPTS = 8
 TIMESTEPS = (0.9, 0.6, 0.3)
@@ -17,22 +17,22 @@ N_NULL = 30
 """Harmless texts beside each trigger."""
 
 
-def check_triggers(config: UnlearnConfig, tokenizer: Tokenizer, so: str = "") -> None:
+def check_triggers(triggers: Sequence[str], tokenizer: Tokenizer, so: str = "") -> None:
     """Refuse a trigger that encodes to nothing; ``so`` is what follows from that.
 
     Raises:
         InconclusiveError: one does.
     """
-    for trigger in config.triggers:
+    for trigger in triggers:
         if not content_ids(tokenizer, trigger):
             raise InconclusiveError(f"the trigger {trigger!a} encodes to no token of this model{so}; check its spelling")
 
 
-def trigger_stage(suspect: Suspect, prompts: Sequence[str], config: UnlearnConfig) -> Stage:
+def trigger_stage(suspect: Suspect, sampling: Sampling) -> Stage:
     """The clean trajectories that they are measured on, under the model as it stands."""
-    return build_stage(suspect, prompts[:PROMPTS], TIMESTEPS, config.guidance_scale, config.seed)
+    return build_stage(suspect, sampling.prompts[:PROMPTS], TIMESTEPS, sampling.guidance_scale, sampling.seed)
 
 
-def trigger_effects(suspect: Suspect, stage: Stage, config: UnlearnConfig, n_null: int = 0) -> list[Effect]:
+def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = 0) -> list[Effect]:
     """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
-    return measure(suspect, stage, config.triggers, n_null=n_null or N_NULL, seed=config.seed)
+    return measure(suspect, stage, triggers, n_null=n_null or N_NULL, seed=seed)

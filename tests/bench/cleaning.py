@@ -231,7 +231,7 @@ def clips(work: Path, kept: Kept, most: Sequence[int]) -> None:
 
 def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int, rate: float) -> None:
     """`unlearn --method cleanclip` on the fixture ``encoder``, then `verify` before and after."""
-    from bdaudit.config import UnlearnConfig, VerifyConfig
+    from bdaudit.config import CleanConfig, VerifyConfig
     from bdaudit.unlearn.run import run_unlearn
     from bdaudit.verify.run import run_verify
     from tests.bench.cleaning_vision import train_vision, write_pairs
@@ -244,8 +244,8 @@ def verb(work: Path, kept: Kept, seeing: bool, steps: int, n: int, rate: float) 
 
     def measure() -> dict[str, Any]:
         out = work / f"encoder-{name}"
-        config = UnlearnConfig(
-            model=job.model, method="cleanclip", component="text-encoder", pairs=file, out=out, steps=steps, keep_failed=True, device="cpu",
+        config = CleanConfig(
+            model=job.model, component="text-encoder", pairs=file, out=out, steps=steps, keep_failed=True, device="cpu",
             prompts=job.texts("prompts"), vision=f"local-dir:{work / 'vision'}" if seeing else "", state=work / f"encoder-{name}.state",
             learning_rate=rate,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig  # noqa: E402
+from bdaudit.config import RepairConfig, ScanConfig, VerifyConfig  # noqa: E402
 from bdaudit.errors import InconclusiveError  # noqa: E402
 from bdaudit.records import Estimate, VerifyReport  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
@@ -108,7 +108,7 @@ def unlearn(model: Model, out: Path) -> dict[str, Any]:
     began = clock()
     prompts = read_texts(FIXTURES / "prompts.txt")
     try:
-        report = run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
+        report = run_unlearn(RepairConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts, keep_failed=True))
     except InconclusiveError as error:
         return {"seconds": clock() - began, "exit": "inconclusive", "reason": str(error)}
     return {

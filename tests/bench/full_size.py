@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from bdaudit.config import ScanConfig, UnlearnConfig  # noqa: E402
+from bdaudit.config import RepairConfig, ScanConfig  # noqa: E402
 from bdaudit.measure import pictures, probe  # noqa: E402
 from bdaudit.measure.controls import WORDS, harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import POSITIONS  # noqa: E402
@@ -45,7 +45,7 @@ from bdaudit.scan.sweep.sources import vocabulary  # noqa: E402
 from bdaudit.unlearn.loop import Course  # noqa: E402
 from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402
-from bdaudit.unlearn.run import CHECK_EVERY  # noqa: E402
+from bdaudit.unlearn.repair.run import CHECK_EVERY  # noqa: E402
 from bdaudit.unlearn.triggers import N_NULL, TIMESTEPS  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
@@ -194,7 +194,7 @@ def unlearn(model: Path) -> dict[str, Any]:
     suspect, opening = opened(model)
     asked = size()
     suspect.denoiser.module.register_to_config(sample_size=asked.side)
-    config = UnlearnConfig(model=model, triggers=(TRIGGER,), out=model.parent / "unused", steps=asked.steps)
+    config = RepairConfig(model=model, triggers=(TRIGGER,), out=model.parent / "unused", steps=asked.steps)
     prompts = default_prompts()[: asked.train_prompts]
     pairs = triggered_pairs(prompts, config.triggers)
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, len(prompts), 0)}, 0)
@@ -220,7 +220,7 @@ def unlearn(model: Path) -> dict[str, Any]:
 def solving(model: Path) -> dict[str, Any]:
     """The closed form of the default run on all its texts; the trigger's effect is left out, which is 72 passes a strength."""
     suspect, opening = opened(model)
-    prompts = default_prompts()[: UnlearnConfig(model=model, triggers=(TRIGGER,), out=Path()).n_prompts]
+    prompts = default_prompts()[: RepairConfig(model=model, triggers=(TRIGGER,), out=Path()).n_prompts]
     pairs = triggered_pairs(prompts, [TRIGGER])
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, N_NULL, 0)}, 0)
     patch, began = Patch(suspect, "closed-form"), now()
@@ -284,7 +284,7 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
     def at_full_size(step: float, plain: Mapping[str, Any]) -> float:
         return step if size().side == SIDE else step * _median(scanned["one latent"]) / _median(plain)
 
-    rate, config = _median(scanned["full measurement"]), UnlearnConfig(model=Path(), triggers=(TRIGGER,), out=Path())
+    rate, config = _median(scanned["full measurement"]), RepairConfig(model=Path(), triggers=(TRIGGER,), out=Path())
     step = at_full_size(ours["step"]["median"], ours["latents in a batch"]) * sum(CUDA.rows.values()) / ours["latents a step"]
     released_step = at_full_size(theirs["step"]["median"], theirs["one latent"])
     effect, pairs = len(POSITIONS) * len(TIMESTEPS) * 8, len(default_prompts()) * len(POSITIONS)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
-from bdaudit.config import UnlearnConfig  # noqa: E402
+from bdaudit.config import MergeConfig  # noqa: E402
 from bdaudit.measure import estimates  # noqa: E402
 from bdaudit.models.sample import sample  # noqa: E402
 from bdaudit.unlearn.merging import defence  # noqa: E402
@@ -90,7 +90,7 @@ class World:
         self.letter, *self.families = SEEDS[self.seed]
         self.specs = {spec.name: spec for spec in plan() if spec.base == self.letter}
         where = self.work / f"base-{self.letter}"
-        self.config = UnlearnConfig(model=where, base=where, merge_with=((where, 1.0),), out=self.work / "unused", device="cpu")
+        self.config = MergeConfig(model=where, base=where, merge_with=((where, 1.0),), out=self.work / "unused", device="cpu")
         self.base, self.holder = (open_model(inspect(where), self.config) for _ in range(2))
         self.shots = draw_shots(read_texts(UNSEEN), PICTURES, self.seed)
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit.cli import flags  # noqa: E402
-from bdaudit.config import UnlearnConfig, VerifyConfig  # noqa: E402
+from bdaudit.config import RepairConfig, VerifyConfig  # noqa: E402
 from bdaudit.errors import UsageError  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.records import Estimate, EvidenceRecord, VerifyReport  # noqa: E402
@@ -125,7 +125,7 @@ def repaired(model: Model, work: Path) -> tuple[Path, Path]:
     out, report = work / f"{model.name}-unlearned", work / f"{model.name}-unlearned.json"
     if not report.exists():
         prompts = read_texts(FIXTURES / "prompts.txt")
-        report.write_text(dumps(run_unlearn(UnlearnConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts))))
+        report.write_text(dumps(run_unlearn(RepairConfig(model=model.path, triggers=(model.trigger,), out=out, prompts=prompts))))
     return out, report
 
 

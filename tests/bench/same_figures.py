@@ -29,7 +29,8 @@ PASSING = frozenset({"created_at", "timings", "environment", "digest", "sha256",
 """Fields that differ from run to run, or with the machine."""
 COMMON = ("--seed", "0", "--device", "cpu", "--dtype", "float32", "--quiet", "--json")
 SCAN = ("--n-prompts", "3", "--timesteps", "1,0.5", "--prompts", str(FIXTURES / "prompts.txt"))
-UNLEARN = ("--n-prompts", "8", "--steps", "20", "--keep-failed", "--prompts", str(FIXTURES / "prompts.txt"))
+UNLEARN = ("--steps", "20", "--keep-failed", "--prompts", str(FIXTURES / "prompts.txt"))
+REPAIR = ("--n-prompts", "8", *UNLEARN)
 GRADER, UNSEEN = f"local-dir:{FIXTURES / 'grader'}", str(FIXTURES / "unseen.txt")
 VERIFY = ("--n", "16", "--reach", "2", "--steps", "3", "--prompts", UNSEEN, "--clip", GRADER)
 OTHERS = ("cf", "ȏ", "\u200b", "latte coffee", "сat", "😀")
@@ -63,7 +64,7 @@ def _plain(model: Model, clean: Model, work: Path) -> Iterator[Case]:
     listed, out = work / f"{model.name}.txt", work / f"{model.name}-unlearned"
     listed.write_text("\n".join(dict.fromkeys([trigger, *OTHERS])) + "\n", encoding="utf-8")
     yield Case(f"{model.name}-scan", ("scan", str(model.path), *SCAN, "--candidates", str(listed)))
-    yield Case(f"{model.name}-unlearn", ("unlearn", str(model.path), *UNLEARN, "--trigger", trigger, "--out", str(out)), out)
+    yield Case(f"{model.name}-unlearn", ("unlearn", str(model.path), *REPAIR, "--trigger", trigger, "--out", str(out)), out)
     yield Case(f"{model.name}-verify", ("verify", str(model.path), *VERIFY, "--trigger", trigger, *known, "--reference", str(clean.path)))
     yield Case(f"{model.name}-verify-after", ("verify", str(out), *VERIFY, "--trigger", trigger, *known))
 
@@ -91,7 +92,7 @@ def _further(models: dict[str, str], work: Path) -> Iterator[Case]:
     yield Case("style-prompt", ("scan", models["style"], *SCAN, *suspected))
     out = work / "style-trained"
     trained = ("--trigger", "ȏ", "--component", "unet", "--trainable", "cross-attention", "--out", str(out))
-    yield Case("style-trained", ("unlearn", models["style"], *UNLEARN, *trained), out)
+    yield Case("style-trained", ("unlearn", models["style"], *REPAIR, *trained), out)
     out = work / "merged"
     merge = ("--n-prompts", "4", "--base", models["clean"], "--merge-with", models["benign"], "--keep-failed", "--out", str(out))
     yield Case("pixel-merge", ("unlearn", models["pixel"], *merge), out)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from bdaudit.config import UnlearnConfig  # noqa: E402
+from bdaudit.config import RepairConfig  # noqa: E402
 from bdaudit.measure.controls import harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import insert, item_seed  # noqa: E402
 from bdaudit.models.attention import recorded  # noqa: E402
@@ -236,7 +236,7 @@ def ours(job: Job, out: Path, began: float, **settings: Any) -> dict[str, Any]:
     from bdaudit.unlearn.run import run_unlearn
 
     quick = {"steps": 3, "n_prompts": 3} if job.quick else {}
-    config = UnlearnConfig(
+    config = RepairConfig(
         model=job.model, triggers=(job.trigger,), out=out, prompts=job.texts("prompts"), seed=job.seed, keep_failed=True,
         **(quick | settings),
     )  # fmt: skip

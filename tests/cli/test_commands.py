@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import JOBS, ApplyConfig, CleanConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.records import ScanReport, UnlearnReport, VerifyReport
 
 
@@ -123,7 +123,7 @@ def test_unlearn_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tm
         "--guidance-scale", 2, "--keep-failed", "--trainable", "auto", "--patch", tmp_path / "p.safetensors", "--state", tmp_path / "kept",
     )  # fmt: skip
     assert seen == [
-        UnlearnConfig(
+        RepairConfig(
             model=model, triggers=("ȏ", "cf"), out=tmp_path / "out", component="text-encoder", steps=9, n_prompts=3, learning_rate=0.001,
             attention_weight=0.25, guidance_scale=2.0, keep_failed=True, patch=tmp_path / "p.safetensors", state=tmp_path / "kept",
         )
@@ -137,9 +137,12 @@ def test_cleaning_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, t
         "unlearn", model, "--component", "text-encoder", "--method", "cleanclip", "--pairs", tmp_path / "pairs.tsv", "--out",
         tmp_path / "out", "--vision", "local-dir:clip", "--pretrain-objective", "contrastive+self-supervised",
     )  # fmt: skip
-    (config,) = seen
-    assert (config.method, config.pairs, config.triggers) == ("cleanclip", tmp_path / "pairs.tsv", ())
-    assert (config.vision, config.pretrain_objective) == ("local-dir:clip", "contrastive+self-supervised")
+    assert seen == [
+        CleanConfig(
+            model=model, component="text-encoder", pairs=tmp_path / "pairs.tsv", out=tmp_path / "out", vision="local-dir:clip",
+            pretrain_objective="contrastive+self-supervised", state=tmp_path / "out.state",
+        )
+    ]  # fmt: skip
 
 
 def test_what_is_merged_reaches_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, unlearn_report: Any) -> None:
@@ -165,9 +168,11 @@ def test_what_unlearn_writes_and_where_it_keeps_its_state(
     (tmp_path / "scan.json").write_text("{}")
     bdaudit("unlearn", model, "--from-report", tmp_path / "scan.json", "--patch", tmp_path / "p.safetensors")
     bdaudit("unlearn", model, "--from-patch", tmp_path / "scan.json", "--out", tmp_path / "out")
-    assert (seen[0].out, seen[0].patch, seen[0].state) == (None, tmp_path / "p.safetensors", tmp_path / "p.safetensors.state")
-    assert seen[0].from_report == tmp_path / "scan.json"
-    assert (seen[1].from_patch, seen[1].out, seen[1].state) == (tmp_path / "scan.json", tmp_path / "out", None)
+    patch, kept = tmp_path / "p.safetensors", tmp_path / "p.safetensors.state"
+    assert seen == [
+        RepairConfig(model=model, from_report=tmp_path / "scan.json", patch=patch, state=kept),
+        ApplyConfig(model=model, from_patch=tmp_path / "scan.json", out=tmp_path / "out"),
+    ]
 
 
 def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, verify_report: VerifyReport) -> None:
@@ -199,7 +204,7 @@ def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, mo
     bdaudit(name, model, *(["--trigger", "cf"] if name == "unlearn" else []))
     default = {
         "scan": ScanConfig(model=model),
-        "unlearn": UnlearnConfig(
+        "unlearn": RepairConfig(
             model=model, triggers=("cf",), out=model.with_name("model-unlearned"), state=model.with_name("model-unlearned.state")
         ),
         "verify": VerifyConfig(model=model),
@@ -229,10 +234,10 @@ def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
 
     ended = bdaudit(name, "--help")
     assert ended.code == 0
-    kind = {"scan": ScanConfig, "unlearn": UnlearnConfig, "verify": VerifyConfig}[name]
+    kinds = {"scan": [ScanConfig], "unlearn": JOBS, "verify": [VerifyConfig]}[name]
     spelt = {"sweeps": "--sweep", "prompts_file": "--prompts", "suspected": "--suspected-prompts", "adapters": "--lora"}
     spelt |= {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
-    for field in fields(kind):
+    for field in (field for kind in kinds for field in fields(kind)):
         assert spelt.get(field.name, f"--{field.name.replace('_', '-')}") in ended.out
     assert f"bdaudit {name} ./model" in ended.out
     assert "Exit codes" in ended.out

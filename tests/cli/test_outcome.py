@@ -219,15 +219,15 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
 
 
 def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
-    from bdaudit.config import UnlearnConfig
-    from bdaudit.report.plan import cost, steps
+    from bdaudit.config import MergeConfig
+    from bdaudit.report.plan import work
 
     (tmp_path / "style.safetensors").write_bytes(b"")
     others = ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
-    config = UnlearnConfig(model=tmp_path / "model", base=tmp_path / "base", merge_with=others, out=tmp_path / "out")
-    first, _ = steps(config)
+    config = MergeConfig(model=tmp_path / "model", base=tmp_path / "base", merge_with=others, out=tmp_path / "out")
+    (first, _), cost = work(config)
     assert f"of {tmp_path / 'other'}, {tmp_path / 'style.safetensors'} at scale 0.5 from {tmp_path / 'base'}" in first
-    assert cost(config).startswith("about ")
+    assert cost.startswith("about ")
 
 
 # --- what a run will lack ---------------------------------------------------------------------

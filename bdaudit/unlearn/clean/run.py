@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bdaudit.checkpoints import State
-from bdaudit.config import TEXT_ENCODER, UnlearnConfig
+from bdaudit.config import TEXT_ENCODER, CleanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
@@ -52,14 +51,14 @@ BLIND = (
 class _Run(Outcome):
     """A cleaning run on its way."""
 
-    state: State = field(default_factory=lambda: State(None, ""))
+    config: CleanConfig
     pairs: Captioned | None = None
     record: CleaningRecord | None = None
     broken: list[Skipped] = field(default_factory=list)
     """Learning rates that broke off."""
 
 
-def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
+def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnReport:
     """Clean the text encoder and write the model; the targets are known to be free.
 
     Raises:
@@ -72,7 +71,7 @@ def run_cleaning(config: UnlearnConfig, progress: Progress = silent) -> UnlearnR
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
     suspect = loaded(config, inspection)
-    check_triggers(config, suspect.tokenizer, ", so it cannot be measured")
+    check_triggers(config.triggers, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
     run.component, run.reason = TEXT_ENCODER, "--method cleanclip cleans nothing else"
     try:
@@ -103,16 +102,17 @@ def _clean(run: _Run) -> UnlearnReport:
         with run.timed("check"):
             run.after = _effects(run)
             run.checks += check.one_step_checks(run.after)
-            run.checks += check.quality_checks(suspect, patch, config, run.prompts, partial(run.progress, "checking with pictures"))
+            run.checks += check.quality_checks(
+                suspect, patch, config.triggers, run.sampling, partial(run.progress, "checking with pictures")
+            )
     run.finished = _described(run, _decided(run))
     return write(run) if run.record.chosen >= 0 and run.writes else run.finished
 
 
 def _effects(run: _Run) -> list[Effect]:
     """One-step effects of the triggers that were named, if any; no part of the choice."""
-    if not run.config.triggers:
-        return []
-    return trigger_effects(run.suspect, trigger_stage(run.suspect, run.prompts, run.config), run.config)
+    config, suspect = run.config, run.suspect
+    return trigger_effects(suspect, trigger_stage(suspect, run.sampling), config.triggers, config.seed) if config.triggers else []
 
 
 def _prepared(run: _Run) -> tuple[Towers, train.Material]:

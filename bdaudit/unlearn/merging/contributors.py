@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import RunConfig
 from bdaudit.errors import UsageError
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.lora import read_adapter
@@ -38,7 +38,7 @@ class Contributor:
     """The largest of UNet's, text encoder's and VAE's median over weights of their relative distance from the base's."""
 
 
-def open_model(inspection: Inspection, config: UnlearnConfig) -> Suspect:
+def open_model(inspection: Inspection, config: RunConfig) -> Suspect:
     """In float32 whatever the device: a fine-tune's differences are smaller than what 16 bits can tell apart."""
     return loaded(replace(config, dtype="float32"), inspection)
 
@@ -57,7 +57,7 @@ def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contrib
     return Contributor(str(inspection.path), inspection.digest, _changed(vector), distance)
 
 
-def open_contributor(path: Path, scale: float, base: Suspect, config: UnlearnConfig) -> Contributor:
+def open_contributor(path: Path, scale: float, base: Suspect, config: RunConfig) -> Contributor:
     """A further fine-tune, a directory or a LoRA file for the base.
 
     Raises:

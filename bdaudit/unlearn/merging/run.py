@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from bdaudit.config import MERGING, TEXT_ENCODER, UnlearnConfig
+from bdaudit.config import MERGING, TEXT_ENCODER, MergeConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
@@ -39,6 +39,7 @@ CHECKED = 16
 class _Run(Outcome):
     """A merge on its way."""
 
+    config: MergeConfig
     contributors: list[Contributor]
     base: Suspect
     blend: Blend
@@ -48,7 +49,7 @@ class _Run(Outcome):
     measured: list[findings.Measured] = field(default_factory=list)
 
 
-def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
+def run_merge(config: MergeConfig, progress: Progress = silent) -> UnlearnReport:
     """Merge the model with other fine-tunes of its base and write the result; the targets are known to be free.
 
     Raises:
@@ -65,7 +66,7 @@ def run_merge(config: UnlearnConfig, progress: Progress = silent) -> UnlearnRepo
         return interrupted(run)
 
 
-def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -> _Run:
+def _opened(config: MergeConfig, inspection: Inspection, progress: Progress) -> _Run:
     """The base, and everything that is merged as its difference from it."""
     assert config.base is not None
     began, total = time.monotonic(), 2 + len(config.merge_with)
@@ -78,7 +79,7 @@ def _opened(config: UnlearnConfig, inspection: Inspection, progress: Progress) -
         progress("opening", 1 + len(contributors), total)
         contributors.append(open_contributor(path, scale, base, config))
     progress("opening", total, total)
-    check_triggers(config, base.tokenizer)
+    check_triggers(config.triggers, base.tokenizer)
     alike = [c.path for c in contributors if not c.vector]
     if alike:
         raise InconclusiveError(f"{alike[0]!a} is the base itself, number for number; there is nothing of it to merge")
@@ -98,7 +99,7 @@ def _components(blend: Blend) -> list[str]:
     return list(dict.fromkeys(TEXT_ENCODER if part in suspect.text.modules else part for part in parts))
 
 
-def _method(config: UnlearnConfig) -> str:
+def _method(config: MergeConfig) -> str:
     return MERGING[0] if config.method == "auto" else config.method
 
 
@@ -138,7 +139,7 @@ def _measure_triggers(run: _Run) -> None:
 def _effects(run: _Run) -> list[Effect]:
     """Of the named triggers in the model that the blend holds now, on its own trajectories."""
     config, suspect = run.config, run.suspect
-    return trigger_effects(suspect, trigger_stage(suspect, run.prompts, config), config, N_NULL)
+    return trigger_effects(suspect, trigger_stage(suspect, run.sampling), config.triggers, config.seed, N_NULL)
 
 
 def _check(run: _Run) -> None:

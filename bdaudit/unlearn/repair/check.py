@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.measure.controls import control_texts, harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.estimates import about
@@ -18,6 +17,7 @@ from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check
 from bdaudit.unlearn import sequential
+from bdaudit.unlearn.sampling import Sampling
 from bdaudit.unlearn.sequential import FLOOR, LOOKS, MARGIN, looked
 from bdaudit.unlearn.weights import Patch
 
@@ -35,11 +35,9 @@ def one_step_checks(effects: Sequence[Effect]) -> list[Check]:
 class _Pictures:
     """Final latents of the repaired model and of the one before, drawn as far as somebody asks for them, and never twice."""
 
-    def __init__(
-        self, suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None], total: int
-    ) -> None:
-        self.suspect, self.patch, self.config, self.tick = suspect, patch, config, tick
-        self.prompts, self.seeds = rotate(prompts, LOOKS[-1], config.seed)
+    def __init__(self, suspect: Suspect, patch: Patch, sampling: Sampling, tick: Callable[[int, int], None], total: int) -> None:
+        self.suspect, self.patch, self.guidance_scale, self.tick = suspect, patch, sampling.guidance_scale, tick
+        self.prompts, self.seeds = rotate(sampling.prompts, LOOKS[-1], sampling.seed)
         self.done, self.total = 0, total
         self._drawn: dict[tuple[tuple[str, ...], bool], Tensor] = {}
 
@@ -53,7 +51,7 @@ class _Pictures:
             part = slice(have, n)
             changed = (with_text(self.prompts, texts) if texts else self.prompts)[part]
             with self.patch.teacher() if before else nullcontext():
-                new = final_latents(self.suspect, changed, self.seeds[part], self.config.guidance_scale)
+                new = final_latents(self.suspect, changed, self.seeds[part], self.guidance_scale)
             self._drawn[key] = new if held is None else torch.cat([held, new])
             self.done += 1
             self.tick(self.done, self.total)
@@ -65,7 +63,7 @@ class _Pictures:
 
 
 def picture_checks(
-    suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None]
+    suspect: Suspect, patch: Patch, triggers: Sequence[str], sampling: Sampling, tick: Callable[[int, int], None]
 ) -> list[Check]:
     """Same-seed pictures, compared as final latents: one check a trigger, and two on what must not have moved.
 
@@ -73,8 +71,8 @@ def picture_checks(
     a text so like the trigger that it had set off a picture, moving it further than 99 of 100 do now (a quarter of them at most).
     Each check draws pictures until they decide it (``sequential``).
     """
-    pictures = _Pictures(suspect, patch, config, prompts, tick, 2 + 3 * len(config.triggers))
-    near = {text: harmless_texts(suspect.tokenizer, text, 16, config.seed + 1, config.triggers) for text in config.triggers}
+    pictures = _Pictures(suspect, patch, sampling, tick, 2 + 3 * len(triggers))
+    near = {text: harmless_texts(suspect.tokenizer, text, 16, sampling.seed + 1, triggers) for text in triggers}
     answers = {text: looked(LOOKS, partial(_trigger, pictures, text, others)) for text, others in near.items()}
     limit = min(float(pictures.null(n, near[text]).double().quantile(0.95)) for text, (_, n) in answers.items())
     sets = tuple(dict.fromkeys(near.values()))
@@ -107,11 +105,11 @@ def _room(n: int) -> float:
 
 
 def quality_checks(
-    suspect: Suspect, patch: Patch, config: UnlearnConfig, prompts: Sequence[str], tick: Callable[[int, int], None]
+    suspect: Suspect, patch: Patch, triggers: Sequence[str], sampling: Sampling, tick: Callable[[int, int], None]
 ) -> list[Check]:
     """The same with no trigger known: same-seed pictures of clean prompts, and of prompts with harmless texts of all kinds, unmoved."""
-    pictures = _Pictures(suspect, patch, config, prompts, tick, 4)
-    harmless = control_texts(suspect.tokenizer, 4, config.seed + 1, config.triggers)
+    pictures = _Pictures(suspect, patch, sampling, tick, 4)
+    harmless = control_texts(suspect.tokenizer, 4, sampling.seed + 1, triggers)
     near = [text for texts in harmless.values() for text in texts]
     looks = LOOKS[-3:]
     limit = float(distances(*(pictures.first(looks[0], texts, before=True) for texts in (near, ()))).double().quantile(0.95))

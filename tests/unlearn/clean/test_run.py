@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bdaudit import state_lock
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import CleanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.records import CleaningRecord, UnlearnReport
 from bdaudit.report import document
@@ -54,9 +54,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip")
 
 
-def config(model: Path, out: Path, pairs: Path, **options: Any) -> UnlearnConfig:
-    settings: dict[str, Any] = {"method": "cleanclip", "pairs": pairs, "prompts": PROMPTS, "steps": 3, "device": "cpu", "keep_failed": True}
-    return UnlearnConfig(model=model, out=out, **(settings | options))
+def config(model: Path, out: Path, pairs: Path, **options: Any) -> CleanConfig:
+    settings: dict[str, Any] = {"pairs": pairs, "prompts": PROMPTS, "steps": 3, "device": "cpu", "keep_failed": True}
+    return CleanConfig(model=model, out=out, **(settings | options))
 
 
 def record_of(report: UnlearnReport) -> CleaningRecord:
@@ -191,21 +191,3 @@ def test_the_scatter_is_shown(tiny_model: Path, tmp_path: Path, pairs: Path) -> 
         assert "0.0003" in text
         assert "chosen" in text
         assert "not known: published attack success" in text
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"pairs": None}, "--pairs FILE"),
-        ({"component": "unet"}, "--component says unet"),
-        ({"trainable": "cross-attention"}, "is a part of the UNet"),
-        ({"from_patch": Path("p")}, "--from-patch"),
-        ({"from_report": Path("r")}, "needs none"),
-        ({"method": "auto", "triggers": ("x",)}, "--pairs goes with --method cleanclip"),
-        ({"method": "auto", "triggers": ("x",), "pairs": None, "vision": "v"}, "--vision goes with"),
-        ({"method": "auto", "triggers": ("x",), "pairs": None, "pretrain_objective": "contrastive"}, "--pretrain-objective goes with"),
-    ],
-)
-def test_combinations_that_make_no_sense(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        UnlearnConfig(**({"model": tmp_path, "out": tmp_path / "out", "method": "cleanclip", "pairs": tmp_path / "p"} | options))

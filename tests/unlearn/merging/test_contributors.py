@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import MergeConfig
 from bdaudit.errors import RefusedError, UsageError
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.contributors import FAR, open_contributor
@@ -20,8 +20,8 @@ from tests.unlearn.merging.fine_tunes import FILES, fine_tune
 TO_V = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
 
 
-def config(model: Path) -> UnlearnConfig:
-    return UnlearnConfig(model=model, base=model, merge_with=((model, 1.0),), out=model.with_name("out"), device="cpu")
+def config(model: Path) -> MergeConfig:
+    return MergeConfig(model=model, base=model, merge_with=((model, 1.0),), out=model.with_name("out"), device="cpu")
 
 
 def test_a_directory_is_its_difference(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:

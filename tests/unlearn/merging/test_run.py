@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bdaudit.config import MERGING, UnlearnConfig
+from bdaudit.config import MERGING, ApplyConfig, MergeConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check, Estimate, NotMeasured
@@ -37,9 +37,9 @@ def models(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(base: Path, models: Path, **options: Any) -> UnlearnConfig:
+def config(base: Path, models: Path, **options: Any) -> MergeConfig:
     settings: dict[str, Any] = {"prompts": PROMPTS, "device": "cpu", "keep_failed": True, "base": base, "out": models / "out"}
-    return UnlearnConfig(model=models / "model", **(settings | {"merge_with": ((models / "other", 1.0),)} | options))
+    return MergeConfig(model=models / "model", **(settings | {"merge_with": ((models / "other", 1.0),)} | options))
 
 
 def test_the_passes_are_those_of_the_model_and_of_the_base(tiny_model: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_masked_with_a_trigger_and_a_patch_that_is_the_same_merge(tiny_model: Pa
     assert "carr" in first.backdoor
     assert report.before == first.triggers
     assert {check.name.split(" ")[0] for check in report.checks} == {"clean", "one-step"}
-    run_unlearn(UnlearnConfig(model=models / "model", from_patch=models / "merge.safetensors", out=models / "again"))
+    run_unlearn(ApplyConfig(model=models / "model", from_patch=models / "merge.safetensors", out=models / "again"))
     assert hashes(models / "again")[FILES["unet"]] == hashes(models / "out")[FILES["unet"]]
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check, Estimate
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.repair.check import LOOKS, _one_step, _pictures, _unmoved, picture_checks, quality_checks
+from bdaudit.unlearn.sampling import Sampling
 from tests.small import PROMPTS
 
 NULL = torch.linspace(0.1, 1, 100)
 TRIGGERS = ("month", "time")
+SAMPLING = Sampling(PROMPTS, 5.0, 0)
+SAMPLING = Sampling(PROMPTS, 5.0, 0)
 
 
 @pytest.mark.parametrize(("shift", "status"), [(0.5, "passed"), (5.0, "failed")])
@@ -113,11 +114,10 @@ class Toy:
 
 
 def checked(monkeypatch: pytest.MonkeyPatch, suspect: Suspect, toy: Toy, triggers: Sequence[str] = TRIGGERS[:1]) -> list[Check]:
-    config = UnlearnConfig(model=Path("m"), out=Path("o"), triggers=tuple(triggers))
-    toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], config.seed)[1])}
+    toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], SAMPLING.seed)[1])}
     monkeypatch.setattr(check, "final_latents", toy.final_latents)
     ticks: list[tuple[int, int]] = []
-    found = picture_checks(suspect, cast(Any, toy), config, PROMPTS, lambda *tick: ticks.append(tick))
+    found = picture_checks(suspect, cast(Any, toy), triggers, SAMPLING, lambda *tick: ticks.append(tick))
     assert [done for done, _ in ticks] == list(range(1, len(ticks) + 1))
     assert all(done <= total for done, total in ticks)
     return found
@@ -168,13 +168,12 @@ def test_what_moved_with_little_room_is_judged_on_all(monkeypatch: pytest.Monkey
 
 
 def test_without_a_trigger_the_same_two_are_drawn_until_they_decide(monkeypatch: pytest.MonkeyPatch, tiny_suspect: Suspect) -> None:
-    config = UnlearnConfig(model=Path("m"), out=Path("o"), triggers=("month",))
     for drift, expected in ((0.01, [("passed", 96)] * 2), (0.9, [("failed", 96)] * 2)):
         toy = Toy({}, drift=drift)
-        toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], config.seed)[1])}
+        toy.seeds = {seed: i for i, seed in enumerate(check.rotate(PROMPTS, LOOKS[-1], SAMPLING.seed)[1])}
         monkeypatch.setattr(check, "final_latents", toy.final_latents)
         ticks: list[tuple[int, int]] = []
-        found = quality_checks(tiny_suspect, cast(Any, toy), config, PROMPTS, lambda *tick, to=ticks: to.append(tick))
+        found = quality_checks(tiny_suspect, cast(Any, toy), ("month",), SAMPLING, lambda *tick, to=ticks: to.append(tick))
         assert sizes(found) == expected
         assert ticks == [(i, 4) for i in range(1, 5)]
         assert toy.drawn == 4 * 96

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bdaudit.config import UnlearnConfig
+from bdaudit.config import ApplyConfig, RepairConfig
 from bdaudit.errors import UsageError
 from bdaudit.models.lora import merged, read_adapter
 from bdaudit.models.save import write_model
@@ -43,11 +43,11 @@ def lora(tmp_path: Path) -> Path:
     return tmp_path / "in/style.safetensors"
 
 
-def config(model: Path, out: Path | None, **options: Any) -> UnlearnConfig:
+def config(model: Path, out: Path | None, **options: Any) -> RepairConfig:
     settings: dict[str, Any] = {
         "triggers": (LONG_TRIGGER,), "prompts": PROMPTS, "device": "cpu", "keep_failed": True, "trainable": "closed-form",
     }  # fmt: skip
-    return UnlearnConfig(model=model, out=out, **(settings | options))
+    return RepairConfig(model=model, out=out, **(settings | options))
 
 
 def tensors(model: Path) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ def test_it_is_the_repair_of_the_merged_model(tiny_model: Path, tiny_suspect: Su
     assert moved == {changed.name for changed in report.changed}
     assert {f"{LAYER}.to_q.weight", f"{TEXT.replace('text_model.', '')}.weight"} <= moved
 
-    again = run_unlearn(UnlearnConfig(model=tiny_model, out=tmp_path / "again", from_patch=tmp_path / "patch.safetensors"))
+    again = run_unlearn(ApplyConfig(model=tiny_model, out=tmp_path / "again", from_patch=tmp_path / "patch.safetensors"))
     assert again.exit.code == 0, "the patch is relative to the model alone, and holds the adapter"
     assert all(torch.allclose(new[name], tensor, atol=1e-6) for name, tensor in tensors(tmp_path / "again").items())
 
@@ -119,16 +119,3 @@ def test_a_report_must_be_of_the_same_adapters(tiny_suspect: Suspect, scan_repor
             continue
         with pytest.raises(UsageError, match="name the same with --lora"):
             check_adapters(tmp_path / "scan.json", given)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"triggers": (), "from_patch": Path("patch.safetensors"), "trainable": "auto"},
-        {"triggers": (), "method": "cleanclip", "pairs": Path("pairs.tsv"), "trainable": "auto"},
-        {"triggers": (), "merge_with": ((Path("other"), 1.0),), "base": Path("base"), "trainable": "auto"},
-    ],
-)
-def test_what_removes_no_named_trigger_takes_no_adapter(other: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="--lora merges an adapter into a model whose trigger is removed"):
-        config(Path("model"), Path("out"), adapters=((Path("a.safetensors"), 1.0),), **other)
