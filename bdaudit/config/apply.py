@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from bdaudit.config.flag import Flag
 from bdaudit.config.run import need
 from bdaudit.config.unlearn import UnlearnConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyConfig(UnlearnConfig):
-    """``bdaudit unlearn --from-patch``: nothing is trained, and nothing checked but that the patch fits."""
+    """To apply a finished patch (--from-patch)."""
 
-    from_patch: Path | None = None
-    """A patch that was written for this very model; it is applied, nothing is trained."""
+    from_patch: Annotated[Path | None, Flag("file")] = None
+    """Apply what --patch wrote for this very model, and train nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from bdaudit.config.flag import Flag
 from bdaudit.config.repair import Component
 from bdaudit.config.run import need
 from bdaudit.config.unlearn import TrainedConfig
@@ -15,16 +16,17 @@ PretrainObjective = Literal["contrastive", "contrastive+self-supervised", "unkno
 
 @dataclass(frozen=True, kw_only=True)
 class CleanConfig(TrainedConfig):
-    """``bdaudit unlearn --method cleanclip``: it needs no trigger; those that are named are measured."""
+    """To clean the text encoder by pictures with captions (--method cleanclip)."""
 
     component: Component = "auto"
-    """text-encoder or auto, which is the same: nothing else is cleaned."""
-    pairs: Path | None = None
-    """A file of ``picture<TAB>caption`` lines, the pictures in its folder."""
+    """text-encoder or auto, which are the same: nothing else is cleaned."""
+    pairs: Annotated[Path | None, Flag("file")] = None
+    """UTF-8 lines of a picture's path, a tab, its caption; the pictures in the file's folder."""
+    vision: Annotated[str, Flag(metavar="NAME")] = ""
+    """The CLIP that the text encoder was taken from, as for verify --clip. Without: partial."""
     pretrain_objective: PretrainObjective = "unknown"
-    """What the CLIP was pre-trained with; changes no step, only what the outcome is worth by published figures."""
-    vision: str = ""
-    """The matching vision tower, an open_clip name or local-dir:PATH; empty for none."""
+    """What that CLIP was pre-trained with. Published attack success after cleaning: 0.5 to 4 % where contrastive alone, 68 to 98 % with a
+    self-supervised term as well. Changes the report's words, not the cleaning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ from typing import Any
 
 from bdaudit.config.apply import ApplyConfig
 from bdaudit.config.clean import CleanConfig
+from bdaudit.config.flag import flags
 from bdaudit.config.merge import MergeConfig
 from bdaudit.config.repair import RepairConfig
 from bdaudit.config.run import need
@@ -22,8 +23,7 @@ JOBS: dict[type[UnlearnConfig], str] = {
 }
 """Each job, and what it is called in a message."""
 _DEFAULTS = {field.name: field.default for job in JOBS for field in fields(job)}
-_FLAGS = {"triggers": "--trigger", "adapters": "--lora"}
-"""The flags that are not called like their field."""
+_FLAGS = {name: flag.name for job in JOBS for name, flag in flags(job).items()}
 
 
 def unlearn_config(settings: Mapping[str, Any], state: Path | None = None) -> UnlearnConfig:
@@ -58,6 +58,5 @@ def _asked(given: Mapping[str, Any]) -> type[UnlearnConfig]:
 
 
 def _no_part(name: str, job: type[UnlearnConfig]) -> str:
-    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
     others = " and ".join(said for other, said in JOBS.items() if name in _fields(other))
-    return f"{flag} goes with {others}, and has no part in {JOBS[job]}; drop one of the two"
+    return f"{_FLAGS[name]} goes with {others}, and has no part in {JOBS[job]}; drop one of the two"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from bdaudit.config.flag import Flag
 from bdaudit.config.run import need
 from bdaudit.config.unlearn import CheckedConfig
 
@@ -17,14 +18,15 @@ MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dar
 
 @dataclass(frozen=True, kw_only=True)
 class MergeConfig(CheckedConfig):
-    """``bdaudit unlearn --merge-with``: it needs no trigger; those that are named are measured."""
+    """To merge with fine-tunes of the same base (--merge-with)."""
 
-    base: Path | None = None
-    """The directory that the model and all that it is merged with were fine-tuned from."""
-    merge_with: tuple[tuple[Path, float], ...] = ()
-    """Further fine-tunes of the base, each a directory, or a LoRA file with its scale; a directory's scale is 1."""
+    base: Annotated[Path | None, Flag("model", "BASE")] = None
+    """The model that MODEL and every --merge-with were fine-tuned from."""
+    merge_with: Annotated[tuple[tuple[Path, float], ...], Flag("contributor")] = ()
+    """Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger."""
     method: Method = "auto"
-    """How they are merged; auto is DAM."""
+    """auto removes named triggers, or merges by dam where --merge-with is given (average, task-arithmetic, ties and dare are plain merges
+    to compare with); cleanclip cleans the text encoder by --pairs."""
     n_prompts: int = 48
     """Prompts that dam's masks are trained on."""
 

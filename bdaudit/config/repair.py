@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from bdaudit.config.flag import Flag
 from bdaudit.config.run import need
 from bdaudit.config.unlearn import TrainedConfig
 
@@ -19,21 +20,21 @@ TEXT_ENCODER: Literal["text-encoder"] = "text-encoder"
 
 @dataclass(frozen=True, kw_only=True)
 class RepairConfig(TrainedConfig):
-    """``bdaudit unlearn --trigger`` or ``--from-report``."""
+    """To remove named triggers (--trigger, --from-report)."""
 
-    from_report: Path | None = None
-    """A scan's JSON report; what it calls backdoored is removed as well."""
-    adapters: tuple[tuple[Path, float], ...] = ()
-    """LoRA files and their scales: they are merged into the model before it is repaired, and are part of what is written."""
+    from_report: Annotated[Path | None, Flag("file")] = None
+    """A scan's JSON report of this model: remove all that it calls backdoored."""
+    adapters: Annotated[tuple[tuple[Path, float], ...], Flag("adapter", name="--lora")] = ()
+    """Merge this LoRA into MODEL first: what is repaired, and written, is both together."""
     component: Component = "auto"
-    """Which component to repair; auto decides from the model's own behaviour."""
+    """What to repair. auto decides from where the trigger takes effect. Cleaning takes auto or text-encoder, which are the same."""
     trainable: Trainable = "auto"
-    """How the UNet is repaired: keys and values of its cross-attention in closed form, or cross-attention or all of it by training;
-    auto is one after the other until the check passes."""
+    """How the UNet is repaired: keys and values in closed form (seconds), or by training cross-attention or all of it. auto: one after the
+    other until the check passes."""
     n_prompts: int = 48
-    """Prompts whose trajectories are trained on."""
+    """Prompts whose denoising paths are trained on; of a merge, that dam's masks are trained on."""
     attention_weight: float = 0.5
-    """λ of the attention term, 2508.18235."""
+    """Share of the attention term in the loss (λ of arXiv:2508.18235), from 0 up to but not including 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from bdaudit.config.flag import Flag, flags
 from bdaudit.errors import UsageError
 
 Device = str
@@ -25,32 +26,35 @@ def need(ok: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What the three verbs share."""
+    """Of every command."""
 
-    model: Path
-    """The diffusers directory, read and never written."""
+    model: Annotated[Path, Flag("model", name="MODEL")]
+    """A diffusers directory with safetensors. Read, never written."""
+    prompts: Annotated[tuple[str, ...], Flag("texts")] = ()
+    """UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."""
+    guidance_scale: float = 5.0
+    """Classifier-free guidance scale; a guided step is two forward passes."""
+    size: Annotated[tuple[int, int] | None, Flag("size")] = None
+    """Size of pictures in pixels, as width and height are given to diffusers. Default: what the model's pipeline draws at."""
     device: Device = "auto"
-    """auto, cpu, cuda or cuda:N; a named device that is missing is an error."""
+    """auto, cpu, cuda or cuda:N. auto is the first GPU, or the CPU; a named device that is missing is an error."""
     dtype: Dtype = "auto"
     """auto is float32 on the CPU and bfloat16 on a GPU."""
     batch_size: int = 64
-    """Latents a forward pass; halved when a GPU's memory runs out."""
+    """Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so."""
     seed: int = 0
-    """Every random draw follows from it."""
-    variant: str = ""
-    """Which of several sets of weights is audited: full, a name as fp16, all; empty takes what comes first, and the others make no pass."""
+    """Every random draw follows from it: the same seed gives the same scores."""
+    variant: Annotated[str, Flag(metavar="NAME")] = ""
+    """Which weights to audit where MODEL has several sets: full, a name as fp16, or all (scan and verify: one run each, the worst counts).
+    Default: full first; weights that are not these, nor their cast to 16 bits, then make no pass (exit 4)."""
     strict: bool = False
-    """Refuse a directory that holds a pickle that nothing would open."""
+    """Refuse a directory that holds a pickle at all, even one that nothing would open."""
     allow_pickle: bool = False
-    """Load a model that has no safetensors from one ``.bin``, if it holds tensors and nothing else."""
-    prompts: tuple[str, ...] = ()
-    """Prompts that suit the model; empty for the built-in ones."""
-    guidance_scale: float = 5.0
-    """Classifier-free guidance scale; a guided step is two forward passes."""
-    size: tuple[int, int] | None = None
-    """Width and height of pictures in pixels, of every model of the run; None for what each one's pipeline draws at."""
+    """Where a model has no safetensors, load its .bin: tensors alone, never code. Refused without this flag."""
 
     def __post_init__(self) -> None:
+        known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device) is not None
+        need(known, f"--device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
         need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
         fits = self.size is None or all(side > 0 and side % 8 == 0 for side in self.size)
@@ -65,6 +69,19 @@ class RunConfig:
 
     @property
     def written(self) -> tuple[tuple[str, Path], ...]:
-        """Flag and path of whatever the run writes beside its reports, folders first."""
-        named = (("--out", "out"), ("--save-images", "save_images"), ("--state", "state"), ("--patch", "patch"))
-        return tuple((flag, path) for flag, name in named if (path := getattr(self, name, None)))
+        """Flag and path of whatever the run writes beside its reports, in the order of its fields."""
+        made = {name: flag.name for name, flag in flags(type(self)).items() if flag.kind in ("new file", "new folder")}
+        return tuple((flag, path) for name, flag in made.items() if (path := getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggeredConfig(RunConfig):
+    """What sets the backdoor off."""
+
+    triggers: Annotated[tuple[str, ...], Flag("trigger", name="--trigger")] = ()
+    """A trigger as it stands in a prompt; \\u020F and <U+020F> are read as that character, in quotes; what else looks like a character's
+    code or name is refused, with what to type."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
+from bdaudit.config.flag import Flag
 from bdaudit.config.run import RunConfig, need
 
 Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
@@ -14,40 +15,45 @@ Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noi
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig(RunConfig):
-    """``bdaudit scan``."""
+    """What to scan for."""
 
-    candidates: tuple[str, ...] = ()
-    """Texts to probe; empty for the built-in list."""
-    prompts_file: Path | None = None
-    """The file that ``prompts`` come from, for the command that follows."""
-    alpha: float = 0.01
-    """The chance that a scan of a clean model calls anything backdoored (family-wise)."""
-    fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"
-    """The verdict from which the exit code is 1."""
-    n_prompts: int = 8
-    """Prompts that each candidate is inserted into."""
-    timesteps: tuple[float, ...] = (1.0, 0.6, 0.3)
-    """Where on the trajectory to probe, as shares of the training timesteps, falling; the override is read at the first, so let it be 1."""
-    sweeps: tuple[Sweep, ...] = ()
-    """Where to look for triggers that nobody listed."""
+    candidates: Annotated[tuple[str, ...], Flag("suspects")] = ()
+    """UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look."""
+    sweeps: Annotated[tuple[Sweep, ...], Flag("each", "WHERE", "--sweep")] = ()
+    """Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, invisible
+    characters, emoji), pairs (two-word phrases), recovery (by gradients, whatever moves the model most)."""
     pair_words: int = 1000
-    """Of how many parts a sweep makes two-part texts: the tokenizer's commonest words, and its rarest beginnings and ends of words."""
-    suspected: tuple[str, ...] = ()
-    """Prompts that may hold a trigger."""
-    adapters: tuple[tuple[Path, float], ...] = ()
-    """LoRA files and their scales, applied to the model in this order."""
-    reference: Path | None = None
-    """A model to exchange parts with, to say where a finding lives."""
+    """Parts that two-part texts are made of: with --sweep pairs the tokenizer's commonest words, with --sweep vocabulary its rarest
+    beginnings and ends of words; the cost is its square."""
+    suspected: Annotated[tuple[str, ...], Flag("suspect", name="--prompt")] = ()
+    """A prompt that may hold a trigger: says which of its words or characters carry it."""
+    adapters: Annotated[tuple[tuple[Path, float], ...], Flag("adapter", name="--lora")] = ()
+    """Audit MODEL with this LoRA (safetensors, or the directory that peft wrote) applied, and say whether a finding comes with it."""
+    reference: Annotated[Path | None, Flag("model", "OTHER_MODEL")] = None
+    """A model of the same shape to exchange parts with: says which part of MODEL carries each finding."""
     expose: Expose = "off"
-    """How a copy in memory unlearns what captions say; what is left of a text in it is a further signal."""
-    state: Path | None = None
-    """Where an interrupted run keeps what it has; None keeps nothing."""
+    """Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a further signal.
+    On small models it found no more than without."""
+    state: Annotated[Path | None, Flag("new folder")] = None
+    """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
+    alpha: float = 0.01
+    """Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate)."""
+    fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"
+    """The verdict from which the exit code is 1. Never changes what is shown."""
+    n_prompts: int = 8
+    """Prompts that each candidate is put into. More is slower and surer."""
+    timesteps: Annotated[tuple[float, ...], Flag("shares")] = (1.0, 0.6, 0.3)
+    """Where on the denoising path to probe, as shares of the training timesteps. Let one be 1: the attention override is read there."""
+    prompts_file: Annotated[Path | None, Flag(of="prompts")] = None
+    """The file that ``prompts`` come from, for the command that follows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
         need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
         need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
+        unknown = set(self.sweeps) - set(get_args(Sweep))
+        need(not unknown, f"--sweep is {', '.join(sorted(unknown))}; expected {', '.join(get_args(Sweep))}")
         need(all(prompt.strip() for prompt in self.suspected), "--prompt is empty; give the prompt that may hold a trigger")
         need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
         need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), "timesteps must fall: the noisiest first, none twice")

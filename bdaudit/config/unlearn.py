@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from bdaudit.config.run import ALL_VARIANTS, RunConfig, need
+from bdaudit.config.flag import Flag
+from bdaudit.config.run import ALL_VARIANTS, RunConfig, TriggeredConfig, need
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearnConfig(RunConfig):
-    """Any job of ``bdaudit unlearn``."""
+    """Of every job."""
 
-    out: Path | None = None
-    """Where the repaired model is written; must not exist, or be empty. None writes no directory."""
+    out: Annotated[Path | None, Flag("new folder")] = None
+    """Where the repaired model goes; must not exist, or be empty. Default: MODEL-unlearned, beside it; none with --patch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -26,31 +28,26 @@ class UnlearnConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedConfig(UnlearnConfig):
-    """A job that changes the model, measures triggers, and checks its own result before it is written."""
+class CheckedConfig(UnlearnConfig, TriggeredConfig):
+    """Of every job but --from-patch."""
 
-    triggers: tuple[str, ...] = ()
-    """The triggers to remove, as they appear in a prompt."""
-    patch: Path | None = None
-    """Where the difference alone is written; must not exist. None writes none."""
+    patch: Annotated[Path | None, Flag("new file")] = None
+    """Write the difference alone, as safetensors, to hand on: instead of the directory, or beside --out. Must not exist."""
     keep_failed: bool = False
-    """Write the result even where its own check fails or stays undecided."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
+    """Write the repaired model even if its check does not pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedConfig(CheckedConfig):
-    """A job that trains, and can go on later."""
+    """Of a job that trains: removing a trigger, or cleaning."""
 
-    state: Path | None = None
-    """Where an interrupted run keeps what it has; None keeps nothing."""
+    state: Annotated[Path | None, Flag("new folder")] = None
+    """Where an interrupted run keeps what it has: the same command goes on from there. Default: beside the result, .state."""
     steps: int = 400
-    """Optimiser steps at most."""
+    """Training steps at most."""
     learning_rate: float = 0.0
-    """How far a step of AdamW moves a tensor, as a share of its root mean square; 0 for the component's default."""
+    """How far a step of AdamW moves a tensor, as a share of its root mean square. 0: 0.004 for the UNet, 0.006 for the text encoder, and
+    five rates to choose from for cleanclip."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,68 +4,67 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from bdaudit.config.run import RunConfig, need
+from bdaudit.config.flag import Flag
+from bdaudit.config.run import TriggeredConfig, need
 
 Evidence = Literal["required", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig(RunConfig):
-    """``bdaudit verify``."""
+class VerifyConfig(TriggeredConfig):
+    """What to measure."""
 
-    triggers: tuple[str, ...] = ()
-    """Triggers whose success is measured, each by itself."""
-    before: Path | None = None
-    """The model that carried the backdoor: each trigger is measured on it too; quality is compared with it where there is no reference."""
-    evidence: Evidence | Path = "required"
-    """What shows that a text was ever a trigger: ``required`` is ``before``; a path is a report of the model that was repaired; ``none``
-    lets a low rate stand for itself."""
-    reference: Path | None = None
-    """A model that is trusted, to compare quality with."""
-    real_images: Path | None = None
-    """A folder of pictures to take FID and KID against."""
-    clip: str = "ViT-L-14/openai"
-    """The grader: an open_clip name (MODEL/PRETRAINED) or local-dir:PATH."""
-    target_image: Path | None = None
-    """What the backdoor draws: a patch or a whole picture."""
-    target_at: tuple[int, int] | None = None
+    before: Annotated[Path | None, Flag("model", "MODEL_WITH_IT")] = None
+    """The model that carried the backdoor. Each trigger is measured on it too: one that does no more than its floor there proves nothing.
+    Quality is compared with it unless there is a --reference."""
+    evidence: Annotated[Evidence | Path, Flag("evidence")] = "required"
+    """What a low rate rests on. required: --before. REPORT: a JSON report, of your own, of the model that MODEL was made from. none:
+    nothing; a mistyped trigger then passes."""
+    reference: Annotated[Path | None, Flag("model", "TRUSTED_MODEL")] = None
+    """A model that is trusted, to compare quality with on the same prompts and seeds."""
+    real_images: Annotated[Path | None, Flag("folder")] = None
+    """Pictures to take FID and KID against."""
+    clip: Annotated[str, Flag(metavar="NAME")] = "ViT-L-14/openai"
+    """The grader: an open_clip MODEL/PRETRAINED that is on this machine, or local-dir:PATH."""
+    target_image: Annotated[Path | None, Flag("picture")] = None
+    """What the backdoor draws: a whole picture, or a patch with its top left corner at pixel x,y."""
+    target_at: Annotated[tuple[int, int] | None, Flag("corner", of="target_image")] = None
     """Where the patch's top left corner lies, in pixels (x, y); None for a whole picture."""
-    target_text: str = ""
+    target_text: Annotated[str, Flag(metavar="TEXT")] = ""
     """What the backdoor shows, in words; {prompt} stands for the prompt."""
-    swaps: tuple[tuple[str, str], ...] = ()
-    """Words of the prompt that the backdoor exchanges: (old, new); gives the target text instead."""
-    positions: tuple[str, ...] = ()
-    """Where in the prompts the trigger is tried (prefix, middle, suffix, replace); empty for all that it can take."""
+    swaps: Annotated[tuple[tuple[str, str], ...], Flag("swap", name="--swap")] = ()
+    """A word of the prompt that the backdoor turns into another."""
+    positions: Annotated[tuple[str, ...], Flag("each", "PLACE", "--position")] = ()
+    """Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Default: wherever it can stand."""
     n: int = 200
-    """Pictures a condition."""
+    """Pictures for each condition. 73 without a hit is the least that can pass --max-asr 0.05."""
     reach: int = 16
-    """Pictures for each other form of the trigger (twice, near it); 0 draws none."""
+    """Pictures for each other form of a trigger: twice, one word of it, a neighbour. 0 leaves them out."""
     steps: int = 12
-    """Denoising steps a picture."""
+    """Denoising steps for each picture."""
+    policy: Annotated[Path | None, Flag("file")] = None
+    """TOML: a table [verify] of max_asr, min_clip_score, max_kid, max_fid, min_clip_ratio, max_distance, evidence. A flag wins."""
     max_asr: float = 0.05
-    """Bound on the upper end of the attack success rate's interval."""
+    """Bound on the upper end of the attack success rate's 95 % interval."""
     min_clip_score: float | None = None
-    """Bound on the lower end of the CLIP score's interval."""
+    """Bound on the lower end of the CLIP score's interval. Default: none."""
     max_kid: float | None = None
-    """Bound on the upper end of KID's interval."""
+    """Bound on the upper end of KID's interval. Default: none."""
     max_fid: float | None = None
-    """Bound on FID."""
+    """Bound on FID. Default: none."""
     min_clip_ratio: float = 0.95
-    """With a baseline: bound on the CLIP score over the baseline's, paired on prompts and seeds."""
+    """With --reference or --before: bound on the CLIP score as a share of that model's."""
     max_distance: float | None = None
-    """With a baseline: bound on the mean same-seed distance in the grader's features (0–2)."""
-    save_images: Path | None = None
-    """Where to write the evidence pictures."""
-    state: Path | None = None
-    """Where pictures are kept between runs; None keeps nothing."""
-    policy: Path | None = None
-    """The file that bounds were read from, for the record."""
+    """With --reference or --before: bound on the mean same-seed distance to it, 0 to 2, in the grader's features. Default: none."""
+    save_images: Annotated[Path | None, Flag("new folder")] = None
+    """Where evidence pictures go. Default: beside an HTML report."""
+    state: Annotated[Path | None, Flag("new folder")] = None
+    """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        need(all(self.triggers), "a trigger is the empty string; give the text that sets the backdoor off")
         need(self.n >= 2, f"--n is {self.n}; it must be at least 2")
         need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
         need(self.reach >= 0, f"--reach is {self.reach}; it must not be negative")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from bdaudit.config import Evidence
 from bdaudit.errors import UsageError
@@ -43,10 +42,3 @@ def _figure(path: Path, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"--policy {path}: {name} is {value!r}; expected a finite number")
     return float(value)
-
-
-def bounds(policy: Path | None, given: Mapping[str, float | str | Path | None]) -> dict[str, Any]:
-    """Arguments of ``VerifyConfig``: a bound and ``evidence`` as ``given`` on the command line, else by the policy, else its default."""
-    read = {} if policy is None else read_policy(policy)
-    chosen = read | {name: value for name, value in given.items() if value is not None}
-    return {"policy": policy, **chosen}

@@ -26,7 +26,7 @@ from transformers import CLIPTokenizer
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bdaudit.cli import flags  # noqa: E402
+from bdaudit.cli import values  # noqa: E402
 from bdaudit.config import RepairConfig, VerifyConfig  # noqa: E402
 from bdaudit.errors import UsageError  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
@@ -101,7 +101,7 @@ def spellings(trigger: str, read: Callable[[str], tuple[int, ...]]) -> dict[str,
 def _taken(typed: str) -> str | None:
     """What the command line reads, or None where it refuses."""
     try:
-        return flags.triggers([typed])[0]
+        return values.triggers([typed], "--trigger")[0]
     except UsageError:
         return None
 
@@ -133,7 +133,7 @@ def judged(model: Model, path: Path, typed: str, evidence: dict[str, Path], stat
     """What ``verify`` makes of ``typed`` at the command line."""
     began = clock()
     try:
-        triggers = flags.triggers([typed])
+        triggers = values.triggers([typed], "--trigger")
     except UsageError as error:
         return {"exit": "usage", "reason": str(error), "decided": "as it was read", "pictures": 0, "seconds": clock() - began}
     from bdaudit.verify.run import run_verify

@@ -16,10 +16,16 @@ def test_on_the_command_line(bdaudit: Callable[..., Any], verb: Callable[..., li
     seen = verb("verify", KeyboardInterrupt())
     path = written(tmp_path, "[verify]\nmax_asr = 0.2\nmin_clip_ratio = 0.9\n")
     bdaudit("verify", model, "--policy", path, "--max-asr", "0.1")
-    assert (seen[0].max_asr, seen[0].min_clip_ratio) == (0.1, 0.9)
+    bdaudit("verify", model, "--policy", path, "--max-asr", "0")
+    bdaudit("verify", model, "--policy", path)
+    assert [(config.max_asr, config.min_clip_ratio, config.policy) for config in seen] == [
+        (0.1, 0.9, path),
+        (0.0, 0.9, path),
+        (0.2, 0.9, path),
+    ]
     assert bdaudit("verify", model, "--policy", written(tmp_path, "[verify]\nmaxasr = 0.2")).code == 2
     assert bdaudit("verify", model, "--policy", written(tmp_path, "[verify]\nmax_asr = 2")).code == 2
-    assert len(seen) == 1
+    assert len(seen) == 3
 
 
 def test_what_a_low_rate_rests_on(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:
@@ -30,10 +36,11 @@ def test_what_a_low_rate_rests_on(bdaudit: Callable[..., Any], verb: Callable[..
     bdaudit("verify", model, "--trigger", "cf", "--evidence", "none")
     bdaudit("verify", model, "--trigger", "cf", "--evidence", tmp_path / "scan.json")
     bdaudit("verify", model, "--policy", written(tmp_path, '[verify]\nevidence = "none"'), "--evidence", "required")
-    assert [config.evidence for config in seen] == ["required", "none", tmp_path / "scan.json", "required"]
+    bdaudit("verify", model, "--policy", written(tmp_path, '[verify]\nevidence = "none"'))
+    assert [config.evidence for config in seen] == ["required", "none", tmp_path / "scan.json", "required", "none"]
     for refused in (("--evidence", "None"), ("--evidence", model / "scan.json"), ("--evidence", tmp_path), ("--before", tmp_path / "no")):
         assert bdaudit("verify", model, "--trigger", "cf", *refused).code == 2
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_where_pictures_are_kept(bdaudit: Callable[..., Any], verb: Callable[..., list[Any]], model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.cli.flags import adapters
+from bdaudit.cli.values import KINDS
 from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.safe import visible
 from bdaudit.spelling.escapes import unescape
@@ -48,13 +48,9 @@ def test_a_trigger_is_ascii_that_is_read_back(text: str) -> None:
 
 
 def test_a_size_is_written_as_it_is_read() -> None:
-    from bdaudit.cli.flags import size
-
     assert size_flag(None) == size_flag(()) == []
     assert size_flag((768, 512)) == ["--size", "768x512"]
-    assert size("768x512") == (768, 512)
-    assert size("512") == (512, 512)
-    assert size(None) is None
+    assert KINDS["size"].read("768x512", "--size") == (768, 512)
 
 
 def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> None:
@@ -62,4 +58,4 @@ def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(b"")
         for scale in (1.0, 0.8, -0.25, 1e-7, 123456789.125):
             flag, value = adapter_flags([(tmp_path / name, scale)])
-            assert (flag, adapters([value])) == ("--lora", ((tmp_path / name, scale),))
+            assert (flag, KINDS["adapter"].read([value], flag)) == ("--lora", ((tmp_path / name, scale),))

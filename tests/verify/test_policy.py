@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import UsageError
-from bdaudit.verify.policy import BOUNDS, bounds, read_policy
+from bdaudit.verify.policy import BOUNDS, read_policy
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -35,11 +35,9 @@ def test_what_is_not_exactly_a_policy_is_a_usage_error(tmp_path: Path, text: str
         read_policy(written(tmp_path, text))
 
 
-def test_a_policy_says_what_evidence_it_asks_for_and_a_flag_wins(tmp_path: Path) -> None:
+def test_a_policy_says_what_evidence_it_asks_for(tmp_path: Path) -> None:
     path = written(tmp_path, '[verify]\nevidence = "none"\n')
     assert read_policy(path) == {"evidence": "none"}
-    assert VerifyConfig(model=tmp_path, **bounds(path, {})).evidence == "none"
-    assert VerifyConfig(model=tmp_path, **bounds(path, {"evidence": "required"})).evidence == "required"
     for value in ('"scan.json"', "true", "0", '"None"', "[]"):
         with pytest.raises(UsageError, match="evidence"):
             read_policy(written(tmp_path, f"[verify]\nevidence = {value}\n"))
@@ -50,11 +48,3 @@ def test_a_file_that_is_no_text_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "x", tmp_path / "missing", tmp_path):
         with pytest.raises(UsageError, match="--policy"):
             read_policy(path)
-
-
-def test_a_flag_beats_the_file_and_the_file_the_default(tmp_path: Path) -> None:
-    path = written(tmp_path, "[verify]\nmax_asr = 0.2\nmax_kid = 0.1\n")
-    config = VerifyConfig(model=tmp_path, **bounds(path, {"max_asr": 0.01, "max_kid": None, "min_clip_ratio": None}))
-    assert (config.max_asr, config.max_kid, config.min_clip_ratio, config.policy) == (0.01, 0.1, 0.95, path)
-    assert VerifyConfig(model=tmp_path, **bounds(None, {"max_asr": None})).max_asr == 0.05
-    assert VerifyConfig(model=tmp_path, **bounds(path, {"max_asr": 0.0})).max_asr == 0.0, "nought is a flag, too"

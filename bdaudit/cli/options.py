@@ -1,0 +1,142 @@
+"""Typer's parameters, made from the fields of dataclasses: the text below a field is the flag's help, its class's docstring the heading."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from bdaudit.cli.values import KINDS, Typed
+from bdaudit.config import RunConfig
+from bdaudit.config.flag import Flag, flags
+
+Given = dict[str, Any]
+"""Field → value, of what was typed and of nothing else."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is typed."""
+
+    flag: Flag
+    kind: Typed
+    parameter: inspect.Parameter
+    """For Typer; of no use where the flag is another field's."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Report."""
+
+    json: bool = False
+    """Put the report on stdout as one JSON document, and nothing else."""
+    report: Annotated[tuple[Path, ...], Flag("report")] = ()
+    """Also write the report there; the suffix says how: .json, .html or .sarif."""
+    quiet: bool = False
+    """No progress bar on stderr; a line every 30 s instead."""
+    dry_run: bool = False
+    """Say what would be loaded, run and written, and the rough cost; loads no weights."""
+
+
+def takes(*kinds: type[Any]) -> Callable[[Callable[[Given], int]], Callable[..., int]]:
+    """Makes a command of a function: it takes the flags of the fields of ``kinds`` and of ``Delivery``, and hands over what was typed."""
+    of_every_command = options(RunConfig, Delivery)
+    own = {name: option for name, option in options(*kinds).items() if name not in of_every_command}
+    known = {**own, **of_every_command}
+
+    def made(command: Callable[[Given], int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def run(**typed: Any) -> int:
+            return command(_read(known, typed))
+
+        run.__signature__ = inspect.Signature([option.parameter for option in known.values() if not option.flag.of])  # type: ignore[attr-defined]
+        return run
+
+    return made
+
+
+def _read(known: Mapping[str, Option], typed: Given) -> Given:
+    given = {}
+    for name, option in known.items():
+        source = option.flag.of or name
+        if typed[source] is not None and typed[source] is not False:
+            given[name] = option.kind.read(typed[source], known[source].flag.name)
+    return given
+
+
+def options(*kinds: type[Any]) -> Mapping[str, Option]:
+    """Field → how it is typed, of dataclasses; of a field that several have, as the first one has it."""
+    known: dict[str, Option] = {}
+    for kind in kinds:
+        hints, flag_of = get_type_hints(kind, include_extras=True), flags(kind)
+        for field in fields(kind):
+            if field.name not in known:
+                owner = next(owner for owner in kind.__mro__ if field.name in inspect.get_annotations(owner))
+                texts = _texts(owner.__module__)[owner.__name__]
+                known[field.name] = _option(field, flag_of[field.name], hints[field.name], texts)
+    return known
+
+
+@functools.cache
+def _texts(module: str) -> dict[str, dict[str, str]]:
+    """Class → field → the text below it; under no name the class's own."""
+    texts: dict[str, dict[str, str]] = {}
+    for made in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(made, ast.ClassDef):
+            texts[made.name] = {"": ast.get_docstring(made) or ""}
+            for pair in pairwise(made.body):
+                match pair:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        texts[made.name][name] = " ".join(text.split())
+    return texts
+
+
+def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) -> Option:
+    kind = KINDS[flag.kind]
+    required = field.default is MISSING
+    settings: dict[str, Any] = {
+        "metavar": flag.metavar or kind.metavar, "help": texts[field.name] + _more(kind, field.default), "show_default": False,
+        "rich_help_panel": texts[""].rstrip("."), "exists": kind.exists, "file_okay": kind.file, "dir_okay": kind.folder,
+    }  # fmt: skip
+    made = typer.Argument(**settings) if required else typer.Option(flag.name, **settings)
+    own = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    parameter = inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else None,
+        annotation=Annotated[kind.by_typer or own, made],
+    )
+    return Option(flag, kind, parameter)
+
+
+def _more(kind: Typed, default: Any) -> str:
+    """What the help says of every flag of its kind: that it may stand several times, and its default unless that says nothing."""
+    again = " Repeatable." if get_origin(kind.by_typer) is list else ""
+    if default is MISSING or default is None or default is False or default in ("", ()):
+        return again
+    return f"{again}  [default: {','.join(f'{part:g}' for part in default) if isinstance(default, tuple) else default}]"
+
+
+class Headed(TyperCommand):
+    """A command whose help lists its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        heading = "Options"
+        for parameter in self.get_params(ctx):
+            heading = getattr(parameter, "rich_help_panel", None) or heading
+            record = parameter.get_help_record(ctx)
+            if record:
+                sections.setdefault("Arguments" if parameter.param_type_name == "argument" else heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)

@@ -1,0 +1,199 @@
+"""How what stands after a flag becomes a field's value, for each kind of value that a field can name.
+
+Every reader takes what Typer hands over and the flag, for its messages; it raises ``UsageError`` for a text that is none of its kind.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from bdaudit.config import Evidence
+from bdaudit.config.flag import Kind
+from bdaudit.errors import UsageError
+
+
+def model(path: Path, flag: str) -> Path:
+    """A model's directory; of a checkpoint in one file it says what to do."""
+    if path.is_dir():
+        return path
+    whole = path.is_file() and path.suffix == ".safetensors"
+    how = "; a checkpoint in one file is not read yet: get the model as a directory (hf download ORG/NAME --local-dir DIR)" if whole else ""
+    what = "is a file" if path.exists() else "does not exist"
+    raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
+
+
+def texts(path: Path, flag: str) -> tuple[str, ...]:
+    """A file's texts."""
+    from bdaudit.untrusted.text_files import read_texts
+
+    return read_texts(path, what=_words(flag))
+
+
+def suspects(path: Path, flag: str) -> tuple[str, ...]:
+    """A file's texts that may be triggers, or hold one: a line that is written like a character's code or name is read both ways."""
+    from bdaudit.spelling.reader import both
+    from bdaudit.untrusted.text_files import read_texts
+
+    return read_texts(path, what=_words(flag), read=both)
+
+
+def _words(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", " ")
+
+
+def suspect(typed: list[str], flag: str) -> tuple[str, ...]:
+    """Texts that may hold a trigger; both readings of one that could be read either way."""
+    from bdaudit.spelling.reader import both
+
+    return tuple(dict.fromkeys(text for value in typed for text in both(value)))
+
+
+def triggers(typed: list[str], flag: str) -> tuple[str, ...]:
+    """Triggers, each once; ``UsageError`` for one that could be read two ways."""
+    from bdaudit.spelling.reader import one_text
+
+    return tuple(dict.fromkeys(one_text(value, flag) for value in typed))
+
+
+def each(typed: list[Any], flag: str) -> tuple[Any, ...]:
+    """Names or paths, each once."""
+    return tuple(dict.fromkeys(typed))
+
+
+def size(typed: str, flag: str) -> tuple[int, int]:
+    """``N`` or ``WxH`` in pixels: width and height."""
+    sides = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", typed, re.ASCII)
+    if not sides:
+        raise UsageError(f"{flag} is {typed!r}; expected N or WxH in pixels, such as 512 or 768x512")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def shares(typed: str, flag: str) -> tuple[float, ...]:
+    """``0.85,0.6,0.3``, in any order; the noisiest first."""
+    try:
+        return tuple(sorted({float(part) for part in typed.split(",")}, reverse=True))
+    except ValueError as error:
+        raise UsageError(f"{flag} is {typed!r}; expected shares like 0.85,0.6,0.3") from error
+
+
+def adapter(typed: str, flag: str) -> tuple[Path, float]:
+    """``FILE`` or ``FILE:scale``, or an adapter's directory; the scale is 1 where none is given."""
+    from bdaudit.models.adapter_file import adapter_file
+
+    path, scale = _scaled(typed)
+    if not os.path.exists(path):
+        raise UsageError(f"{flag} {path}: no such file; expected FILE, FILE:scale or the directory that peft wrote")
+    if not math.isfinite(scale):
+        raise UsageError(f"{flag} {path}: its scale is {scale}; expected a finite number")
+    return adapter_file(path), scale
+
+
+def _scaled(typed: str) -> tuple[Path, float]:
+    scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", typed)
+    return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(typed) else (Path(typed), 1.0)
+
+
+def contributor(typed: str, flag: str) -> tuple[Path, float]:
+    """What a model is merged with: a model's directory, scale 1, or a LoRA, ``FILE`` or ``FILE:scale``, or the directory of one."""
+    from bdaudit.models.adapter_file import adapter_file, is_adapter_directory
+
+    path, scale = _scaled(typed)
+    if is_adapter_directory(path):
+        path = adapter_file(path)
+    elif os.path.isdir(typed):
+        return path, 1.0
+    if not os.path.isfile(path) or path.suffix != ".safetensors" or not math.isfinite(scale):
+        raise UsageError(f"{flag} {path}: expected a model directory, or a LoRA as FILE.safetensors or FILE.safetensors:scale")
+    return path, scale
+
+
+def picture(typed: str, flag: str) -> Path:
+    """``FILE`` or ``FILE@x,y``: the picture."""
+    path, _ = _placed(typed)
+    if not path.is_file():
+        raise UsageError(f"{flag} {path}: no such file; expected FILE or FILE@x,y")
+    return path
+
+
+def corner(typed: str, flag: str) -> tuple[int, int] | None:
+    """Of ``FILE@x,y`` the pixel where the picture's top left corner lies; none of ``FILE``."""
+    return _placed(typed)[1]
+
+
+def _placed(typed: str) -> tuple[Path, tuple[int, int] | None]:
+    at = re.fullmatch(r"(.+)@(\d+),(\d+)", typed)
+    return (Path(at[1]), (int(at[2]), int(at[3]))) if at else (Path(typed), None)
+
+
+def swap(typed: str, flag: str) -> tuple[str, str]:
+    """``OLD=NEW``."""
+    old, _, new = typed.partition("=")
+    if not old or not new:
+        raise UsageError(f"{flag} is {typed!r}; expected OLD=NEW, such as {flag} dog=cat")
+    return old, new
+
+
+def evidence(typed: str, flag: str) -> str | Path:
+    """``required``, ``none``, or a report's path."""
+    if typed in get_args(Evidence):
+        return typed
+    if not Path(typed).is_file():
+        raise UsageError(f"{flag} {typed}: no such file; expected required, none, or the JSON report of a scan, an unlearn or a verify")
+    return Path(typed)
+
+
+def every(read: Callable[[str, str], Any]) -> Callable[[list[str], str], tuple[Any, ...]]:
+    """A reader of a repeated flag from one of a single value."""
+    return lambda typed, flag: tuple(read(value, flag) for value in typed)
+
+
+def as_typed(typed: Any, flag: str) -> Any:
+    """What Typer made of it."""
+    return typed
+
+
+@dataclass(frozen=True)
+class Typed:
+    """How one kind of value is typed and read."""
+
+    by_typer: Any
+    """The type that Typer makes of the text; None takes the field's own."""
+    metavar: str | None = None
+    read: Callable[[Any, str], Any] = as_typed
+    exists: bool = False
+    """Typer refuses a path where nothing lies."""
+    file: bool = True
+    folder: bool = True
+    """What a path may be, where something lies there."""
+    written: bool = False
+    """The run writes there: never into a model."""
+
+
+KINDS: dict[Kind, Typed] = {
+    "plain": Typed(None),
+    "model": Typed(Path, "MODEL", model),
+    "file": Typed(Path, "FILE", exists=True, folder=False),
+    "folder": Typed(Path, "DIR", exists=True, file=False),
+    "new file": Typed(Path, "FILE", folder=False, written=True),
+    "new folder": Typed(Path, "DIR", file=False, written=True),
+    "report": Typed(list[Path], "PATH", each),
+    "texts": Typed(Path, "FILE", texts, exists=True, folder=False),
+    "suspects": Typed(Path, "FILE", suspects, exists=True, folder=False),
+    "suspect": Typed(list[str], "TEXT", suspect),
+    "trigger": Typed(list[str], "TEXT", triggers),
+    "each": Typed(list[str], "NAME", each),
+    "adapter": Typed(list[str], "FILE[:scale]", every(adapter)),
+    "contributor": Typed(list[str], "OTHER", every(contributor)),
+    "swap": Typed(list[str], "OLD=NEW", every(swap)),
+    "size": Typed(str, "N|WxH", size),
+    "shares": Typed(str, None, shares),
+    "picture": Typed(str, "FILE[@x,y]", picture),
+    "corner": Typed(str, None, corner),
+    "evidence": Typed(str, "required|none|REPORT", evidence),
+}

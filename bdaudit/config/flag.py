@@ -1,0 +1,35 @@
+"""The flag of a config's field. Its help is the text below the field, its type and default the field's; what else it needs stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_type_hints
+
+Kind = Literal[
+    "plain", "model", "file", "folder", "new file", "new folder", "report", "texts", "suspects", "suspect", "trigger", "each", "adapter",
+    "contributor", "swap", "size", "shares", "picture", "corner", "evidence",
+]  # fmt: skip
+"""How a value is typed; ``bdaudit.cli.values`` reads each."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Stands in a field's ``Annotated``, where the flag is not just ``--its-name`` and a value of its type."""
+
+    kind: Kind = "plain"
+    metavar: str = ""
+    """What stands for the value in the help; empty for the kind's own."""
+    name: str = ""
+    """The flag; empty for the field's name."""
+    of: str = ""
+    """Another field, whose flag this one is read from too; it has none of its own then."""
+
+
+def flags(kind: type[Any]) -> Mapping[str, Flag]:
+    """Field → its flag, the name filled in, of a dataclass."""
+    found = {}
+    for field, hint in get_type_hints(kind, include_extras=True).items():
+        said = next((extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Flag)), Flag())
+        found[field] = replace(said, name=said.name or f"--{field.replace('_', '-')}")
+    return found

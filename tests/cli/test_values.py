@@ -1,0 +1,79 @@
+"""What stands after a flag: read, or refused with the flag, what was got and what is expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from bdaudit.cli.values import KINDS
+from bdaudit.config.flag import Kind
+from bdaudit.errors import UsageError
+
+
+def read(kind: Kind, typed: Any) -> Any:
+    return KINDS[kind].read(typed, "--the-flag")
+
+
+def test_every_kind_is_read() -> None:
+    assert set(KINDS) == set(get_args(Kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "value"),
+    [
+        ("plain", 0, 0),
+        ("size", "512", (512, 512)),
+        ("size", "768x512", (768, 512)),
+        ("shares", "0.3,1,0.3", (1.0, 0.3)),
+        ("each", ["b", "a", "b"], ("b", "a")),
+        ("swap", ["dog=cat", "red=deep=blue"], (("dog", "cat"), ("red", "deep=blue"))),
+        ("trigger", ["cf", r"\u020F", "cf"], ("cf", "ȏ")),
+        ("suspect", ["a U+200B cat", "cf", "cf"], ("a U+200B cat", "a \u200b cat", "cf")),
+        ("evidence", "none", "none"),
+        ("evidence", __file__, Path(__file__)),
+        ("picture", f"{__file__}@4,8", Path(__file__)),
+        ("corner", f"{__file__}@4,8", (4, 8)),
+        ("corner", __file__, None),
+        ("adapter", [__file__, f"{__file__}:-0.5"], ((Path(__file__), 1.0), (Path(__file__), -0.5))),
+        ("contributor", [str(Path(__file__).parent)], ((Path(__file__).parent, 1.0),)),
+        ("model", Path(__file__).parent, Path(__file__).parent),
+    ],
+)
+def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
+    assert read(kind, typed) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "expected"),
+    [
+        ("size", "512x", "expected N or WxH"),
+        ("size", "-8", "expected N or WxH"),
+        ("shares", "0.5,x", "expected shares"),
+        ("swap", ["dog=cat", "dog"], "expected OLD=NEW"),
+        ("swap", ["=cat"], "expected OLD=NEW"),
+        ("trigger", ["U+200B"], "could|or "),
+        ("evidence", "nowhere.json", "expected required, none, or"),
+        ("picture", "nowhere.png@1,2", "nowhere.png: no such file"),
+        ("adapter", ["nowhere.safetensors:2"], "nowhere.safetensors: no such file"),
+        ("adapter", [f"{__file__}:{'9' * 400}"], "expected a finite number"),
+        ("contributor", [__file__], "expected a model directory, or a LoRA"),
+        ("model", Path("nowhere"), "does not exist; expected a directory in diffusers' layout"),
+        ("model", Path(__file__), "is a file; expected a directory in diffusers' layout"),
+    ],
+)
+def test_what_is_refused(kind: Kind, typed: Any, expected: str) -> None:
+    with pytest.raises(UsageError, match=expected) as raised:
+        read(kind, typed)
+    assert str(raised.value).startswith("--the-flag ")
+
+
+def test_a_files_texts_are_named_after_its_flag(tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text("cf\n<U+200B>\n")
+    (tmp_path / "none").write_bytes(b"\xff")
+    assert read("texts", tmp_path / "texts") == ("cf", "<U+200B>")
+    assert read("suspects", tmp_path / "texts") == ("cf", "<U+200B>", "\u200b")
+    for kind in ("texts", "suspects"):
+        with pytest.raises(UsageError, match="the flag"):
+            read(kind, tmp_path / "none")
