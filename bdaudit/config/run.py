@@ -69,9 +69,9 @@ class RunConfig:
 
     @property
     def written(self) -> tuple[tuple[str, Path], ...]:
-        """Flag and path of whatever the run writes beside its reports, in the order of its fields."""
-        made = {name: flag.name for name, flag in flags(type(self)).items() if flag.kind in ("new file", "new folder")}
-        return tuple((flag, path) for name, flag in made.items() if (path := getattr(self, name)))
+        """Flag and path of whatever the run writes beside its reports, folders first."""
+        made = [(flag, getattr(self, name)) for name, flag in flags(type(self)).items() if flag.kind in ("new folder", "new file")]
+        return tuple((flag.name, path) for flag, path in sorted(made, key=lambda item: item[0].kind == "new file") if path)
 
 
 @dataclass(frozen=True, kw_only=True)
