@@ -1,6 +1,6 @@
 """The entry point: streams, offline settings, and every way out turned into an exit code and a last line on stderr.
 
-Imports nothing heavy. What a person types is declared in ``commands`` and ``flags``; what a run does, in the three verbs.
+Imports nothing heavy. ``config`` declares what a person types, ``commands`` makes it a command; what a run does is in the three verbs.
 """
 
 from __future__ import annotations

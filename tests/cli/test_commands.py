@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bdaudit.config import JOBS, ApplyConfig, CleanConfig, RepairConfig, ScanConfig, VerifyConfig
+from bdaudit.config.flag import flags
 from bdaudit.records import ScanReport, UnlearnReport, VerifyReport
 
 
@@ -228,17 +230,23 @@ def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: 
     assert seen[1].target_text == "{prompt} on fire"
 
 
-@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
-def test_help_has_every_setting_and_examples(bdaudit: Any, name: str) -> None:
-    from dataclasses import fields
-
+@pytest.mark.parametrize(
+    ("name", "kinds", "headings"),
+    [
+        ("scan", [ScanConfig], ["What to scan for:"]),
+        ("unlearn", JOBS, ["Of every job:", "(--trigger, --from-report):", "(--from-patch):", "(--merge-with):", "(--method cleanclip):"]),
+        ("verify", [VerifyConfig], ["What to measure:"]),
+    ],
+    ids=["scan", "unlearn", "verify"],
+)
+def test_help_has_every_setting_once_under_its_heading_and_examples(bdaudit: Any, name: str, kinds: Any, headings: list[str]) -> None:
     ended = bdaudit(name, "--help")
     assert ended.code == 0
-    kinds = {"scan": [ScanConfig], "unlearn": JOBS, "verify": [VerifyConfig]}[name]
-    spelt = {"sweeps": "--sweep", "prompts_file": "--prompts", "suspected": "--suspected-prompts", "adapters": "--lora"}
-    spelt |= {"triggers": "--trigger", "positions": "--position", "swaps": "--swap", "target_at": "@x,y", "model": "MODEL"}
-    for field in (field for kind in kinds for field in fields(kind)):
-        assert spelt.get(field.name, f"--{field.name.replace('_', '-')}") in ended.out
+    shown = [line.split()[0] for line in ended.out.splitlines() if re.match(r"  (--|MODEL)", line)]
+    known = {field: flag for kind in kinds for field, flag in flags(kind).items()}
+    assert {known[flag.of].name if flag.of else flag.name for flag in known.values()} <= set(shown)
+    assert len(shown) == len(set(shown))
+    assert all(heading in ended.out for heading in [*headings, "Of every command:", "Report:"])
     assert f"bdaudit {name} ./model" in ended.out
     assert "Exit codes" in ended.out
 
