@@ -6,22 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import bdaudit
 from bdaudit.cli.examples import EXAMPLES, SCAN_EXAMPLES, UNLEARN_EXAMPLES, VERIFY_EXAMPLES
 from bdaudit.cli.options import Delivery, Given, Headed, options, takes
-from bdaudit.config import JOBS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig, unlearn_config
+from bdaudit.config import JOBS, RunConfig, ScanConfig, VerifyConfig, unlearn_config
 from bdaudit.config.flag import Flag, flags
 from bdaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from bdaudit.progress import Progress
-    from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
-
-ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
+    from bdaudit.cli.verbs import Config
 
 app = typer.Typer(
     name="bdaudit",
@@ -63,7 +60,7 @@ def scan(given: Given) -> int:
     harmless texts of its kind, and ranked."""
     given["suspected"] = tuple(dict.fromkeys((*given.get("suspected", ()), *given.pop("suspected_prompts", ()))))
     given.setdefault("state", _beside_report(given, ".state"))
-    return _finish("scan", ScanConfig, given, _scan)
+    return _finish("scan", ScanConfig, given)
 
 
 @app.command(cls=Headed, epilog=UNLEARN_EXAMPLES)
@@ -75,7 +72,7 @@ def unlearn(given: Given) -> int:
     if "patch" not in given:
         given.setdefault("out", _beside(given["model"], "-unlearned"))
     state = _beside(given.get("out") or given["patch"], ".state")
-    return _finish("unlearn", lambda **settings: unlearn_config(settings, state), given, _unlearn)
+    return _finish("unlearn", lambda **settings: unlearn_config(settings, state), given)
 
 
 @app.command(cls=Headed, epilog=VERIFY_EXAMPLES)
@@ -88,7 +85,7 @@ def verify(given: Given) -> int:
     given = {**(read_policy(given["policy"]) if "policy" in given else {}), **given}
     given.setdefault("save_images", _beside_report(given, ".pictures", of=".html"))
     given.setdefault("state", _beside_report(given, ".state"))
-    return _finish("verify", VerifyConfig, given, _verify, _lacking)
+    return _finish("verify", VerifyConfig, given)
 
 
 def _beside_report(given: Given, suffix: str, of: str = "") -> Path | None:
@@ -103,14 +100,7 @@ def _beside(path: Path, end: str) -> Path:
     return whole.with_name(f"{whole.name}{end}")
 
 
-def _nothing(config: RunConfig) -> tuple[str, ...]:
-    return ()
-
-
-def _finish(
-    command: str, made: Callable[..., ConfigT], given: Given, run: Callable[[ConfigT, Progress], Report],
-    ahead: Callable[[ConfigT], Sequence[str]] = _nothing,
-) -> int:  # fmt: skip
+def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
     """Makes the config and runs it, or says what that would do."""
     from bdaudit.cli.outcome import carry_out, rehearse
     from bdaudit.report.deliver import Output
@@ -120,7 +110,7 @@ def _finish(
     config = made(**given)
     _check_outside(config, delivery.report)
     _check_finite(config)
-    return rehearse(command, config, output, ahead) if delivery.dry_run else carry_out(command, config, output, run, ahead)
+    return rehearse(command, config, output) if delivery.dry_run else carry_out(command, config, output)
 
 
 def _check_outside(config: RunConfig, reports: Sequence[Path]) -> None:
@@ -137,27 +127,3 @@ def _check_finite(config: RunConfig) -> None:
         value = getattr(config, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{flag.name} is {value}; expected a finite number")
-
-
-def _scan(config: ScanConfig, progress: Progress) -> ScanReport:
-    from bdaudit.scan.run import run_scan
-
-    return run_scan(config, progress)
-
-
-def _unlearn(config: UnlearnConfig, progress: Progress) -> UnlearnReport:
-    from bdaudit.unlearn.run import run_unlearn
-
-    return run_unlearn(config, progress)
-
-
-def _verify(config: VerifyConfig, progress: Progress) -> VerifyReport:
-    from bdaudit.verify.rejudge import run_verify
-
-    return run_verify(config, progress)
-
-
-def _lacking(config: VerifyConfig) -> tuple[str, ...]:
-    from bdaudit.verify.preflight import lacking
-
-    return lacking(config)

@@ -105,7 +105,7 @@ def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) 
     required = field.default is MISSING
     settings: dict[str, Any] = {
         "metavar": flag.metavar or kind.metavar, "help": texts[field.name] + _more(kind, field.default), "show_default": False,
-        "rich_help_panel": texts[""].rstrip("."), "exists": kind.exists, "file_okay": kind.file, "dir_okay": kind.folder,
+        "rich_help_panel": texts[""].rstrip("."), **kind.checks,
     }  # fmt: skip
     made = typer.Argument(**settings) if required else typer.Option(flag.name, **settings)
     own = get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -16,7 +16,8 @@ from rich.text import Text
 from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.cli.variants import audited, leave_no_empty_state
-from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.cli.verbs import Config, carried_out, lacking
+from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
     from bdaudit.untrusted.inspect import Inspection
     from bdaudit.untrusted.other_weights import Unaudited
 
-ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 ResultT = TypeVar("ResultT", Report, Plan)
-Ahead = Callable[[ConfigT], Sequence[str]]
-"""What a run of this config will lack on this machine, a sentence each; loads no weights."""
 
 
-def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT]) -> int:
+def carry_out(command: str, config: Config, output: Output) -> int:
     """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code.
 
     Raises:
@@ -46,21 +44,19 @@ def carry_out(command: str, config: ConfigT, output: Output, run: Callable[[Conf
     texts: list[UnderstoodText] = []
     try:
         with _stderr(output) as progress:
-            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, run, ahead, progress, texts)))
+            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, progress, texts)))
         return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
 
 
-def _warned(
-    config: ConfigT, run: Callable[[ConfigT, Progress], Report], ahead: Ahead[ConfigT], progress: Progress, texts: list[UnderstoodText]
-) -> Report:
+def _warned(config: Config, progress: Progress, texts: list[UnderstoodText]) -> Report:
     texts[:] = _echoed(config)
     _check_encoded(texts)
-    for line in ahead(config):
+    for line in lacking(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
-    return run(config, progress)
+    return carried_out(config, progress)
 
 
 def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
@@ -96,10 +92,10 @@ def _triggers(config: RunConfig) -> tuple[str, ...]:
         return config.triggers
 
 
-def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT]) -> int:
+def rehearse(command: str, config: Config, output: Output) -> int:
     """Delivers a dry run's plan on stdout; the exit code. Loads no weights and writes nothing."""
     with _stderr(output):
-        result = _attempt(command, config, lambda: _plan(command, config, output, tuple(ahead(config))))
+        result = _attempt(command, config, lambda: _plan(command, config, output))
     unwritten = Output(json=output.json)
     if isinstance(result, Report):
         return _end(deliver(result, unwritten), unwritten.where)
@@ -108,10 +104,11 @@ def rehearse(command: str, config: ConfigT, output: Output, ahead: Ahead[ConfigT
     return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
 
 
-def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...]) -> Plan:
+def _plan(command: str, config: Config, output: Output) -> Plan:
     from bdaudit.measure.opening import inspected
 
     loaded: list[str] = []
+    unmeasured = lacking(config)
     left_alone: list[str] = []
     first = replace(config, variant="") if config.variant == ALL_VARIANTS else config
     for directory in config.models:
@@ -125,7 +122,7 @@ def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...
         left_alone += [f"{of}{path}: counts as audited, the weights that would be loaded determine it" for path in seen.determined]
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
         if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
-            lacking += _nobody_chose(seen)
+            unmeasured += _nobody_chose(seen)
     texts = _echoed(config)
     _check_encoded(texts)
     computed, cost = work(config)
@@ -137,7 +134,7 @@ def _plan(command: str, config: ConfigT, output: Output, lacking: tuple[str, ...
         written=writes(config, tuple(map(str, output.reports))),
         cost=cost,
         config=values(config),
-        not_measured=lacking,
+        not_measured=unmeasured,
         understood=texts,
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -166,25 +166,21 @@ class Typed:
     """The type that Typer makes of the text; None takes the field's own."""
     metavar: str | None = None
     read: Callable[[Any, str], Any] = as_typed
-    exists: bool = False
-    """Typer refuses a path where nothing lies."""
-    file: bool = True
-    folder: bool = True
-    """What a path may be, where something lies there."""
-    written: bool = False
-    """The run writes there: never into a model."""
+    checks: Mapping[str, bool] = field(default_factory=dict)
+    """What Typer refuses of a path, by its own names."""
 
 
+FILE, FOLDER = {"exists": True, "dir_okay": False}, {"exists": True, "file_okay": False}
 KINDS: dict[Kind, Typed] = {
     "plain": Typed(None),
     "model": Typed(Path, "MODEL", model),
-    "file": Typed(Path, "FILE", exists=True, folder=False),
-    "folder": Typed(Path, "DIR", exists=True, file=False),
-    "new file": Typed(Path, "FILE", folder=False, written=True),
-    "new folder": Typed(Path, "DIR", file=False, written=True),
+    "file": Typed(Path, "FILE", checks=FILE),
+    "folder": Typed(Path, "DIR", checks=FOLDER),
+    "new file": Typed(Path, "FILE", checks={"dir_okay": False}),
+    "new folder": Typed(Path, "DIR", checks={"file_okay": False}),
     "report": Typed(list[Path], "PATH", each),
-    "texts": Typed(Path, "FILE", texts, exists=True, folder=False),
-    "suspects": Typed(Path, "FILE", suspects, exists=True, folder=False),
+    "texts": Typed(Path, "FILE", texts, FILE),
+    "suspects": Typed(Path, "FILE", suspects, FILE),
     "suspect": Typed(list[str], "TEXT", suspect),
     "trigger": Typed(list[str], "TEXT", triggers),
     "each": Typed(list[str], "NAME", each),

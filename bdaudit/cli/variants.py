@@ -6,20 +6,18 @@ import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from bdaudit.config import ALL_VARIANTS, RunConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.cli.verbs import Config
+from bdaudit.config import ALL_VARIANTS, RunConfig, UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.opening import variants_in
 from bdaudit.records import Exit, NotMeasured, Report, ScanReport, UnauditedWeights, VariantRun, VerifyReport
-
-ConfigT = TypeVar("ConfigT", ScanConfig, UnlearnConfig, VerifyConfig)
 
 _WORST = (ExitCode.INTERRUPTED, ExitCode.FINDING, ExitCode.REFUSED, ExitCode.ERROR, ExitCode.INCONCLUSIVE, ExitCode.PASS)
 _NAMED = 3
 
 
-def audited(config: ConfigT, run: Callable[[ConfigT], Report]) -> Report:
+def audited(config: Config, run: Callable[[Config], Report]) -> Report:
     """The report of a run, or of one for each variant of the weights; weights that nobody looked at leave no plain pass."""
     names = variants_in(config.model) if config.variant == ALL_VARIANTS else ()
     if not names:  # with --variant all: nothing there that could be chosen, and the run says why
@@ -43,7 +41,7 @@ def leave_no_empty_state(config: RunConfig) -> None:
             state.rmdir()
 
 
-def _for(config: ConfigT, name: str) -> ConfigT:
+def _for(config: Config, name: str) -> Config:
     """The same run on one variant; what it keeps lies in a folder of its own."""
     given = {place: getattr(config, place, None) for place in ("state", "save_images")}
     places = {place: path / f"variant-{name}" for place, path in given.items() if path is not None}

@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT))
 from bdaudit.cli.outcome import carry_out  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
 from bdaudit.report.deliver import Output  # noqa: E402
-from bdaudit.scan.run import run_scan  # noqa: E402
 from tests.bench.recording import Cells  # noqa: E402
 from tests.untrusted.ordinary import SHAPES  # noqa: E402
 
@@ -38,7 +37,7 @@ def scanned(shape: str, folder: Path) -> dict[str, Any]:
     SHAPES[shape](model)
     config = ScanConfig(model=model, candidates=TEXTS, n_prompts=2, timesteps=(1.0,), seed=0)
     report, began = folder / "report.json", time.monotonic()
-    code = carry_out("scan", config, Output(reports=(report,), quiet=True), run_scan, lambda config: ())
+    code = carry_out("scan", config, Output(reports=(report,), quiet=True))
     reason = json.loads(report.read_text(encoding="utf-8"))["exit"]["reason"].replace(str(model), "MODEL")
     return {"exit": code, "reason": reason, "seconds": round(time.monotonic() - began, 1)}
 
