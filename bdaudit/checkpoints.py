@@ -69,8 +69,8 @@ class State:
             metadata = {_NOTES: json.dumps(notes, allow_nan=False)}
             _whole(self._ready() / f"kept-{name}.safetensors", lambda path: save_file(whole, path, metadata=metadata))
 
-    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], Any] | None:
-        """The tensors, on the CPU, none with NaN in it, and the JSON value beside them; or None.
+    def read_tensors(self, name: str, kind: Any = Any) -> tuple[dict[str, Tensor], Any] | None:
+        """The tensors, on the CPU, none with NaN in it, and the JSON value of ``kind`` beside them; or None.
 
         Raises:
             UsageError: the file is damaged.
@@ -79,7 +79,8 @@ class State:
         if path is None:
             return None
         with _reading(path), open_tensors(path, path.name, error=ValueError, follow=False) as file:
-            notes = json_of(file.header.metadata[_NOTES].encode("utf-8", "surrogatepass"), _NOTES, LIMITS[1], error=ValueError)
+            said = json_of(file.header.metadata[_NOTES].encode("utf-8", "surrogatepass"), _NOTES, LIMITS[1], error=ValueError)
+            notes = _adapter(kind).validate_python(said)
             tensors, _ = file.load()
             if any(bool(tensor.isnan().any()) for tensor in tensors.values() if tensor.is_floating_point()):
                 raise ValueError("a tensor holds NaN")

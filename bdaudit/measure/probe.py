@@ -41,6 +41,10 @@ class Stage:
     empty: Tensor
     """(T, P, C·H·W): the prediction under the empty prompt."""
 
+    def part(self, t: slice, p: slice) -> Stage:
+        """The timesteps ``t`` and the prompts ``p`` alone."""
+        return Stage(self.prompts[p], self.timesteps[t], self.latents[t, p], self.heard[p], self.plain[t, p], self.empty[t, p])
+
 
 def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[float], guidance_scale: float, seed: int) -> Stage:
     """Run the clean trajectories once; ``timesteps`` are shares of the schedule, 1 the noisiest."""
@@ -48,10 +52,15 @@ def build_stage(suspect: Suspect, prompts: Sequence[str], timesteps: Sequence[fl
     noise = suspect.noise([item_seed(seed, "probe")]).expand(len(prompts), *suspect.denoiser.latent_shape)
     run = denoise(suspect, heard, noise, steps=TRAJECTORY_STEPS, guidance_scale=guidance_scale, spacing=1.0)
     rows = [min(TRAJECTORY_STEPS - 1, round((1 - share) * TRAJECTORY_STEPS)) for share in timesteps]
-    chosen, latents = run.timesteps[rows], run.latents[rows]
+    return stage_on(suspect, prompts, run.timesteps[rows], run.latents[rows])
+
+
+def stage_on(suspect: Suspect, prompts: Sequence[str], timesteps: Tensor, latents: Tensor) -> Stage:
+    """The stage of given latents (T, P, C, H, W) at ``timesteps`` (T,): with what ``suspect`` hears and predicts there."""
+    heard = suspect.encode(prompts)
     nothing = suspect.unconditional().expand(len(prompts))
-    plain, empty = (predict_all(suspect, latents, chosen, h) for h in (heard, nothing))
-    return Stage(tuple(prompts), chosen, latents, heard, plain, empty)
+    plain, empty = (predict_all(suspect, latents, timesteps, h) for h in (heard, nothing))
+    return Stage(tuple(prompts), timesteps, latents, heard, plain, empty)
 
 
 def predict_all(suspect: Suspect, latents: Tensor, timesteps: Tensor, heard: Conditioning) -> Tensor:

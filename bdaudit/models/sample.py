@@ -39,6 +39,10 @@ class Trajectory:
     final: Tensor
     """(B, C, H, W), clean."""
 
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Every latent by itself (T·B, C, H, W), all of a timestep in a row, and their timesteps (T·B,)."""
+        return self.latents.flatten(0, 1), self.timesteps.repeat_interleave(self.latents.shape[1])
+
 
 @torch.no_grad()
 def denoise(

@@ -8,13 +8,14 @@ from dataclasses import replace
 from bdaudit.config import DENOISER, TEXT_ENCODER, ScanConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.opening import loaded
+from bdaudit.measure.probe import stage_on
 from bdaudit.models.denoiser import Denoiser
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.cached import measured
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.judge import verdict_of
-from bdaudit.scan.localise import localise, rebased
+from bdaudit.scan.localise import localise
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control, fit
 from bdaudit.scan.prompt_parts import shrunk, smallest
@@ -59,9 +60,9 @@ def base_alone(context: ScanContext, controls: Sequence[Control], kinds: Mapping
 
     The base's own measurements of the ``controls`` are the null.
     """
-    texts = list(dict.fromkeys([*(control.text for control in controls), *kinds]))
-    values = {}
-    for done, (text, signals, _) in enumerate(measured(replace(context, stage=rebased(context.suspect, context.stage)), "base", texts), 1):
+    texts, stage, values = list(dict.fromkeys([*(control.text for control in controls), *kinds])), context.stage, {}
+    rebased = stage_on(context.suspect, stage.prompts, stage.timesteps, stage.latents)
+    for done, (text, signals, _) in enumerate(measured(replace(context, stage=rebased), "base", texts), 1):
         values[text] = signals
         context.progress("probing the base without adapters", done, len(texts))
     findings = [Control(text, kind, values[text]) for text, kind in kinds.items()]

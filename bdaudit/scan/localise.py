@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 
 from bdaudit.measure.effect import shift
-from bdaudit.measure.probe import Stage, predict_all
+from bdaudit.measure.probe import Stage, stage_on
 from bdaudit.models.denoiser import Chosen
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -73,16 +72,8 @@ def where(swaps: dict[str, SwapRecord]) -> str:
 
 def _effects(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> list[float]:
     """How far each text moves the prediction, in amplitude, on the same latents with this model's own plain predictions."""
-    rebased_stage = rebased(suspect, stage)
-    return [math.sqrt(shift(suspect, rebased_stage, text)) for text in texts]
-
-
-def rebased(suspect: Suspect, stage: Stage) -> Stage:
-    """``stage``'s prompts and latents with what ``suspect`` encodes and predicts there."""
-    heard = suspect.encode(stage.prompts)
-    nothing = suspect.unconditional().expand(len(heard))
-    plain, empty = (predict_all(suspect, stage.latents, stage.timesteps, h) for h in (heard, nothing))
-    return replace(stage, heard=heard, plain=plain, empty=empty)
+    rebased = stage_on(suspect, stage.prompts, stage.timesteps, stage.latents)
+    return [math.sqrt(shift(suspect, rebased, text)) for text in texts]
 
 
 @contextmanager

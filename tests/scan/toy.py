@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdaudit.measure.probe import Stage
+from bdaudit.measure.probe import Stage, stage_on
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.text import Ids
-from bdaudit.scan.localise import rebased
 
 LENGTH, WIDTH = 24, 16
 PROMPTS = ("a cat by the sea", "two dogs in the park", "an old house", "a red boat on the lake")
@@ -102,5 +101,4 @@ class WordSuspect:
     def stage(self) -> Stage:
         """Two timesteps, four prompts."""
         latents = torch.zeros(2, len(PROMPTS), 4, 2, 2)
-        nothing = torch.zeros(0)
-        return rebased(self, Stage(PROMPTS, torch.tensor([999, 500]), latents, Conditioning(nothing), nothing, nothing))  # type: ignore[arg-type]
+        return stage_on(self, PROMPTS, torch.tensor([999, 500]), latents)  # type: ignore[arg-type]

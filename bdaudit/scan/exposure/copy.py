@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 
 import torch
@@ -49,8 +49,7 @@ def exposed(part: Part, method: str, seed: int, state: State, name: str, progres
         record = _stored(part, state, key)
         if record is None:
             record = _run(part, METHODS[method], seed, stop, lambda step: progress(f"exposing the {name}", step, stop.steps))
-            notes = [[point.step, point.gain] for point in record.curve]
-            state.write_tensors(key, part.patch.parameters, [record.reached, record.seconds, notes])
+            state.write_tensors(key, part.patch.parameters, asdict(record))
         yield record
     finally:
         part.patch.revert()
@@ -58,19 +57,17 @@ def exposed(part: Part, method: str, seed: int, state: State, name: str, progres
 
 def _stored(part: Part, state: State, key: str) -> ExposedPart | None:
     """A copy that an interrupted run left; None without one."""
-    stored = state.read_tensors(key)
+    stored = state.read_tensors(key, ExposedPart)
     if stored is None:
         return None
-    tensors, notes = stored
+    tensors, record = stored
     with state.fitting(key):
-        reached, seconds, points = notes
-        curve = tuple(GainPoint(step=int(step), gain=float(gain)) for step, gain in points)
-        record = ExposedPart(reached=bool(reached), seconds=float(seconds), curve=curve)
         check_shapes(tensors, part.patch.parameters)
     with torch.no_grad():
         for name, parameter in part.patch.parameters.items():
             parameter.copy_(tensors[name])
-    return record
+    kept: ExposedPart = record
+    return kept
 
 
 def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int], None]) -> ExposedPart:

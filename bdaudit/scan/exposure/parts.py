@@ -98,8 +98,7 @@ def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -
 def trajectories(suspect: Suspect, prompts: Sequence[str], guidance_scale: float, seed: int) -> tuple[Tensor, Tensor]:
     """Latents (R, C, H, W) on the model's own trajectories, one a prompt, and their timesteps, int64 (R,)."""
     noise = suspect.noise([item_seed(seed, "expose", i) for i in range(len(prompts))])
-    run = denoise(suspect, suspect.encode(prompts), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0)
-    return run.latents.flatten(0, 1), run.timesteps.repeat_interleave(len(prompts))
+    return denoise(suspect, suspect.encode(prompts), noise, steps=STEPS, guidance_scale=guidance_scale, spacing=1.0).rows()
 
 
 def captions(prompts: Sequence[str], seed: int) -> tuple[str, ...]:

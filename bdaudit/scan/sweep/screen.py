@@ -10,7 +10,7 @@ where it was and ends in the same scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,11 +46,7 @@ class Round:
 
     def stage(self, stage: Stage) -> Stage:
         """The part of ``stage`` that this round uses; fewer where it has fewer."""
-        t, p = slice(self.timesteps), slice(self.prompts)
-        return replace(
-            stage, prompts=stage.prompts[p], timesteps=stage.timesteps[t], latents=stage.latents[t, p], heard=stage.heard[p],
-            plain=stage.plain[t, p], empty=stage.empty[t, p],
-        )  # fmt: skip
+        return stage.part(slice(self.timesteps), slice(self.prompts))
 
     def passes(self, stage: Stage) -> int:
         """Forward passes a text."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,29 +42,21 @@ Crowd = tuple[int, tuple[int, ...]]
 """A first entry and second ones."""
 
 
-@dataclass(frozen=True)
-class _Room:
-    """The context on one prompt of its stage, at the timesteps used."""
-
-    context: ScanContext
-    pairing: Pairing
-
-
 def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) -> SweepResult:
     """The pairs that do most together that neither does alone; none where an end has no entries. The entries' order does not matter."""
     firsts, seconds = sorted(pairing.firsts), sorted(pairing.seconds)
     if not firsts or not seconds:
         return SweepResult((), (), 0)
-    room, rounds = _room(context, pairing), list[RoundRecord]()
+    beside, rounds = _one_prompt(context), list[RoundRecord]()
     crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, context.seed))]
-    strengths = _interactions(room, pairing.name, crowds)
+    strengths = _interactions(beside, pairing, "", crowds)
     usual = np.median(strengths, axis=0)
     while len(crowds[0][1]) > 1:
         ranked = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
         chosen = [ranked[i] for i in at_most([(a,) for a, _ in ranked], max(sizes.crowds, len(ranked) // SHARE), ROW)]
         rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(chosen)))
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
-        strengths = _interactions(room, f"{pairing.name}, halved", crowds)
+        strengths = _interactions(beside, pairing, ", halved", crowds)
     pairs = [Probe(text, (a, b)) for a, (b,) in crowds if (text := pairing.texts(a, [b])[0])]
     rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(pairs)))
     random_pairs = drawn(pairing, context.seed, sizes.sample)
@@ -118,29 +111,25 @@ def at_most(shares: Sequence[tuple[Hashable, ...]], n: int, each: int) -> list[i
     return chosen
 
 
-def _room(context: ScanContext, pairing: Pairing) -> _Room:
-    """The room beside the shortest prompt, where a crowd has the most of the attention."""
-    tokenizer, stage, t = context.suspect.tokenizer, context.stage, slice(TIMESTEPS)
+def _one_prompt(context: ScanContext) -> ScanContext:
+    """On the shortest prompt of the stage, where a crowd has the most of the attention, at the timesteps used."""
+    tokenizer, stage = context.suspect.tokenizer, context.stage
     i = min(range(len(stage.prompts)), key=lambda i: (len(content_ids(tokenizer, stage.prompts[i])), i))
-    part = replace(
-        stage, prompts=(stage.prompts[i],), timesteps=stage.timesteps[t], latents=stage.latents[t, i : i + 1],
-        heard=stage.heard[i : i + 1], plain=stage.plain[t, i : i + 1], empty=stage.empty[t, i : i + 1],
-    )  # fmt: skip
-    return _Room(replace(context, stage=part), pairing)
+    return replace(context, stage=stage.part(slice(TIMESTEPS), slice(i, i + 1)))
 
 
-def _interactions(room: _Room, name: str, crowds: Sequence[Crowd]) -> Array:
+def _interactions(context: ScanContext, pairing: Pairing, halved: str, crowds: Sequence[Crowd]) -> Array:
     """(N, T): log mean square of the interaction of each crowd, all of one size."""
-    apart = _Apart(room)
-    stage = room.context.stage
-    return in_blocks(room.context, name, crowds, str(stage.prompts), len(stage.timesteps), lambda block: _together(room, block, apart))
+    apart, stage = _Apart(context), context.stage
+    measure = partial(_together, apart, pairing)
+    return in_blocks(context, pairing.name + halved, crowds, str(stage.prompts), len(stage.timesteps), measure)
 
 
 class _Apart:
     """What entries say alone, and what groups of them do so; each is asked for many times and worked out once."""
 
-    def __init__(self, room: _Room) -> None:
-        self.room = room
+    def __init__(self, context: ScanContext) -> None:
+        self.context = context
         self._states: dict[int, Tensor] = {}
         self._predictions: dict[tuple[int, ...], Tensor] = {}
 
@@ -148,51 +137,50 @@ class _Apart:
         """Of entries that are encoded alone: (M, D)."""
         new = [entry for entry in dict.fromkeys(group) if entry not in self._states]
         if new:
-            self._states |= dict(zip(new, _encoded(self.room, [(entry,) for entry in new])[:, 0], strict=True))
+            self._states |= dict(zip(new, _encoded(self.context, [(entry,) for entry in new])[:, 0], strict=True))
         return torch.stack([self._states[entry] for entry in group])
 
     def predictions(self, groups: Sequence[tuple[int, ...]]) -> Tensor:
         """With each group's states beside the prompt, groups of one size: (T, N, C·H·W)."""
         new = [group for group in dict.fromkeys(groups) if group not in self._predictions]
         if new:
-            predictions = _predicted(self.room, torch.stack([self.states(group) for group in new]))
+            predictions = _predicted(self.context, torch.stack([self.states(group) for group in new]))
             self._predictions |= dict(zip(new, predictions.unbind(1), strict=True))
         return torch.stack([self._predictions[group] for group in groups], dim=1)
 
 
-def _together(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Array:
+def _together(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Array:
     """(N, T): log mean square of ε(a, B|a) − ε(a) − ε(B) + ε()."""
-    both = _predicted(room, _beside(room, crowds, apart))
+    both = _predicted(apart.context, _beside(apart, pairing, crowds))
     firsts, seconds = apart.predictions([(a,) for a, _ in crowds]), apart.predictions([members for _, members in crowds])
-    interaction = both - firsts - seconds + room.context.stage.plain
+    interaction = both - firsts - seconds + apart.context.stage.plain
     strengths: Array = torch.log(interaction.square().mean(-1) + _TINY).T.double().cpu().numpy()
     return strengths
 
 
-def _beside(room: _Room, crowds: Sequence[Crowd], apart: _Apart) -> Tensor:
+def _beside(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Tensor:
     """(N, 1 + M, D): the first entry's state and each second one's behind it, or alone where no text encodes to the two."""
-    behind = torch.unflatten(_encoded(room, [(a, b) for a, members in crowds for b in members])[:, 1], 0, (len(crowds), -1))
-    real = torch.tensor([[bool(text) for text in room.pairing.texts(a, members)] for a, members in crowds], device=behind.device)
+    behind = torch.unflatten(_encoded(apart.context, [(a, b) for a, members in crowds for b in members])[:, 1], 0, (len(crowds), -1))
+    real = torch.tensor([[bool(text) for text in pairing.texts(a, members)] for a, members in crowds], device=behind.device)
     alone = torch.stack([apart.states(members) for _, members in crowds])
     first = torch.stack([apart.states([a]) for a, _ in crowds])
     return torch.cat([first, torch.where(real[..., None], behind, alone)], dim=1)
 
 
 @torch.no_grad()
-def _encoded(room: _Room, rows: Sequence[tuple[int, ...]]) -> Tensor:
+def _encoded(context: ScanContext, rows: Sequence[tuple[int, ...]]) -> Tensor:
     """States of short texts, all of M entries: (N, M, D)."""
-    suspect = room.context.suspect
+    suspect = context.suspect
     ids = suspect.text.bare(rows).to(suspect.device)
     at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // (len(rows[0]) + 2))
     parts = [suspect.text.encode(part).states[suspect.text.words(part)] for part in ids.split(at_once)]
     return torch.unflatten(torch.cat(parts), 0, (len(rows), -1))
 
 
-def _predicted(room: _Room, states: Tensor) -> Tensor:
+def _predicted(context: ScanContext, states: Tensor) -> Tensor:
     """What is predicted with states (N, M, D) beside the prompt's own: (T, N, C·H·W) float32."""
-    suspect, stage, n = room.context.suspect, room.context.stage, len(states)
-    plain = stage.heard.expand(n)
-    beside = plain.beside(states)
+    suspect, stage, n = context.suspect, context.stage, len(states)
+    beside = stage.heard.expand(n).beside(states)
     return torch.stack([
         suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), beside).float().flatten(1)
         for latents, t in zip(stage.latents, stage.timesteps, strict=True)

@@ -75,14 +75,12 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
 
 def _trajectories(base: Suspect, heard: Conditioning, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the empty one at another step of each prompt."""
-    z, t, text = [], [], []
+    found = []
     for kind, scale in enumerate((guidance_scale, 1.0)):
         for rows in torch.split(torch.arange(kind, n, 2, device=base.device), base.batch_size):
             noise = base.noise([item_seed(seed, "merge", row) for row in rows.tolist()])
-            run = denoise(base, heard[rows], noise, steps=STEPS, guidance_scale=scale)
-            z.append(run.latents.flatten(0, 1))
-            t.append(run.timesteps.repeat_interleave(len(rows)))
-            spoken = rows.repeat(STEPS, 1)
+            seen = denoise(base, heard[rows], noise, steps=STEPS, guidance_scale=scale).rows()
             turn = torch.arange(STEPS, device=rows.device)[:, None] + rows
-            text.append(torch.where(turn % EMPTY_EVERY == 0, n, spoken).flatten())
-    return torch.cat(z), torch.cat(t), torch.cat(text)
+            found.append((*seen, torch.where(turn % EMPTY_EVERY == 0, n, rows).flatten()))
+    z, t, text = (torch.cat(column) for column in zip(*found, strict=True))
+    return z, t, text

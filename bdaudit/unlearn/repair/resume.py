@@ -67,13 +67,11 @@ def kept_training(state: State, sets: Sequence[str], steps: int, modules: Callab
     Raises:
         UsageError: it is no training of these sets for so many steps.
     """
-    from pydantic import TypeAdapter
-
-    kept = state.read_tensors("training")
+    kept = state.read_tensors("training", _Notes)
     if kept is None:
         return None
+    notes: _Notes = kept[1]
     with state.fitting("the training"):
-        notes = TypeAdapter(_Notes).validate_python(kept[1])
         before = [attempt.trainable for attempt in notes.attempts]
         if [*before, notes.trainable] != list(sets[: len(before) + 1]) or len(notes.curve) > steps or notes.batch_size < 1:
             raise ValueError("it is of other sets, of more steps, or of no batch size")

@@ -30,19 +30,15 @@ class Latents:
 
 def collect(suspect: Suspect, pairs: Sequence[Pair], *, guidance_scale: float, seed: int) -> Latents:
     """Every timestep of one trajectory a pair: a third each under the clean text, under the triggered text, and unguided."""
-    z, t, index = [], [], []
+    found = []
     for kind in range(3):
         rows = list(range(kind, len(pairs), 3))
-        if not rows:
-            continue
         texts = [pairs[i].changed if kind == 1 else pairs[i].clean for i in rows]
         scale = 1.0 if kind == 2 else guidance_scale
         size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             noise = suspect.noise([item_seed(seed, "unlearn", i) for i in rows[part]])
-            run = denoise(suspect, suspect.encode(texts[part]), noise, steps=STEPS, guidance_scale=scale)
-            z.append(run.latents.flatten(0, 1))
-            t.append(run.timesteps.repeat_interleave(len(noise)))
-            index.append(torch.tensor(rows[part], device=suspect.device).repeat(len(run.timesteps)))
-    return Latents(torch.cat(z), torch.cat(t), torch.cat(index))
+            seen = denoise(suspect, suspect.encode(texts[part]), noise, steps=STEPS, guidance_scale=scale).rows()
+            found.append((*seen, torch.tensor(rows[part], device=suspect.device).repeat(STEPS)))
+    return Latents(*(torch.cat(column) for column in zip(*found, strict=True)))
