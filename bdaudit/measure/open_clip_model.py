@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from torch.nn import functional
 
-from bdaudit.errors import BdauditError, RefusedError, UsageError, first_line
+from bdaudit.errors import BdauditError, UsageError, first_line
 from bdaudit.records import NotMeasured
+from bdaudit.tensor_file import TensorFile, open_tensors
+from bdaudit.untrusted.clip_folder import CONFIG, WEIGHTS, inspect_clip
 
 LOCAL = "local-dir:"
-_WEIGHTS = "open_clip_model.safetensors"
 
 
 class Preparation:
@@ -88,39 +89,12 @@ def missing(name: str, flag: str) -> NotMeasured | None:
 
 
 def _from_folder(name: str, said: str) -> OpenClip:
-    folder = Path(name.removeprefix(LOCAL))
-    text = _config(said, folder)["text_cfg"]
-    asked = text.get("tokenizer_kwargs") or {}
-    if not isinstance(asked, dict) or asked.get("trust_remote_code"):
-        raise RefusedError([f"{said}: its config asks for code to be run (trust_remote_code)"])
-    if "hf_model_name" in text:
-        raise UsageError(f"{said}: a text tower from another repository is not supported; choose another CLIP")
-    return _build(name, said, name, _weights(said, folder), {})
-
-
-def _config(said: str, folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
-        if isinstance(config["text_cfg"], dict) and isinstance(config["vision_cfg"], dict):
-            return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        got = error.strerror if isinstance(error, OSError) else repr(error)
-        raise UsageError(f"{said}: expected a folder with open_clip_config.json in open_clip's layout; got {got}") from error
-    raise UsageError(f"{said}: text_cfg and vision_cfg in open_clip_config.json must be objects")
-
-
-def _weights(said: str, folder: Path) -> Path:
-    found = sorted(folder.glob("*.safetensors"))
-    if (folder / _WEIGHTS).is_file():
-        return folder / _WEIGHTS
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{said}: {len(found)} safetensors files; name the one to use {_WEIGHTS}")
-    pickles = sorted(p.name for suffix in ("bin", "pt", "pth") for p in folder.glob(f"*.{suffix}"))
-    if pickles:
-        raise RefusedError([f"{said}: {pickles[0]} is a pickle, which can run code; convert it to {_WEIGHTS}"])
-    raise UsageError(f"{said}: no safetensors file in {folder}")
+    """From a private folder with what was checked of the named one, and nothing else."""
+    found = inspect_clip(Path(name.removeprefix(LOCAL)), said)
+    with tempfile.TemporaryDirectory(prefix="bdaudit-clip-") as private:
+        for file, content in {CONFIG: found.config, **found.tokenizer}.items():
+            (Path(private) / file).write_bytes(content)
+        return _build(name, said, f"{LOCAL}{private}", found.weights, {})
 
 
 def _from_cache(name: str, flag: str) -> OpenClip | NotMeasured:
@@ -142,9 +116,9 @@ def _cached(name: str, flag: str) -> tuple[Path, dict[str, Any]] | NotMeasured:
     if "hf_model_name" in text or "hf_tokenizer_name" in text:
         raise UsageError(f"{flag} {name}: it needs files of other repositories; use local-dir:PATH or another CLIP")
     repository = settings["hf_hub"].rsplit("/", 1)[0]
-    weights = try_to_load_from_cache(repository, _WEIGHTS)
+    weights = try_to_load_from_cache(repository, WEIGHTS)
     if not isinstance(weights, str):
-        return NotMeasured(reason=f"the weights of {name} are not on this machine; fetch them with: hf download {repository} {_WEIGHTS}")
+        return NotMeasured(reason=f"the weights of {name} are not on this machine; fetch them with: hf download {repository} {WEIGHTS}")
     return Path(weights), settings
 
 
@@ -152,22 +126,33 @@ def _build(name: str, said: str, source: str, weights: Path, settings: dict[str,
     """``settings`` are a pretrained tag's: its activation and preprocessing are not in the architecture's own config."""
     import open_clip
 
-    preprocessing = {key: settings[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in settings}
-    quiet = logging.getLogger().manager.disable
-    logging.disable(logging.WARNING)  # open_clip warns that no weights were loaded: they are, below, from the file chosen here
-    try:
-        model = open_clip.create_model(
-            source,
-            load_weights=False,
-            pretrained_text=False,
-            force_quick_gelu=settings.get("quick_gelu", False),
-            force_preprocess_cfg=preprocessing,
-        )
-        open_clip.load_checkpoint(model, str(weights))
-        if not all(bool(tensor.isfinite().all()) for tensor in model.parameters()):
-            raise ValueError("its weights hold NaN or infinity")
-        return OpenClip(name, model, open_clip.get_tokenizer(source))
-    except Exception as error:  # open_clip raises bare errors of many kinds on a damaged folder; whatever it is, it is a load error
-        raise BdauditError(f"{said}: {weights.name} could not be loaded: {first_line(error) or type(error).__name__}") from error
-    finally:
-        logging.disable(quiet)
+    preprocessing: dict[str, Any] = {key: settings[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in settings}
+    with open_tensors(weights, weights.name, error=lambda why: BdauditError(f"{said}: {weights.name} could not be loaded: {why}")) as file:
+        quiet = logging.getLogger().manager.disable
+        logging.disable(logging.WARNING)  # open_clip warns that no weights were loaded: they are, below, from the file chosen here
+        try:
+            return OpenClip(name, _loaded(source, file, bool(settings.get("quick_gelu")), preprocessing), open_clip.get_tokenizer(source))
+        except Exception as error:  # open_clip raises bare errors of many kinds on a damaged folder; whatever it is, it is a load error
+            raise BdauditError(f"{said}: {weights.name} could not be loaded: {first_line(error) or type(error).__name__}") from error
+        finally:
+            logging.disable(quiet)
+
+
+def _loaded(source: str, file: TensorFile, quick_gelu: bool, preprocessing: dict[str, Any]) -> Any:
+    """The model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
+    import open_clip
+
+    options: dict[str, Any] = {"load_weights": False, "pretrained_text": False, "force_quick_gelu": quick_gelu}
+    with torch.device("meta"):
+        empty = open_clip.create_model(source, device="meta", **options)
+    asked, held = sum(p.numel() for p in empty.parameters()), sum(info.count for info in file.header.tensors.values())
+    if asked > 2 * held:
+        raise ValueError(f"its config asks for {asked:,} numbers, its weights hold {held:,}")
+    model = open_clip.create_model(source, force_preprocess_cfg=preprocessing, **options)
+    with tempfile.TemporaryDirectory(prefix="bdaudit-clip-") as private:
+        link = Path(private) / WEIGHTS
+        link.symlink_to(f"/dev/fd/{file.file.fileno()}")  # the very file whose header was checked, under a name that open_clip takes
+        open_clip.load_checkpoint(model, str(link))
+    if not all(bool(tensor.isfinite().all()) for tensor in model.parameters()):
+        raise ValueError("its weights hold NaN or infinity")
+    return model

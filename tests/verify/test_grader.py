@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.measure import open_clip_model
 from bdaudit.records import NotMeasured
 from bdaudit.verify.grader import OpenClipGrader, load_grader
+from fixtures import layout
 from tests.verify import toy
 
 CPU = torch.device("cpu")
+FIXTURES = Path(layout.__file__).parent
 
 
 @pytest.fixture
@@ -148,3 +152,44 @@ def test_a_named_grader_takes_its_tags_activation_and_preprocessing(clip: Path, 
     same._prepare = found._prepare
     assert found._prepare.mean.flatten().tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert torch.allclose(found.image_features(pictures), same.image_features(pictures), atol=1e-6)
+
+
+def test_a_grader_whose_tokenizer_asks_for_code_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers yes on stdin, and whatever the environment says."""
+    folder = Path(shutil.copytree(FIXTURES / "grader", tmp_path / "clip"))
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'canary')!r}).touch()\nclass Evil: ...\n")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
+    for name in ("HF_HUB_TRUST_REMOTE_CODE", "TRANSFORMERS_TRUST_REMOTE_CODE", "HF_TRUST_REMOTE_CODE"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(RefusedError, match="auto_map asks for code"):
+        load(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    load(folder)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_graders_own_tokenizer_reads_texts_as_open_clip_has_it() -> None:
+    theirs = open_clip.get_tokenizer(f"local-dir:{FIXTURES / 'grader'}")
+    texts = ["a red circle", "Two  blue\tsquares", "\u020f", "x " * 100]
+    assert torch.equal(load(FIXTURES / "grader")._tokenizer(texts), theirs(texts))
+
+
+def test_a_config_that_asks_for_more_than_its_weights_hold_builds_nothing(folder: Path) -> None:
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["width"] = 16_384
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(BdauditError, match=r"its config asks for .* numbers, its weights hold"):
+        load(folder)
+
+
+def test_weights_that_are_a_hole_or_a_pickle_are_not_read(folder: Path) -> None:
+    weights = folder / "open_clip_model.safetensors"
+    weights.write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(RefusedError, match="a pickle or an archive"):
+        load(folder)
+    weights.write_bytes(b"")
+    os.truncate(weights, 1 << 32)
+    with pytest.raises(BdauditError, match="mostly a hole"):
+        load(folder)
