@@ -69,8 +69,10 @@ def unlearn(given: Given) -> int:
     """Remove a backdoor. With a --trigger, the model is made to do with it what it does without. Without one, --merge-with merges the model
     with fine-tunes of the same base, and --method cleanclip cleans its text encoder. The result is checked, and written as a new directory.
     MODEL itself stays as it is."""
+    from bdaudit.untrusted.snapshot import place_of
+
     if "patch" not in given:
-        given.setdefault("out", _beside(given["model"], "-unlearned"))
+        given.setdefault("out", _beside(place_of(given["model"]), "-unlearned"))
     state = _beside(given.get("out") or given["patch"], ".state")
     return _finish("unlearn", lambda **settings: unlearn_config(settings, state), given)
 
@@ -114,11 +116,15 @@ def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
 
 
 def _check_outside(config: RunConfig, reports: Sequence[Path]) -> None:
-    """Raises ``UsageError`` where a path that would be written lies in a model that is read."""
+    """Raises ``UsageError`` where a path that would be written lies in a model that is read, or in its folder of the hub's cache."""
+    from bdaudit.untrusted.snapshot import home_of
+
     for directory in config.models:
+        home = home_of(directory)
+        of = "the model directory" if home == directory.resolve() else f"the cache's {home.name}"
         for flag, path in (*(("--report", path) for path in reports), *config.written):
-            if path.resolve().is_relative_to(directory.resolve()):
-                raise UsageError(f"{flag} {path} lies in the model directory, which is never written; name a place outside it")
+            if path.resolve().is_relative_to(home):
+                raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")
 
 
 def _check_finite(config: RunConfig) -> None:

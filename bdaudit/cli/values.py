@@ -18,12 +18,17 @@ from bdaudit.config.flag import Kind
 from bdaudit.errors import UsageError
 
 
-def model(path: Path, flag: str) -> Path:
-    """A model's directory; of a checkpoint in one file it says what to do."""
+def model(typed: str, flag: str) -> Path:
+    """A model's directory, or the snapshot in the hub's cache that an id means; of anything else it says what to do."""
+    from bdaudit.untrusted.hub_cache import download_of, find, split_id
+
+    path = find(typed, flag) or Path(typed)
     if path.is_dir():
         return path
     whole = path.is_file() and path.suffix == ".safetensors"
     how = "; a checkpoint in one file is not read yet: get the model as a directory (hf download ORG/NAME --local-dir DIR)" if whole else ""
+    if "/" in split_id(typed)[0] and not path.exists():
+        how = f", or a model in the hub's cache on this machine, which `{download_of(typed)}` would put there"
     what = "is a file" if path.exists() else "does not exist"
     raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
 
@@ -100,9 +105,13 @@ def _scaled(typed: str) -> tuple[Path, float]:
 
 
 def contributor(typed: str, flag: str) -> tuple[Path, float]:
-    """What a model is merged with: a model's directory, scale 1, or a LoRA, ``FILE`` or ``FILE:scale``, or the directory of one."""
+    """What a model is merged with: a model as ``model`` reads it, scale 1, or a LoRA, ``FILE`` or ``FILE:scale``, or its directory."""
     from bdaudit.models.adapter_file import adapter_file, is_adapter_directory
+    from bdaudit.untrusted.hub_cache import find
 
+    cached = find(typed, flag)
+    if cached:
+        return cached, 1.0
     path, scale = _scaled(typed)
     if is_adapter_directory(path):
         path = adapter_file(path)
@@ -173,7 +182,7 @@ class Typed:
 FILE, FOLDER = {"exists": True, "dir_okay": False}, {"exists": True, "file_okay": False}
 KINDS: dict[Kind, Typed] = {
     "plain": Typed(None),
-    "model": Typed(Path, "MODEL", model),
+    "model": Typed(str, "MODEL", model),
     "file": Typed(Path, "FILE", checks=FILE),
     "folder": Typed(Path, "DIR", checks=FOLDER),
     "new file": Typed(Path, "FILE", checks={"dir_okay": False}),

@@ -29,7 +29,7 @@ class RunConfig:
     """Of every command."""
 
     model: Annotated[Path, Flag("model", name="MODEL")]
-    """A diffusers directory with safetensors. Read, never written."""
+    """A diffusers directory with safetensors, or the hub id (org/name[@revision]) of one in the local cache. Read, never written."""
     prompts: Annotated[tuple[str, ...], Flag("texts")] = ()
     """UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."""
     guidance_scale: float = 5.0

@@ -122,6 +122,12 @@ def home_of(model: Path) -> Path:
     return snapshot.repository if snapshot else root
 
 
+def place_of(model: Path) -> Path:
+    """The path beside which what is made of a model goes: its own, or of a snapshot its name in the working directory."""
+    snapshot = snapshot_of(model.resolve())
+    return Path(snapshot.name) if snapshot else model
+
+
 @contextmanager
 def opened_folder(name: str | Path, above: int | None = None) -> Iterator[int]:
     """A descriptor of a folder, which is no link."""

@@ -11,6 +11,7 @@ import pytest
 from bdaudit.config import JOBS, ApplyConfig, CleanConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.config.flag import flags
 from bdaudit.records import ScanReport, UnlearnReport, VerifyReport
+from tests.untrusted.cached import empty_hub, lay_out
 
 
 @pytest.mark.parametrize(
@@ -327,3 +328,40 @@ def test_a_model_that_is_no_directory_is_told_what_is_expected(bdaudit: Any, ver
     assert ["is a file" in last for last in told.values()] == [True, True, False]
     assert ["hf download" in last for last in told.values()] == [True, False, False], "a pickle is not to be opened"
     assert runs == []
+
+
+def test_what_is_made_of_a_cached_model_goes_to_the_working_directory(
+    bdaudit: Any, verb: Any, unlearn_report: UnlearnReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/a").write_text("a")
+    snapshot = lay_out(tmp_path / "plain", empty_hub(tmp_path, monkeypatch))
+    seen = verb("unlearn", unlearn_report)
+    for model in ("org/name", snapshot, snapshot.parent / ".." / "snapshots" / snapshot.name):
+        bdaudit("unlearn", model, "--trigger", "x")
+    assert {(config.model.resolve(), config.out, config.state) for config in seen} == {
+        (snapshot, Path("name-unlearned"), Path("name-unlearned.state"))
+    }
+    repository = snapshot.parents[1]
+    for flag in ("--out", "--state", "--patch", "--report"):
+        for place in (repository / "x.json", snapshot / "x.json", repository / "blobs/x.json", repository / "snapshots/x.json"):
+            ended = bdaudit("unlearn", "org/name", "--trigger", "x", flag, place)
+            assert ended.code == 2
+            assert f"lies in the cache's {repository.name}, which is never written" in ended.last
+    ended = bdaudit("verify", tmp_path / "plain", "--reference", "org/name", "--save-images", repository / "pictures")
+    assert (ended.code, "the cache's" in ended.last) == (2, True)
+    assert len(seen) == 3
+    assert sorted(path.name for path in repository.iterdir()) == ["blobs", "refs", "snapshots"]
+
+
+def test_every_flag_of_a_model_takes_an_id(
+    bdaudit: Any, verb: Any, verify_report: VerifyReport, scan_report: ScanReport, unlearn_report: UnlearnReport,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/a").write_text("a")
+    snapshot = lay_out(tmp_path / "plain", empty_hub(tmp_path, monkeypatch))
+    scans, repairs = verb("scan", scan_report), verb("unlearn", unlearn_report)
+    bdaudit("scan", tmp_path / "plain", "--reference", "org/name@main")
+    bdaudit("unlearn", tmp_path / "plain", "--base", "org/name", "--merge-with", "org/name")
+    assert (scans[0].reference, repairs[0].base, repairs[0].merge_with) == (snapshot, snapshot, ((snapshot, 1.0),))

@@ -10,6 +10,7 @@ import pytest
 from bdaudit.cli.values import KINDS
 from bdaudit.config.flag import Kind
 from bdaudit.errors import UsageError
+from tests.untrusted.cached import COMMIT, empty_hub, lay_out
 
 
 def read(kind: Kind, typed: Any) -> Any:
@@ -38,7 +39,7 @@ def test_every_kind_is_read() -> None:
         ("corner", __file__, None),
         ("adapter", [__file__, f"{__file__}:-0.5"], ((Path(__file__), 1.0), (Path(__file__), -0.5))),
         ("contributor", [str(Path(__file__).parent)], ((Path(__file__).parent, 1.0),)),
-        ("model", Path(__file__).parent, Path(__file__).parent),
+        ("model", str(Path(__file__).parent), Path(__file__).parent),
     ],
 )
 def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
@@ -59,8 +60,8 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("adapter", ["nowhere.safetensors:2"], "nowhere.safetensors: no such file"),
         ("adapter", [f"{__file__}:{'9' * 400}"], "expected a finite number"),
         ("contributor", [__file__], "expected a model directory, or a LoRA"),
-        ("model", Path("nowhere"), "does not exist; expected a directory in diffusers' layout"),
-        ("model", Path(__file__), "is a file; expected a directory in diffusers' layout"),
+        ("model", "nowhere", "does not exist; expected a directory in diffusers' layout"),
+        ("model", __file__, "is a file; expected a directory in diffusers' layout"),
     ],
 )
 def test_what_is_refused(kind: Kind, typed: Any, expected: str) -> None:
@@ -77,3 +78,38 @@ def test_a_files_texts_are_named_after_its_flag(tmp_path: Path) -> None:
     for kind in ("texts", "suspects"):
         with pytest.raises(UsageError, match="the flag"):
             read(kind, tmp_path / "none")
+
+
+@pytest.mark.parametrize(("kind", "one"), [("model", lambda value: value), ("contributor", lambda value: value[0][0])])
+def test_a_model_of_the_hub_s_cache_by_its_id(kind: Kind, one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(text: str) -> Path:
+        found: Path = one(read(kind, [text] if kind == "contributor" else text))
+        return found
+
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/a").write_text("a")
+    hub = empty_hub(tmp_path, monkeypatch)
+    snapshot, single = lay_out(tmp_path / "plain", hub), lay_out(tmp_path / "plain", hub, "gpt2", revision="v1")
+    assert typed("org/name") == typed(f"org/name@{COMMIT}") == typed(str(snapshot)) == snapshot
+    assert typed("gpt2@v1") == single
+    with pytest.raises(UsageError, match="--the-flag gpt2: the hub's cache has gpt2, but no revision main"):
+        typed("gpt2")
+    (tmp_path / "here/org/name").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"--the-flag org/name is a path here and a model .* say which: \./org/name, or"):
+        typed("org/name")
+    assert typed("./org/name") == Path("org/name")
+    assert typed("org/name@main") == snapshot
+    assert typed("org/../org/name") == Path("org/../org/name")
+
+
+def test_a_model_that_is_nowhere_comes_with_the_command_that_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_hub(tmp_path, monkeypatch)
+    for text, command in (("org/other", "hf download org/other"), ("org/other@v1", "hf download org/other --revision v1")):
+        with pytest.raises(
+            UsageError, match=f"does not exist; expected a directory .*, or a model in the hub's cache .* `{command}` would"
+        ):
+            read("model", text)
+    for text in ("other", "./org/other", "a/b/c"):
+        with pytest.raises(UsageError) as raised:
+            read("model", text)
+        assert "hub" not in str(raised.value)

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from huggingface_hub import file_download
 from huggingface_hub.utils.sha import git_hash
 
@@ -28,6 +29,15 @@ def lay_out(model: Path, cache: Path, model_id: str = "org/name", *, commit: str
         file_download._create_symlink(str(blob), str(pointer))
     file_download._cache_commit_hash_for_specific_revision(str(repository), revision, commit)
     return repository / "snapshots" / commit
+
+
+def empty_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache that is this process's, and an empty working directory beside it."""
+    for name in ("hub", "here"):
+        (folder / name).mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.chdir(folder / "here")
+    return folder / "hub"
 
 
 def relink(link: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from bdaudit.untrusted import hub_cache
 from bdaudit.untrusted.hub_cache import cache_root, download_of, find, split_id
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted import tiny
-from tests.untrusted.cached import COMMIT, lay_out, relink
+from tests.untrusted.cached import COMMIT, empty_hub, lay_out, relink
 from tests.untrusted.edits import UNET
 
 OTHER = "f" * 40
@@ -27,12 +27,7 @@ VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and an empty working directory."""
-    (tmp_path / "hub").mkdir()
-    (tmp_path / "here").mkdir()
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "hub"
+    return empty_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture
