@@ -164,6 +164,6 @@ class Digest:
         whole = self._sha256.hexdigest()
         kind, got = ("git's SHA-1", self._git.hexdigest()) if self._git else ("SHA-256", whole)
         if self._blob and got != self._blob and self._snapshot:
-            said = f"{self._where} is damaged, or was changed, in the cache: its content has {kind} {got}, its name says {self._blob}"
-            raise BdauditError(f"{said}; get it again with `{self._snapshot.download} --force-download`")
+            said = f"{self._where} is not what its name in the cache says: {kind} is {got[:16]}…, expected {self._blob[:16]}…"
+            raise BdauditError(f"{said}; run `{self._snapshot.download} --force-download`")
         return whole

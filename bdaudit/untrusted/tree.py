@@ -146,7 +146,7 @@ def _follow_cached(snapshot: Snapshot, path: str, text: str, tree: Tree) -> None
     if not why:
         tree.files[path] = size
     else:
-        said = f"{shown(path)} {why} ({shown(text)}); get the model without links: `{snapshot.download} --local-dir DIR`"
+        said = f"{shown(path)} {why} ({shown(text, 60)}); get the model without links: `{snapshot.download} --local-dir DIR`"
         tree.links[path] = Link(said, outside=True)
 
 
