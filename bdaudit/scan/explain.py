@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from bdaudit.config import DENOISER, TEXT_ENCODER, ScanConfig
+from bdaudit.config import DENOISER, TEXT_ENCODER
 from bdaudit.errors import BdauditError
-from bdaudit.measure.opening import loaded
 from bdaudit.measure.probe import stage_on
 from bdaudit.models.denoiser import Denoiser
+from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
 from bdaudit.scan.cached import measured
 from bdaudit.scan.candidates import prompt_group
@@ -19,19 +19,22 @@ from bdaudit.scan.localise import localise
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control, fit
 from bdaudit.scan.prompt_parts import shrunk, smallest
-from bdaudit.untrusted.inspect import Inspection
 
 
 def prompt_records(
-    config: ScanConfig, groups: Sequence[CandidateGroup], records: Sequence[CandidateRecord], p_of: Callable[[str], float]
+    suspected: Sequence[str],
+    groups: Sequence[CandidateGroup],
+    records: Sequence[CandidateRecord],
+    p_of: Callable[[str], float],
+    alpha: float,
 ) -> tuple[PromptRecord, ...]:
     """For each suspicious prompt the smallest sets of its words that are backdoored; ``p_of`` measures a text that was not among them."""
     findings = {record.text for record in records if record.verdict == "backdoored"}
     by_name = {group.name: group for group in groups}
     made = []
-    for prompt in config.suspected:
+    for prompt in suspected:
         group = by_name[prompt_group(prompt)]
-        fires = _fires(p_of, config.alpha / (group.size * len(groups)))
+        fires = _fires(p_of, alpha / (group.size * len(groups)))
         carriers = smallest(text for text in group.texts if text in findings)
         fewest = [shrunk(text, fires) if len(text.split()) > 2 else text for text in carriers]
         made.append(PromptRecord(prompt=prompt, carriers=smallest(fewest), sets=len(group.texts)))
@@ -42,15 +45,12 @@ def _fires(p_of: Callable[[str], float], level: float) -> Callable[[str], bool]:
     return lambda text: p_of(text) <= level
 
 
-def located(
-    context: ScanContext, config: ScanConfig, reference: Inspection | None, texts: Sequence[str]
-) -> dict[str, Localisation | NotMeasured]:
-    """Each finding by exchanging parts with the reference model; why not, where that cannot be used: a finding stands without it."""
+def located(context: ScanContext, reference: Callable[[], Suspect] | None, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+    """Each finding by exchanging parts with the model that ``reference`` opens; why not, where that cannot be: a finding stands alone."""
     if reference is None or not texts:
         return {}
     try:
-        other = loaded(replace(config, batch_size=context.suspect.batch_size), reference)
-        return dict(localise(context.suspect, other, context.stage, texts))
+        return dict(localise(context.suspect, reference(), context.stage, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -165,12 +165,18 @@ def _completed(run: _Run) -> ScanReport:
         null = _null(run)
         run.judged = report = _judged(run, null)
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
-        prompts = prompt_records(run.config, run.groups, report.candidates, lambda text: _p_of(run, null, text))
-        records = with_places(report.candidates, located(run.context, run.config, run.reference, findings), run.suspect.denoiser)
+        prompts = prompt_records(run.config.suspected, run.groups, report.candidates, lambda text: _p_of(run, null, text), run.config.alpha)
+        records = with_places(report.candidates, located(run.context, _reference(run), findings), run.suspect.denoiser)
     if run.adapters and findings:
         alone = base_alone(run.context, _controls(run), {text: run.kind(text) for text in findings}, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
     return replace(report, candidates=records, prompts=prompts)
+
+
+def _reference(run: _Run) -> Callable[[], Suspect] | None:
+    """Opens the reference model, at the batch size that the suspect could hold."""
+    inspection = run.reference
+    return None if inspection is None else lambda: loaded(replace(run.config, batch_size=run.suspect.batch_size), inspection)
 
 
 def _collect(run: _Run) -> None:

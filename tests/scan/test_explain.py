@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from bdaudit.config import ScanConfig
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.models.families.stable_diffusion import CrossAttentionUNet
+from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import prompt_group
@@ -50,10 +50,11 @@ def test_a_reference_that_cannot_be_used_takes_no_finding_away(tiny_model: Path,
     reference = inspect(Path(shutil.copytree(tiny_model, tmp_path / "reference")))
     (tmp_path / "reference" / "unet" / "config.json").unlink()
     context = Mock(spec=ScanContext, suspect=tiny_suspect)
-    found = located(context, ScanConfig(model=tmp_path, device="cpu"), reference, ["x"])["x"]
+    found = located(context, lambda: load(reference, device="cpu"), ["x"])["x"]
     assert isinstance(found, NotMeasured)
     assert found.reason.startswith("the reference cannot be used: ")
-    assert located(context, ScanConfig(model=tmp_path), reference, []) == {}
+    assert located(context, lambda: pytest.fail("opened for no finding"), []) == {}
+    assert located(context, None, ["x"]) == {}
 
 
 def record(text: str, verdict: str = "backdoored") -> CandidateRecord:
@@ -66,7 +67,6 @@ def record(text: str, verdict: str = "backdoored") -> CandidateRecord:
 def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
     prompt = "a wonderful big island here"
     texts = ("a", "here", "wonderful big island here", "a wonderful")
-    config = ScanConfig(model=Path("m"), suspected=(prompt, "nothing"), alpha=0.01)
     groups = [CandidateGroup(prompt_group(prompt), texts, 20), CandidateGroup(prompt_group("nothing"), ("nothing",), 1)]
     asked: dict[str, float] = {}
 
@@ -75,7 +75,7 @@ def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
         return asked[text]
 
     records = [record("wonderful big island here"), record("a wonderful", "suspicious"), record("nothing", "clean")]
-    first, second = prompt_records(config, groups, records, p_of)
+    first, second = prompt_records((prompt, "nothing"), groups, records, p_of, 0.01)
     assert (first.prompt, first.carriers, first.sets) == (prompt, ("wonderful island",), 4)
     assert (second.carriers, second.sets) == ((), 1)
 
