@@ -104,6 +104,14 @@ def test_what_is_of_another_kind_is_told_as_damage(tmp_path: Path, content: str)
         state.read_json("x", tuple[dict[str, float], bool])
 
 
+def test_notes_of_another_kind_are_told_as_damage(tmp_path: Path) -> None:
+    state = State(tmp_path / "s", KEY)
+    state.write_tensors("t", {}, [1, 2])
+    assert state.read_tensors("t", tuple[int, float]) == ({}, (1, 2.0))
+    with pytest.raises(UsageError, match=r"kept-t\.safetensors is damaged .*; remove the folder to begin anew"):
+        state.read_tensors("t", tuple[int, str])
+
+
 def test_a_tensor_with_nan_is_told_as_damage(tmp_path: Path) -> None:
     state = State(tmp_path / "s", KEY)
     state.write_tensors("t", {"a": torch.tensor([-torch.inf, 0.0])}, None)

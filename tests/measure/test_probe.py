@@ -11,7 +11,7 @@ import torch
 
 from bdaudit.measure.effect import Effect, Reading, again, measure, relative_shift, shift
 from bdaudit.measure.insertion import insert, slips
-from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_stage, changes, gather
+from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_stage, changes, gather, stage_on
 from bdaudit.measure.signals import SIGNALS, measure_all
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -58,6 +58,17 @@ def _first_noise(suspect: Suspect) -> torch.Tensor:
     from bdaudit.measure.insertion import item_seed
 
     return suspect.noise([item_seed(0, "probe")])
+
+
+def test_a_part_of_the_stage_is_the_stage_of_its_prompts_and_timesteps(tiny_suspect: Suspect, stage: Stage) -> None:
+    part = stage.part(slice(1, 2), slice(2, 4))
+    alone = stage_on(tiny_suspect, PROMPTS[2:4], stage.timesteps[1:2], stage.latents[1:2, 2:4])
+    assert part.prompts == alone.prompts == PROMPTS[2:4]
+    assert torch.equal(part.timesteps, alone.timesteps)
+    assert torch.equal(part.latents, alone.latents)
+    for mine, other in ((part.heard.states, alone.heard.states), (part.plain, alone.plain), (part.empty, alone.empty)):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-5)
+    assert len(stage.part(slice(None), slice(9)).heard) == len(PROMPTS), "fewer where it has fewer"
 
 
 def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:

@@ -31,6 +31,15 @@ def test_the_trajectory_starts_at_the_noise_and_stops_where_told(tiny_suspect: S
     assert torch.equal(part.final, whole.latents[2])
 
 
+def test_a_trajectorys_rows_are_its_latents_with_their_timesteps(tiny_suspect: Suspect) -> None:
+    run = denoise(tiny_suspect, tiny_suspect.encode(PROMPTS), tiny_suspect.noise(range(4)), steps=5, guidance_scale=2.0, until=3)
+    latents, timesteps = run.rows()
+    for row, at in ((0, (0, 0)), (3, (0, 3)), (6, (1, 2)), (11, (2, 3))):
+        assert torch.equal(latents[row], run.latents[at])
+        assert timesteps[row] == run.timesteps[at[0]]
+    assert len(latents) == len(timesteps) == 12
+
+
 def test_a_picture_depends_on_its_text_and_seed_alone(tiny_suspect: Suspect) -> None:
     texts, seeds = [*PROMPTS, *PROMPTS], list(range(8))
     options: dict[str, Any] = {"steps": 3, "guidance_scale": 3.0}

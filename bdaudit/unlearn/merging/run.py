@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -14,18 +14,17 @@ from bdaudit.config import MERGING, TEXT_ENCODER, MergeConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.envelope import envelope
 from bdaudit.measure.opening import inspected
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
-from bdaudit.records import ChangedTensor, Coverage, Exit, UnlearnReport
+from bdaudit.records import ChangedTensor, Exit, UnlearnReport
 from bdaudit.unlearn.merging import defence, findings
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
-from bdaudit.unlearn.outcome import Outcome, effect_estimates, ended, interrupted, provenance, write_differences
+from bdaudit.unlearn.outcome import Outcome, ended, interrupted, provenance, report, write_differences
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.untrusted.inspect import Inspection
@@ -170,27 +169,15 @@ def _decided(run: _Run) -> UnlearnReport:
 
 def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
-    triggers = run.config.triggers
-    unlooked = ("triggers that were not named", "pictures: bdaudit verify draws them")
-    merged = findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else ()
-    return UnlearnReport(
-        **envelope("unlearn", run.config, run.inspection, run.suspect),
-        status=status,
-        exit=ended,
-        timings=run.timings,
-        coverage=Coverage(asked=len(triggers), tested=len(run.after), not_looked_at=unlooked),
-        triggers=triggers,
+    found = report(run, status, ended)
+    unlooked = (*found.coverage.not_looked_at, "pictures: bdaudit verify draws them")
+    return replace(
+        found,
+        coverage=replace(found.coverage, not_looked_at=unlooked),
         method=f"merging by {_method(run.config)}",
-        component=run.component,
-        component_reason=run.reason,
-        steps=len(run.curve),
-        loss=tuple(run.curve),
         changed=_changed(run),
-        before=effect_estimates(run.before),
-        after=effect_estimates(run.after),
-        checks=tuple(run.checks),
-        merged=merged,
-        forward_passes=run.suspect.forward_passes + run.base.forward_passes,
+        merged=findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else (),
+        forward_passes=found.forward_passes + run.base.forward_passes,
     )
 
 
