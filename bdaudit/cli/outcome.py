@@ -17,7 +17,7 @@ from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.cli.variants import audited, leave_no_empty_state
 from bdaudit.cli.verbs import Config, carried_out, lacking
-from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, UnlearnConfig
+from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, TriggeredConfig, UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
@@ -82,8 +82,7 @@ def _check_encoded(texts: Sequence[UnderstoodText]) -> None:
 def _triggers(config: RunConfig) -> tuple[str, ...]:
     """Those of the command line, and of a report; what is wrong with that one is the run's to say."""
     if not isinstance(config, RepairConfig) or config.from_report is None:
-        triggers: tuple[str, ...] = getattr(config, "triggers", ())
-        return triggers
+        return config.triggers if isinstance(config, TriggeredConfig) else ()
     from bdaudit.unlearn.from_report import named_in
 
     try:

@@ -235,11 +235,20 @@ def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: 
     ("name", "kinds", "headings"),
     [
         ("scan", [ScanConfig], ["What to scan for:"]),
-        ("unlearn", JOBS, ["Of every job:", "(--trigger, --from-report):", "(--from-patch):", "(--merge-with):", "(--method cleanclip):"]),
-        ("verify", [VerifyConfig], ["What to measure:"]),
+        (
+            "unlearn",
+            JOBS,
+            [
+                "What sets the backdoor off:", "Of every job:", "Of every job but --from-patch:",
+                "Of a job that trains: removing a trigger, or cleaning:", "To remove named triggers (--trigger, --from-report):",
+                "To apply a finished patch (--from-patch):", "To merge with fine-tunes of the same base (--merge-with):",
+                "To clean the text encoder by pictures with captions (--method cleanclip):",
+            ],
+        ),
+        ("verify", [VerifyConfig], ["What sets the backdoor off:", "What to measure:"]),
     ],
     ids=["scan", "unlearn", "verify"],
-)
+)  # fmt: skip
 def test_help_has_every_setting_once_under_its_heading_and_examples(bdaudit: Any, name: str, kinds: Any, headings: list[str]) -> None:
     ended = bdaudit(name, "--help")
     assert ended.code == 0
@@ -247,7 +256,8 @@ def test_help_has_every_setting_once_under_its_heading_and_examples(bdaudit: Any
     known = {field: flag for kind in kinds for field, flag in flags(kind).items()}
     assert {known[flag.of].name if flag.of else flag.name for flag in known.values()} <= set(shown)
     assert len(shown) == len(set(shown))
-    assert all(heading in ended.out for heading in [*headings, "Of every command:", "Report:"])
+    under = [line for line in ended.out.splitlines() if re.fullmatch(r"\S.*:", line)]
+    assert under == ["Arguments:", *headings, "Of every command:", "Report:"]
     assert f"bdaudit {name} ./model" in ended.out
     assert "Exit codes" in ended.out
 
