@@ -142,7 +142,7 @@ def _nobody_chose(seen: Inspection) -> tuple[str, ...]:
     """That the weights beside the ones that would be loaded leave no pass."""
     if not seen.unaudited:
         return ()
-    from bdaudit.untrusted.weight_files import spelled
+    from bdaudit.untrusted.formats.weight_files import spelled
 
     taken = " or ".join(sorted(set(map(spelled, seen.variants.values()))))
     names = sorted({left.variant for left in seen.unaudited if left.variant})

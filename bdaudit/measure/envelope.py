@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import bdaudit
 from bdaudit.config import RunConfig
 from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
+from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.inspect import File, Inspection
-from bdaudit.untrusted.weight_files import spelled
 
 if TYPE_CHECKING:
     from bdaudit.models.suspect import Suspect

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from bdaudit.config import RunConfig
 from bdaudit.errors import BdauditError
+from bdaudit.untrusted.formats.weight_files import offered
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import walk
-from bdaudit.untrusted.weight_files import offered
 
 if TYPE_CHECKING:
     from bdaudit.models.suspect import Suspect

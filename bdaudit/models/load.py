@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,10 @@ from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
+from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
-from bdaudit.untrusted.inspect import CONFIGS, Inspection, verify_unchanged
-from bdaudit.untrusted.leftovers import untaken
+from bdaudit.untrusted.inspect import Inspection, verify_unchanged
 from bdaudit.untrusted.tree import shown
-
-TEXT_SETTINGS = (
-    *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "layer_norm_eps"),
-    *("max_position_embeddings", "hidden_act", "attention_dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
-)
-"""What is taken from a text encoder's config; transformers makes an attribute of whatever else is in there."""
 
 
 def load(
@@ -40,11 +34,11 @@ def load(
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     torch.backends.cuda.matmul.allow_tf32 = True
-    parts = {name: _component(inspection, name, kind) for name in ("scheduler", "tokenizer", "text_encoder", "unet", "vae")}
-    for name in ("text_encoder", "unet", "vae"):
+    parts = {name: _component(inspection, name, kind) for name in inspection.layout.parts}
+    for name in inspection.weights:
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
-    text, denoiser, schedule = FAMILIES["stable-diffusion"](parts, inspection.latents, where)
+    text, denoiser, schedule = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
     return Suspect(text, denoiser, Autoencoder(parts["vae"]), schedule, where, kind, batch_size, guidance_scale)
 
@@ -54,31 +48,46 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     source: Any = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name, None)
     if not hasattr(source, "from_pretrained"):
         raise InconclusiveError(f"{name}: this {library} has no {class_name}")
+    _check_known(source, name, inspection)
     folder = Path(inspection.path) / name
     try:
-        if name not in inspection.weights:
-            loaded = source.from_pretrained(folder, local_files_only=True)
-        else:
-            loaded = _model(source, folder, name, inspection, dtype)
+        with staged(inspection.path, name, inspection.loaded, inspection.settings) as inert:
+            if name not in inspection.weights:
+                return source.from_pretrained(inert, local_files_only=True)
+            return _model(source, inert, name, inspection, dtype)
     except BdauditError:
         raise
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
         raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first_line(error)}") from error
-    return loaded
+
+
+def _check_known(source: Any, name: str, inspection: Inspection) -> None:
+    """Whether whatever the installed library would make of the config is known here.
+
+    Raises:
+        InconclusiveError: it reads a setting that is not, so that what people load is built in another way.
+    """
+    path = f"{name}/{inspection.layout.parts[name].config}"
+    read = inspect.signature(getattr(source, "config_class", source).__init__).parameters
+    unknown = [key for key in inspection.unknown.get(path, ()) if key in read]
+    if unknown:
+        said = f"{path}: {shown(unknown[0])} is read by the installed {inspection.components[name][0]}, and not known to bdaudit"
+        raise InconclusiveError(f"{said}; a model that is built with it is not supported")
 
 
 def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
     """A model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": name not in inspection.pickled}
     options |= {"variant": inspection.variants[name] or None, "output_loading_info": True}
-    config = json.loads((folder / CONFIGS[name]).read_text(encoding="utf-8"))
-    if name == "text_encoder":
-        config = source.config_class(**{key: config[key] for key in TEXT_SETTINGS if key in config})
+    part = inspection.layout.parts[name]
+    config: Any = inspection.settings[f"{name}/{part.config}"]
+    if part.library == "transformers":
+        config = source.config_class(**config)
         options |= {"dtype": dtype, "config": config}
     else:
         options |= {"torch_dtype": dtype}
     with torch.device("meta"):
-        empty = source(config) if name == "text_encoder" else source.from_config(config)
+        empty = source(config) if part.library == "transformers" else source.from_config(config)
     asked, held = sum(p.numel() for p in empty.parameters()), inspection.parameters[name]
     if asked > 2 * held:  # a few missing tensors are named below; what matters here is that nothing huge is built
         raise BdauditError(f"{name}: its config asks for {asked:,} numbers, its weights hold {held:,}; the checkpoint is damaged")
@@ -87,7 +96,7 @@ def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: 
     if wrong:
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
         raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
-    extra = untaken(name, [str(key) for key in info["unexpected_keys"]])
+    extra = part.untaken([str(key) for key in info["unexpected_keys"]])
     if extra:
         said = f"{len(extra)} tensors belong to no part of the model, {shown(extra[0])} first"
         raise BdauditError(f"{name}: {said}; without what they are for, the others may not mean what they seem to")

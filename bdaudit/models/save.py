@@ -19,9 +19,9 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.tensor_file import open_tensors
+from bdaudit.untrusted import layouts
 from bdaudit.untrusted.inspect import File, Inspection, inspect
 from bdaudit.untrusted.tree import Reader, shown
-from bdaudit.untrusted.weight_files import PICKLED, STEMS
 
 _BLOCK = 1 << 20
 """Bytes that are copied at once."""
@@ -116,7 +116,8 @@ def _rewrite(staging: Path, relative: str, differences: Differences) -> None:
     copied = target = staging / relative
     component = relative.split("/")[0]
     if relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
-        target = copied.with_name(copied.stem.replace(PICKLED[component], STEMS[component]) + ".safetensors")
+        part = layouts.models()[component]
+        target = copied.with_name(copied.stem.replace(part.pickled, part.stem) + ".safetensors")
     elif component not in differences or not relative.endswith(".safetensors"):
         return
     tensors, metadata = _held(copied)

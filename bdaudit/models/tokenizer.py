@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import BdauditError, first_line
+from bdaudit.models.staging import staged
 from bdaudit.models.tokens import Tokenizer
-from bdaudit.untrusted import rules, tokenizer_files
+from bdaudit.untrusted import rules
+from bdaudit.untrusted.formats.directory import open_directory
 from bdaudit.untrusted.inspect import led_away
+from bdaudit.untrusted.layouts.layout import Layout
 from bdaudit.untrusted.tree import Reader, walk
 
 
@@ -18,34 +21,38 @@ def open_tokenizer(directory: Path) -> Tokenizer:
 
     Raises:
         RefusedError: code, a link out of the directory, or a setting that a loader would follow elsewhere.
+        InconclusiveError: of no family that can be audited.
         BdauditError: damaged, or not there.
     """
-    root = directory.resolve()
-    tree = walk(root)
+    tree = walk(directory.resolve())
     found = rules.Findings(refused=led_away(tree))
-    reader = Reader(root, tree.files)
-    name = ""
-    with found.catching():
-        parts = rules.components(reader.json("model_index.json"), found)
-        rules.check_code(tree.files, {*parts, *rules.REQUIRED, "scheduler"}, found)
-        tokenizer_files.check(reader, 0, found)
-        name = parts.get("tokenizer", ("", ""))[1]
+    reader = Reader(directory.resolve(), tree.files)
+    opened = open_directory(reader, found, with_weights=False)
     found.settle()
-    return read_tokenizer(directory, name)
+    assert opened.layout is not None, "what no layout covers has been raised"
+    return read_tokenizer(directory, opened.layout, opened.components, reader.checked, opened.settings)
 
 
-def read_tokenizer(directory: Path, name: str) -> Tokenizer:
-    """An instance of transformers' class ``name`` from an inspected directory, its texts cut at the length that the text encoder has.
+def read_tokenizer(
+    directory: Path,
+    layout: Layout,
+    components: Mapping[str, tuple[str, str]],
+    loaded: Iterable[str],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Tokenizer:
+    """The first tokenizer of an inspected directory, its texts cut at the length that its text encoder has.
 
     Raises:
         BdauditError: the library cannot make one of it.
     """
     import transformers
 
+    name, encoder = next(iter(layout.vocabularies.items()))
+    longest = settings[f"{encoder}/{layout.parts[encoder].config}"].get("max_position_embeddings", 77)
     try:
-        tokenizer: Any = getattr(transformers, name).from_pretrained(directory / "tokenizer", local_files_only=True)
-        config = json.loads((directory / "text_encoder/config.json").read_text(encoding="utf-8"))
-        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(config.get("max_position_embeddings", 77)))
+        with staged(directory, name, loaded, settings) as folder:
+            tokenizer: Any = getattr(transformers, components[name][1]).from_pretrained(folder, local_files_only=True)
+        tokenizer.model_max_length = min(int(tokenizer.model_max_length), longest)
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-        raise BdauditError(f"tokenizer: {name} could not be loaded: {first_line(error)}") from error
+        raise BdauditError(f"{name}: {components[name][1]} could not be loaded: {first_line(error)}") from error
     return tokenizer

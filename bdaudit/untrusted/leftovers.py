@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted import rules
+from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Part
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.tree import Link, shown
 
@@ -67,7 +68,7 @@ class Row:
 
 def _other_component(file: Leftover) -> bool:
     folder, _, name = file.path.rpartition("/")
-    return folder in rules.OPTIONAL and re.fullmatch(r"(model|diffusion_pytorch_model)(\.[\w-]+)?\.safetensors", name) is not None
+    return folder in NEVER_LOADED and re.fullmatch(r"(model|diffusion_pytorch_model)(\.[\w-]+)?\.safetensors", name) is not None
 
 
 def _link_to_weights(file: Leftover) -> bool:
@@ -116,60 +117,27 @@ def row_of(file: Leftover) -> Row:
     return next(row for row in FILES if row.fits(file))
 
 
-@dataclass(frozen=True)
-class TensorRow:
-    part: str
-    pattern: str
-    """Of a whole name."""
-    said: str
-    """Why it is an error; empty for a tensor that changes nothing."""
-
-
 _SCALED = "scaled 8-bit weights, which mean nothing without the scales beside them; get the weights in float16 or float32"
 _QUANTISED = "quantised weights, which stock loaders would read as plain numbers; get the weights in float16 or float32"
-TENSORS = (
-    # a constant that old versions of transformers saved, and what a CLIP has besides its text encoder: no prompt's encoding reads them
-    TensorRow("text_encoder", r"(text_model\.)?embeddings\.position_ids", ""),
-    TensorRow("text_encoder", r"logit_scale|text_projection\.weight", ""),
-    TensorRow("", r"(.*\.)?(scaled_fp8|scale_weight|weight_scale|weight_scale_inv|input_scale|scale_input|comfy_quant)", _SCALED),
-    TensorRow("", r".*\.(absmax|quant_map|quant_state\..*|qweight|qzeros|scales|g_idx|SCB|weight_format)", _QUANTISED),
-)
+TENSORS = {
+    r"(.*\.)?(scaled_fp8|scale_weight|weight_scale|weight_scale_inv|input_scale|scale_input|comfy_quant)": _SCALED,
+    r".*\.(absmax|quant_map|quant_state\..*|qweight|qzeros|scales|g_idx|SCB|weight_format)": _QUANTISED,
+}
+"""Pattern of a whole name → why it is an error."""
 
 
-def is_constant(part: str, name: str) -> bool:
-    """Whether a tensor of that name changes nothing, and is in no digest of tensors."""
-    return any(row.part == part and not row.said and re.fullmatch(row.pattern, name) for row in TENSORS)
-
-
-def check_tensors(part: str, tensors: Tensors) -> None:
-    """Refuse by name what a stock loader would leave aside though the weights mean nothing without it.
+def check_tensors(name: str, part: Part, tensors: Tensors) -> None:
+    """Refuse by name what a stock loader would leave aside though the weights of the part ``name`` mean nothing without it.
 
     Raises:
         BdauditError: scaled or quantised weights; two tensors of one name.
     """
-    for name in tensors:
-        for row in TENSORS:
-            if row.said and re.fullmatch(row.pattern, name):
-                raise BdauditError(f"{part}: {shown(name)} says that these are {row.said}")
     canonical: dict[str, str] = {}
-    for name in tensors:
-        other = canonical.setdefault(canonical_name(part, name), name)
-        if other != name:
-            raise BdauditError(f"{part}: {shown(other)} and {shown(name)} are one tensor of the model; a loader takes either of them")
-
-
-def untaken(part: str, names: list[str]) -> list[str]:
-    """Of the tensors that a loader took for no part of the model, those that may not be there."""
-    return sorted(name for name in names if not is_constant(part, name))
-
-
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-def canonical_name(part: str, name: str) -> str:
-    """The tensor's name in the loaded model, whatever version wrote it: transformers 5 drops a prefix, diffusers renamed attention."""
-    if part == "text_encoder":
-        return name.removeprefix("text_model.")
-    if part == "vae":
-        return re.sub(r"\.(query|key|value|proj_attn)\.(?=weight$|bias$)", lambda match: f".{_OLD_ATTENTION[match[1]]}.", name)
-    return name
+    for tensor in tensors:
+        for pattern, said in TENSORS.items():
+            if re.fullmatch(pattern, tensor):
+                raise BdauditError(f"{name}: {shown(tensor)} says that these are {said}")
+    for tensor in tensors:
+        other = canonical.setdefault(part.canonical(tensor), tensor)
+        if other != tensor:
+            raise BdauditError(f"{name}: {shown(other)} and {shown(tensor)} are one tensor of the model; a loader takes either of them")

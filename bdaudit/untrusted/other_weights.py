@@ -15,11 +15,19 @@ from typing import Any
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted import leftovers, tokenizer_files
 from bdaudit.untrusted.fingerprint import CASTS, Fingerprint, TensorDigests, fingerprint, tensor_digests
-from bdaudit.untrusted.leftovers import WEIGHTS, Leftover, Outcome, canonical_name, is_constant
+from bdaudit.untrusted.formats.weight_files import (
+    MissingShardError,
+    Models,
+    WeightSet,
+    lone_pickles,
+    sharded,
+    spelled,
+    variants_of,
+)
+from bdaudit.untrusted.leftovers import WEIGHTS, Leftover, Outcome
 from bdaudit.untrusted.safetensors_header import NoSafetensorsError, read_header
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.tree import Reader, Tree, shown
-from bdaudit.untrusted.weight_files import STEMS, MissingShardError, WeightSet, lone_pickles, sharded, spelled, variants_of
 
 DETERMINED = "weights that are the audited ones, or their cast"
 _MOST = 64
@@ -50,7 +58,7 @@ class Audited:
     """Words → paths."""
 
 
-def look(reader: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Audited:
+def look(reader: Reader, tree: Tree, sets: dict[str, WeightSet], models: Models) -> Audited:
     """Digest the audited ``sets``, find what lies beside them, and compare.
 
     Raises:
@@ -58,36 +66,38 @@ def look(reader: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Audited:
     """
     found, aside = Audited(), Reader(reader.root, reader.files)
     possible: list[tuple[WeightSet, str]] = []
-    for leftover, held in _beside(aside, tree, sets):
+    for leftover, held in _beside(aside, tree, sets, models):
         row = leftovers.row_of(leftover)
         if row.outcome is Outcome.NOTE:
             found.notes.setdefault(row.words, []).append(leftover.path)
             continue
         reason = leftover.trouble or row.words
         if held is not None:
-            part, reason = _comparable(held, sets, aside)
+            part, reason = _comparable(held, sets, models, aside)
             if part:
                 possible.append((held, part))
                 continue
-        found.unaudited.append(_unaudited(leftover.path, reason))
-    prints = _digest_audited(reader, sets, {info.dtype for held, _ in possible for info in held.tensors.values()}, found)
+        found.unaudited.append(_unaudited(leftover.path, reason, models))
+    prints = _digest_audited(reader, sets, models, {info.dtype for held, _ in possible for info in held.tensors.values()}, found)
     for held, part in possible:
         reason = _compared(held, prints.get(part, {}), aside, found)
         if reason:
-            found.unaudited.append(_unaudited(held.path, reason))
+            found.unaudited.append(_unaudited(held.path, reason, models))
         else:
             found.notes.setdefault(DETERMINED, []).append(held.path)
     return found
 
 
-def _digest_audited(reader: Reader, sets: dict[str, WeightSet], kinds: set[str], found: Audited) -> dict[str, dict[str, Fingerprint]]:
+def _digest_audited(
+    reader: Reader, sets: dict[str, WeightSet], models: Models, kinds: set[str], found: Audited
+) -> dict[str, dict[str, Fingerprint]]:
     prints: dict[str, dict[str, Fingerprint]] = {}
     for part, held in sets.items():
         if not held.path.endswith(".bin"):
             prints[part] = _prints(held, reader, {"F16", *kinds}, found)
     if len(prints) == len(sets):
-        named = {(p, canonical_name(p, n)): one for p, of in prints.items() for n, one in of.items() if not is_constant(p, n)}
-        found.tensors = tensor_digests(named)
+        every = ((p, models[p], n, one) for p, of in prints.items() for n, one in of.items())
+        found.tensors = tensor_digests({(p, part.canonical(n)): one for p, part, n, one in every if not part.is_constant(n)})
     return prints
 
 
@@ -99,18 +109,18 @@ def _prints(held: WeightSet, reader: Reader, to: set[str], found: Audited) -> di
     return prints
 
 
-def _unaudited(path: str, reason: str) -> Unaudited:
+def _unaudited(path: str, reason: str, models: Models) -> Unaudited:
     part = path.split("/")[0]
-    names = variants_of(part, [path]) if part in STEMS else ()
+    names = variants_of(part, models[part], [path]) if part in models else ()
     return Unaudited(shown(path), reason, spelled(names[0]) if names else "")
 
 
-def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet]) -> Iterator[tuple[Leftover, WeightSet | None]]:
+def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet], models: Models) -> Iterator[tuple[Leftover, WeightSet | None]]:
     """Whatever is not loaded and could hold weights: links, sets of an index, single files."""
     taken = {path for held in sets.values() for path in (*held.files, held.index)}
     for path, link in tree.links.items():
         yield Leftover(path, link=link), None
-    for path in lone_pickles(aside.files):
+    for path in lone_pickles(aside.files, models):
         if path not in taken:
             yield Leftover(path, alone=True), None
     for path in aside.files:
@@ -142,15 +152,15 @@ def _read(aside: Reader, path: str) -> tuple[Leftover, WeightSet | None]:
     return Leftover(path, held.tensors), held
 
 
-def _comparable(held: WeightSet, sets: dict[str, WeightSet], aside: Reader) -> tuple[str, str]:
+def _comparable(held: WeightSet, sets: dict[str, WeightSet], models: Models, aside: Reader) -> tuple[str, str]:
     """The part whose audited weights may determine the set, or why none can; told by headers and small files alone."""
     other, reason = held.tensors, "its tensors are not those of an audited part"
     for part, audited in sets.items():
-        mine = {name: info for name, info in audited.tensors.items() if not is_constant(part, name)}
-        theirs = {name: info for name, info in other.items() if not is_constant(part, name)}
+        mine = {name: info for name, info in audited.tensors.items() if not models[part].is_constant(name)}
+        theirs = {name: info for name, info in other.items() if not models[part].is_constant(name)}
         if mine.keys() != theirs.keys():
             continue
-        reason = _unlike(mine, theirs) or _other_settings(held.path, part, aside)
+        reason = _unlike(mine, theirs) or _other_settings(held.path, part, models, aside)
         if not reason:
             return part, ""
     return "", reason
@@ -166,14 +176,14 @@ def _unlike(mine: Tensors, theirs: Tensors) -> str:
     return "its tensors are of several precisions" if changed and len(floats) > 1 else ""
 
 
-def _other_settings(path: str, part: str, aside: Reader) -> str:
+def _other_settings(path: str, part: str, models: Models, aside: Reader) -> str:
     """What a loader of another folder would read there instead, where it differs from what was audited."""
     folder, _, _ = path.rpartition("/")
-    if folder in ("", *STEMS):
+    if folder in ("", *models):
         return ""
     pairs = {f"{folder}/config.json": f"{part}/config.json"}
     above, _, own = folder.rpartition("/")
-    if own in STEMS and above:
+    if own in models and above:
         below = [name for name in aside.files if name.startswith(f"{above}/") and PurePosixPath(name).name in _COMPANIONS]
         pairs |= {name: name.removeprefix(f"{above}/") for name in below}
         folders = {name.rpartition("/")[0] for name in below}  # what such a folder lacks of the audited one, a loader does without

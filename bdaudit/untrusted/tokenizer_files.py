@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import rules
+from bdaudit.untrusted.layouts.layout import Part
+from bdaudit.untrusted.settings import LONGEST_TOKEN, TOKEN, check_settings, token_text
 from bdaudit.untrusted.tree import Reader, shown
 
 LIMITS = (8 << 20, 600_000)
@@ -18,54 +20,83 @@ NAMES = (
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
-_LONGEST = 1000
-"""Characters of one token; CLIP's longest has 29. Libraries split each token in every way to derive merges."""
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+"""The files that hold settings; a loader takes both together."""
 _ADDED = 4096
-"""Tokens beyond the vocabulary; each is added by itself."""
+"""Different tokens beyond the vocabulary, in all lists of all files; each is added by itself, in time that grows by their square."""
+_LISTS = ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder")
+_STEPS = frozenset(
+    {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Replace", "Prepend", "BertNormalizer", "Nmt"}
+    | {"Split", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "Metaspace", "ByteLevel", "ByteFallback"}
+    | {"RobertaProcessing", "BertProcessing", "TemplateProcessing", "BPEDecoder", "Fuse", "WordPiece"}
+)
+"""Kinds of steps of a ``tokenizer.json``; Precompiled, a table of bytes that makes its library panic where it is broken, is none."""
 _MERGES = 49_152 - 256 - 2
 """What CLIP's own code and transformers 4 read of ``merges.txt``."""
 _TEMPLATES = (64, 1 << 20)
 """Chat templates, and the bytes of all of them; a CLIP tokenizer has none, and none is rendered."""
 
 
-def check(reader: Reader, rows: int, found: rules.Findings) -> None:
-    """Check what a loader reads of ``tokenizer/``; ``rows`` is how many ids the text encoder embeds, 0 where that is not known."""
+def check(reader: Reader, folder: str, part: Part, rows: int, found: rules.Findings) -> dict[str, dict[str, Any]]:
+    """Check what a loader reads of a tokenizer's folder; ``rows`` is how many ids the text encoder embeds, 0 where that is not known.
+
+    The settings of each file that holds some, by path.
+    """
     damaged = len(found.damaged)
-    held = {name: f"tokenizer/{name}" for name in NAMES if f"tokenizer/{name}" in reader.files}
+    held = {name: f"{folder}/{name}" for name in NAMES if f"{folder}/{name}" in reader.files}
     if "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
-        found.damaged.append("tokenizer: expected vocab.json and merges.txt, or tokenizer.json")
+        found.damaged.append(f"{folder}: expected vocab.json and merges.txt, or tokenizer.json; fetch them again")
+    contents: dict[str, Any] = {}
     for name, path in held.items():
         with found.catching():
-            _file(reader, name, path, rows)
+            contents[name] = _file(reader, name, path, part, rows)
     with found.catching():
-        _read_templates(reader)
+        _read_templates(reader, folder)
+        _check_count(folder, contents)
     if len(found.damaged) == damaged and not found.refused:
         with found.catching():
-            _check_one_tokenizer(reader, set(held))
+            _check_one_tokenizer(reader, folder, contents)
+    return {held[name]: contents[name] for name in SETTINGS if name in contents}
 
 
-def _check_one_tokenizer(reader: Reader, held: set[str]) -> None:
+def with_tokens(part: Part, config: dict[str, Any]) -> Part:
+    """``part``, its settings with each of the config's further special tokens: whatever ends in ``_token`` is one to a loader."""
+    return replace(part, settings={**part.settings, **{key: TOKEN for key in config if key.endswith("_token")}})
+
+
+def _check_count(folder: str, contents: dict[str, Any]) -> None:
+    """Raises ``BdauditError`` for too many tokens, whatever lists they stand in."""
+    lists = [contents.get("added_tokens.json"), contents.get("tokenizer.json", {}).get("added_tokens")]
+    for settings in (contents[name] for name in SETTINGS if name in contents):
+        lists += [settings.get(key) for key in _LISTS]
+        lists.append([value for key, value in settings.items() if key.endswith("_token") and value is not None])
+    texts: set[str] = set()
+    for each in filter(None, lists):
+        _few(each, folder)
+        entries = each if isinstance(each, list) or type(next(iter(each.values()))) is int else each.values()
+        texts |= {token_text(entry) or str(entry) for entry in entries}
+    _few(list(texts), folder)
+
+
+def _check_one_tokenizer(reader: Reader, folder: str, contents: dict[str, Any]) -> None:
     """Raises ``InconclusiveError`` where two files describe two tokenizers: which is read depends on the version of transformers."""
 
-    def content(name: str) -> dict[str, Any]:
-        return reader.json(f"tokenizer/{name}", LIMITS) if name in held else {}
-
-    whole, vocabulary, settings = content("tokenizer.json"), content("vocab.json"), content("tokenizer_config.json")
+    whole, vocabulary, settings = (contents.get(name, {}) for name in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
     said: dict[str, list[Any]] = {"vocabulary": [vocabulary] if vocabulary else [], "merges": []}
-    if "merges.txt" in held:
-        said["merges"].append(_merges(reader.checked["tokenizer/merges.txt"].decode("utf-8").strip().split("\n")))
+    if "merges.txt" in contents:
+        said["merges"].append(_merges(reader.checked[f"{folder}/merges.txt"].decode("utf-8").strip().split("\n")))
     if whole:
         said["vocabulary"].append(whole["model"]["vocab"])
         said["merges"].append(_merges(whole["model"]["merges"]))
     base = said["vocabulary"][0].items()
     added = [_added(settings["added_tokens_decoder"] or {})] if "added_tokens_decoder" in settings else []
-    added += [content("added_tokens.json")] if "added_tokens.json" in held else []
+    added += [contents["added_tokens.json"]] if "added_tokens.json" in contents else []
     entries = whole.get("added_tokens")
     added += [{str(entry.get("content")): entry["id"] for entry in entries}] if isinstance(entries, list) else []
     said["added tokens"] = [dict(each.items() - base) for each in added]
     differ = [what for what, each in said.items() if any(one != each[0] for one in each)]
     if differ:
-        what = f"tokenizer: its files differ in {' and '.join(differ)}"
+        what = f"{folder}: its files differ in {' and '.join(differ)}"
         raise InconclusiveError(f"{what}, and which of them is read depends on the version of transformers; leave those of the model alone")
 
 
@@ -87,45 +118,38 @@ def _merges(lines: list[Any]) -> list[tuple[str, ...]]:
     return pairs
 
 
-def _read_templates(reader: Reader) -> None:
-    paths = [path for path in reader.files if path.startswith("tokenizer/additional_chat_templates/")]
+def _read_templates(reader: Reader, folder: str) -> None:
+    paths = [path for path in reader.files if path.startswith(f"{folder}/additional_chat_templates/")]
     most, room = _TEMPLATES
     if len(paths) > most or sum(reader.files[path] for path in paths) > room:
-        raise BdauditError(f"tokenizer: {len(paths)} chat templates; no text encoder of Stable Diffusion needs them")
+        raise BdauditError(f"{folder}: {len(paths)} chat templates; at most {most} of {room:,} bytes are read; remove those not needed")
     for path in paths:
         reader.content(path, room)
 
 
-def _file(reader: Reader, name: str, path: str, rows: int) -> None:
-    """Check one file by itself."""
+def _file(reader: Reader, name: str, path: str, part: Part, rows: int) -> dict[str, Any]:
+    """Check one file by itself; what it holds, where that is JSON."""
     if not name.endswith(".json"):
         try:
             reader.content(path, LIMITS[0]).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BdauditError(f"{path} is not UTF-8 (byte {error.start})") from error
-        return
+        return {}
     content = reader.json(path, LIMITS)
-    if name in ("tokenizer_config.json", "special_tokens_map.json"):
+    if name in SETTINGS:
         rules.check_config(content, path)
-        _check_settings(content, path, rows)
-    elif name == "vocab.json":
-        check_vocabulary(content, path, rows)
-    elif name == "added_tokens.json" and content:
-        _few(content, path)
+        check_settings(content, with_tokens(part, content).settings, path)
+        _check_decoder(content.get("added_tokens_decoder") or {}, path, rows)
+    elif name == "vocab.json" or (name == "added_tokens.json" and content):
         check_vocabulary(content, path, rows)
     elif name == "tokenizer.json":
         _check_serialised(content, path, rows)
+    return content
 
 
-def _check_settings(content: dict[str, Any], path: str, rows: int) -> None:
-    for name in ("model_max_length", "max_len"):
-        length = content.get(name)
-        if length is not None and (isinstance(length, bool) or not isinstance(length, int | float) or not 3 <= length < math.inf):
-            raise BdauditError(f"{path}: {name} is {shown(length)}; expected a number of tokens, at least 3")
-    added = content.get("added_tokens_decoder") or {}
-    if not isinstance(added, dict) or not all(key.isascii() and key.isdecimal() for key in added):
+def _check_decoder(added: dict[str, Any], path: str, rows: int) -> None:
+    if not all(key.isascii() and key.isdecimal() for key in added):
         raise BdauditError(f"{path}: added_tokens_decoder is not a map of ids to tokens")
-    _few(added, path)
     for key in added:
         _check_id(int(key[:20]), path, rows)
 
@@ -139,14 +163,27 @@ def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
     for pattern in _patterns({key: value for key, value in content.items() if key != "model"}):
         if _can_run_long(pattern):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
+    for section in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        _check_step(content.get(section), path)
     added = content.get("added_tokens") or []
-    _few(added, path)
     for entry in added if isinstance(added, list) else []:
         number = entry.get("id") if isinstance(entry, dict) else None
         if type(number) is not int:
             raise BdauditError(f"{path}: an added token without an id")
         _check_id(number, path, rows)
     check_vocabulary(model.get("vocab"), path, rows)
+
+
+def _check_step(step: Any, path: str) -> None:
+    """Raises ``BdauditError`` for a step of an unknown kind, at any depth."""
+    if step is None:
+        return
+    kind = step.get("type") if isinstance(step, dict) else step
+    if not isinstance(step, dict) or kind not in _STEPS:
+        raise BdauditError(f"{path}: a step of the kind {shown(kind)}; expected those that text encoders' tokenizers are made of")
+    for inner in ("normalizers", "pretokenizers", "processors", "decoders"):
+        for each in step.get(inner) or []:
+            _check_step(each, path)
 
 
 def _patterns(value: Any) -> Iterator[Any]:
@@ -162,7 +199,7 @@ def _patterns(value: Any) -> Iterator[Any]:
 
 def _can_run_long(pattern: object) -> bool:
     """Whether a regular expression may backtrack: a group, a reference, or two repetitions in one branch. None of CLIP's has any."""
-    if not isinstance(pattern, str) or len(pattern) > _LONGEST:
+    if not isinstance(pattern, str) or len(pattern) > LONGEST_TOKEN:
         return True
     plain = re.sub(r"\\[pP]\{\w+\}|\\[^1-9kgpP]|\[(?:\\.|[^\]\\])*\]", "x", pattern)
     branches = plain.split("|")
@@ -179,7 +216,7 @@ def check_vocabulary(vocabulary: Any, where: str, embeddings: int) -> dict[str, 
         raise BdauditError(f"{where}: the vocabulary is not a map of tokens to ids")
     if len(set(vocabulary.values())) != len(vocabulary):
         raise BdauditError(f"{where}: two tokens share an id")
-    if max(map(len, vocabulary)) > _LONGEST:
+    if max(map(len, vocabulary)) > LONGEST_TOKEN:
         raise BdauditError(f"{where}: a token of {max(map(len, vocabulary)):,} characters; no vocabulary needs that")
     _check_id(max(vocabulary.values()), where, embeddings)
     return vocabulary
@@ -194,4 +231,5 @@ def _few(added: Any, where: str) -> None:
     if not isinstance(added, dict | list):
         raise BdauditError(f"{where}: the added tokens are neither a map nor a list")
     if len(added) > _ADDED:
-        raise BdauditError(f"{where}: {len(added):,} added tokens; at most {_ADDED:,} are read")
+        said = f"{where}: {len(added):,} tokens beside the vocabulary (special and added ones together); at most {_ADDED:,} are read"
+        raise BdauditError(f"{said}; remove those that the model was not trained with")

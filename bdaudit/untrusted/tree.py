@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,7 @@ CONFIG_LIMITS = (1 << 20, 50_000)
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06|([(\]}][\s\S]*)?c[\w.]+\n[\w.]+\n|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ")
 _LED_AWAY = "{} has become a link that leads out of the directory"
+_CONTROL = ("has a control character in its name; rename it", "names hold a control character; rename them")
 _HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -51,15 +53,25 @@ def pointer_said(path: str) -> str:
     return f"{shown(path)} is a Git LFS pointer, the file itself was not fetched; run `git lfs install` and `git lfs pull` in the clone"
 
 
+def summed(paths: Sequence[str], one: str, many: str) -> str:
+    """A line for all ``paths`` of one kind: what ``one`` is, or how ``many`` there are and which is the first."""
+    return f"{shown(paths[0])} {one}" if len(paths) == 1 else f"{len(paths):,} {many}, the first is {shown(paths[0])}"
+
+
 @dataclass(frozen=True)
 class Link:
     """A link that is not followed."""
 
-    said: str
-    outside: bool
+    one: str
+    """Why it is not, and why ``many`` of its kind are not."""
+    many: str
+    target: str
+    outside: bool = False
     """Whether there is something at its end, and it lies outside the directory."""
     hidden: bool = False
     """Whether it leads to a folder inside that is not entered."""
+    download: str = "hf download ID --local-dir DIR"
+    """The command that brings the files, and no links, into a directory."""
 
 
 @dataclass
@@ -68,13 +80,26 @@ class Tree:
 
     files: dict[str, int] = field(default_factory=dict)
     """Regular files, links to such files inside the directory included: relative path → bytes."""
-    refused: list[str] = field(default_factory=list)
+    odd: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """What is no reason to go on, for one and for many of its kind → paths."""
     links: dict[str, Link] = field(default_factory=dict)
     """Relative path → a link that is no link to a file inside the directory."""
     hidden: list[str] = field(default_factory=list)
     """Top-level folders that start with a dot; not entered."""
     absent: list[str] = field(default_factory=list)
     """Files of a cache snapshot whose blob is not there."""
+
+    def refused(self, parts: Collection[str]) -> list[str]:
+        """Why it is refused, a line a kind: what is no file, and links in ``parts``, or in the place of one."""
+        lines = [summed(paths, *said) for said, paths in self.odd.items()]
+        away: dict[tuple[str, str], list[str]] = {}
+        for path, link in sorted(self.links.items()):
+            if path.split("/")[0] in parts:
+                away.setdefault((link.one, link.many), []).append(path)
+        for said, paths in away.items():
+            first = self.links[paths[0]]
+            lines.append(f"{summed(paths, *said)} → {first.target}; get the model without links: `{first.download}`")
+        return lines
 
 
 def walk(root: Path) -> Tree:
@@ -93,7 +118,7 @@ def walk(root: Path) -> Tree:
                     if seen > MAX_ENTRIES:
                         raise BdauditError(f"{shown(root)} holds more than {MAX_ENTRIES} files; name the model's own directory")
                     if any(unicodedata.category(c) == "Cc" for c in entry.name):
-                        tree.refused.append(f"{shown(prefix + entry.name)} has a control character in its name; rename it")
+                        tree.odd.setdefault(_CONTROL, []).append(prefix + entry.name)
                     _sort_in(root, prefix + entry.name, entry, tree, folders, snapshot)
         except OSError as error:
             raise BdauditError(f"cannot list {shown(prefix or root)}: {error.strerror}") from error
@@ -114,7 +139,8 @@ def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders
     elif entry.is_file(follow_symlinks=False):
         tree.files[path] = entry.stat(follow_symlinks=False).st_size
     else:
-        tree.refused.append(f"{shown(path)} is {kind_of(entry.stat(follow_symlinks=False).st_mode)}, not a file")
+        kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+        tree.odd.setdefault((f"is {kind}, not a file; remove it", f"entries are {kind} each, not a file; remove them"), []).append(path)
 
 
 def _follow(root: Path, path: str, tree: Tree) -> None:
@@ -123,17 +149,19 @@ def _follow(root: Path, path: str, tree: Tree) -> None:
         real = Path(os.path.realpath(root / path, strict=True))
         mode = real.stat()
     except OSError:
-        tree.links[path] = Link(f"{shown(path)} is a link that leads nowhere ({target})", outside=False)
+        tree.links[path] = _leading("nowhere", target)
         return
     if not real.is_relative_to(root):
-        what = f"{shown(path)} is a link that leads out of the directory ({target}); if you trust where it leads, as in a"
-        tree.links[path] = Link(f"{what} Hugging Face cache, copy the directory with `cp -rL` and audit the copy", outside=True)
+        tree.links[path] = _leading("out of the directory", target, outside=True)
     elif not stat.S_ISREG(mode.st_mode):
-        what = f"{shown(path)} is a link to {kind_of(mode.st_mode)} ({target})"
         hidden = real != root and real.relative_to(root).parts[0].startswith(".")
-        tree.links[path] = Link(f"{what}; only links to files inside the directory are followed", outside=False, hidden=hidden)
+        tree.links[path] = _leading(f"to {kind_of(mode.st_mode)}", target, hidden=hidden)
     else:
         tree.files[path] = mode.st_size
+
+
+def _leading(where: str, target: str, *, outside: bool = False, hidden: bool = False) -> Link:
+    return Link(f"is a link that leads {where}", f"links lead {where}", target, outside, hidden)
 
 
 def _follow_cached(snapshot: Snapshot, path: str, text: str, tree: Tree) -> None:
@@ -146,8 +174,8 @@ def _follow_cached(snapshot: Snapshot, path: str, text: str, tree: Tree) -> None
     if not why:
         tree.files[path] = size
     else:
-        said = f"{shown(path)} {why} ({shown(text, 60)}); get the model without links: `{snapshot.download} --local-dir DIR`"
-        tree.links[path] = Link(said, outside=True)
+        download = f"{snapshot.download} --local-dir DIR"
+        tree.links[path] = Link(why, f"links are each one that {why}", shown(text, 60), outside=True, download=download)
 
 
 def kind_of(mode: int) -> str:

@@ -38,8 +38,9 @@ class Model:
         self._config = config
 
     def _read_tokenizer(self) -> Tokenizer:
-        tokenizer = read_tokenizer(self.inspection.path, self.inspection.components["tokenizer"][1])
-        verify_unchanged(self.inspection)
+        seen = self.inspection
+        tokenizer = read_tokenizer(seen.path, seen.layout, seen.components, seen.loaded, seen.settings)
+        verify_unchanged(seen)
         return tokenizer
 
     def gallery(self, grader: Grader | NotMeasured, state: Path | None) -> Gallery:

@@ -20,7 +20,8 @@ from bdaudit.models.load import load
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.stock import SCHEDULERS, latent_size
+from bdaudit.untrusted.layouts.schedulers import SCHEDULER
+from bdaudit.untrusted.layouts.stable_diffusion import latent_size
 from tests import small
 from tests.untrusted.stock_shapes import LARGE, SHAPES, Edit, Shape, change, scheduler
 from tests.untrusted.stock_shapes import guidance_embedding as distilled
@@ -222,7 +223,7 @@ def test_a_tokenizer_that_frames_texts_in_its_own_way(plain: Path, tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", sorted(SCHEDULERS - {"DPMSolverSDEScheduler"}))  # that one needs torchsde
+@pytest.mark.parametrize("name", sorted({*SCHEDULER.classes} - {"DPMSolverSDEScheduler"}))  # that one needs torchsde
 def test_the_schedulers_of_the_list_have_the_noise_levels_of_their_betas(name: str) -> None:
     made = getattr(diffusers, name)(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.rules import OPTIONAL, PICKLE_SUFFIXES
+from bdaudit.untrusted import layouts
+from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Part
+from bdaudit.untrusted.rules import PICKLE_SUFFIXES
 from bdaudit.untrusted.safetensors_header import read_header
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader, shown
 
-STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-PICKLED = {"text_encoder": "pytorch_model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+Models = Mapping[str, Part]
+"""The parts that have weights."""
 FULL = "full"
 """What ``--variant`` calls weights without a variant in their name."""
 _WHEREVER = re.compile(
@@ -52,22 +54,22 @@ class WeightSet:
         return {name: info for tensors in self.files.values() for name, info in tensors.items()}
 
 
-def _names(component: str, variant: str) -> tuple[str, str]:
+def _names(component: str, part: Part, variant: str) -> tuple[str, str]:
     middle = f".{variant}" if variant else ""
-    stem = f"{component}/{STEMS[component]}"
+    stem = f"{component}/{part.stem}"
     return f"{stem}{middle}.safetensors", f"{stem}.safetensors.index{middle}.json"
 
 
-def _pickle(component: str, variant: str) -> str:
-    return f"{component}/{PICKLED[component]}{'.' if variant else ''}{variant}.bin"
+def _pickle(component: str, part: Part, variant: str) -> str:
+    return f"{component}/{part.pickled}{'.' if variant else ''}{variant}.bin"
 
 
-def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) -> tuple[str, ...]:
+def variants_of(component: str, part: Part, files: Iterable[str], *, pickled: bool = False) -> tuple[str, ...]:
     """The variants that ``from_pretrained(variant=…)`` takes of a component, "" for none: those that are taken first come first."""
-    pattern = rf"{component}/(?:{STEMS[component]}(?:\.(?P<file>[\w.-]+))?\.safetensors"
-    pattern += rf"|{STEMS[component]}\.safetensors\.index(?:\.(?P<index>[\w.-]+))?\.json)"
+    pattern = rf"{component}/(?:{part.stem}(?:\.(?P<file>[\w.-]+))?\.safetensors"
+    pattern += rf"|{part.stem}\.safetensors\.index(?:\.(?P<index>[\w.-]+))?\.json)"
     if pickled:
-        pattern = rf"{component}/{PICKLED[component]}(?:\.(?P<file>[\w.-]+))?\.bin(?:\.index(?:\.(?P<index>[\w.-]+))?\.json)?"
+        pattern = rf"{component}/{part.pickled}(?:\.(?P<file>[\w.-]+))?\.bin(?:\.index(?:\.(?P<index>[\w.-]+))?\.json)?"
     matches = [match for path in files if (match := re.fullmatch(pattern, path))]
     found = {next((v for v in match.groupdict().values() if v), "") for match in matches}
     found = {v for v in found if re.search(r"-\d{5}-of-\d{5}$", v) is None}  # one file of several, which an index lists
@@ -76,7 +78,7 @@ def variants_of(component: str, files: Iterable[str], *, pickled: bool = False) 
 
 def offered(files: Iterable[str]) -> tuple[str, ...]:
     """What ``--variant`` can choose of a directory's files, the one first that is taken where none is asked for."""
-    found = {v for component in STEMS for v in variants_of(component, files)}
+    found = {v for component, part in layouts.models().items() for v in variants_of(component, part, files)}
     return tuple(map(spelled, sorted(found, key=_order)))
 
 
@@ -84,23 +86,23 @@ def _order(variant: str) -> tuple[int, str]:
     return (_FIRST.index(variant) if variant in _FIRST else len(_FIRST), variant)
 
 
-def lone_pickles(files: dict[str, int]) -> list[str]:
+def lone_pickles(files: dict[str, int], models: Models) -> list[str]:
     """Pickles, or indexes of such, that a loader takes because there are no safetensors of their variant."""
     lone = []
-    for component in STEMS:
-        safe = variants_of(component, files)
-        lone += [path for path in files for v in variants_of(component, [path], pickled=True) if v not in safe]
-    return lone + _lone_elsewhere(files)
+    for component, part in models.items():
+        safe = variants_of(component, part, files)
+        lone += [path for path in files for v in variants_of(component, part, [path], pickled=True) if v not in safe]
+    return lone + _lone_elsewhere(files, models)
 
 
-def _lone_elsewhere(files: dict[str, int]) -> list[str]:
+def _lone_elsewhere(files: dict[str, int], models: Models) -> list[str]:
     """The same in a folder with a config, of which a loader makes a part of the model: ``unet_ema``, ``checkpoint-500/unet``."""
     found: dict[bool, dict[tuple[str, str], list[str]]] = {True: {}, False: {}}
     for path in files:
         match = _WHEREVER.fullmatch(path)
         folder = match["folder"] if match else ""
         place = PurePosixPath(folder)
-        if match and str(place) not in STEMS and place.name not in OPTIONAL and f"{folder}config.json" in files:
+        if match and str(place) not in models and place.name not in NEVER_LOADED and f"{folder}config.json" in files:
             variant = match["file"] or match["index"] or ""
             found[match["kind"] == "bin"].setdefault((folder, variant), []).append(path)
     return [path for key, paths in found[True].items() if key not in found[False] for path in paths]
@@ -111,7 +113,7 @@ def spelled(variant: str) -> str:
     return variant or FULL
 
 
-def choose_variants(files: dict[str, int], *, asked: str = "", allow_pickle: bool = False) -> dict[str, str]:
+def choose_variants(files: dict[str, int], models: Models, *, asked: str = "", allow_pickle: bool = False) -> dict[str, str]:
     """Component → variant: the one asked for where the component has it, else full weights, fp16, bf16 or another, what there is.
 
     With ``allow_pickle``, a model without safetensors may have its weights as one ``.bin`` instead.
@@ -121,12 +123,12 @@ def choose_variants(files: dict[str, int], *, asked: str = "", allow_pickle: boo
         UsageError: no component has the variant asked for.
         BdauditError: a model has no weights.
     """
-    has = {c: variants_of(c, files) for c in STEMS}
+    has = {c: variants_of(c, part, files) for c, part in models.items()}
     if allow_pickle:
-        pickled = {c: [v for v in variants_of(c, files, pickled=True) if _pickle(c, v) in files] for c in STEMS}
+        pickled = {c: [v for v in variants_of(c, p, files, pickled=True) if _pickle(c, p, v) in files] for c, p in models.items()}
         has = {c: (*found, *(v for v in pickled[c] if v not in found)) for c, found in has.items()}
     if not all(has.values()):
-        _complain(files, [c for c, found in has.items() if not found], allow_pickle)
+        _complain(files, {c: models[c] for c, found in has.items() if not found}, allow_pickle)
     wanted = "" if asked == FULL else asked
     if asked and not any(wanted in found for found in has.values()):
         there = sorted({spelled(v) for found in has.values() for v in found})
@@ -134,15 +136,15 @@ def choose_variants(files: dict[str, int], *, asked: str = "", allow_pickle: boo
     return {c: wanted if wanted in found else found[0] for c, found in has.items()}
 
 
-def _complain(files: dict[str, int], lacking: list[str], allow_pickle: bool) -> None:
+def _complain(files: dict[str, int], lacking: Models, allow_pickle: bool) -> None:
     pickled = {c: [p for p in files if p.startswith(f"{c}/") and os.path.splitext(p)[1].lower() in PICKLE_SUFFIXES] for c in lacking}
     if any(pickled.values()):
         why = "is not the one .bin that --allow-pickle reads" if allow_pickle else "could only be loaded by unpickling"
         raise RefusedError([f"{c}: no safetensors, and {shown(p[0])} {why}" for c, p in pickled.items() if p])
-    raise BdauditError("; ".join(f"{c}: no weights, expected {_names(c, '')[0]}" for c in lacking))
+    raise BdauditError("; ".join(f"{c}: no weights, expected {_names(c, part, '')[0]}" for c, part in lacking.items()))
 
 
-def weights_of(component: str, variant: str, reader: Reader) -> WeightSet:
+def weights_of(component: str, part: Part, variant: str, reader: Reader) -> WeightSet:
     """The weights files a loader opens, and their tensors: a pickle only where ``choose_variants`` was allowed to take one.
 
     diffusers prefers an index to a single file, transformers the other way round.
@@ -151,14 +153,14 @@ def weights_of(component: str, variant: str, reader: Reader) -> WeightSet:
         RefusedError: pickles under another name, index entries that leave the folder, a pickle of more than tensors.
         BdauditError: damaged or missing files, an index that does not match them.
     """
-    single, index = _names(component, variant)
+    single, index = _names(component, part, variant)
     endings = (f".{variant}.safetensors.index.json", f".safetensors.{variant}.index.json")
-    if variant and any(f"{component}/{STEMS[component]}{ending}" in reader.files for ending in endings):
+    if variant and any(f"{component}/{part.stem}{ending}" in reader.files for ending in endings):
         raise BdauditError(f"{component}: an index of a deprecated name; save the model again with a current diffusers")
     if single not in reader.files and index not in reader.files:
-        pickle = _pickle(component, variant)
+        pickle = _pickle(component, part, variant)
         return WeightSet("", {pickle: read_torch(reader, pickle)})
-    if index in reader.files and (component != "text_encoder" or single not in reader.files):
+    if index in reader.files and (part.library == "diffusers" or single not in reader.files):
         return sharded(index, reader)
     return WeightSet("", {single: read_header(reader, single)})
 

@@ -1,7 +1,7 @@
-"""What the stock pipeline does with a prompt, a latent and a model, and what becomes of it here.
+"""Stable Diffusion 1.x and 2.x: what the stock pipeline does with a prompt, a latent and a model, and what becomes of it here.
 
 ``StableDiffusionPipeline``'s ``__init__``, ``encode_prompt`` and ``__call__`` in diffusers 0.42;
-``tests/untrusted/test_stock.py`` compares.
+``tests/models/test_stock.py`` compares.
 
 =====================================================  =========================================================================
 the stock pipeline                                     here
@@ -32,7 +32,7 @@ scheduler: flow sigmas, other families' classes,       exit 4
 ``timestep_type`` continuous: 0.25 log σ for a step
 ``prediction_type``                                    epsilon and v_prediction; others exit 4 (``load``)
 class labels, further embeddings, hidden projection    exit 4: the stock call gives the UNet a text and nothing else
-more channels than latents have, into or out of it     exit 4 (``shapes.check_channels``)
+more channels than latents have, into or out of it     exit 4 (``_check_channels``)
 ``vae.config.scaling_factor``                          the same: ``Suspect.decode``
 ``shift_factor``, ``latents_mean``, ``force_upcast``   not read by this pipeline, nor here
 picture to 0–1, clamped                                the same
@@ -44,72 +44,53 @@ dtype: all parts alike                                 the same, ``--dtype``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
+from bdaudit.untrusted.layouts import autoencoder, unet
+from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
+from bdaudit.untrusted.layouts.clip import TOKENIZER, TOWER
+from bdaudit.untrusted.layouts.layout import Config, Layout, Size
+from bdaudit.untrusted.layouts.schedulers import SCHEDULER
+from bdaudit.untrusted.layouts.unet import MOST_SIDE, UNET
 from bdaudit.untrusted.tree import shown
 
-Size = tuple[int, int]
-"""Height and width."""
-
-MOST = 256
-"""The largest latent, in its own pixels a side; Stable Diffusion's are 64 and 96."""
 USUAL = 64
 """What the pipeline takes for a size of old that is smaller, and took where none was named."""
 OLD = Version("0.9.0.dev0")
 """Before it, ``sample_size`` was not what pictures were drawn at."""
-SCHEDULERS = frozenset(
-    f"{name}Scheduler"
-    for name in (
-        "DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSDE", "DPMSolverSinglestep",
-        "EulerAncestralDiscrete", "EulerDiscrete", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "LMSDiscrete", "PNDM",
-        "SASolver", "TCD", "UniPCMultistep",
-    )
-)  # fmt: skip
-"""Those that walk from noise to picture by a table of ᾱ_t, as Stable Diffusion 1.x and 2.x are trained."""
+MOST_NUMBERS = 1 << 30
+"""Of one value of a pass on one latent, 4.3 GB in float32: a picture of the largest latent takes as many in a stock autoencoder."""
 _BESIDE_TEXT = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim", "encoder_hid_dim_type")
 
 
-def latent_size(unet: dict[str, Any], vae: dict[str, Any], size: tuple[int, int] | None = None) -> tuple[Size, str]:
+def latent_size(unet: Config, vae: Config, size: Size | None = None) -> tuple[Size, str]:
     """Height and width of the latents, and a note where they are not the ones in ``unet``; ``size`` is ``--size``, (width, height).
 
     Raises:
-        BdauditError: an odd or huge ``sample_size``, no version where one is named.
+        BdauditError: no version where one is named.
         UsageError: a ``--size`` that leaves no latent, or a huge one.
     """
-    factor = vae_scale_factor(vae)
+    factor = autoencoder.scale_factor(vae)
     own, note = _own_size(unet)
     if size is None:
         return own, f"{note}; {_at(own, factor)}{_dearer(own, unet)}; --size sets another" if note else ""
     asked = (size[1] // factor, size[0] // factor)
-    if not all(1 <= side <= MOST for side in asked):
+    if not all(1 <= side <= MOST_SIDE for side in asked):
         what = f"--size {size[0]}x{size[1]} gives latents of {asked[1]} × {asked[0]} with this VAE"
-        raise UsageError(f"{what}; expected {factor} to {MOST * factor} pixels a side")
+        raise UsageError(f"{what}; expected {factor} to {MOST_SIDE * factor} pixels a side")
     here = f"{_at(asked, factor)}, as --size asks{_dearer(asked, unet)}"
     return asked, here if asked == own else f"{here}; without it they would be {own[1]} × {own[0]}"
 
 
-def vae_scale_factor(vae: dict[str, Any]) -> int:
-    """Pixels of a picture for one of a latent, as the pipeline takes it: a halving for each block but the last.
-
-    Raises:
-        BdauditError: the blocks are no list, or more than any VAE has.
-    """
-    blocks = vae.get("block_out_channels", [64])
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 16:
-        raise BdauditError(f"vae/config.json: block_out_channels is {shown(blocks)}; expected a list of up to 16 numbers")
-    return int(2 ** (len(blocks) - 1))
-
-
-def _own_size(unet: dict[str, Any]) -> tuple[Size, str]:
+def _own_size(unet: Config) -> tuple[Size, str]:
     side = unet.get("sample_size")
     if side is None:
         return (USUAL, USUAL), "unet/config.json has no sample_size, so that the pipeline must be told one"
-    sides = side if isinstance(side, list) and len(side) == 2 else [side]
-    if not all(type(s) is int and 1 <= s <= MOST for s in sides):
-        raise BdauditError(f"unet/config.json: sample_size is {shown(side)}; expected one or two sides of 1 to {MOST} latent pixels")
+    sides = side if isinstance(side, list) else [side]
     version = unet.get("_diffusers_version")
     if type(side) is int and side < USUAL and _is_old(version):
         said = f"unet/config.json names a sample_size of {side}, and is of diffusers {shown(version)}"
@@ -131,7 +112,7 @@ def _at(latents: Size, factor: int) -> str:
     return f"latents are {width} × {height}, pictures {width * factor} × {height * factor}"
 
 
-def _dearer(latents: Size, unet: dict[str, Any]) -> str:
+def _dearer(latents: Size, unet: Config) -> str:
     """What a pass costs beside one at the config's size, where that is more."""
     side = unet.get("sample_size")
     sides = side if isinstance(side, list) else [side or USUAL]
@@ -139,7 +120,7 @@ def _dearer(latents: Size, unet: dict[str, Any]) -> str:
     return f", so that time and memory of a pass are {times:.1f} times as much or more" if times > 1 else ""
 
 
-def check_unet(config: dict[str, Any]) -> None:
+def _check_unet(config: Config) -> None:
     """Whether the stock call can run it: it gives noise, a timestep, a text and, where asked for, the guidance.
 
     Raises:
@@ -151,7 +132,7 @@ def check_unet(config: dict[str, Any]) -> None:
         raise InconclusiveError(f"{asked}; a UNet that takes more than a text is not supported")
 
 
-def check_text_encoder(config: dict[str, Any]) -> None:
+def _check_text_encoder(config: Config) -> None:
     """Whether texts are encoded as CLIP's are: every word sees those before it, padding included.
 
     Raises:
@@ -164,14 +145,12 @@ def check_text_encoder(config: dict[str, Any]) -> None:
         raise InconclusiveError(f"{where}: is_causal is off; a text encoder whose words see what follows is not supported")
 
 
-def check_scheduler(class_name: str, config: dict[str, Any]) -> tuple[str, ...]:
+def _check_scheduler(config: Config) -> tuple[str, ...]:
     """Whether the scheduler's table of noise levels says how the model is run; notes.
 
     Raises:
         InconclusiveError: it goes another way.
     """
-    if class_name not in SCHEDULERS:
-        raise InconclusiveError(f"the scheduler is a {shown(class_name)}; expected one that Stable Diffusion is sampled with")
     if config.get("use_flow_sigmas"):
         raise InconclusiveError("the scheduler goes along a flow (use_flow_sigmas); only noise levels by a table are supported")
     if config.get("timestep_type") == "continuous":
@@ -180,8 +159,55 @@ def check_scheduler(class_name: str, config: dict[str, Any]) -> tuple[str, ...]:
     return (clipped,) if config.get("thresholding") else ()
 
 
-def pipeline_note(class_name: str) -> str:
+def _check_channels(unet: Config, vae: Config) -> None:
+    """Whether the UNet denoises plain latents: inpainting and the like take further channels, a learned variance comes out of them.
+
+    Raises:
+        InconclusiveError: it does not.
+    """
+    taken, given, latent = unet["in_channels"], unet["out_channels"], vae["latent_channels"]
+    if taken != latent:
+        raise InconclusiveError(f"the UNet takes {taken} channels where latents have {latent}; only text-to-image is supported")
+    if given != latent:
+        raise InconclusiveError(f"the UNet gives {given} channels where latents have {latent}; a learned variance is not supported")
+
+
+def _check_cost(unet_config: Config, vae: Config, tokens: int, latents: Size) -> None:
+    """Whether one latent's values can be held, whatever widths, depths and sizes the settings combine.
+
+    Raises:
+        BdauditError: one of them has more than 2³⁰ numbers.
+    """
+    asked = {"unet": unet.largest(unet_config, tokens, latents), "vae": autoencoder.largest(vae, latents)}
+    for part, most in asked.items():
+        if most > MOST_NUMBERS:
+            said = f"{part}: a latent of {latents[1]} × {latents[0]} becomes {4 * most / 1e9:,.1f} GB in one of its layers"
+            raise BdauditError(f"{said}; expected at most {4 * MOST_NUMBERS / 1e9:.1f} GB; a smaller --size takes less")
+
+
+def _pipeline_note(class_name: str) -> str:
     """A note where the directory names another pipeline than the stock one."""
     if class_name == "StableDiffusionPipeline":
         return ""
     return f"the directory names a {shown(class_name)}; it was run as a StableDiffusionPipeline, and what the other adds was not looked at"
+
+
+def _as_run(pipeline_class: str, configs: Mapping[str, Config], size: Size | None) -> tuple[Size, list[str]]:
+    """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
+    _check_channels(configs["unet"], configs["vae"])
+    _check_unet(configs["unet"])
+    _check_text_encoder(configs["text_encoder"])
+    notes = _check_scheduler(configs["scheduler"])
+    latents, drawn_at = latent_size(configs["unet"], configs["vae"], size)
+    _check_cost(configs["unet"], configs["vae"], configs["text_encoder"]["max_position_embeddings"], latents)
+    return latents, [note for note in (drawn_at, *notes, _pipeline_note(pipeline_class)) if note]
+
+
+LAYOUT = Layout(
+    name="stable-diffusion",
+    called="a Stable Diffusion 1.x or 2.x pipeline",
+    pipelines=r"StableDiffusion(?!XL|3)\w*Pipeline",
+    parts={"tokenizer": TOKENIZER, "text_encoder": TOWER, "unet": UNET, "vae": AUTOENCODER, "scheduler": SCHEDULER},
+    vocabularies={"tokenizer": "text_encoder"},
+    as_run=_as_run,
+)

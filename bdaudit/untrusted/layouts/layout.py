@@ -1,0 +1,85 @@
+"""What a layout says of a family of models: its parts, and of each part what its config may set and what its weights must be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bdaudit.untrusted.settings import Settings
+from bdaudit.untrusted.shapes import Tensors
+
+Size = tuple[int, int]
+"""Height and width."""
+Config = Mapping[str, Any]
+NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Components that pipelines list and no audit runs."""
+_STEMS = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
+_PICKLED = {"transformers": "pytorch_model", "diffusers": "diffusion_pytorch_model"}
+
+
+def _nothing(config: Config, tensors: Tensors) -> None:
+    """No check of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One folder of a model."""
+
+    library: str
+    classes: tuple[str, ...]
+    """Of the library; any of them may be named, the usual one comes first."""
+    settings: Settings
+    """What its config may set, which alone reaches the library."""
+    idle: frozenset[str] = frozenset()
+    """Keys that libraries write beside the settings, and that set nothing here."""
+    config: str = "config.json"
+    described: Callable[[Tensors], dict[str, Any]] | None = None
+    """The settings that its weights tell; None for a part without weights."""
+    check: Callable[[Config, Tensors], None] = _nothing
+    """Raises ``BdauditError`` where config and weights are at odds in another way."""
+    constant: str = r"(?!)"
+    """Pattern of whole names of tensors that change nothing and may be there or not."""
+    canonical: Callable[[str], str] = field(default=str)
+    """A tensor's name in a file → its name in the loaded part, whatever version wrote it."""
+
+    @property
+    def stem(self) -> str:
+        """What its weights files are called; empty for a part without weights."""
+        return _STEMS[self.library] if self.described else ""
+
+    @property
+    def pickled(self) -> str:
+        """What a pickle of its weights is called."""
+        return _PICKLED[self.library]
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether a tensor of that name changes nothing, and is in no digest of tensors."""
+        return re.fullmatch(self.constant, tensor) is not None
+
+    def untaken(self, tensors: list[str]) -> list[str]:
+        """Of the tensors that a loader took for no part of the model, those that may not be there."""
+        return sorted(name for name in tensors if not self.is_constant(name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One family of models."""
+
+    name: str
+    called: str
+    """For messages, with its article."""
+    pipelines: str
+    """Pattern of the pipeline classes of diffusers that it covers."""
+    parts: Mapping[str, Part]
+    vocabularies: Mapping[str, str]
+    """A tokenizer's part → the part that embeds its ids."""
+    as_run: Callable[[str, Mapping[str, Config], Size | None], tuple[Size, list[str]]]
+    """Pipeline class, configs by part (with what the weights tell) and a picture's width and height → the latents' height and width, and
+    notes; raises ``InconclusiveError`` for what is not run as the stock pipeline runs it, ``BdauditError`` for what asks for too much."""
+
+    @property
+    def models(self) -> dict[str, Part]:
+        """The parts that have weights."""
+        return {name: part for name, part in self.parts.items() if part.described}

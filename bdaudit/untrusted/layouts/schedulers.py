@@ -1,0 +1,56 @@
+"""Schedulers that walk from noise to picture by a table of ᾱ_t: their settings, which are the union of what diffusers' own take.
+
+The classes read each other's configs, so that a key of another one is ordinary.
+"""
+
+from __future__ import annotations
+
+from bdaudit.untrusted.layouts.layout import Part
+from bdaudit.untrusted.settings import FLAG, NAME, NULL, WORD, listed, number, optional, whole
+
+_STEPS = 100_000
+_amount = number(-1e6, 1e6)
+
+SCHEDULER = Part(
+    library="diffusers",
+    classes=tuple(
+        f"{name}Scheduler"
+        for name in (
+            "DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSDE", "DPMSolverSinglestep",
+            "EulerAncestralDiscrete", "EulerDiscrete", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "LMSDiscrete",
+            "PNDM", "SASolver", "TCD", "UniPCMultistep",
+        )
+    ),
+    config="scheduler_config.json",
+    settings={
+        "num_train_timesteps": whole(1, _STEPS),
+        "original_inference_steps": whole(1, _STEPS),
+        "steps_offset": whole(-_STEPS, _STEPS),
+        "trained_betas": optional(listed(number(0, 1), _STEPS)),
+        "lambda_min_clipped": number(float("-inf"), 1e6),
+        "disable_corrector": optional(listed(whole(0, _STEPS), _STEPS)),
+        "variance_type": optional(NAME),
+        "noise_sampler_seed": optional(whole(0, 2**63)),
+        **dict.fromkeys(("beta_start", "beta_end", "dynamic_thresholding_ratio"), number(0, 1)),
+        **dict.fromkeys(("sigma_min", "sigma_max", "shift_terminal"), optional(_amount)),
+        **dict.fromkeys(("clip_sample_range", "sample_max_value", "timestep_scaling", "flow_shift"), _amount),
+        **dict.fromkeys(("solver_order", "predictor_order", "corrector_order"), whole(1, 8)),
+        **dict.fromkeys(("tau_func", "solver_p"), NULL),
+        **dict.fromkeys(
+            (
+                *("beta_schedule", "prediction_type", "timestep_spacing", "timestep_type", "solver_type", "final_sigmas_type"),
+                *("interpolation_type", "time_shift_type"),
+            ),
+            NAME,
+        ),
+        "algorithm_type": WORD,
+        **dict.fromkeys(
+            (
+                *("clip_sample", "set_alpha_to_one", "skip_prk_steps", "thresholding", "rescale_betas_zero_snr", "euler_at_final"),
+                *("lower_order_final", "predict_x0", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas"),
+                *("use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas"),
+            ),
+            FLAG,
+        ),
+    },
+)  # fmt: skip
