@@ -161,6 +161,8 @@ def test_a_room_that_reads_a_config_is_seen() -> None:
 
 FAMILY = re.compile(r"attn2|\.unet\b|\.text_encoder\b|UNet2D|CLIPText|StableDiffusion|encoder_hidden_states|alphas_cumprod")
 """Names of one family's modules and classes."""
+PARTS = re.compile(r"""["'](unet|vae|text_encoder|tokenizer|scheduler)["'/]""")
+"""Names of one family's folders."""
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -168,3 +170,12 @@ def test_no_verb_names_a_family(module: Path) -> None:
     """What is measured, repaired and graded goes through the seam: a new family adds files and changes none above the models."""
     if HEIGHT[part(module)] > HEIGHT["models"]:
         assert not FAMILY.findall(module.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "untrusted").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_rule_for_hostile_bytes_names_a_family(module: Path) -> None:
+    """What a family's parts may hold stands in its layout: rules, shapes and the inspection are the same for all."""
+    if module.parent.name not in ("layouts", "formats"):
+        text = module.read_text(encoding="utf-8")
+        assert not FAMILY.findall(text)
+        assert not PARTS.findall(text)

@@ -19,6 +19,8 @@ from bdaudit.report.streams import lost
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to no terminal."""
+_LAST_LINE, _FEW = 299, 80
+"""Characters of the last line, and of the reason in it however long the rest is."""
 
 
 def _html(report: Report) -> str:
@@ -148,5 +150,7 @@ def console_for(stream: TextIO) -> Console:
 
 
 def last_line(outcome: Exit, where: str) -> str:
-    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``."""
-    return f"bdaudit: exit {outcome.code} ({outcome.name}): {one_line(outcome.reason)}; report: {where}"
+    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long reason is cut, the report has all of it."""
+    before, after = f"bdaudit: exit {outcome.code} ({outcome.name}): ", f"; report: {where}"
+    reason, room = one_line(outcome.reason), max(_LAST_LINE - len(before) - len(after), _FEW)
+    return before + (reason if len(reason) <= room else f"{reason[: room - 1]}…") + after

@@ -137,6 +137,8 @@ def _file(reader: Reader, name: str, path: str, part: Part, rows: int) -> dict[s
         return {}
     content = reader.json(path, LIMITS)
     if name in SETTINGS:
+        for key in _LISTS:  # first, for all else takes time by their number
+            _few(content.get(key) or [], path)
         rules.check_config(content, path)
         check_settings(content, with_tokens(part, content).settings, path)
         _check_decoder(content.get("added_tokens_decoder") or {}, path, rows)

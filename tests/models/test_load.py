@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,31 @@ def test_a_prediction_type_that_is_not_known(model: Path) -> None:
     tiny.write_json(model / "scheduler/scheduler_config.json", tiny.SCHEDULER | {"prediction_type": "sample"})
     with pytest.raises(InconclusiveError, match="'sample'"):
         load(inspect(model), device="cpu")
+
+
+PARTS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
+
+
+def test_parts_are_built_as_diffusers_builds_them(model: Path) -> None:
+    """The settings that the libraries' own classes end up with, theirs and ours; odd keys reach neither the modules nor their configs."""
+    import diffusers
+
+    for file in ("unet/config.json", "vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"):
+        config = json.loads((model / file).read_text())
+        (model / file).write_text(json.dumps(config | {"odd": 5, "another": [{"a": 1}]}))
+    suspect = load(inspect(model), device="cpu")
+    for part, ours in (("unet", suspect.denoiser.module), ("vae", suspect.vae)):
+        theirs = getattr(diffusers, PARTS[part]).from_pretrained(model / part)
+        assert {k: v for k, v in ours.config.items() if k[0] != "_"} == {
+            k: v for k, v in theirs.config.items() if k[0] != "_" and k not in ("odd", "another")
+        }
+        assert str(ours) == str(theirs)
+    assert not hasattr(suspect.text.main.encoder.config, "odd")
+    assert "odd" not in suspect.text.main.tokenizer.init_kwargs
+
+
+def test_a_setting_that_the_library_reads_and_no_layout_knows_is_not_passed_over(model: Path) -> None:
+    found = inspect(model)
+    load(replace(found, unknown={"unet/config.json": ("odd",)}), device="cpu")
+    with pytest.raises(InconclusiveError, match=r"unet/config\.json: dropout is read by the installed diffusers, and not known"):
+        load(replace(found, unknown={"unet/config.json": ("odd", "dropout")}), device="cpu")

@@ -146,9 +146,10 @@ def test_the_notes_say_what_a_size_costs() -> None:
         {"sample_size": 8, "_diffusers_version": "old"},
     ],
 )
-def test_sizes_that_are_none(unet: dict[str, Any]) -> None:
-    with pytest.raises(BdauditError):
-        latent_size(unet, {"block_out_channels": [1, 1, 1, 1]})
+def test_sizes_that_are_none(plain: Path, tmp_path: Path, unet: dict[str, Any]) -> None:
+    model = edited(plain, tmp_path / "model", change("unet/config.json", **unet))
+    with pytest.raises(BdauditError, match=next(reversed(unet))):
+        inspect(model)
 
 
 @pytest.mark.parametrize("size", [(8, 4096), (512, 0)])

@@ -100,6 +100,15 @@ def test_the_last_line_is_one_inert_line() -> None:
     assert line == "bdaudit: exit 1 (finding): 1 of 2 candidates <U+001B>[31m; report: scan.json"
 
 
+@pytest.mark.parametrize(("where", "longest"), [("scan.json", 299), ("none", 299), ("x" * 400, 600)])
+def test_a_long_reason_is_cut_on_the_last_line(where: str, longest: int) -> None:
+    for length in (100, 200, 250, 10_000):
+        line = last_line(Exit(code=5, name="refused", reason="r" * length), where)
+        assert len(line) <= longest
+        assert line.endswith(f"; report: {where}")
+        assert ("…" in line) is (len(f"bdaudit: exit 5 (refused): ; report: {where}") + length > 299 and length > 80)
+
+
 def test_where_says_every_place(tmp_path: Path) -> None:
     assert Output(reports=(tmp_path / "a.json",), json=True).where == f"{tmp_path}/a.json, stdout"
     assert Output().where == "none"

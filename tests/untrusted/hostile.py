@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import zipfile
@@ -88,6 +89,8 @@ def _pickles() -> None:
         case("renamed pickles", ExitCode.REFUSED, name, edit)
 
 
+CONFIG, SPECIAL = "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"
+MANY = [f"<{i}>" for i in range(200_000)]
 BIN = "unet/diffusion_pytorch_model.bin"
 ENTRY = b"X\x01\x00\x00\x00a"
 """The name ``a`` in a pickle."""
@@ -330,6 +333,11 @@ def _json() -> None:
             sparse(f"tokenizer/additional_chat_templates/{i}.jinja", 8 << 20)(model, canary) for i in range(100)
         ],
         "more latent channels than weights": change("vae/config.json", latent_channels=4_000),
+        "padding of 4,096 on the way down": change("unet/config.json", downsample_padding=4_096),
+        "padding as a list": change("unet/config.json", downsample_padding=[4_096, 4_096]),
+        "16,384 heads on latents of 256 a side": change("unet/config.json", num_attention_heads=16_384, sample_size=256),
+        "a million betas": change("scheduler/scheduler_config.json", trained_betas=[0.1] * 49_000 + [2]),
+        "a seed past any integer": change("scheduler/scheduler_config.json", steps_offset=10**300),
     }.items():
         case("allocation bombs", ExitCode.ERROR, name, edit)
 
@@ -353,6 +361,22 @@ def _tokenizers() -> None:
         "pattern that looks behind": serialised(pattern="(?<=a)b"),
         "pattern in the normaliser": serialised(normalizer={"type": "Replace", "pattern": {"Regex": "(x|x)*y"}, "content": ""}),
         "added token without a row": serialised(added=[{"id": 4_000_000_000, "content": "z"}]),
+        "200,000 additional special tokens": change(CONFIG, additional_special_tokens=MANY),
+        "200,000 extra special tokens": change(CONFIG, extra_special_tokens=MANY),
+        "200,000 named special tokens": change(CONFIG, extra_special_tokens=dict(zip(MANY, MANY, strict=True))),
+        "200,000 keys that are special tokens": change(CONFIG, **{f"{text}_token": text for text in MANY}),
+        "200,000 special tokens in their own file": add(SPECIAL, json.dumps({"additional_special_tokens": MANY}).encode()),
+        "6,000 tokens, half of them in each of two files": both(
+            change(CONFIG, extra_special_tokens=MANY[:3_000]),
+            add(SPECIAL, json.dumps({"extra_special_tokens": MANY[3_000:6_000]}).encode()),
+        ),
+        "200,000 added tokens in the config": change(CONFIG, added_tokens_decoder={f"{i:010}": {"content": t} for i, t in enumerate(MANY)}),
+        "special tokens that are none": change(CONFIG, extra_special_tokens=[["a"]]),
+        "a broken table of bytes": serialised(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        "a table of bytes within a sequence": serialised(
+            normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Precompiled", "precompiled_charsmap": "AAAA"}]}
+        ),
+        "a table of bytes without a name": serialised(normalizer={"precompiled_charsmap": "AAAA"}),
         "50,000 added tokens": serialised(added=[{"id": 1, "content": str(i)} for i in range(50_000)]),
         "added tokens in the config": change("tokenizer/tokenizer_config.json", added_tokens_decoder={"4000000000": {"content": "z"}}),
         "id of 5,000 digits": change("tokenizer/tokenizer_config.json", added_tokens_decoder={"9" * 5_000: {"content": "z"}}),

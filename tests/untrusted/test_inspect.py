@@ -286,9 +286,8 @@ def test_all_reasons_at_once(model: Path) -> None:
     with pytest.raises(RefusedError) as caught:
         inspect(model)
     text = "\n".join(caught.value.reasons)
-    assert all(
-        name in text for name in ("2 files are code", "pipeline.py", "auto_map", "vae/diffusion_pytorch_model.bin", "notes.txt", "hf download")
-    )
+    told = ("2 files are code", "pipeline.py", "auto_map", "vae/diffusion_pytorch_model.bin", "notes.txt", "hf download ID --local-dir DIR")
+    assert all(name in text for name in told)
     assert len(caught.value.reasons) == 4
 
 
@@ -433,3 +432,47 @@ def test_stock_diffusers_loads_the_tiny_model(model: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     pipeline = diffusers.DiffusionPipeline.from_pretrained(model, use_safetensors=True, local_files_only=True)
     assert type(pipeline).__name__ == json.loads((model / "model_index.json").read_text())["_class_name"]
+
+
+def test_odd_keys_are_noted_and_no_library_is_given_them(model: Path) -> None:
+    change("unet/config.json", global_step=8000, trainer={"lr": 1})(model, model)
+    change("tokenizer/tokenizer_config.json", made_by="me")(model, model)
+    change("model_index.json", tags=["anime", "style"])(model, model)
+    found = inspect(model)
+    said = "that are not known, and that nothing was built with"
+    assert {f"settings in unet/config.json {said}: global_step, trainer", f"settings in model_index.json {said}: tags"} <= set(found.notes)
+    assert f"settings in tokenizer/tokenizer_config.json {said}: made_by" in found.notes
+    assert set(found.settings["unet/config.json"]) == set(tiny.UNET) - {"_class_name"}
+    assert not {"made_by", "tokenizer_class"} & set(found.settings["tokenizer/tokenizer_config.json"])
+    assert "tags" not in found.components
+
+
+def test_links_are_a_line_a_kind_with_the_command_that_helps(model: Path) -> None:
+    for i in range(12):
+        os.symlink("/etc/passwd", model / f"unet/{i:02}.txt")
+    os.symlink("nowhere", model / "vae/gone")
+    with pytest.raises(RefusedError) as caught:
+        inspect(model)
+    first, second = caught.value.reasons
+    assert first.startswith("12 links lead out of the directory, the first is unet/00.txt → /etc/passwd; have the files themselves there: ")
+    assert second.startswith("vae/gone is a link that leads nowhere → nowhere; ")
+    assert all("`hf download ID --local-dir DIR`" in reason for reason in caught.value.reasons)
+
+
+def test_a_folder_inside_that_is_a_model_is_named(model: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        inspect(model.parent)
+    assert str(caught.value).endswith(f"expected a model in the diffusers format; {model} is one, name that")
+    (model / "model_index.json").unlink()
+    with pytest.raises(UsageError, match=r"in the diffusers format$"):
+        inspect(model.parent)
+
+
+@pytest.mark.parametrize(("padding", "fits"), [(0, True), (1, True), (8, True), (9, False), (4096, False), ([1, 1], False), (True, False)])
+def test_padding_on_the_way_down(model: Path, padding: object, fits: bool) -> None:
+    change("unet/config.json", downsample_padding=padding)(model, model)
+    if fits:
+        assert inspect(model).settings["unet/config.json"]["downsample_padding"] == padding
+        return
+    with pytest.raises(BdauditError, match=r"unet/config\.json: downsample_padding is .*; expected a whole number of 0 to 8; set what"):
+        inspect(model)

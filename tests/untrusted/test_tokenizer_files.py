@@ -85,3 +85,49 @@ def test_merges_that_some_versions_leave_aside(tmp_path: Path) -> None:
         merges.write("a b</w>\n")
     with pytest.raises(InconclusiveError, match=r"48,895 merges"):
         inspect(model)
+
+
+def tokens(count: int, start: int = 0) -> list[str]:
+    return [f"<{i}>" for i in range(start, start + count)]
+
+
+PLACES = {
+    "additional": ("tokenizer_config.json", lambda texts: {"additional_special_tokens": texts}),
+    "extra": ("tokenizer_config.json", lambda texts: {"extra_special_tokens": texts}),
+    "named": ("tokenizer_config.json", lambda texts: {"extra_special_tokens": dict(zip(texts, texts, strict=True))}),
+    "keys": ("tokenizer_config.json", lambda texts: {f"{text}_token": text for text in texts}),
+    "map": ("special_tokens_map.json", lambda texts: {"additional_special_tokens": [{"content": text} for text in texts]}),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_tokens_are_counted_wherever_they_stand(tmp_path: Path, place: str) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    file, content = PLACES[place]
+    tiny.write_json(model / "tokenizer/tokenizer_config.json", {})
+    tiny.write_json(model / "tokenizer" / file, content(tokens(4096)))
+    inspect(model)
+    tiny.write_json(model / "tokenizer" / file, content(tokens(4097)))
+    with pytest.raises(BdauditError, match=r"4,097 tokens beside the vocabulary .* at most 4,096 are read; remove those"):
+        inspect(model)
+
+
+def test_tokens_of_all_files_count_together_and_each_once(tmp_path: Path) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    tiny.write_json(model / "tokenizer/tokenizer_config.json", {"extra_special_tokens": tokens(4096)})
+    tiny.write_json(model / "tokenizer/special_tokens_map.json", {"extra_special_tokens": tokens(4096)})
+    inspect(model)
+    tiny.write_json(model / "tokenizer/special_tokens_map.json", {"extra_special_tokens": tokens(4096, start=1)})
+    with pytest.raises(BdauditError, match=r"^tokenizer: 4,097 tokens"):
+        inspect(model)
+
+
+@pytest.mark.parametrize("kind", ["NFC", "Lowercase", "Precompiled", None])
+def test_steps_of_a_known_kind_alone(tmp_path: Path, kind: str | None) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    serialised(normalizer={"type": "Sequence", "normalizers": [{"type": kind}]})(model, tmp_path)
+    if kind in ("NFC", "Lowercase"):
+        inspect(model)
+        return
+    with pytest.raises(BdauditError, match=f"a step of the kind {kind}; expected"):
+        inspect(model)

@@ -48,8 +48,7 @@ def scale_factor(vae: Config) -> int:
 def largest(vae: Config, latents: Size) -> int:
     """Numbers in the largest value when one latent becomes a picture: blocks double the sides at their own width, the last one does not."""
     widths: list[int] = vae["block_out_channels"]
-    pixels = latents[0] * latents[1]
-    return max(width * pixels * 4 ** (len(widths) - max(i, 1)) for i, width in enumerate(widths))
+    return latents[0] * latents[1] * max(width << 2 * (len(widths) - max(i, 1)) for i, width in enumerate(widths))
 
 
 AUTOENCODER = Part(library="diffusers", classes=("AutoencoderKL",), settings=SETTINGS, described=_described, canonical=_canonical)
