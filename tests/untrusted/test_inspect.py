@@ -454,7 +454,7 @@ def test_links_are_a_line_a_kind_with_the_command_that_helps(model: Path) -> Non
     with pytest.raises(RefusedError) as caught:
         inspect(model)
     first, second = caught.value.reasons
-    assert first.startswith("12 links lead out of the directory, the first is unet/00.txt → /etc/passwd; have the files themselves there: ")
+    assert first.startswith("12 links lead out of the directory, the first is unet/00.txt → /etc/passwd; get the model without links: ")
     assert second.startswith("vae/gone is a link that leads nowhere → nowhere; ")
     assert all("`hf download ID --local-dir DIR`" in reason for reason in caught.value.reasons)
 

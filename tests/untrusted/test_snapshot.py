@@ -191,13 +191,13 @@ NO_REPOSITORIES = ("models--a--b--c", "models--", "models----", "Models--a--b", 
 @pytest.mark.parametrize("name", NO_REPOSITORIES)
 def test_a_folder_that_no_id_has_is_no_repository(name: str, snapshot: Path) -> None:
     repository = move(snapshot.parent.parent, snapshot.parents[2] / name)
-    with pytest.raises(RefusedError, match="leads out of the directory"):
+    with pytest.raises(RefusedError, match=r"leads? out of the directory"):
         inspect(repository / "snapshots" / COMMIT)
 
 
 @pytest.mark.parametrize("commit", ["main", COMMIT.upper(), COMMIT[:-1], COMMIT + "0", COMMIT[:-1] + "\n"])
 def test_a_folder_that_is_no_commit_is_no_snapshot(commit: str, snapshot: Path) -> None:
-    with pytest.raises(RefusedError, match="leads out of the directory"):
+    with pytest.raises(RefusedError, match=r"leads? out of the directory"):
         inspect(move(snapshot, snapshot.with_name(commit)))
 
 
