@@ -92,7 +92,7 @@ def _try(action: Callable[[], None]) -> str:
 def _after(report: Report, failures: Sequence[str]) -> Report:
     wins = report.exit.code == ExitCode.FINDING
     code = ExitCode.FINDING if wins else ExitCode.ERROR
-    return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([report.exit.reason, *failures])))
+    return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([*failures, report.exit.reason])))
 
 
 def write(report: Report, path: Path) -> None:
@@ -150,7 +150,7 @@ def console_for(stream: TextIO) -> Console:
 
 
 def last_line(outcome: Exit, where: str) -> str:
-    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long reason is cut, the report has all of it."""
+    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long reason loses its middle."""
     before, after = f"bdaudit: exit {outcome.code} ({outcome.name}): ", f"; report: {where}"
     reason, room = one_line(outcome.reason), max(_LAST_LINE - len(before) - len(after), _FEW)
-    return before + (reason if len(reason) <= room else f"{reason[: room - 1]}…") + after
+    return before + (reason if len(reason) <= room else f"{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}") + after
