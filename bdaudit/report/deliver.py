@@ -92,7 +92,7 @@ def _try(action: Callable[[], None]) -> str:
 def _after(report: Report, failures: Sequence[str]) -> Report:
     wins = report.exit.code == ExitCode.FINDING
     code = ExitCode.FINDING if wins else ExitCode.ERROR
-    return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([*failures, report.exit.reason])))
+    return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([report.exit.reason, *failures])))
 
 
 def write(report: Report, path: Path) -> None:

@@ -20,6 +20,8 @@ NAMES = (
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
+_SETTINGS_LIMITS = (4 << 20, 100_000)
+"""The same of a file of settings; 4,096 added tokens take 40,000 commas and brackets."""
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 """The files that hold settings; a loader takes both together."""
 _ADDED = 4096
@@ -135,7 +137,7 @@ def _file(reader: Reader, name: str, path: str, part: Part, rows: int) -> dict[s
         except UnicodeDecodeError as error:
             raise BdauditError(f"{path} is not UTF-8 (byte {error.start})") from error
         return {}
-    content = reader.json(path, LIMITS)
+    content = reader.json(path, _SETTINGS_LIMITS if name in SETTINGS else LIMITS)
     if name in SETTINGS:
         for key in _LISTS:  # first, for all else takes time by their number
             _few(content.get(key) or [], path)

@@ -306,9 +306,12 @@ def keeping(verb: Any, scan_report: ScanReport) -> list[Any]:
     return seen
 
 
-def test_the_state_outlives_a_report_that_cannot_be_written(bdaudit: Any, keeping: Any, model: Path, tmp_path: Path) -> None:
+def test_the_state_outlives_a_report_that_cannot_be_written(
+    bdaudit: Any, keeping: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "reports").mkdir()
-    arguments = ("scan", model, "--state", tmp_path / "states/kept", "--report", tmp_path / "reports/scan.json")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("scan", model, "--state", tmp_path / "states/kept", "--report", "reports/scan.json")
     ended = bdaudit(*arguments, "--seed", 7)
     assert (ended.code, "could not be written" in ended.last) == (1, True)
     assert sorted(os.listdir(tmp_path / "states/kept")) == ["kept-text.json", "run.json"], "and nobody holds it"
