@@ -22,8 +22,8 @@ from bdaudit.untrusted.tree import Reader, Tree, shown
 
 _MAIN = "main"
 """The branch that an id without a revision means."""
-_MOST = 100_000
-"""Entries of a folder."""
+_MOST, _INDEXES = 100_000, 64
+"""Entries of a folder, and indexes that are asked for files of theirs that are not there."""
 
 
 def cache_root() -> Path:
@@ -62,7 +62,7 @@ def find(text: str, what: str) -> Path | None:
     """
     name, revision = split_id(text)
     root = Path(os.path.realpath(cache_root()))
-    if not name or not root.is_dir():
+    if not name or not os.path.isdir(root) or not os.access(root, os.R_OK | os.X_OK):
         return None
     with ExitStack() as stack:
         above = _opened(stack, root, "the hub's cache")
@@ -95,15 +95,11 @@ def _commit_of(stack: ExitStack, revision: str, repository: _Folder) -> str:
     if last not in folder.names or stat.S_ISDIR(_mode(last, folder)):
         return ""
     said = f"{folder.said}/{shown(last)}"
-    with open_file(last, said, error=_refused, follow=False, folder=folder.descriptor) as file:
+    with open_file(last, said, error=lambda said: RefusedError([said]), follow=False, folder=folder.descriptor) as file:
         data = file.read(41)
     if not COMMIT.fullmatch(data.decode("latin-1")):
         raise BdauditError(f"{said} is damaged: expected 40 hexadecimal digits, got {shown(ascii(data), 60)}; remove it and download again")
     return data.decode("ascii")
-
-
-def _refused(said: str) -> BdauditError:
-    return RefusedError([said])
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,10 @@ def _entered(stack: ExitStack, name: str, above: _Folder) -> _Folder:
 
 
 def _mode(name: str, above: _Folder) -> int:
-    return os.stat(name, dir_fd=above.descriptor, follow_symlinks=False).st_mode
+    try:
+        return os.stat(name, dir_fd=above.descriptor, follow_symlinks=False).st_mode
+    except OSError as error:
+        raise BdauditError(f"cannot look at {shown(name)} in {above.said}: {error.strerror}") from error
 
 
 def snapshot_at(directory: Path) -> Snapshot | None:
@@ -149,9 +148,8 @@ def snapshot_at(directory: Path) -> Snapshot | None:
     """
     link = link_above(directory)
     if link is not None:
-        raise RefusedError(
-            [f"{shown(link)} is a link, and a folder of the cache is none; name the folder that it leads to if you trust it"]
-        )
+        said = f"{shown(link)} is a link, and a folder of the cache is none"
+        raise RefusedError([f"{said}; name the folder that it leads to if you trust it"])
     return snapshot_of(directory.resolve())
 
 
@@ -175,7 +173,8 @@ def lacking(snapshot: Snapshot | None, reader: Reader, tree: Tree, parts: Iterab
     if snapshot is None:
         return []
     gone = [shown(path) for path in tree.absent]
-    gone += [f"{part}/ of model_index.json" for part in parts if not any(path.startswith(f"{part}/") for path in tree.files)]
+    folders = {path.split("/")[0] for path in tree.files if "/" in path}
+    gone += [f"{part}/ of model_index.json" for part in parts if part not in folders]
     gone += [shown(path) for path in _lacking_shards(Reader(reader.root, reader.files)) if path not in tree.absent]
     with ExitStack() as stack:
         blobs = _opened(stack, snapshot.repository, shown(snapshot.repository))
@@ -188,7 +187,7 @@ def lacking(snapshot: Snapshot | None, reader: Reader, tree: Tree, parts: Iterab
 def _lacking_shards(aside: Reader) -> list[str]:
     """Files that an index names and that are not there; an index that is none is told elsewhere, where it matters."""
     gone: set[str] = set()
-    for index in [path for path in aside.files if path.endswith(".index.json")]:
+    for index in [path for path in aside.files if path.endswith(".index.json")][:_INDEXES]:
         with suppress(BdauditError):
             named = aside.json(index).get("weight_map")
             folder = index[: index.rfind("/") + 1]

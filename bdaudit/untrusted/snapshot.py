@@ -5,6 +5,7 @@ A blob is named after its content: 64 digits are its SHA-256, 40 are git's SHA-1
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -69,9 +70,9 @@ class Snapshot:
         try:
             with opened_folder(self.repository) as repository, opened_folder("blobs", repository) as blobs:
                 seen = os.stat(blob, dir_fd=blobs, follow_symlinks=False)
-        except FileNotFoundError:
-            raise
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
             return 0, "leads to blobs, which is no folder of its own"
         if stat.S_ISLNK(seen.st_mode):
             return 0, "leads to another link, as into huggingface_hub's shared store"

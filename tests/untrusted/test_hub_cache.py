@@ -17,6 +17,7 @@ from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted import hub_cache
 from bdaudit.untrusted.hub_cache import cache_root, download_of, find, split_id
 from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.tree import Reader
 from tests.untrusted import tiny
 from tests.untrusted.cached import COMMIT, empty_hub, lay_out, relink
 from tests.untrusted.edits import UNET
@@ -136,6 +137,13 @@ def test_no_cache_at_all(hub: Path) -> None:
     assert find("org/name", "MODEL") is None
     hub.rmdir()
     assert find("org/name", "MODEL") is None
+    hub.write_text("no folder")
+    assert find("org/name", "MODEL") is None
+
+
+def test_a_cache_that_this_user_may_not_read_is_none(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert find("org/name", "MODEL") is None
 
 
 def ref(snapshot: Path) -> Path:
@@ -252,6 +260,18 @@ def test_shards_that_were_not_downloaded(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(BdauditError) as plain:
         inspect(model)
     assert "download" not in str(plain.value)
+
+
+def test_indexes_without_end_are_not_all_read(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    for i in range(200):
+        tiny.write_json(model / f"extra/{i}.index.json", {"weight_map": {"a": "b.safetensors"}})
+    snapshot = lay_out(model, hub)
+    read: list[str] = []
+    honest = Reader.json
+    monkeypatch.setattr(Reader, "json", lambda self, path, *limits: read.append(path) or honest(self, path, *limits))
+    assert any("not there: extra/b.safetensors" in note for note in inspect(snapshot).notes)
+    assert sum(path.startswith("extra/") for path in read) < 200
 
 
 def test_what_a_whole_model_lacks_beside_it_is_noted(hub: Path, tmp_path: Path) -> None:

@@ -185,6 +185,16 @@ def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_
     assert f"`hf download org/name --revision {COMMIT} --local-dir DIR`" in told
 
 
+def test_blobs_that_cannot_be_read_are_an_error(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*path: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bdaudit.untrusted.snapshot.opened_folder", refuse)
+    with pytest.raises(BdauditError, match="Permission denied") as error:
+        walk(snapshot)
+    assert type(error.value) is BdauditError
+
+
 NO_REPOSITORIES = ("models--a--b--c", "models--", "models----", "Models--a--b", "datasets--a--b", "models--a-", "models--a--b.git")
 
 
