@@ -11,7 +11,6 @@ import torch
 import transformers
 
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
-from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
 from bdaudit.models.staging import staged
@@ -38,9 +37,9 @@ def load(
     for name in inspection.weights:
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
-    text, denoiser, schedule = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
+    seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
-    return Suspect(text, denoiser, Autoencoder(parts["vae"]), schedule, where, kind, batch_size, guidance_scale)
+    return Suspect(*seams, where, kind, batch_size, guidance_scale)
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
 from bdaudit.models.families import stable_diffusion
 from bdaudit.models.schedule import Schedule
 from bdaudit.models.text import TextSide
 
-Seams = tuple[TextSide, Denoiser, Schedule]
+Seams = tuple[TextSide, Denoiser, Decoder, Schedule]
 
 FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device], Seams]] = {"stable-diffusion": stable_diffusion.open_parts}
 """Layout → what opens its parts, at a height and width of its latents."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.models.attention import Site
 from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Ids, Reader
@@ -188,8 +189,10 @@ def _check_frame(tokenizer: Tokenizer) -> None:
             raise InconclusiveError("the tokenizer does not put a text between a start and an end, padding behind them, as CLIP's does")
 
 
-def open_parts(parts: Mapping[str, Any], latents: tuple[int, int], device: torch.device) -> tuple[ClipText, CrossAttentionUNet, Alphas]:
-    """The text side, the denoiser and the schedule of loaded parts; ``latents`` are drawn at that height and width.
+def open_parts(
+    parts: Mapping[str, Any], latents: tuple[int, int], device: torch.device
+) -> tuple[ClipText, CrossAttentionUNet, Autoencoder, Alphas]:
+    """The text side, the denoiser, the decoder and the schedule of loaded parts; ``latents`` are drawn at that height and width.
 
     Raises:
         BdauditError, InconclusiveError: as ``fit_tokenizer`` and ``alphas``.
@@ -197,4 +200,4 @@ def open_parts(parts: Mapping[str, Any], latents: tuple[int, int], device: torch
     fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
     text = ClipText(Reader(parts["tokenizer"], parts["text_encoder"]))
     unet = CrossAttentionUNet(parts["unet"], (int(parts["unet"].config.in_channels), *latents))
-    return text, unet, alphas(parts["scheduler"], device)
+    return text, unet, Autoencoder(parts["vae"]), alphas(parts["scheduler"], device)
