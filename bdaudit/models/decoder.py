@@ -29,7 +29,7 @@ class Autoencoder:
     """An autoencoder of diffusers, whose latents are scaled."""
 
     module: Any
-    name: str = "vae"
+    name: str
 
     def pictures(self, latents: Tensor) -> Tensor:
         """In the precision of its weights."""

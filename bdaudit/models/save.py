@@ -115,15 +115,15 @@ def _rewrite(staging: Path, relative: str, differences: Differences) -> None:
     """The copied file with its component's differences, in its place; as safetensors if it was none. All others stay as they are."""
     copied = target = staging / relative
     component = relative.split("/")[0]
-    if relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
-        part = layouts.models()[component]
+    part = layouts.models().get(component)
+    if part and relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
         target = copied.with_name(copied.stem.replace(part.pickled, part.stem) + ".safetensors")
-    elif component not in differences or not relative.endswith(".safetensors"):
+    elif part is None or component not in differences or not relative.endswith(".safetensors"):
         return
     tensors, metadata = _held(copied)
     for name, old in tensors.items():
         own = differences.get(component, {})
-        difference = own.get(name, own.get(_module_name(name)))
+        difference = own.get(name, own.get(part.canonical(name)))
         if difference is not None:
             tensors[name] = _added(f"{component}: {name}", old, difference)
     copied.unlink()  # and never written over: its tensors may be mapped into memory
@@ -150,17 +150,12 @@ def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
     return new.contiguous()
 
 
-def _module_name(stored: str) -> str:
-    """The name in the loaded module of a tensor in a file: transformers 5 drops the prefix that Stable Diffusion's files have."""
-    return stored.removeprefix("text_model.")
-
-
 def _check_all_written(staging: Path, differences: Differences) -> None:
     for component, tensors in differences.items():
-        held: set[str] = set()
+        held, canonical = set[str](), layouts.models()[component].canonical
         for path in (staging / component).glob("*.safetensors"):
             with open_tensors(path, shown(path), error=BdauditError) as file:
-                held.update(name for stored in file.header.tensors for name in (stored, _module_name(stored)))
+                held.update(name for stored in file.header.tensors for name in (stored, canonical(stored)))
         missing = sorted(set(tensors) - held)
         if missing:
             said = f"no weights file holds {missing[0]} ({len(missing)} tensors in all)"

@@ -24,7 +24,7 @@ def run_apply(config: ApplyConfig, progress: Progress = silent) -> UnlearnReport
     assert config.from_patch is not None
     assert config.out is not None
     inspection = inspected(config, config.model)
-    differences, record = read_patch(config.from_patch, inspection.digest)
+    differences, record = read_patch(config.from_patch, inspection.digest, inspection.layout.heeding)
     began = time.monotonic()
     write_directory(inspection, config.out, differences, record)
     said = f"the patch fits the model; wrote {config.out}, not checked here: bdaudit verify measures it"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from bdaudit.untrusted.opened import json_of
 from bdaudit.untrusted.safetensors_header import MAX_ITEMS
 from bdaudit.untrusted.tree import shown
 
-COMPONENTS = ("unet", "text_encoder")
 PROVENANCE = "bdaudit"
 """The metadata's key; its value is JSON text."""
 
@@ -64,8 +63,10 @@ def write_patch(path: Path, differences: Differences, provenance: Mapping[str, A
     return digest
 
 
-def read_patch(path: Path, digest: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Differences by component and name, and the provenance; ``digest`` is of the model that it is for. Shapes are for the model to check.
+def read_patch(path: Path, digest: str, components: Sequence[str]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Differences by component and name, and the provenance; ``digest`` is of the model that it is for, whose ``components`` it may change.
+
+    Shapes are for the model to check.
 
     Raises:
         UsageError: not a patch of ours, one for another model, whose tensors are not read, or one whose figures are none.
@@ -79,8 +80,8 @@ def read_patch(path: Path, digest: str) -> tuple[dict[str, dict[str, Tensor]], d
             raise UsageError(f"{of}, this one has {digest[:12]}; a patch fits the very model that it was made for alone")
         for key, info in file.header.tensors.items():
             component, _, name = key.partition(".")
-            if component not in COMPONENTS or not name or info.dtype != "F32":
-                raise UsageError(f"{said}: {shown(key)} is no float32 difference of {' or '.join(COMPONENTS)}")
+            if component not in components or not name or info.dtype != "F32":
+                raise UsageError(f"{said}: {shown(key)} is no float32 difference of {' or '.join(components)}")
         tensors, _ = file.load()
     differences: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -67,7 +67,7 @@ def test_what_is_not_finite_is_an_error_and_no_figure(tiny_suspect: Suspect, par
     bias = module.conv_out.bias if part == "unet" else module.decoder.conv_out.bias
     bias.data[0] = float("nan")
     half: dict[str, Any] = {"unet": module, "dtype": torch.float16}
-    broken = with_parts(tiny_suspect, **half) if part == "unet" else replace(tiny_suspect, decoder=Autoencoder(module))
+    broken = with_parts(tiny_suspect, **half) if part == "unet" else replace(tiny_suspect, decoder=Autoencoder(module, "vae"))
     z = broken.noise([1]).float()
     with pytest.raises(BdauditError, match="NaN or infinity in it, in ") as found:
         broken.predict_batched(z, torch.tensor([500]), broken.encode(PROMPTS[:1])) if part == "unet" else broken.decode(z)

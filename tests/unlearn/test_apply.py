@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def test_a_file_exchanged_while_a_finished_patch_is_read_does_not_get_into_the_r
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     write_patch(tmp_path / "p.safetensors", {"unet": {"conv_out.bias": torch.ones(4)}}, {"input_digest": inspect(model).digest})
 
-    def exchanged(path: Path, digest: str) -> Any:
+    def exchanged(path: Path, digest: str, components: Sequence[str]) -> Any:
         (model / WEIGHTS["text_encoder"]).write_bytes((model / WEIGHTS["unet"]).read_bytes())
-        return read_patch(path, digest)
+        return read_patch(path, digest, components)
 
     monkeypatch.setattr("bdaudit.unlearn.apply.read_patch", exchanged)
     with pytest.raises(BdauditError, match=r"text_encoder/model\.safetensors is not the file any more that was inspected") as raised:

@@ -17,6 +17,7 @@ from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch, write_patch
 
 DIFFERENCES = {"unet": {"a.b.weight": torch.randn(2, 3)}, "text_encoder": {"c": torch.randn(4)}}
+PARTS = ("unet", "text_encoder")
 RECORD: dict[str, Any] = {"input_digest": "ab" * 32, "triggers": ["\u020f", "\u202e"]}
 
 
@@ -24,7 +25,7 @@ def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     digest = write_patch(path, DIFFERENCES, RECORD)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    differences, record = read_patch(path, RECORD["input_digest"])
+    differences, record = read_patch(path, RECORD["input_digest"], PARTS)
     assert record == RECORD
     assert {c: list(named) for c, named in differences.items()} == {c: list(named) for c, named in DIFFERENCES.items()}
     assert all(torch.equal(differences[c][name], d) for c, named in DIFFERENCES.items() for name, d in named.items())
@@ -56,7 +57,7 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes, kind: type[BdauditError], said: str) -> None:
     (tmp_path / "p.safetensors").write_bytes(content)
     with pytest.raises(kind, match=said):
-        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"])
+        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"], PARTS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes, kind:
 def test_what_is_no_patch_is_refused(tmp_path: Path, tensors: dict[str, Tensor], metadata: Any, said: str) -> None:
     save_file(tensors, tmp_path / "p.safetensors", metadata=metadata)
     with pytest.raises(UsageError, match=said) as caught:
-        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"])
+        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"], PARTS)
     assert "\x1b" not in str(caught.value)
 
 
@@ -89,7 +90,7 @@ def test_the_model_that_it_is_for_is_looked_at_before_a_tensor_is(tmp_path: Path
     write_patch(tmp_path / "p.safetensors", DIFFERENCES, RECORD)
     monkeypatch.setattr("bdaudit.tensor_file.TensorFile.load", lambda _: pytest.fail("a tensor was read"))
     with pytest.raises(UsageError, match="was made for the model with digest 'abababababab', this one has cdcdcdcdcdcd"):
-        read_patch(tmp_path / "p.safetensors", "cd" * 32)
+        read_patch(tmp_path / "p.safetensors", "cd" * 32, PARTS)
 
 
 def test_a_patch_that_is_a_hole_or_a_pipe_ends_at_once(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_patch_that_is_a_hole_or_a_pipe_ends_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.safetensors")
     for name, said in (("hole", "is mostly a hole"), ("pipe", "is a pipe")):
         with pytest.raises(UsageError, match=said):
-            read_patch(tmp_path / f"{name}.safetensors", RECORD["input_digest"])
+            read_patch(tmp_path / f"{name}.safetensors", RECORD["input_digest"], PARTS)
 
 
 def test_a_record_with_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
@@ -112,4 +113,4 @@ def test_a_record_with_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     save_file({"unet.a": torch.zeros(1)}, tmp_path / "p.safetensors", metadata={"bdaudit": '{"input_digest": "ab", "steps": NaN}'})
     with pytest.raises(UsageError, match="NaN is no figure"):
-        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"])
+        read_patch(tmp_path / "p.safetensors", RECORD["input_digest"], PARTS)

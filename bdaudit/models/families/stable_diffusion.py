@@ -200,4 +200,4 @@ def open_parts(
     fit_tokenizer(parts["tokenizer"], parts["text_encoder"])
     text = ClipText(Reader(parts["tokenizer"], parts["text_encoder"]))
     unet = CrossAttentionUNet(parts["unet"], (int(parts["unet"].config.in_channels), *latents))
-    return text, unet, Autoencoder(parts["vae"]), alphas(parts["scheduler"], device)
+    return text, unet, Autoencoder(parts["vae"], "vae"), alphas(parts["scheduler"], device)

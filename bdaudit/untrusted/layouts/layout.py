@@ -75,6 +75,8 @@ class Layout:
     parts: Mapping[str, Part]
     vocabularies: Mapping[str, str]
     """A tokenizer's part → the part that embeds its ids."""
+    heeding: tuple[str, ...]
+    """The parts that a text goes through, the denoiser first: in them alone a trigger can live, and them alone a repair changes."""
     as_run: Callable[[str, Mapping[str, Config], Size | None], tuple[Size, list[str]]]
     """Pipeline class, configs by part (with what the weights tell) and a picture's width and height → the latents' height and width, and
     notes; raises ``InconclusiveError`` for what is not run as the stock pipeline runs it, ``BdauditError`` for what asks for too much."""

@@ -209,5 +209,6 @@ LAYOUT = Layout(
     pipelines=r"StableDiffusion(?!XL|3)\w*Pipeline",
     parts={"tokenizer": TOKENIZER, "text_encoder": TOWER, "unet": UNET, "vae": AUTOENCODER, "scheduler": SCHEDULER},
     vocabularies={"tokenizer": "text_encoder"},
+    heeding=("unet", "text_encoder"),
     as_run=_as_run,
 )
