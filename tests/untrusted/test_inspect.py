@@ -476,3 +476,21 @@ def test_padding_on_the_way_down(model: Path, padding: object, fits: bool) -> No
         return
     with pytest.raises(BdauditError, match=r"unet/config\.json: downsample_padding is .*; expected a whole number of 0 to 8; set what"):
         inspect(model)
+
+
+@pytest.mark.parametrize(
+    ("bin_name", "allowed", "advice"),
+    [
+        ("diffusion_pytorch_model.bin", False, "--allow-pickle reads tensors, and nothing else"),
+        ("model.ckpt", False, "hf download ID --local-dir DIR"),
+        ("model.ckpt", True, "hf download ID --local-dir DIR"),
+    ],
+)
+def test_pickles_alone_come_with_what_helps(model: Path, bin_name: str, allowed: bool, advice: str) -> None:
+    (model / UNET).rename(model / "unet" / bin_name)
+    with pytest.raises(RefusedError) as caught:
+        inspect(model, allow_pickle=allowed)
+    assert advice in str(caught.value)
+    (model / "unet" / bin_name).unlink()
+    with pytest.raises(BdauditError, match=r"unet: no weights, expected .*; fetch them: `hf download ID --local-dir DIR`"):
+        inspect(model)

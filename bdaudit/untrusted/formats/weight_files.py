@@ -140,8 +140,11 @@ def _complain(files: dict[str, int], lacking: Models, allow_pickle: bool) -> Non
     pickled = {c: [p for p in files if p.startswith(f"{c}/") and os.path.splitext(p)[1].lower() in PICKLE_SUFFIXES] for c in lacking}
     if any(pickled.values()):
         why = "is not the one .bin that --allow-pickle reads" if allow_pickle else "could only be loaded by unpickling"
-        raise RefusedError([f"{c}: no safetensors, and {shown(p[0])} {why}" for c, p in pickled.items() if p])
-    raise BdauditError("; ".join(f"{c}: no weights, expected {_names(c, part, '')[0]}" for c, part in lacking.items()))
+        tried = not allow_pickle and all(_pickle(c, part, "") in files for c, part in lacking.items())
+        advice = "--allow-pickle reads tensors, and nothing else" if tried else "get safetensors: `hf download ID --local-dir DIR`"
+        raise RefusedError([f"{c}: no safetensors, and {shown(p[0])} {why}; {advice}" for c, p in pickled.items() if p])
+    said = "; ".join(f"{c}: no weights, expected {_names(c, part, '')[0]}" for c, part in lacking.items())
+    raise BdauditError(f"{said}; fetch them: `hf download ID --local-dir DIR`")
 
 
 def weights_of(component: str, part: Part, variant: str, reader: Reader) -> WeightSet:
