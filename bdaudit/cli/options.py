@@ -6,18 +6,18 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
 from bdaudit.cli.values import KINDS, Typed
 from bdaudit.config import RunConfig
-from bdaudit.config.flag import Flag, flags
+from bdaudit.config.flag import Flag, declared
 
 Given = dict[str, Any]
 """Field → value, of what was typed and of nothing else."""
@@ -49,9 +49,7 @@ class Delivery:
 
 def takes(*kinds: type[Any]) -> Callable[[Callable[[Given], int]], Callable[..., int]]:
     """Makes a command of a function: it takes the flags of the fields of ``kinds`` and of ``Delivery``, and hands over what was typed."""
-    of_every_command = options(RunConfig, Delivery)
-    own = {name: option for name, option in options(*kinds).items() if name not in of_every_command}
-    known = {**own, **of_every_command}
+    known = {**options(*kinds, but=_of_every_command()), **_of_every_command()}
 
     def made(command: Callable[[Given], int]) -> Callable[..., int]:
         @functools.wraps(command)
@@ -73,16 +71,19 @@ def _read(known: Mapping[str, Option], typed: Given) -> Given:
     return given
 
 
-def options(*kinds: type[Any]) -> Mapping[str, Option]:
+@functools.cache
+def _of_every_command() -> Mapping[str, Option]:
+    return options(RunConfig, Delivery)
+
+
+def options(*kinds: type[Any], but: Collection[str] = ()) -> Mapping[str, Option]:
     """Field → how it is typed, of dataclasses; of a field that several have, as the first one has it."""
     known: dict[str, Option] = {}
     for kind in kinds:
-        hints, flag_of = get_type_hints(kind, include_extras=True), flags(kind)
         for field in fields(kind):
-            if field.name not in known:
-                owner = next(owner for owner in kind.__mro__ if field.name in inspect.get_annotations(owner))
-                texts = _texts(owner.__module__)[owner.__name__]
-                known[field.name] = _option(field, flag_of[field.name], hints[field.name], texts)
+            if field.name not in known and field.name not in but:
+                owner = next(owner for owner in kind.__mro__ if field.name in declared(owner))
+                known[field.name] = _option(field, *declared(owner)[field.name], _texts(owner.__module__)[owner.__name__])
     return known
 
 

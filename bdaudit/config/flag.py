@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 Kind = Literal[
     "plain", "model", "file", "folder", "new file", "new folder", "report", "texts", "suspects", "suspect", "trigger", "each", "adapter",
@@ -28,8 +30,14 @@ class Flag:
 
 def flags(kind: type[Any]) -> Mapping[str, Flag]:
     """Field → its flag, the name filled in, of a dataclass."""
+    return {name: flag for owner in reversed(kind.__mro__) for name, (flag, _) in declared(owner).items()}
+
+
+@functools.cache
+def declared(owner: type) -> Mapping[str, tuple[Flag, Any]]:
+    """Field → its flag and its type, of the fields that a class has beside those that it inherits."""
     found = {}
-    for field, hint in get_type_hints(kind, include_extras=True).items():
+    for field, hint in inspect.get_annotations(owner, eval_str=True).items():
         said = next((extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Flag)), Flag())
-        found[field] = replace(said, name=said.name or f"--{field.replace('_', '-')}")
+        found[field] = replace(said, name=said.name or f"--{field.replace('_', '-')}"), hint
     return found
