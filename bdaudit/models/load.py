@@ -15,6 +15,7 @@ from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.tokens import without_cache
 from bdaudit.untrusted.inspect import Inspection, verify_unchanged
 from bdaudit.untrusted.tree import shown
 
@@ -52,7 +53,7 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     try:
         with staged(inspection.path, name, inspection.loaded, inspection.settings) as inert:
             if name not in inspection.weights:
-                return source.from_pretrained(inert, local_files_only=True)
+                return without_cache(source.from_pretrained(inert, local_files_only=True))
             return _model(source, inert, name, inspection, dtype)
     except BdauditError:
         raise

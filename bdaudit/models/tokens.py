@@ -52,6 +52,14 @@ def _several(tokenizer: Tokenizer, entries: int) -> dict[str, str]:
     return found
 
 
+def without_cache(part: Any) -> Any:
+    """A tokenizer that remembers no word, since its library (tokenizers 0.23) never gives that memory back; a scheduler as it is."""
+    model = getattr(getattr(part, "backend_tokenizer", None), "model", None)
+    if hasattr(model, "_resize_cache"):
+        model._resize_cache(0)
+    return part
+
+
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """Padded and truncated as Stable Diffusion does it: int64 (B, L), L the model's maximum."""
     whole = [expanded(tokenizer, text) for text in texts]

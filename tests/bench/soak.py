@@ -18,7 +18,7 @@ from tests.bench.recording import record
 
 WARM = 10
 """Scans after which memory must stay where it is."""
-MOST = 0.05
+MOST = 0.02
 
 
 def resident() -> int:

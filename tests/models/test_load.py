@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, InconclusiveError
-from bdaudit.models.load import load
+from bdaudit.models.load import _component, load
 from bdaudit.models.suspect import Suspect
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted import tiny
@@ -215,3 +217,22 @@ def test_a_setting_that_the_library_reads_and_no_layout_knows_is_not_passed_over
     load(replace(found, unknown={"unet/config.json": ("odd",)}), device="cpu")
     with pytest.raises(InconclusiveError, match=r"unet/config\.json: dropout is read by the installed diffusers, and not known"):
         load(replace(found, unknown={"unet/config.json": ("odd", "dropout")}), device="cpu")
+
+
+def test_what_a_tokenizer_encoded_is_given_back_with_it(model: Path) -> None:
+    inspection, words = inspect(model), ["".join(letters) for letters in itertools.islice(itertools.permutations("abcdefgh"), 600)]
+
+    def grown(rounds: int) -> int:
+        before = resident()
+        for _ in range(rounds):
+            _component(inspection, "tokenizer", torch.float32)(words)
+            gc.collect()
+        return resident() - before
+
+    grown(5)
+    assert grown(15) < 500_000  # several MB where the words are remembered
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
