@@ -54,7 +54,7 @@ def _several(tokenizer: Tokenizer, entries: int) -> dict[str, str]:
 
 def without_cache(part: Any) -> Any:
     """A tokenizer that remembers no word, since its library (tokenizers 0.23) never gives that memory back; a scheduler as it is."""
-    model = getattr(getattr(part, "backend_tokenizer", None), "model", None)
+    model: Any = getattr(getattr(part, "backend_tokenizer", None), "model", None)
     if hasattr(model, "_resize_cache"):
         model._resize_cache(0)
     return part
