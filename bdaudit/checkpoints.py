@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from bdaudit import state_lock
 from bdaudit.errors import BdauditError, UsageError, first_line
 from bdaudit.state_lock import LOCK
+from bdaudit.targets import SUFFIX, whole
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.opened import json_of, read_json
 
@@ -65,9 +65,9 @@ class State:
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor], notes: Any) -> None:
         """Keep named tensors and, in the same file, a JSON value, in place of older ones."""
         if self.folder is not None:
-            whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             metadata = {_NOTES: json.dumps(notes, allow_nan=False)}
-            _whole(self._ready() / f"kept-{name}.safetensors", lambda path: save_file(whole, path, metadata=metadata))
+            _whole(self._ready() / f"kept-{name}.safetensors", lambda path: save_file(held, path, metadata=metadata))
 
     def read_tensors(self, name: str, kind: Any = Any) -> tuple[dict[str, Tensor], Any] | None:
         """The tensors, on the CPU, none with NaN in it, and the JSON value of ``kind`` beside them; or None.
@@ -104,7 +104,7 @@ class State:
         if self.folder is None or not (self.folder / RUN).is_file():
             return
         with contextlib.suppress(OSError):
-            for path in (*self.folder.glob("kept-*"), *self.folder.glob(".kept-*.partial"), self.folder / RUN):
+            for path in (*self.folder.glob("kept-*"), *self.folder.glob(f".*{SUFFIX}"), self.folder / RUN):
                 path.unlink()
             state_lock.release(self.folder)
             self.folder.rmdir()
@@ -134,7 +134,7 @@ def _check_free(folder: Path, key: str) -> None:
     if not folder.is_dir():
         raise UsageError(f"--state {folder} is a file; expected a folder, or a name that is free")
     if not (folder / RUN).is_file():
-        if any(path.name != LOCK and not path.name.endswith(".partial") for path in folder.iterdir()):
+        if any(path.name != LOCK and not path.name.endswith(SUFFIX) for path in folder.iterdir()):
             raise UsageError(f"--state {folder} holds something that no run left there; name another folder")
         return
     run = _read_json(folder / RUN)
@@ -150,12 +150,9 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write under another name in the same folder, flush to the disk, rename."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with whole(path) as partial:
+            write(partial)
     except (OSError, SafetensorError) as error:
         raise BdauditError(f"--state {path.parent}: cannot write {path.name}: {error}") from error
 

@@ -54,7 +54,7 @@ def test_a_write_that_fails_leaves_the_older_file(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bdaudit.checkpoints.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(BdauditError, match="No space left"):
         state.write_tensors("t", {"a": torch.ones(2)}, 2)
     found, notes = State(tmp_path / "s", KEY).read_tensors("t") or ({}, None)

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bdaudit"
 FLOORS = (
-    {"stats", "config", "errors", "progress", "spelling", "records", "state_lock"},
+    {"stats", "config", "errors", "progress", "spelling", "records", "state_lock", "targets"},
     {"untrusted"},
     {"report", "checkpoints", "tensor_file"},
     {"models"},

@@ -27,6 +27,7 @@ from bdaudit.report.echo import echo_lines
 from bdaudit.report.plan import Plan, lines, work, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
+from bdaudit.targets import try_written
 
 if TYPE_CHECKING:
     from bdaudit.untrusted.inspect import Inspection
@@ -44,19 +45,26 @@ def carry_out(command: str, config: Config, output: Output) -> int:
     texts: list[UnderstoodText] = []
     try:
         with _stderr(output) as progress:
-            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, progress, texts)))
+            report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
         return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
 
 
-def _warned(config: Config, progress: Progress, texts: list[UnderstoodText]) -> Report:
+def _warned(config: Config, output: Output, progress: Progress, texts: list[UnderstoodText]) -> Report:
+    _try_targets(config, output)
     texts[:] = _echoed(config)
     _check_encoded(texts)
     for line in lacking(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
     return carried_out(config, progress)
+
+
+def _try_targets(config: Config, output: Output) -> None:
+    """Create, rename and remove whatever the run is to write: what cannot be written is told before the work, not after it."""
+    output.try_out()
+    try_written(config.written)
 
 
 def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
@@ -92,7 +100,7 @@ def _triggers(config: RunConfig) -> tuple[str, ...]:
 
 
 def rehearse(command: str, config: Config, output: Output) -> int:
-    """Delivers a dry run's plan on stdout; the exit code. Loads no weights and writes nothing."""
+    """Delivers a dry run's plan on stdout; the exit code. Loads no weights, and leaves nothing that it wrote."""
     with _stderr(output):
         result = _attempt(command, config, lambda: _plan(command, config, output))
     unwritten = Output(json=output.json)
@@ -106,6 +114,7 @@ def rehearse(command: str, config: Config, output: Output) -> int:
 def _plan(command: str, config: Config, output: Output) -> Plan:
     from bdaudit.measure.opening import inspected
 
+    _try_targets(config, output)
     loaded: list[str] = []
     unmeasured = lacking(config)
     left_alone: list[str] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit import targets
+from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted import layouts
 from bdaudit.untrusted.inspect import File, Inspection, inspect
@@ -27,24 +27,31 @@ _BLOCK = 1 << 20
 """Bytes that are copied at once."""
 
 
-def check_target(out: Path) -> None:
-    """Refuse a target that exists and is not an empty directory, before any work is done.
-
-    Raises:
-        UsageError: it is a file or a link, has no name of its own, holds something, or its parent is missing.
-    """
-    if not out.name or out.name == ".." or out.is_symlink():
-        raise UsageError(f"--out {out} is {'a link' if out.is_symlink() else 'no name of a directory'}; name the directory itself")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; expected a directory that does not exist yet")
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"--out {out} is not empty; name a new directory, or remove this one yourself")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist; create it first")
-
+_UNWRITTEN = ("F8_E4M3", "F8_E5M2")
+"""Three bits of a number, or two, hold no repair."""
 
 Differences = Mapping[str, Mapping[str, Tensor]]
 """Component → tensor name → after − before, float32."""
+
+
+def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None:
+    """What would stop a result of ``inspection`` at its end, told before the work; ``extra`` is a file that is to lie in it.
+
+    Raises:
+        BdauditError: the disk has no room for it, a folder is in the way of ``extra``, or weights are of a kind that no sum is written in.
+    """
+    if any(file.path.startswith(f"{extra}/") for file in inspection.copied):
+        said = f"{shown(inspection.path)} holds a folder {extra}, where the record of the result belongs"
+        raise BdauditError(f"{said}; take it out of a copy of the model, and name that")
+    changed = [name for part in inspection.layout.heeding for name in inspection.weights[part] if name.endswith(".safetensors")]
+    for path in (Path(inspection.path) / name for name in changed):
+        with open_tensors(path, shown(path), error=BdauditError) as file:
+            short = [name for name, info in file.header.tensors.items() if info.dtype in _UNWRITTEN]
+        if short:
+            said = f"{shown(path)} holds {shown(short[0])} in {file.header.tensors[short[0]].dtype}, in which no repair can be written back"
+            raise BdauditError(f"{said}; save the model in float16 or float32 first, and name that")
+    if out is not None:
+        targets.check_room(out.parent, sum(file.bytes for file in inspection.copied), f"--out {out}")
 
 
 def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
@@ -58,7 +65,7 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
             in another shape or kind; a sum that is not finite; the copy does not pass the inspection; the disk is full or read-only.
     """
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        staging = targets.staging(out)
     except OSError as error:
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:

@@ -13,9 +13,10 @@ from rich.console import Console, RenderableType
 
 from bdaudit.errors import ExitCode, UsageError
 from bdaudit.records import Exit, Report
-from bdaudit.report.document import dumps, write_whole
+from bdaudit.report.document import dumps
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.streams import lost
+from bdaudit.targets import try_file, write_whole
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to no terminal."""
@@ -57,6 +58,16 @@ class Output:
             if path.is_dir() or not path.parent.is_dir():
                 raise UsageError(f"--report {path}: expected a file in a folder that exists")
 
+    def try_out(self) -> None:
+        """Try every file that is to be written.
+
+        Raises:
+            UsageError: one cannot be, for its name or its place.
+            BdauditError: the disk is full, read-only or broken.
+        """
+        for path in self.reports:
+            try_file(path, f"--report {path}")
+
     @property
     def where(self) -> str:
         """``scan.json, scan.html``; ``stdout``; ``none``."""
@@ -85,7 +96,7 @@ def _try(action: Callable[[], None]) -> str:
     try:
         action()
     except Exception as error:  # whatever it is, the run's own outcome must still be told
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
     return ""
 
 

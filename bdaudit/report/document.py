@@ -1,4 +1,4 @@
-"""A report as one JSON document, and back; and files that are written whole or not at all."""
+"""A report as one JSON document, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,21 +97,3 @@ def _adapter(command: str) -> TypeAdapter[AnyReport]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(REPORTS[command])
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes ``path`` whole or not at all: a temporary name in the same folder, fsync, rename.
-
-    Raises:
-        OSError: the folder or the disk refuses; nothing is left behind, and an older file stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,10 +7,9 @@ import time
 from bdaudit.config import ApplyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
-from bdaudit.measure.opening import inspected
 from bdaudit.progress import Progress, silent
 from bdaudit.records import Coverage, Exit, UnlearnReport
-from bdaudit.unlearn.outcome import with_digests, write_directory
+from bdaudit.unlearn.outcome import opened, with_digests, write_directory
 from bdaudit.unlearn.patchfile import named_triggers, read_patch
 
 
@@ -23,7 +22,7 @@ def run_apply(config: ApplyConfig, progress: Progress = silent) -> UnlearnReport
     """
     assert config.from_patch is not None
     assert config.out is not None
-    inspection = inspected(config, config.model)
+    inspection = opened(config)
     differences, record = read_patch(config.from_patch, inspection.digest, inspection.layout.heeding)
     began = time.monotonic()
     write_directory(inspection, config.out, differences, record)

@@ -12,13 +12,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 from bdaudit.checkpoints import State
-from bdaudit.config import CheckedConfig
+from bdaudit.config import CheckedConfig, UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.estimates import about
+from bdaudit.measure.opening import inspected
 from bdaudit.models.lora import Adapter, merged
-from bdaudit.models.save import Differences, write_model
+from bdaudit.models.save import Differences, check_writable, write_model
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import (
@@ -45,6 +46,17 @@ PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
 PRIVATE = ("model", "out", "patch", "state", "from_report", "pairs", "vision", "base", "merge_with", "adapters")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
+
+
+def opened(config: UnlearnConfig) -> Inspection:
+    """The model of a job, inspected; what would stop its result from being written is told now.
+
+    Raises:
+        BdauditError: as ``inspected`` and ``check_writable``.
+    """
+    inspection = inspected(config, config.model)
+    check_writable(inspection, config.out, PROVENANCE)
+    return inspection
 
 
 @dataclass

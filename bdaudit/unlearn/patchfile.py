@@ -6,7 +6,6 @@ model with the recorded digest gives the repaired one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,27 +18,14 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.models.save import Differences
+from bdaudit.targets import whole
 from bdaudit.tensor_file import open_tensors
-from bdaudit.untrusted.opened import json_of
+from bdaudit.untrusted.opened import json_of, sha256
 from bdaudit.untrusted.safetensors_header import MAX_ITEMS
 from bdaudit.untrusted.tree import shown
 
 PROVENANCE = "bdaudit"
 """The metadata's key; its value is JSON text."""
-
-
-def check_patch_target(path: Path) -> None:
-    """Refuse a file that exists, before any work is done.
-
-    Raises:
-        UsageError: something is there, the suffix is another, or the folder is missing.
-    """
-    if path.suffix != ".safetensors":
-        raise UsageError(f"--patch {path}: expected a name that ends in .safetensors")
-    if path.exists():
-        raise UsageError(f"--patch {path} exists; name a new file, or remove this one yourself")
-    if not path.parent.is_dir():
-        raise UsageError(f"--patch {path}: the folder {path.parent} does not exist; create it first")
 
 
 def write_patch(path: Path, differences: Differences, provenance: Mapping[str, Any]) -> str:
@@ -49,17 +35,13 @@ def write_patch(path: Path, differences: Differences, provenance: Mapping[str, A
         BdauditError: the disk is full or read-only.
     """
     tensors = {f"{component}.{name}": d.contiguous() for component, named in differences.items() for name, d in named.items()}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, partial, metadata={PROVENANCE: json.dumps(provenance, allow_nan=False)})  # two keys would come in any order
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        partial.chmod(0o644)  # safetensors makes files that no one else can read
-        partial.replace(path)
+        with whole(path) as partial:
+            save_file(tensors, partial, metadata={PROVENANCE: json.dumps(provenance, allow_nan=False)})  # two keys would come in any order
+            digest = sha256(partial, f"--patch {path}")
+            partial.chmod(0o644)  # safetensors makes files that no one else can read
     except (OSError, SafetensorError) as error:
         raise BdauditError(f"cannot write {path}: {error}; nothing was left there") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return digest
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, UnlearnConfig
-from bdaudit.models.save import check_target
 from bdaudit.progress import Progress, silent
 from bdaudit.records import UnlearnReport
+from bdaudit.targets import try_written
 from bdaudit.unlearn.apply import run_apply
 from bdaudit.unlearn.clean.run import run_cleaning
 from bdaudit.unlearn.merging.run import run_merge
-from bdaudit.unlearn.patchfile import check_patch_target
 from bdaudit.unlearn.repair.run import run_repair
 
 JOBS: dict[type[UnlearnConfig], Callable[[Any, Progress], UnlearnReport]] = {
@@ -21,16 +20,13 @@ JOBS: dict[type[UnlearnConfig], Callable[[Any, Progress], UnlearnReport]] = {
     MergeConfig: run_merge,
     CleanConfig: run_cleaning,
 }
-_CHECKS = {"--out": check_target, "--patch": check_patch_target}
 
 
 def run_unlearn(config: UnlearnConfig, progress: Progress = silent) -> UnlearnReport:
     """Remove the triggers from the model and write the repaired one; or merge or clean it, or apply a finished patch.
 
     Raises:
-        UsageError: a target is not free; and what the job raises.
+        UsageError: a target is not free, or cannot be made; and what the job raises.
     """
-    for flag, path in config.written:
-        if flag in _CHECKS:
-            _CHECKS[flag](path)
+    try_written(config.written)
     return JOBS[type(config)](config, progress)

@@ -11,7 +11,8 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.records import VerifyReport
-from bdaudit.report.document import MAX_BYTES, dumps, loads, write_whole
+from bdaudit.report.document import MAX_BYTES, dumps, loads
+from bdaudit.targets import write_whole
 from bdaudit.untrusted.opened import read_file, sha256
 
 BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.picture_files import read_picture
-from bdaudit.report.document import write_whole
 from bdaudit.report.safe import code_point, visible
 from bdaudit.spelling.points import short_digest
+from bdaudit.targets import write_whole
 from bdaudit.untrusted.pictures import check_picture
 from bdaudit.verify.grader import Extractor
 

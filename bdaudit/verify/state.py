@@ -17,6 +17,7 @@ from torch import Tensor
 import bdaudit
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.state_lock import LOCK, hold
+from bdaudit.targets import SUFFIX, write_whole
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.fingerprint import lengthened
 
@@ -36,7 +37,8 @@ def open_state(root: Path) -> Path:
     try:
         if root.exists() and not root.is_dir():
             raise UsageError(f"--state {root}: expected a folder; got a file")
-        if root.is_dir() and not (root / MARKER).is_file() and any(path.name != LOCK for path in root.iterdir()):
+        others = (path.name for path in (root.iterdir() if root.is_dir() else ()) if path.name != LOCK and not path.name.endswith(SUFFIX))
+        if any(others) and not (root / MARKER).is_file():
             raise UsageError(f"--state {root} holds other things than verify's pictures; name an empty or a new folder")
         hold(root)
         (root / MARKER).write_text(_NOTE, encoding="utf-8")
@@ -91,9 +93,7 @@ class Shelf:
         data = save({"tensor": tensor.float().contiguous()}, {"key": fingerprint(*key), "sha256": _digest(tensor.float())})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.partial")
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            write_whole(path, data, flushed=False)
         except OSError as error:
             raise BdauditError(f"--state: {path.parent} cannot be written: {error}; give it room, or leave --state out") from error
 

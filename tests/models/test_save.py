@@ -6,14 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, UsageError
-from bdaudit.models.save import check_target, write_model
+from bdaudit.errors import BdauditError
+from bdaudit.models.save import check_writable, write_model
 from bdaudit.untrusted.inspect import inspect
 from tests.small import hashes
 from tests.untrusted.ordinary import SHAPES, store
@@ -193,15 +194,34 @@ def test_a_copy_that_does_not_pass_the_inspection_is_not_written(tiny_model: Pat
     assert os.listdir(tmp_path) == []
 
 
-def test_targets_that_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    for out, said in ((tmp_path / "file", "is a file"), (tmp_path, "is not empty"), (tmp_path / "no/where", "does not exist")):
-        with pytest.raises(UsageError, match=said):
-            check_target(out)
-    check_target(tmp_path / "new")
-    (tmp_path / "empty").mkdir()
-    check_target(tmp_path / "empty")
-    (tmp_path / "link").symlink_to(tmp_path / "empty")
-    for out, said in ((tmp_path / "link", "is a link"), (Path("."), "no name of a directory"), (tmp_path / "..", "no name of a directory")):
-        with pytest.raises(UsageError, match=said):
-            check_target(out)
+def test_what_would_stop_the_writing_is_told_before_the_work(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+    (tiny_model / "bdaudit.json").write_text("{}")
+    check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+    (tiny_model / "bdaudit.json").unlink()
+    (tiny_model / "bdaudit.json").mkdir()
+    (tiny_model / "bdaudit.json/note.txt").write_text("x")
+    with pytest.raises(BdauditError, match=r"holds a folder bdaudit\.json, where the record of the result belongs"):
+        check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+    shutil.rmtree(tiny_model / "bdaudit.json")
+    whole = sum(file.bytes for file in inspect(tiny_model).copied)
+    for free, fits in ((whole + (1 << 20), True), (whole + (1 << 20) - 1, False)):
+        disk = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=free)
+        monkeypatch.setattr("os.statvfs", lambda _, disk=disk: disk)
+        if fits:
+            check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+            continue
+        with pytest.raises(BdauditError, match=r"--out .* takes .* MB, the disk has .* MB free; make room"):
+            check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+        check_writable(inspect(tiny_model), None, "bdaudit.json")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16])
+def test_a_dtype_that_holds_no_repair_is_told_before_the_work(tiny_model: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(tiny_model / UNET)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, tiny_model / UNET)
+    if dtype == torch.float16:
+        check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+        return
+    with pytest.raises(BdauditError, match=r"in F8_E(4M3|5M2), in which no repair can be written back; save the model in float16"):
+        check_writable(inspect(tiny_model), None, "bdaudit.json")

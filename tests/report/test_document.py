@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bdaudit import targets
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import NotMeasured, ScanReport
 from bdaudit.report import document
@@ -73,7 +74,7 @@ def test_what_is_no_report_is_refused(text: str | bytes) -> None:
 def test_write_whole_replaces_a_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "scan.json"
     target.write_bytes(b"old")
-    document.write_whole(target, b"new")
+    targets.write_whole(target, b"new")
     assert target.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -86,6 +87,6 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
     target.write_bytes(b"old")
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        document.write_whole(target, b"new")
+        targets.write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.unlearn.patchfile import check_patch_target, named_triggers, read_patch, write_patch
+from bdaudit.unlearn.patchfile import named_triggers, read_patch, write_patch
 
 DIFFERENCES = {"unet": {"a.b.weight": torch.randn(2, 3)}, "text_encoder": {"c": torch.randn(4)}}
 PARTS = ("unet", "text_encoder")
@@ -40,14 +40,6 @@ def test_a_disk_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     with pytest.raises(BdauditError, match="No space left"):
         write_patch(tmp_path / "p.safetensors", DIFFERENCES, RECORD)
     assert os.listdir(tmp_path) == []
-
-
-def test_targets_that_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "there.safetensors").write_bytes(b"")
-    for name, said in (("there.safetensors", "exists"), ("p.bin", "ends in .safetensors"), ("no/p.safetensors", "does not exist")):
-        with pytest.raises(UsageError, match=said):
-            check_patch_target(tmp_path / name)
-    check_patch_target(tmp_path / "new.safetensors")
 
 
 @pytest.mark.parametrize(("content", "kind", "said"), [

@@ -13,7 +13,7 @@ from bdaudit.config import TEXT_ENCODER, CleanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.opening import inspected, loaded
+from bdaudit.measure.opening import loaded
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.tokens import token_ids
 from bdaudit.progress import Progress, silent
@@ -24,7 +24,7 @@ from bdaudit.unlearn.clean.canary_texts import text_canaries
 from bdaudit.unlearn.clean.captioned_pictures import Captioned, read_pairs
 from bdaudit.unlearn.clean.towers import WAYS, Towers
 from bdaudit.unlearn.clean.vision import check_belongs, load_vision, towers_of
-from bdaudit.unlearn.outcome import Outcome, ended, interrupted, report, write
+from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, report, write
 from bdaudit.unlearn.repair import check, resume
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
@@ -67,7 +67,7 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
-    inspection = inspected(config, config.model)
+    inspection = opened(config)
     pairs = read_pairs(config.pairs)
     state = resume.open_state(config, inspection.digest + pairs.digest())
     suspect = loaded(config, inspection)

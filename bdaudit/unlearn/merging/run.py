@@ -24,7 +24,7 @@ from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
-from bdaudit.unlearn.outcome import Outcome, ended, interrupted, provenance, report, write_differences
+from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, provenance, report, write_differences
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.untrusted.inspect import Inspection
@@ -56,7 +56,7 @@ def run_merge(config: MergeConfig, progress: Progress = silent) -> UnlearnReport
         InconclusiveError: nothing to merge, or a trigger encodes to nothing.
         RefusedError, BdauditError: a model cannot be opened safely, or at all.
     """
-    inspection = inspected(config, config.model)
+    inspection = opened(config)
     run = _opened(config, inspection, progress)
     try:
         return _merged(run)

@@ -9,7 +9,7 @@ from functools import partial
 from bdaudit.config import DENOISER, TEXT_ENCODER, RepairConfig
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, again, shift
-from bdaudit.measure.opening import inspected, loaded
+from bdaudit.measure.opening import loaded
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.lora import merge, read_adapter
@@ -17,7 +17,7 @@ from bdaudit.progress import Progress, silent
 from bdaudit.records import Attempt, UnlearnReport
 from bdaudit.unlearn.from_report import check_adapters, triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Course
-from bdaudit.unlearn.outcome import Outcome, decided, interrupted, write
+from bdaudit.unlearn.outcome import Outcome, decided, interrupted, opened, write
 from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, train_text_encoder
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.trajectories import collect
@@ -56,7 +56,7 @@ def run_repair(config: RepairConfig, progress: Progress = silent) -> UnlearnRepo
         InconclusiveError: a trigger encodes to nothing, or none does more than harmless texts; nothing is written.
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
-    run = _opened(config, inspected(config, config.model), progress)
+    run = _opened(config, opened(config), progress)
     try:
         found = _unlearn(run)
     except KeyboardInterrupt:
