@@ -13,6 +13,8 @@ import pytest
 from huggingface_hub import file_download
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, RefusedError
@@ -183,6 +185,34 @@ def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_
         return
     assert any(path in told for path in (UNET, "vocab.json", "model_index.json", "unet is no link to a blob"))
     assert f"`hf download org/name --revision {COMMIT} --local-dir DIR`" in told
+
+
+def test_a_blob_is_opened_without_following_a_link(snapshot: Path) -> None:
+    found, target = snapshot_of(snapshot), blob(snapshot, UNET)
+    assert found
+    os.close(found.open_blob(target.name))
+    two_hops(snapshot, snapshot)
+    assert found.look(UNET, os.readlink(snapshot / UNET))[1].startswith("leads to another link")
+    with pytest.raises(OSError, match="symbolic links"):
+        found.open_blob(target.name)
+    blobs_a_link(snapshot, snapshot.parents[3] / "outside")
+    assert found.look(UNET, os.readlink(snapshot / UNET))[1].startswith("leads to blobs, which is no folder")
+    with pytest.raises(OSError, match="Not a directory"):
+        found.open_blob(target.name)
+
+
+PIECES = ("../", "..", "./", "/", "blobs", "blobs/", "models--org--name/", "snapshots/", COMMIT, "ab" * 32, "AB" * 32, "\n", "é")
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join), st.sampled_from(["a", "unet/a", "a/b/c"]))
+def test_what_a_link_is_followed_to_lies_in_blobs(text: str, path: str) -> None:
+    repository = Path("/hub/models--org--name")
+    found = snapshot_of(repository / "snapshots" / COMMIT)
+    assert found
+    name = found.blob(path, text)
+    meant = os.path.normpath(repository / "snapshots" / COMMIT / os.path.dirname(path) / text)
+    assert not name or meant == str(repository / "blobs" / name)
+    assert found.blob(path, os.path.relpath(repository / "blobs" / COMMIT, repository / "snapshots" / COMMIT / os.path.dirname(path)))
 
 
 def test_blobs_that_cannot_be_read_are_an_error(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
