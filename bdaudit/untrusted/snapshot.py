@@ -59,24 +59,24 @@ class Snapshot:
             return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=blobs)
 
     def look(self, path: str, text: str) -> tuple[int, str]:
-        """Bytes of the blob that a link leads to; or why it is no link to follow.
+        """Bytes of the blob that a link leads to; or where it leads that is not followed.
 
         Raises:
             FileNotFoundError: there is no such blob.
         """
         blob = self.blob(path, text)
         if not blob:
-            return 0, f"is no link to a blob, {'../' * (self.depth + path.count('/'))}blobs/ and a digest"
+            return 0, "elsewhere than one step to blobs/ and a digest"
         try:
             with opened_folder(self.repository) as repository, opened_folder("blobs", repository) as blobs:
                 seen = os.stat(blob, dir_fd=blobs, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-            return 0, "leads to blobs, which is no folder of its own"
+            return 0, "to blobs, which is no folder"
         if stat.S_ISLNK(seen.st_mode):
-            return 0, "leads to another link, as into huggingface_hub's shared store"
-        return seen.st_size, "" if stat.S_ISREG(seen.st_mode) else "leads to no regular file"
+            return 0, "to another link (a shared blob)"
+        return seen.st_size, "" if stat.S_ISREG(seen.st_mode) else "to no regular file"
 
 
 def model_id(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -167,15 +167,14 @@ def _leading(where: str, target: str, *, outside: bool = False, hidden: bool = F
 def _follow_cached(snapshot: Snapshot, path: str, text: str, tree: Tree) -> None:
     """Of a snapshot's links, only those are followed that the hub's cache makes."""
     try:
-        size, why = snapshot.look(path, text)
+        size, where = snapshot.look(path, text)
     except FileNotFoundError:
         tree.absent.append(path)
         return
-    if not why:
-        tree.files[path] = size
+    if where:
+        tree.links[path] = replace(_leading(where, shown(text, 24), outside=True), download=f"{snapshot.download} --local-dir DIR")
     else:
-        download = f"{snapshot.download} --local-dir DIR"
-        tree.links[path] = Link(why, f"links are each one that {why}", shown(text, 60), outside=True, download=download)
+        tree.files[path] = size
 
 
 def kind_of(mode: int) -> str:

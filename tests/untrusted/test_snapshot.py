@@ -183,7 +183,8 @@ def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_
     if name == "blobs is a link":
         assert "blobs is a link, and a folder of the cache is none" in told
         return
-    assert any(path in told for path in (UNET, "vocab.json", "model_index.json", "unet is no link to a blob"))
+    assert any(f"{path} is a link that leads" in told for path in (UNET, "unet", "tokenizer/vocab.json", "model_index.json"))
+    assert len(told) < 260
     assert f"`hf download org/name --revision {COMMIT} --local-dir DIR`" in told
 
 
@@ -192,11 +193,11 @@ def test_a_blob_is_opened_without_following_a_link(snapshot: Path) -> None:
     assert found
     os.close(found.open_blob(target.name))
     two_hops(snapshot, snapshot)
-    assert found.look(UNET, os.readlink(snapshot / UNET))[1].startswith("leads to another link")
+    assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to another link (a shared blob)"
     with pytest.raises(OSError, match="symbolic links"):
         found.open_blob(target.name)
     blobs_a_link(snapshot, snapshot.parents[3] / "outside")
-    assert found.look(UNET, os.readlink(snapshot / UNET))[1].startswith("leads to blobs, which is no folder")
+    assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to blobs, which is no folder"
     with pytest.raises(OSError, match="Not a directory"):
         found.open_blob(target.name)
 
