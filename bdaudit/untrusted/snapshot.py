@@ -1,6 +1,7 @@
 """A model as the Hugging Face hub's cache keeps it: ``models--ORG--NAME/snapshots/COMMIT``, each file one link into ``blobs`` beside it.
 
 A blob is named after its content: 64 digits are its SHA-256, 40 are git's SHA-1 of it. Only links and blobs of that very form are taken.
+From huggingface_hub 2 on a large blob may be a link into a store that the repositories of the cache share; of that form alone it is read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from bdaudit.errors import BdauditError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _LINK = re.compile(r"((?:\.\./)+)blobs/([0-9a-f]{64}|[0-9a-f]{40})")
+
+
+_SHARED = re.compile(r"\.\./\.\./blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,31 @@ class Snapshot:
         match = _LINK.fullmatch(text)
         return match[2] if match and match[1].count("/") == self.depth + path.count("/") else ""
 
-    def open_blob(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """A descriptor of a blob, which may be anything but a link; no link on the way is followed.
+    def open_blob(self, name: str, flags: int = os.O_RDONLY) -> tuple[int, Path]:
+        """A descriptor of a blob, which may be anything but a link, and the folder that it lies in; of links, only one to the shared store
+        is followed.
 
         Raises:
             OSError: ``blobs`` or the blob is missing, or a link.
         """
+        with self._holding(name) as (folder, held):
+            home = self.repository / "blobs" if held == name else self.repository.parent / "blobs" / held[:2]
+            return os.open(held, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder), home
+
+    @contextmanager
+    def _holding(self, name: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that holds a blob, and what it is called there: ``blobs``, or a folder of the shared store."""
         with opened_folder(self.repository) as repository, opened_folder("blobs", repository) as blobs:
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=blobs)
+            shared = _shared(name, blobs)
+            if not shared:
+                yield blobs, name
+                return
+        with (
+            opened_folder(self.repository.parent) as cache,
+            opened_folder("blobs", cache) as store,
+            opened_folder(shared[:2], store) as folder,
+        ):
+            yield folder, shared
 
     def look(self, path: str, text: str) -> tuple[int, str]:
         """Bytes of the blob that a link leads to; or where it leads that is not followed.
@@ -68,15 +89,24 @@ class Snapshot:
         if not blob:
             return 0, "elsewhere than one step to blobs/ and a digest"
         try:
-            with opened_folder(self.repository) as repository, opened_folder("blobs", repository) as blobs:
-                seen = os.stat(blob, dir_fd=blobs, follow_symlinks=False)
+            with self._holding(blob) as (folder, held):
+                seen = os.stat(held, dir_fd=folder, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
             return 0, "to blobs, which is no folder"
         if stat.S_ISLNK(seen.st_mode):
-            return 0, "to another link (a shared blob)"
+            return 0, "to another link"
         return seen.st_size, "" if stat.S_ISREG(seen.st_mode) else "to no regular file"
+
+
+def _shared(blob: str, blobs: int) -> str:
+    """The name in the shared store that a blob links to as huggingface_hub links it; empty for anything else."""
+    try:
+        match = _SHARED.fullmatch(os.readlink(blob, dir_fd=blobs)) if len(blob) == 64 else None
+    except OSError:
+        return ""
+    return match[2] if match else ""
 
 
 def model_id(names: Sequence[str]) -> str:

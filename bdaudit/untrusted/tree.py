@@ -221,7 +221,7 @@ class Reader:
         self.blobs[path] = blob = snapshot.blob(path, os.readlink(self.root / path))
         if not blob:
             raise RefusedError([_LED_AWAY.format(shown(path))])
-        return snapshot.open_blob(blob, flags), snapshot.repository / "blobs"
+        return snapshot.open_blob(blob, flags)
 
     def digest(self, path: str, file: BinaryIO) -> Digest:
         """The digest of an open file, begun with the bytes that were checked."""

@@ -88,11 +88,53 @@ def two_hops(snapshot: Path, outside: Path) -> None:
     target.symlink_to(os.path.relpath(move(target, target.with_name("other")), target.parent))
 
 
-def shared_store(snapshot: Path, outside: Path) -> None:
-    target = blob(snapshot, UNET)
+def shared(snapshot: Path, edit: Callable[[Path], object] = lambda kept: None, text: str = f"../../blobs/ab/{'ab' * 32}") -> None:
+    """The UNet's weights lie in the store that repositories share, as huggingface_hub 2 puts them there; then ``edit`` has its way."""
+    target, store = blob(snapshot, UNET), snapshot.parents[2] / "blobs/ab"
+    store.mkdir(parents=True)
+    kept = move(target, store / ("ab" * 32))
+    target.symlink_to(text)
+    edit(kept)
+
+
+def a_link(path: Path, outside: Path) -> None:
+    """What lies at ``path`` is moved away, and linked to."""
+    path.symlink_to(move(path, outside.parent / "moved"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_a_blob_in_the_store_that_repositories_share(model: Path, snapshot: Path) -> None:
+    shared(snapshot)
+    found = inspect(snapshot)
+    assert (found.files, found.digest, found.tensors) == (inspect(model).files, inspect(model).digest, inspect(model).tensors)
+    verify_unchanged(found)
+
+
+def test_the_shared_store_is_laid_out_as_huggingface_hub_does() -> None:
+    from huggingface_hub.utils import _shared_blobs
+
+    assert (
+        os.path.relpath(_shared_blobs.shared_blob_path("/hub", "ab" * 32), "/hub/models--org--name/blobs") == f"../../blobs/ab/{'ab' * 32}"
+    )
+
+
+def test_content_of_the_shared_store_is_its_name_in_the_repository(snapshot: Path) -> None:
+    shared(snapshot, flip)
+    with pytest.raises(BdauditError, match="is not what its name in the cache says"):
+        inspect(snapshot)
+
+
+def test_a_blob_of_gits_digest_is_never_shared(snapshot: Path) -> None:
+    target = next(path for path in (snapshot.parents[1] / "blobs").iterdir() if len(path.name) == 40)
     (snapshot.parents[2] / "blobs/ab").mkdir(parents=True)
     move(target, snapshot.parents[2] / "blobs/ab" / ("ab" * 32))
     target.symlink_to(f"../../blobs/ab/{'ab' * 32}")
+    with pytest.raises(RefusedError, match="to another link"):
+        inspect(snapshot)
 
 
 def blobs_a_link(snapshot: Path, outside: Path) -> None:
@@ -138,7 +180,15 @@ def inside(snapshot: Path, outside: Path) -> None:
 
 NOT_FOLLOWED: dict[str, Hostile] = {
     "two hops": two_hops,
-    "huggingface_hub's shared store": shared_store,
+    "a link in the shared store": lambda snapshot, outside: shared(
+        snapshot, lambda kept: kept.symlink_to(move(kept, outside.parent / "kept"))
+    ),
+    "the shared store a link": lambda snapshot, outside: shared(snapshot, lambda kept: a_link(kept.parent.parent, outside)),
+    "a folder of the shared store a link": lambda snapshot, outside: shared(snapshot, lambda kept: a_link(kept.parent, outside)),
+    "a pipe in the shared store": lambda snapshot, outside: shared(snapshot, pipe),
+    "the shared store from the wrong depth": lambda snapshot, outside: shared(snapshot, text=f"../../../blobs/ab/{'ab' * 32}"),
+    "another folder than the digest's in the store": lambda snapshot, outside: shared(snapshot, text=f"../../blobs/cd/{'ab' * 32}"),
+    "a name in the shared store that is no digest": lambda snapshot, outside: shared(snapshot, text=f"../../blobs/ab/{'AB' * 32}"),
     "two hops, by a link inside": inside,
     "absolute": leads(lambda blob, outside: str(blob)),
     "absolute, out": leads(lambda blob, outside: str(outside)),
@@ -191,9 +241,9 @@ def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_
 def test_a_blob_is_opened_without_following_a_link(snapshot: Path) -> None:
     found, target = snapshot_of(snapshot), blob(snapshot, UNET)
     assert found
-    os.close(found.open_blob(target.name))
+    os.close(found.open_blob(target.name)[0])
     two_hops(snapshot, snapshot)
-    assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to another link (a shared blob)"
+    assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to another link"
     with pytest.raises(OSError, match="symbolic links"):
         found.open_blob(target.name)
     blobs_a_link(snapshot, snapshot.parents[3] / "outside")
