@@ -5,7 +5,6 @@ The file is a pickle that a code host serves: it is opened only if its SHA-256 i
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.records import NotMeasured
+from bdaudit.untrusted.opened import sha256
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
@@ -54,6 +54,6 @@ def find_inception(folder: Path | None = None) -> Path | NotMeasured:
     found = [folder / name for name in _NAMES if (folder / name).is_file()]
     if not found:
         return NotMeasured(reason=f"{_NAMES[0]} is not in {folder}")
-    if hashlib.sha256(found[0].read_bytes()).hexdigest() != SHA256:
+    if sha256(found[0], str(found[0])) != SHA256:
         return NotMeasured(reason=f"{found[0]} is not the known file (its SHA-256 differs), and was not opened")
     return found[0]
