@@ -28,7 +28,7 @@ def open_picture(path: Path, said: str) -> Iterator[Image.Image]:
     with open_file(path, said) as file:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound here is lower
+                warnings.simplefilter("ignore")  # of tags that are cut short, and of sizes: the bound here is lower
                 with Image.open(file, formats=FORMATS) as picture:
                     width, height = picture.size
                     if width * height > MAX_PIXELS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -39,7 +40,10 @@ JSON_FILES = (
     *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"),
     *("tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
 )
-SHARES = {"candidates": 30, "safetensors headers": 30, "torch archives": 14, "reports": 10, "adapters": 6, "model directories": 10}
+SHARES = {
+    "candidates": 22, "safetensors headers": 22, "torch archives": 11, "reports": 8, "adapters": 5, "model directories": 8, "policies": 6,
+    "pictures": 6, "patches": 5, "state": 3, "graders": 4,
+}  # fmt: skip
 """Of a hundred inputs."""
 
 
@@ -181,9 +185,106 @@ def directories(folder: Path) -> Target:
     return target
 
 
+def policies(folder: Path) -> Target:
+    from bdaudit.verify.policy import read_policy
+
+    path, plain = folder / "policy.toml", b'# ours\n[verify]\nmax_asr = 0.05\nmin_clip_ratio = 9e-1\nevidence = "required"\n'
+
+    def target(draw: random.Random) -> None:
+        path.write_bytes(bytes_changed(draw, plain))
+        read_policy(path)
+
+    return target
+
+
+def pictures(folder: Path) -> Target:
+    from PIL import Image
+
+    from bdaudit.measure.picture_files import read_picture
+    from bdaudit.untrusted.pictures import FORMATS
+
+    plain = []
+    for name in FORMATS:
+        Image.effect_noise((24, 16), 60).convert("RGB").save(folder / "plain", name)
+        plain.append((folder / "plain").read_bytes())
+
+    def target(draw: random.Random) -> None:
+        (folder / "x").write_bytes(bytes_changed(draw, draw.choice(plain)))
+        read_picture(folder / "x", "--target-image")
+
+    return target
+
+
+def patches(folder: Path) -> Target:
+    import torch
+
+    from bdaudit.unlearn.patchfile import read_patch, write_patch
+
+    path, digest = folder / "p.safetensors", "ab" * 32
+    write_patch(path, {"unet": {"a": torch.ones(4), "b": torch.zeros(2, 3)}}, {"input_digest": digest, "triggers": ["x"]})
+    plain = path.read_bytes()
+    end = 8 + int.from_bytes(plain[:8], "little")
+    header = json.loads(plain[8:end])
+
+    def target(draw: random.Random) -> None:
+        if draw.random() < 0.5:
+            text = json_changed(draw, header)
+            path.write_bytes(len(text).to_bytes(8, "little") + text + plain[end:])
+        else:
+            path.write_bytes(bytes_changed(draw, plain))
+        read_patch(path, digest, ("unet", "text_encoder"))
+
+    return target
+
+
+def states(folder: Path) -> Target:
+    import torch
+
+    from bdaudit import state_lock
+    from bdaudit.checkpoints import State
+
+    place = folder / "state"
+    state = State(place, "key")
+    state.write_json("x", {"a": 1.5, "b": [True, None]})
+    state.write_tensors("t", {"a": torch.ones(4)}, {"step": 7})
+    plain = {path.name: path.read_bytes() for path in place.iterdir() if path.name != state_lock.LOCK}
+
+    def target(draw: random.Random) -> None:
+        name = draw.choice(list(plain))
+        (place / name).write_bytes(bytes_changed(draw, plain[name]))
+        try:
+            again = State(place, "key")
+            again.read_json("x", dict[str, float | list[bool | None]])
+            again.read_tensors("t")
+        finally:
+            (place / name).write_bytes(plain[name])
+
+    return target
+
+
+def graders(folder: Path) -> Target:
+    from bdaudit.untrusted.clip_folder import CONFIG, inspect_clip
+    from fixtures import layout
+
+    clip = folder / "clip"
+    shutil.copytree(Path(layout.__file__).parent / "grader", clip)
+    plain = {name: (clip / name).read_bytes() for name in (CONFIG, "tokenizer_config.json", "merges.txt")}
+
+    def target(draw: random.Random) -> None:
+        name = draw.choice(list(plain))
+        changed = json_changed(draw, json.loads(plain[name])) if name.endswith(".json") else bytes_changed(draw, plain[name])
+        (clip / name).write_bytes(changed)
+        try:
+            inspect_clip(clip, "--clip")
+        finally:
+            (clip / name).write_bytes(plain[name])
+
+    return target
+
+
 TARGETS = {
     "candidates": texts, "safetensors headers": headers, "torch archives": archives, "reports": reports, "adapters": adapters,
-    "model directories": directories,
+    "model directories": directories, "policies": policies, "pictures": pictures, "patches": patches, "state": states, "graders": graders,
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The hostile corpus in figures, as JSON: ``python tests/bench/hostile.py [PATH]``; ``--table PATH`` prints SECURITY.md's rows from it.
 
 Each case is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away subprocess. A canary
-that exists afterwards means that code of the directory's own was run.
+that exists afterwards means that code of the directory's own was run. What lies at the other doors (patches, adapters, pictures, graders,
+reports, policies, state) is read by bdaudit alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
+from tests import hostile_doors as doors
 from tests.bench.recording import record
 from tests.untrusted.hostile import CASES, TEXTS, Case
 from tests.untrusted.tiny import write_model
@@ -74,6 +76,19 @@ def read(write: Callable[[Path], object]) -> dict[str, Any]:
         code = exit_code(lambda: read_texts(model.parent / "tokens.txt"))
         seconds = time.process_time() - start
         return {"code": code, "right": code == 2, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
+
+
+def at_door(case: doors.Case) -> dict[str, Any]:
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    try:
+        (folder / "in").mkdir()
+        before, start = peak_mb(), time.process_time()
+        code = exit_code(lambda: case.run(folder / "in", folder / "canary"))
+        seconds = time.process_time() - start
+        executed = (folder / "canary").exists()
+        return {"code": code, "right": code == case.code, "executed": executed, "seconds": seconds, "grew_mb": peak_mb() - before}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_plainly(model: Path) -> None:
@@ -138,6 +153,7 @@ def table(report: dict[str, Any]) -> str:
         outcomes = " / ".join(str(row["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
         rows.append([kind, *list(row.values())[:5], outcomes, row["plain diffusers, canaries"]])
     rows.append(["candidates and prompt files", *report["texts"].values(), "–", "–"])
+    rows += [[f"other doors: {kind}", *row.values(), "–", "–"] for kind, row in report["doors"].items()]
     outcomes = " / ".join(str(report["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
     sums = [sum(row[i] for row in rows) for i in (1, 2, 3)]
     sang = len(report["plain diffusers, canaries"])
@@ -153,6 +169,8 @@ def main() -> None:
     baseline = peak_mb()
     results = {case: inspected(case) for case in CASES}
     texts = [read(write) for write in TEXTS.values()]
+    at_door(doors.CASES[0]), doors.suspect(), doors.load_clip()  # the libraries are loaded once
+    at_doors = {case: at_door(case) for case in doors.CASES}
     highest = round(peak_mb() - baseline, 1)
     os.environ["HF_HUB_OFFLINE"] = "1"
     import diffusers
@@ -168,6 +186,8 @@ def main() -> None:
         "versions": {"python": sys.version.split()[0], "diffusers": diffusers.__version__, "transformers": transformers.__version__},
         "directories": summary(list(results.values())),
         "texts": summary(texts),
+        "doors": {kind: summary([r for case, r in at_doors.items() if case.kind == kind]) for kind in {c.kind: None for c in at_doors}},
+        "wrong at the doors": [f"{case.kind}: {case.name}" for case, r in at_doors.items() if not r["right"] or r["executed"]],
         "peak of all, MB": highest,
         "plain diffusers": {o: sum(r["outcome"] == o for r in opened.values()) for o in ("loaded", "error", "hung", "killed")},
         "plain diffusers, canaries": [f"{case.kind}: {case.name}" for case, result in opened.items() if result["sang"]],
