@@ -15,7 +15,7 @@ from typing import Any
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted import rules
-from bdaudit.untrusted.tokenizer_files import _can_run_long, _patterns
+from bdaudit.untrusted.tokenizer_files import can_run_long, patterns
 from bdaudit.untrusted.tree import Reader, Tree, shown, walk
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -229,6 +229,6 @@ def _listed(content: dict[str, Any], name: str, said: str) -> Iterator[str]:
 
 
 def _check_patterns(content: dict[str, Any], said: str) -> None:
-    for pattern in _patterns({key: value for key, value in content.items() if key != "model"}):
-        if _can_run_long(pattern):
+    for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
+        if can_run_long(pattern):
             raise UsageError(f"{said}: the pattern {shown(pattern)} in tokenizer.json could run for ever on a text; choose another CLIP")

@@ -164,8 +164,8 @@ def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
         raise BdauditError(f"{path}: expected a BPE model, as CLIP's")
     if not isinstance(model.get("merges"), list):
         raise BdauditError(f"{path}: the BPE model has no list of merges")
-    for pattern in _patterns({key: value for key, value in content.items() if key != "model"}):
-        if _can_run_long(pattern):
+    for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
+        if can_run_long(pattern):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
     for section in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         _check_step(content.get(section), path)
@@ -190,7 +190,8 @@ def _check_step(step: Any, path: str) -> None:
             _check_step(each, path)
 
 
-def _patterns(value: Any) -> Iterator[Any]:
+def patterns(value: Any) -> Iterator[Any]:
+    """Every regular expression in a serialised tokenizer, at any depth."""
     todo = [value]
     while todo:
         item = todo.pop()
@@ -201,7 +202,7 @@ def _patterns(value: Any) -> Iterator[Any]:
             todo += item
 
 
-def _can_run_long(pattern: object) -> bool:
+def can_run_long(pattern: object) -> bool:
     """Whether a regular expression may backtrack: a group, a reference, or two repetitions in one branch. None of CLIP's has any."""
     if not isinstance(pattern, str) or len(pattern) > LONGEST_TOKEN:
         return True
