@@ -1,29 +1,48 @@
 """The folder that a library loads a part from: a throw-away one, in which nothing lies but what was checked.
 
-Settings are written anew, those that a layout knows alone; weights and vocabularies are links to the files that were inspected.
+Settings are written anew, those that a layout knows alone; weights and vocabularies are links to the files that were inspected. The folder
+goes when the block ends, by an error or a signal too (the command line turns SIGTERM and SIGHUP into one).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from bdaudit.errors import BdauditError
 
 
 @contextmanager
 def staged(model: Path, part: str, loaded: Iterable[str], settings: Mapping[str, Mapping[str, Any]]) -> Iterator[Path]:
-    """A folder with what ``part`` of ``model`` is loaded from; ``loaded`` and ``settings`` have paths within the model."""
-    with tempfile.TemporaryDirectory(prefix="bdaudit-") as name:
-        folder = Path(name)
-        for path in loaded:
-            own, _, file = path.partition("/")
-            if own != part or "/" in file:
-                continue
-            if path in settings:
-                (folder / file).write_text(json.dumps(settings[path]), encoding="utf-8")
-            else:
-                (folder / file).symlink_to((model / path).resolve())
+    """A folder with what ``part`` of ``model`` is loaded from; ``loaded`` and ``settings`` have paths within the model.
+
+    Raises:
+        BdauditError: there is no place for it.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bdaudit-")))
+            for path in loaded:
+                own, _, file = path.partition("/")
+                if own == part and "/" not in file:
+                    _put(folder / file, (model / path).resolve(), settings.get(path))
+        except OSError as error:
+            said = f"the temporary folder that {part} is loaded from cannot be made: {error.strerror}"
+            raise BdauditError(f"{said}; set TMPDIR to a folder that can be written") from error
         yield folder
+
+
+def _put(target: Path, source: Path, settings: Mapping[str, Any] | None) -> None:
+    """The settings, or a link; a copy where the file system has no links."""
+    if settings is not None:
+        target.write_text(json.dumps(settings), encoding="utf-8")
+        return
+    try:
+        target.symlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -95,6 +95,7 @@ def holds_weights(path: str) -> bool:
 FILES = (
     Row("a link that may stand for weights", _link_to_weights, Outcome.UNAUDITED, "it is a link, which is not followed"),
     Row("another link", lambda f: f.link is not None, Outcome.NOTE, "links that are not followed"),
+    Row("code", lambda f: rules.is_code(f.path), Outcome.NOTE, "code that no loader runs"),
     Row("a lone pickle", lambda f: f.alone, Outcome.UNAUDITED, "it is a pickle, and there are no safetensors of its variant"),
     # from_pretrained(use_safetensors=False) takes them; that is the caller's own leave to unpickle, and to open them here is no choice
     Row("a pickle", lambda f: f.suffix in rules.PICKLE_SUFFIXES, Outcome.NOTE, "pickles that nothing opens"),
@@ -119,6 +120,8 @@ def row_of(file: Leftover) -> Row:
 
 _SCALED = "scaled 8-bit weights, which mean nothing without the scales beside them; get the weights in float16 or float32"
 _QUANTISED = "quantised weights, which stock loaders would read as plain numbers; get the weights in float16 or float32"
+_WRAPPERS = {"_orig_mod.": "a compiled model", "module.": "a model on several devices"}
+"""Prefix of names → what was saved in the model's place."""
 TENSORS = {
     r"(.*\.)?(scaled_fp8|scale_weight|weight_scale|weight_scale_inv|input_scale|scale_input|comfy_quant)": _SCALED,
     r".*\.(absmax|quant_map|quant_state\..*|qweight|qzeros|scales|g_idx|SCB|weight_format)": _QUANTISED,
@@ -130,9 +133,15 @@ def check_tensors(name: str, part: Part, tensors: Tensors) -> None:
     """Refuse by name what a stock loader would leave aside though the weights of the part ``name`` mean nothing without it.
 
     Raises:
-        BdauditError: scaled or quantised weights; two tensors of one name.
+        BdauditError: scaled or quantised weights; two tensors of one name; names with a wrapper's prefix.
     """
     canonical: dict[str, str] = {}
+    wrapped = next((prefix for prefix in _WRAPPERS if any(tensor.startswith(prefix) for tensor in tensors)), "")
+    if wrapped:
+        said = (
+            f"its tensors are called {wrapped}…, as those of {_WRAPPERS[wrapped]} are, and stock loaders put random numbers in their place"
+        )
+        raise BdauditError(f"{name}: {said}; save what is inside it: `{name}.{wrapped}save_pretrained(DIR)`")
     for tensor in tensors:
         for pattern, said in TENSORS.items():
             if re.fullmatch(pattern, tensor):

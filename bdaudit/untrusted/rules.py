@@ -22,11 +22,18 @@ _REDIRECTS = frozenset(
     {"transformers_weights", "configuration_files", "fast_tokenizer_files", "gguf_file", "base_model_name_or_path", "init_inputs"}
     | {"vocab", "merges", "tokenizer_object", "backend_tokenizer"}
 )
-_FILES = frozenset({"vocab_file", "merges_file", "tokenizer_file", "spm_file"})
+_FILES = {"vocab_file": "vocab.json", "merges_file": "merges.txt", "tokenizer_file": "tokenizer.json", "spm_file": "spm.model"}
+"""Key → what the file is called in a tokenizer's own folder."""
 _KERNELS = frozenset({"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"})
 _CLASSES = frozenset({"_class_name", "tokenizer_class", "processor_class", "image_processor_type", "feature_extractor_type"})
 _CODE = re.compile(r".*\.(py|pyc|pyo|pyw|pyx|pyd|dll|dylib|so(\.\d+)*)", re.IGNORECASE | re.DOTALL)
-_INSTEAD = re.compile(r"adapter_config\.json|shard-\d{5}-model-.*|tekken\.json|tiktoken\.model|tokenizer\.model.*", re.ASCII)
+_RUN = re.compile(
+    r"(none|pipeline|accelerate|diffusers|huggingface_hub|numpy|peft|safetensors|tokenizers|torch|transformers)\.", re.IGNORECASE
+)
+"""What code at the top of a directory is called that a loader runs: a pipeline's, or a library's where Python is started there."""
+ADAPTER = "adapter_config.json"
+_WEIGHTS = re.compile(rf"{re.escape(ADAPTER)}|shard-\d{{5}}-model-.*", re.ASCII)
+_VOCABULARY = re.compile(r"tekken\.json|tiktoken\.model|tokenizer\.model.*", re.ASCII)
 _MANY = 20
 
 
@@ -89,7 +96,7 @@ def check_config(config: dict[str, Any], where: str) -> None:
             continue
         if key in _HOOKS:
             reasons.append(f"{where}: {key} asks for code that is not in diffusers or transformers")
-        elif key in _REDIRECTS or (key in _FILES and not _is_plain_file(value)):
+        elif key in _REDIRECTS or (key in _FILES and not (_is_plain_file(value) or _is_left_behind(key, value))):
             reasons.append(f"{where}: {key} leads to files that a loader would open instead of the ones inspected")
         elif key in _KERNELS and not is_name(value):
             reasons.append(f"{where}: {key} is {shown(value)}, a kernel from elsewhere")
@@ -113,6 +120,19 @@ def _is_plain_file(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*", value, re.ASCII) is not None
 
 
+def _is_left_behind(key: str, value: object) -> bool:
+    """Whether a path is that of the usual file on the machine where the model was made."""
+    usual = rf"(/|[A-Za-z]:[/\\])(.*[/\\])?{re.escape(_FILES[key])}"
+    return isinstance(value, str) and re.fullmatch(usual, value) is not None
+
+
+def left_behind(config: dict[str, Any], where: str) -> list[str]:
+    """A note on a tokenizer's settings that name the files of another machine."""
+    keys = [key for key in _FILES if config.get(key) and _is_left_behind(key, config[key])]
+    said = f"{where}: {' and '.join(keys)} lead to another machine's files, which old versions of transformers open; the folder's own count"
+    return [said] if keys else []
+
+
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     todo = [value]
     while todo:
@@ -125,16 +145,28 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_code(files: dict[str, int], folders: set[str], found: Findings) -> None:
-    """Refuse Python and shared libraries in the root or in one of ``folders``, where a loader could import them."""
-    code = [path for path in files if is_code(path) and ("/" not in path or path.split("/")[0] in folders)]
+    """Refuse Python and shared libraries in one of ``folders``, and in the root those of a name that a loader asks for."""
+    code = [path for path in files if is_code(path) and (path.split("/")[0] in folders if "/" in path else _RUN.match(path))]
+    code = [path for path in code if PurePosixPath(path).parent.name != "__pycache__"]  # what is in it belongs to a file beside it
     if code:
         said = summed(code, "is code that a loader could import", "files are code that a loader could import")
         found.refused.append(f"{said}; move it out of the directory")
 
 
-def check_redirections(files: dict[str, int], parts: Collection[str], found: Findings) -> None:
-    """Refuse files that a loader would take instead of the usual ones: adapters, distributed checkpoints, other tokenizers."""
-    instead = [p for p in files if p.split("/")[0] in parts and _INSTEAD.fullmatch(PurePosixPath(p).name.lower())]
+def check_redirections(files: dict[str, int], models: Collection[str], vocabularies: Collection[str], found: Findings) -> None:
+    """Refuse files that a loader takes instead of the usual ones: adapters, distributed checkpoints, other tokenizers.
+
+    ``models`` and ``vocabularies`` are the folders of models and of tokenizers that transformers loads; diffusers looks for no such file.
+    """
+    instead, idle = [], []
+    for path in files:
+        folder, name = path.split("/")[0], PurePosixPath(path).name.lower()
+        if name == ADAPTER and folder not in models:
+            idle.append(path)
+        elif (folder in models and _WEIGHTS.fullmatch(name)) or (folder in vocabularies and _VOCABULARY.fullmatch(name)):
+            instead.append(path)
     if instead:
         said = "would be opened by a loader instead of the files inspected"
         found.refused.append(f"{summed(instead, said, f'files {said}')}; move it out of the directory")
+    if idle:
+        found.notes.append(summed(idle, "is an adapter's settings, not applied", "files are adapters' settings, not applied"))

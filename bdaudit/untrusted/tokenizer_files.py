@@ -55,6 +55,7 @@ def check(reader: Reader, folder: str, part: Part, rows: int, found: rules.Findi
     with found.catching():
         _read_templates(reader, folder)
         _check_count(folder, contents)
+    found.notes += [note for name in SETTINGS if name in contents for note in rules.left_behind(contents[name], held[name])]
     if len(found.damaged) == damaged and not found.refused:
         with found.catching():
             _check_one_tokenizer(reader, folder, contents)

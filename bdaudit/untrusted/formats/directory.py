@@ -61,7 +61,8 @@ def open_directory(
     rules.check_code(reader.files, {*opened.components, *(layout.parts if layout else ())}, found)
     if layout is None or found.unsupported:
         return opened
-    rules.check_redirections(reader.files, layout.parts, found)
+    towers = {name for name, part in layout.models.items() if part.library == "transformers"}
+    rules.check_redirections(reader.files, towers, layout.vocabularies, found)
     for name, part in layout.parts.items():
         if name not in layout.vocabularies:
             with found.catching():

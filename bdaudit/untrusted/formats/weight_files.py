@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted import layouts
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Part
+from bdaudit.untrusted.leftovers import OTHER_FRAMEWORKS
 from bdaudit.untrusted.rules import PICKLE_SUFFIXES
 from bdaudit.untrusted.safetensors_header import read_header
 from bdaudit.untrusted.shapes import Tensors
@@ -121,6 +122,7 @@ def choose_variants(files: dict[str, int], models: Models, *, asked: str = "", a
     Raises:
         RefusedError: a model has weights as pickles alone, and they are not allowed or are no single ``.bin``.
         UsageError: no component has the variant asked for.
+        InconclusiveError: a model has weights of another format alone.
         BdauditError: a model has no weights.
     """
     has = {c: variants_of(c, part, files) for c, part in models.items()}
@@ -143,8 +145,16 @@ def _complain(files: dict[str, int], lacking: Models, allow_pickle: bool) -> Non
         tried = not allow_pickle and all(_pickle(c, part, "") in files for c, part in lacking.items())
         advice = "--allow-pickle reads tensors, and nothing else" if tried else "get safetensors: `hf download ID --local-dir DIR`"
         raise RefusedError([f"{c}: no safetensors, and {shown(p[0])} {why}; {advice}" for c, p in pickled.items() if p])
+    others = {c: [p for p in files if p.startswith(f"{c}/") and os.path.splitext(p)[1].lower() in OTHER_FRAMEWORKS] for c in lacking}
+    if any(others.values()):
+        said = "; ".join(f"{c}: no safetensors, and {shown(p[0])} is {_kind(p[0])}, which is not supported" for c, p in others.items() if p)
+        raise InconclusiveError(f"{said}; get safetensors: `hf download ID --local-dir DIR`")
     said = "; ".join(f"{c}: no weights, expected {_names(c, part, '')[0]}" for c, part in lacking.items())
     raise BdauditError(f"{said}; fetch them: `hf download ID --local-dir DIR`")
+
+
+def _kind(path: str) -> str:
+    return "GGUF, quantised weights" if path.lower().endswith(".gguf") else "of another framework"
 
 
 def weights_of(component: str, part: Part, variant: str, reader: Reader) -> WeightSet:

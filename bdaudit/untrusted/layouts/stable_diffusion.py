@@ -37,7 +37,7 @@ more channels than latents have, into or out of it     exit 4 (``_check_channels
 ``shift_factor``, ``latents_mean``, ``force_upcast``   not read by this pipeline, nor here
 picture to 0–1, clamped                                the same
 safety checker, feature extractor, image encoder       not loaded, with a note; a checker may blacken a picture
-pipelines of another class (``StableDiffusion…``)      run as ``StableDiffusionPipeline``, with a note
+``StableDiffusion…``, ``LatentConsistencyModel…``      run as ``StableDiffusionPipeline``, with a note
 dtype: all parts alike                                 the same, ``--dtype``
 =====================================================  =========================================================================
 """
@@ -206,7 +206,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], size: Size | Non
 LAYOUT = Layout(
     name="stable-diffusion",
     called="a Stable Diffusion 1.x or 2.x pipeline",
-    pipelines=r"StableDiffusion(?!XL|3)\w*Pipeline",
+    pipelines=r"(StableDiffusion(?!XL|3)\w*|LatentConsistencyModel)Pipeline",
     parts={"tokenizer": TOKENIZER, "text_encoder": TOWER, "unet": UNET, "vae": AUTOENCODER, "scheduler": SCHEDULER},
     vocabularies={"tokenizer": "text_encoder"},
     heeding=("unet", "text_encoder"),

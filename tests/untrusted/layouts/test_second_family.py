@@ -30,6 +30,7 @@ XL = Layout(
     pipelines=r"StableDiffusionXL\w*Pipeline",
     parts={**LAYOUT.parts, "tokenizer_2": TOKENIZER, "text_encoder_2": replace(TOWER, classes=("CLIPTextModelWithProjection",))},
     vocabularies={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
+    heeding=("unet", "text_encoder", "text_encoder_2"),
     as_run=as_run,
 )
 SECOND = "text_encoder_2/model.safetensors"
