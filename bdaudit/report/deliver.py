@@ -20,8 +20,8 @@ from bdaudit.targets import try_file, write_whole
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to no terminal."""
-_LAST_LINE, _FEW = 299, 80
-"""Characters of the last line, and of the reason in it however long the rest is."""
+_LAST_LINE, _END = 299, 60
+"""Characters of the last line, and of its end that are kept however long the reason is."""
 
 
 def _html(report: Report) -> str:
@@ -161,7 +161,11 @@ def console_for(stream: TextIO) -> Console:
 
 
 def last_line(outcome: Exit, where: str) -> str:
-    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long reason loses its middle."""
-    before, after = f"bdaudit: exit {outcome.code} ({outcome.name}): ", f"; report: {where}"
-    reason, room = one_line(outcome.reason), max(_LAST_LINE - len(before) - len(after), _FEW)
-    return before + (reason if len(reason) <= room else f"{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}") + after
+    """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long path loses its beginning, then a long
+    reason its middle."""
+    before, reason = f"bdaudit: exit {outcome.code} ({outcome.name}): ", one_line(outcome.reason)
+    room = _LAST_LINE - len(before) - len("; report: ")
+    end = max(room - len(reason), _END)
+    where = where if len(where) <= end else f"…{where[len(where) + 1 - end :]}"
+    room -= len(where)
+    return f"{before}{reason if len(reason) <= room else f'{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}'}; report: {where}"

@@ -95,7 +95,7 @@ def holds_weights(path: str) -> bool:
 FILES = (
     Row("a link that may stand for weights", _link_to_weights, Outcome.UNAUDITED, "it is a link, which is not followed"),
     Row("another link", lambda f: f.link is not None, Outcome.NOTE, "links that are not followed"),
-    Row("code", lambda f: rules.is_code(f.path), Outcome.NOTE, "code that no loader runs"),
+    Row("code", lambda f: rules.is_code(f.path), Outcome.NOTE, "code that neither diffusers nor transformers runs"),
     Row("a lone pickle", lambda f: f.alone, Outcome.UNAUDITED, "it is a pickle, and there are no safetensors of its variant"),
     # from_pretrained(use_safetensors=False) takes them; that is the caller's own leave to unpickle, and to open them here is no choice
     Row("a pickle", lambda f: f.suffix in rules.PICKLE_SUFFIXES, Outcome.NOTE, "pickles that nothing opens"),

@@ -97,7 +97,7 @@ def check_config(config: dict[str, Any], where: str) -> None:
         if key in _HOOKS:
             reasons.append(f"{where}: {key} asks for code that is not in diffusers or transformers")
         elif key in _REDIRECTS or (key in _FILES and not (_is_plain_file(value) or _is_left_behind(key, value))):
-            reasons.append(f"{where}: {key} leads to files that a loader would open instead of the ones inspected")
+            reasons.append(f"{where}: {key} leads to files that a loader would open instead of the ones inspected; remove it")
         elif key in _KERNELS and not is_name(value):
             reasons.append(f"{where}: {key} is {shown(value)}, a kernel from elsewhere")
         elif (key in _CLASSES and not is_name(value)) or (key == "architectures" and not _are_names(value)):
@@ -109,7 +109,7 @@ def check_config(config: dict[str, Any], where: str) -> None:
     if odd:
         raise BdauditError("; ".join(odd))
     if config.get("quantization_config"):
-        raise InconclusiveError(f"{where}: quantised weights are not supported")
+        raise InconclusiveError(f"{where}: quantised weights are not supported; get them in float16 or float32")
 
 
 def _are_names(value: object) -> bool:
@@ -129,7 +129,7 @@ def _is_left_behind(key: str, value: object) -> bool:
 def left_behind(config: dict[str, Any], where: str) -> list[str]:
     """A note on a tokenizer's settings that name the files of another machine."""
     keys = [key for key in _FILES if config.get(key) and _is_left_behind(key, config[key])]
-    said = f"{where}: {' and '.join(keys)} lead to another machine's files, which old versions of transformers open; the folder's own count"
+    said = f"{where}: another machine's files under {' and '.join(keys)}, which old versions of transformers open; the folder's own count"
     return [said] if keys else []
 
 

@@ -134,10 +134,11 @@ def test_tables_are_on_stdout_wide_and_inert(bdaudit: Any, verb: Any, model: Pat
 
 
 def test_reports_are_written_and_named_on_the_last_line(
-    bdaudit: Any, verb: Any, model: Path, tmp_path: Path, scan_report: ScanReport
+    bdaudit: Any, verb: Any, model: Path, tmp_path: Path, scan_report: ScanReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verb("scan", scan_report)
-    paths = [tmp_path / "scan.json", tmp_path / "scan.html"]
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("scan.json"), Path("scan.html")]
     ended = bdaudit("scan", model, "--report", paths[0], "--report", paths[1])
     assert loads(paths[0].read_bytes()) == scan_report
     assert paths[1].read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from bdaudit.errors import BdauditError
 from bdaudit.models.staging import staged
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from bdaudit.cli import _stop_as_ctrl_c
+from bdaudit.models.staging import staged
+_stop_as_ctrl_c()
+with staged(Path(sys.argv[1]), "unet", ("unet/weights",), {}) as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -35,3 +53,42 @@ def test_it_is_gone_after_an_error(model: Path) -> None:
     with pytest.raises(ValueError, match="x"), staged(model, "unet", ("unet/weights",), {}) as folder:
         raise ValueError("x")
     assert not folder.exists()
+
+
+def test_where_links_cannot_be_made_there_is_a_copy(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    with staged(model, "unet", ("unet/config.json", "unet/weights"), {"unet/config.json": {}}) as folder:
+        assert not (folder / "weights").is_symlink()
+        assert (folder / "weights").read_text() == "weights"
+
+
+def test_no_place_for_it_is_an_error_that_names_tmpdir(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(model / "gone"))
+    with (
+        pytest.raises(BdauditError, match=r"that unet is loaded from cannot be made: No such .*; set TMPDIR") as caught,
+        staged(model, "unet", (), {}),
+    ):
+        pass
+    assert caught.value.code == 3
+
+
+def test_what_happens_inside_is_no_error_of_its_making(model: Path) -> None:
+    with pytest.raises(FileNotFoundError), staged(model, "unet", ("unet/weights",), {}) as folder:
+        (folder / "other").read_text()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+def test_it_is_gone_after_a_signal(kind: signal.Signals, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-c", WAITING, str(model)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        assert run.stdout is not None
+        folder = Path(run.stdout.readline().strip())
+        assert (folder / "weights").is_symlink()
+        run.send_signal(kind)
+        run.wait(30)
+    assert list((tmp_path / "tmp").iterdir()) == []

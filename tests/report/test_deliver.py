@@ -100,13 +100,28 @@ def test_the_last_line_is_one_inert_line() -> None:
     assert line == "bdaudit: exit 1 (finding): 1 of 2 candidates <U+001B>[31m; report: scan.json"
 
 
-@pytest.mark.parametrize(("where", "longest"), [("scan.json", 299), ("none", 299), ("x" * 400, 600)])
-def test_a_long_reason_is_cut_on_the_last_line(where: str, longest: int) -> None:
+@pytest.mark.parametrize("where", ["scan.json", "none", "w" * 59])
+def test_a_long_reason_is_cut_on_the_last_line(where: str) -> None:
     for length in (100, 200, 250, 10_000):
         line = last_line(Exit(code=5, name="refused", reason="r" * length), where)
-        assert len(line) <= longest
+        assert len(line) <= 299
         assert line.endswith(f"; report: {where}")
-        assert ("…" in line) is (len(f"bdaudit: exit 5 (refused): ; report: {where}") + length > 299 and length > 80)
+        assert ("…" in line) is (len(f"bdaudit: exit 5 (refused): ; report: {where}") + length > 299)
+
+
+@pytest.mark.parametrize("length", [100, 192, 202])
+def test_a_long_path_is_cut_before_the_reason_is(length: int) -> None:
+    line = last_line(Exit(code=5, name="refused", reason="r" * length), "/" + "w" * 400 + "/scan.json")
+    assert len(line) == 299
+    assert "r" * length in line
+    assert "; report: …w" in line
+    assert line.endswith("w/scan.json")
+
+
+def test_of_a_long_path_the_end_is_kept_however_long_the_reason() -> None:
+    line = last_line(Exit(code=5, name="refused", reason="r" * 10_000), "w" * 400)
+    assert line.endswith(f"; report: …{'w' * 59}")
+    assert 298 <= len(line) <= 299
 
 
 def test_where_says_every_place(tmp_path: Path) -> None:
