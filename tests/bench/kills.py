@@ -1,8 +1,9 @@
 """Runs that are killed at random moments, then run again by the same command: ``python tests/bench/kills.py [KILLS] [PATH]``.
 
 After a kill, whatever is visible must be whole; after the second run, the report and what was written must be those of a run that
-nothing disturbed, timings aside, whether the second run resumed or started over. Each run is a forked child of one process that has
-imported everything, so that the moments fall into the work and not into imports.
+nothing disturbed, timings aside, whether the second run resumed or started over. A disk that fills up at a random moment, and has room
+again for the second run, is one of the ways to be stopped; it needs the right to mount a tmpfs, and is left out elsewhere. Each run is
+a forked child of one process that has imported everything, so that the moments fall into the work and not into imports.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,10 @@ from tests import small
 from tests.bench.recording import record
 
 VERBS = ("scan", "unlearn", "verify")
-SIGNALS = (signal.SIGKILL, signal.SIGINT)
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
+FULL_DISK = "full disk"
+DISK = 256 << 20
+"""Bytes of the disk that fills up."""
 TIMES = frozenset({"timings", "created_at", "seconds", "forward_passes", "forward_passes_per_candidate", "resumed_at", "pictures"})
 """What a report says of the effort of its own run and not of the model: a run that resumes has less to do."""
 SECONDS = 600
@@ -53,8 +59,17 @@ class Scene:
         (self.root / "tokens.txt").write_text(f"{small.LONG_TRIGGER}\ncf\n")
 
     @property
+    def disk(self) -> Path:
+        """Where all is written that a run writes; a small disk of its own where one could be mounted."""
+        return self.root / "disk"
+
+    @property
     def work(self) -> Path:
-        return self.root / "work"
+        return self.disk / "work"
+
+    @property
+    def filler(self) -> Path:
+        return self.disk / "filler"
 
     def arguments(self, verb: str) -> list[str]:
         """A command line of ``verb`` that takes a second or two."""
@@ -67,8 +82,9 @@ class Scene:
         return [str(part) for part in (*shared, *own[verb])]
 
     def clear(self) -> None:
+        self.filler.unlink(missing_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir()
+        self.work.mkdir(parents=True)
 
 
 def start(scene: Scene, verb: str, most: int = resource.RLIM_INFINITY) -> int:
@@ -83,6 +99,7 @@ def start(scene: Scene, verb: str, most: int = resource.RLIM_INFINITY) -> int:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
             sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+            sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
             signal.signal(signal.SIGINT, signal.default_int_handler)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
             sys.argv = ["bdaudit", *scene.arguments(verb)]
@@ -112,13 +129,26 @@ def finish(child: int, seconds: float, computing: float = math.inf) -> int | Non
     return None
 
 
-def stop(child: int, kind: signal.Signals) -> int:
-    os.kill(child, kind)
+def stop(scene: Scene, child: int, kind: str) -> int:
+    """The exit code after a signal, or on a disk that has no byte left."""
+    if kind == FULL_DISK:
+        with contextlib.suppress(OSError), scene.filler.open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+    else:
+        os.kill(child, signal.Signals[kind])
     code = finish(child, SECONDS)
     if code is None:
         os.kill(child, signal.SIGKILL)
-        raise RuntimeError(f"a run did not end within {SECONDS} s of {kind.name}")
+        raise RuntimeError(f"a run did not end within {SECONDS} s of {kind}")
     return code
+
+
+def stopped(kind: str) -> tuple[int, ...]:
+    """Exit codes of a run that was stopped before its end; a full disk leaves a finding a finding, and may come after the last byte."""
+    if kind == FULL_DISK:
+        return (ExitCode.ERROR, ExitCode.FINDING)
+    return (-signal.SIGKILL,) if kind == "SIGKILL" else (ExitCode.INTERRUPTED,)
 
 
 def whole(scene: Scene, verb: str) -> list[str]:
@@ -187,15 +217,16 @@ def undisturbed(scene: Scene, verb: str) -> None:
     scene.baseline[verb], scene.seconds[verb] = result(scene, code), spent() - started
 
 
-def killed(scene: Scene, verb: str, kind: signal.Signals, share: float) -> dict[str, Any]:
+def killed(scene: Scene, verb: str, kind: str, share: float) -> dict[str, Any]:
     """One round: a run that is stopped after ``share`` of its computing, a look at what is there, the same command again."""
     first, share = None, 2 * share
-    while first not in (-signal.SIGKILL, ExitCode.INTERRUPTED):  # one that was done before its moment came is no kill: half as late
+    while first not in stopped(kind):  # one that was done before its moment came is no kill: half as late
         scene.clear()
         share /= 2
         child = start(scene, verb)
         first = finish(child, SECONDS, share * scene.seconds[verb])
-        first = stop(child, kind) if first is None else first
+        first = stop(scene, child, kind) if first is None else first
+    scene.filler.unlink(missing_ok=True)
     partial = whole(scene, verb)
     state = any(path.name.endswith(".state") for path in scene.work.iterdir())
     there = (scene.work / "out").is_dir()
@@ -207,7 +238,7 @@ def killed(scene: Scene, verb: str, kind: signal.Signals, share: float) -> dict[
         again = result(scene, second)
         same, differs = again == scene.baseline[verb], difference(again, scene.baseline[verb])
     return {
-        "verb": verb, "signal": kind.name, "share": round(share, 3), "first": first, "second": second, "partial": partial,
+        "verb": verb, "signal": kind, "share": round(share, 3), "first": first, "second": second, "partial": partial,
         "state was kept": state, "target was whole": there, "same": same, "differs": differs,
     }  # fmt: skip
 
@@ -237,9 +268,9 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def rounds(scene: Scene, kills: int, seed: int) -> list[dict[str, Any]]:
+def rounds(scene: Scene, kills: int, seed: int, kinds: Sequence[str]) -> list[dict[str, Any]]:
     draw = random.Random(seed)
-    plan = [(VERBS[i % 3], SIGNALS[i // 3 % 2], draw.random()) for i in range(kills)]
+    plan = [(VERBS[i % 3], kinds[i // 3 % len(kinds)], draw.random()) for i in range(kills)]
     for verb in dict.fromkeys(verb for verb, *_ in plan):
         undisturbed(scene, verb)
     done = []
@@ -249,18 +280,28 @@ def rounds(scene: Scene, kills: int, seed: int) -> list[dict[str, Any]]:
     return done
 
 
-def main() -> None:
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 51
-    prepare()
-    root = Path(tempfile.mkdtemp(prefix="kills-"))
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """A disk of ``DISK`` bytes at ``folder``; says whether it could be mounted."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)], capture_output=True).returncode == 0
     try:
-        scene = Scene(root)
-        done = rounds(scene, kills, seed=0)
+        yield mounted
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 120
+    prepare()
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        scene = Scene(Path(folder))
+        with small_disk(scene.disk) as mounted:
+            done = rounds(scene, kills, 0, (*SIGNALS, FULL_DISK) if mounted else SIGNALS)
     report = {
         "kills": len(done),
-        "of which in mid-run": sum(r["first"] in (-signal.SIGKILL, 130) for r in done),
+        "of which in mid-run": sum(r["first"] in stopped(r["signal"]) for r in done),
         "by verb and signal": dict(Counter(f"{r['verb']}, {r['signal']}" for r in done)),
         "partial outputs visible": sum(bool(r["partial"]) for r in done),
         "same result afterwards": sum(r["same"] for r in done),

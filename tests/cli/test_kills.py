@@ -1,9 +1,8 @@
-"""Five runs killed at random moments and run again; ``tests/bench/kills.py`` does it fifty times."""
+"""Five runs killed at random moments and run again; ``tests/bench/kills.py`` does it a hundred times and more."""
 
 from __future__ import annotations
 
 import random
-import signal
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> kills.Scene:
 @pytest.mark.parametrize(
     ("verb", "kind"),
     [
-        ("scan", signal.SIGKILL),
-        ("scan", signal.SIGINT),
-        ("unlearn", signal.SIGKILL),
-        ("unlearn", signal.SIGINT),
-        ("verify", signal.SIGKILL),
+        ("scan", "SIGKILL"),
+        ("scan", "SIGTERM"),
+        ("unlearn", "SIGKILL"),
+        ("unlearn", "SIGHUP"),
+        ("verify", "SIGINT"),
     ],
 )
-def test_the_same_command_again_gives_the_same_result(scene: kills.Scene, verb: str, kind: signal.Signals) -> None:
+def test_the_same_command_again_gives_the_same_result(scene: kills.Scene, verb: str, kind: str) -> None:
     done = kills.killed(scene, verb, kind, random.random())
     assert done["partial"] == [], done
     assert done["same"], done
