@@ -121,8 +121,8 @@ def _is_plain_file(value: object) -> bool:
 
 
 def _is_left_behind(key: str, value: object) -> bool:
-    """Whether a path is that of the usual file on the machine where the model was made."""
-    usual = rf"(/|[A-Za-z]:[/\\])(.*[/\\])?{re.escape(_FILES[key])}"
+    """Whether a path is that of the usual file on the machine where the model was made, or of what an old cache called it."""
+    usual = rf"(/|[A-Za-z]:[/\\])(.*[/\\])?({re.escape(_FILES[key])}|[0-9a-f]{{64}}\.[0-9a-f]{{64}})"
     return isinstance(value, str) and re.fullmatch(usual, value) is not None
 
 

@@ -41,6 +41,7 @@ def test_what_is_named_as_code_is() -> None:
     assert not any(map(is_code, ("a.python", "py", "lib.so.txt", "a.py.txt", "a.json")))
 
 
+OLD_CACHE = f"/home/me/.cache/huggingface/transformers/{'ab' * 32}.{'0c' * 32}"
 INSTEAD = ["text_encoder/adapter_config.json", "text_encoder/shard-00001-model-00001-of-00002.safetensors", "tokenizer/Tokenizer.model.v3"]
 IDLE = ["unet/adapter_config.json", "tokenizer/adapter_config.json", "checkpoint-500/adapter_config.json", "adapter_config.json"]
 NEITHER = ["unet/tokenizer.model", "text_encoder/tekken.json", "tokenizer/shard-00001-model-x", "text_encoder/shard-1-model-x"]
@@ -54,7 +55,7 @@ def test_files_that_a_loader_takes_instead_are_refused_and_an_adapter_elsewhere_
 
 
 @pytest.mark.parametrize(
-    "path", ["/content/out/tokenizer/vocab.json", "C:\\Models\\tokenizer\\vocab.json", "d:/x/vocab.json", "/vocab.json"]
+    "path", ["/content/out/tokenizer/vocab.json", "C:\\Models\\tokenizer\\vocab.json", OLD_CACHE, "d:/x/vocab.json", "/vocab.json"]
 )
 def test_a_path_of_another_machine_is_a_note(path: str) -> None:
     check_config({"vocab_file": path}, "t")
@@ -64,6 +65,8 @@ def test_a_path_of_another_machine_is_a_note(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        OLD_CACHE.removeprefix("/"),
+        OLD_CACHE[:-1],
         "/etc/passwd",
         "../vocab.json",
         "sub/vocab.json",
