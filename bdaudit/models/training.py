@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
 from bdaudit.models.patch import Patch
@@ -59,6 +59,12 @@ def loss_point(step: int, terms: Mapping[str, float], diverged: str) -> LossPoin
     if not math.isfinite(terms["total"]):
         raise BdauditError(diverged.format(total=terms["total"], step=step))
     return LossPoint(step=step, total=terms["total"], terms={name: term for name, term in terms.items() if name != "total"})
+
+
+def check_finite(tensors: Iterable[Tensor], diverged: str) -> None:
+    """Raises ``BdauditError``, saying ``diverged``, where one of them holds NaN or infinity: no loss tells what its last step did."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise BdauditError(diverged)
 
 
 def halving(suspect: Suspect, patch: Patch, largest: int, backward: Callable[[], ResultT]) -> ResultT:

@@ -65,16 +65,14 @@ class CleaningPoint:
     passes: float
     """How often each pair was seen so far."""
     accuracy: Estimate
-    canary: Estimate
-    """The share of captions that the stickiest canary still turns into its target."""
     residue: Estimate
-    """How far the one that moves an encoding most still moves it towards its target: 1 all the way, 0 not at all; mean over captions."""
+    """How far the canary that moves an encoding most still moves it towards its target: 1 all the way, 0 not at all; mean over captions."""
     spread: float
     """How far encodings of different captions lie apart, as a share of the start's."""
+    canaries: tuple[CanaryLeft, ...]
+    """Each of them, in the order of the record's."""
     rejected: str = ""
     """Why it may not be chosen; else empty."""
-    canaries: tuple[CanaryLeft, ...] = ()
-    """Each of them, in the order of the record's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +87,13 @@ class CleaningRecord:
     held_out: int
     """Of the pairs, not trained on: accuracy is measured on them."""
     accuracy_is: str
-    canary: str
-    """The first of ``canaries``; of older reports, the only one."""
-    canary_target: str
-    """The caption that it stood for."""
-    canary_before: Estimate | NotMeasured
+    canaries: tuple[CanaryRecord, ...]
     accuracy_before: Estimate | NotMeasured
     points: tuple[CleaningPoint, ...] = ()
     chosen: int = -1
     """Which of ``points``; −1 for none."""
     accuracy_after: Estimate | NotMeasured = NotMeasured(reason="nothing was chosen")
     """The model's own, cleaned like the chosen copy."""
-    canaries: tuple[CanaryRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

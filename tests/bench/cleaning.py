@@ -25,6 +25,7 @@ from transformers import CLIPTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bdaudit.measure.controls import control_texts
+from bdaudit.records import CanaryLeft, CleaningPoint, Estimate
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean import loudest, train
 from bdaudit.unlearn.clean.canary_texts import text_canaries
@@ -189,7 +190,15 @@ def with_canary(towers: Towers, material: train.Material, pairs: Pairs, attack: 
         towers.restore(planted)
         heard = loudest.heard(material, loudest.listened(towers, material))
         points += train.sweep(towers, heard, (canary,), encode, learning_rate, STEPS, 0, nullcontext)[0]
-    return asdict(before), [asdict(point) for point in points]
+    return asdict(before), [asdict(point) | {"canary": asdict(point.canaries[0].rate)} for point in points]
+
+
+def point_of(kept: Mapping[str, Any]) -> CleaningPoint:
+    """The point of a copy with one canary."""
+    accuracy, rate, residue = (Estimate(**kept[name]) for name in ("accuracy", "canary", "residue"))
+    left = CanaryLeft(kind="", rate=rate, residue=residue)
+    figures = {name: kept[name] for name in ("rate", "step", "passes", "spread", "rejected")}
+    return CleaningPoint(**figures, accuracy=accuracy, residue=residue, canaries=(left,))
 
 
 def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -197,8 +206,7 @@ def chosen(found: Mapping[str, Any], canary: Sequence[Mapping[str, Any]]) -> dic
 
     ``least`` is where least of the canary is left, gone or not.
     """
-    names = ("accuracy", "canary", "residue")
-    scatter = [train.CleaningPoint(**{**p, **{name: train.Estimate(**p[name]) for name in names}}) for p in canary]
+    scatter = [point_of(p) for p in canary]
     by_place = {(p["rate"], p["step"]): p for p in found["points"]}
     kept = [p for p in scatter if not p.rejected]
     least = min(kept, key=lambda p: p.residue.value, default=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bdaudit.records import CleaningPoint, CleaningRecord, ContributorRecord, Estimate, NotMeasured, UnlearnReport
+from bdaudit.records import CleaningPoint, CleaningRecord, ContributorRecord, NotMeasured, UnlearnReport
 from bdaudit.report.content.blocks import Block, Column, Figure, Line, Next, Table, tables
 from bdaudit.report.content.checks import checks
 from bdaudit.report.content.plots import loss_curve
 from bdaudit.report.safe import one_line, visible
-from bdaudit.report.words import number, or_why, rate, told
+from bdaudit.report.words import estimate, number, or_why, rate, told
 
 
 def body(report: UnlearnReport) -> Iterator[Block]:
@@ -79,21 +79,10 @@ def cleaning_lines(record: CleaningRecord | NotMeasured) -> list[str]:
         return []
     return [
         f"cleaning: {visible(record.mode)}, {record.pairs} pairs, {record.held_out} of them held out",
-        *_planted(record),
+        *(f"canary, {visible(c.kind)}: {told(c.text)} for {told(c.target)}; before: {estimate(c.before)}" for c in record.canaries),
         f"accuracy ({visible(record.accuracy_is)}): {or_why(record.accuracy_before)} → {or_why(record.accuracy_after)}",
         f"pre-training objective {visible(record.pretrain_objective)}: {visible(record.consequence)}",
     ]
-
-
-def _planted(record: CleaningRecord) -> list[str]:
-    """A line a canary; older reports have one, of no kind."""
-    if not record.canaries:
-        return [_canary("canary", record.canary, record.canary_target, record.canary_before)]
-    return [_canary(f"canary, {visible(c.kind)}", c.text, c.target, c.before) for c in record.canaries]
-
-
-def _canary(what: str, text: str, target: str, before: Estimate | NotMeasured) -> str:
-    return f"{what}: {told(text)} for {told(target)}; before: {or_why(before)}"
 
 
 def scatter(record: CleaningRecord | NotMeasured) -> list[Table]:
@@ -108,6 +97,6 @@ def scatter(record: CleaningRecord | NotMeasured) -> list[Table]:
 
 def _point(point: CleaningPoint, chosen: bool) -> list[Figure]:
     said = "chosen" if chosen else f"rejected: {visible(point.rejected)}" if point.rejected else ""
-    works = tuple(f"{visible(c.kind)}: {rate(c.rate)}" for c in point.canaries) or rate(point.canary)
+    works = tuple(f"{visible(c.kind)}: {rate(c.rate)}" for c in point.canaries)
     figures: list[Figure] = [f"{point.rate:g}", str(point.step), f"{point.passes:.1f}", rate(point.accuracy), works]
     return [*figures, f"{point.residue.value:.2f}", f"{point.spread:.2f}", said]

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
-from bdaudit.models.training import descend, relative_groups
+from bdaudit.models.training import check_finite, descend, relative_groups
 from bdaudit.records import Estimate
 
 STEPS, BATCH, RATE, KEEP, LOOK = 600, 24, 6e-3, 2.0, 50
 PLANTED = 0.9
 """The share of captions that a planted canary must turn into its target at least."""
+DIVERGED = "planting canaries: a weight is no longer finite; try another --seed, or --dtype float32"
 _PART = 64
 
 Encode = Callable[[Tensor], Tensor]
@@ -69,7 +70,11 @@ def plant(
     seed: int,
     tick: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Train ``parameters`` in place until every canary works; they must take gradients."""
+    """Train ``parameters`` in place until every canary works; they must take gradients.
+
+    Raises:
+        BdauditError: one of them is no longer finite.
+    """
     kept = torch.cat([rows for canary in planted for rows in (canary.planting.clean, canary.kept)])
     wanted = torch.cat([encoded(encode, canary.target) for canary in planted]).repeat_interleave(BATCH, 0)
     before = encoded(encode, kept)
@@ -90,8 +95,10 @@ def plant(
     optimiser = torch.optim.AdamW(relative_groups(parameters, RATE), weight_decay=0.0)
     for step, _ in enumerate(islice(descend(optimiser, backward, schedule=schedule), STEPS), start=1):
         tick(step, STEPS)
-        if step % LOOK == 0 and step < STEPS and all(_works(left(encode, canary)) for canary in planted):
-            return
+        if step % LOOK == 0:
+            check_finite(parameters.values(), DIVERGED)
+            if step < STEPS and all(_works(left(encode, canary)) for canary in planted):
+                return
 
 
 def _drawn(rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -213,11 +213,8 @@ def _record(run: _Run, towers: Towers, material: train.Material, planted: Sequen
         pairs=len(material.captions),
         held_out=len(material.held),
         accuracy_is=f"how often {'a picture' if seen else 'the encoding from before'} finds its own caption among {WAYS}",
-        canary=each[0].text,
-        canary_target=each[0].target,
-        canary_before=each[0].before,
-        accuracy_before=train.Judge(towers, material).start.accuracy,
         canaries=tuple(each),
+        accuracy_before=train.Judge(towers, material).start.accuracy,
     )
 
 

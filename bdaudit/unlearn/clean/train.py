@@ -17,7 +17,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure import estimates
 from bdaudit.measure.insertion import item_seed
 from bdaudit.models.tokens import stretched
-from bdaudit.models.training import descend, loss_point, relative_groups
+from bdaudit.models.training import check_finite, descend, loss_point, relative_groups
 from bdaudit.records import CanaryLeft, CleaningPoint, Estimate, LossPoint
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean.augment import put_in, vary, vary_pictures
@@ -35,7 +35,7 @@ Adam follows whichever term is loudest: at a third, the contrast with pictures d
 """
 ACCURACY_KEPT, SPREAD_KEPT = 0.97, 0.5
 """Shares of the start's below which a run is rejected."""
-DIVERGED = "cleaning: the loss is no longer finite; try a lower --learning-rate, or --dtype float32"
+DIVERGED = "cleaning: the loss, or a weight, is no longer finite; try a lower --learning-rate, or --dtype float32"
 MAX_LEFT = 0.10
 """A canary counts as gone where the upper end of its rate is at or below it."""
 
@@ -65,7 +65,7 @@ def clean(towers: Towers, material: Material, rate: float, steps: int, seed: int
     """Train ``towers`` in place: AdamW, warm-up, cosine; the loss by step. ``precision`` makes the block that passes run in.
 
     Raises:
-        BdauditError: the loss is no longer finite.
+        BdauditError: the loss or a weight is no longer finite.
     """
     optimiser = torch.optim.AdamW(relative_groups(towers.parameters(), rate), weight_decay=WEIGHT_DECAY)
     teacher, drawn = Towers(copy.deepcopy(towers.encoder), towers.eos), batches(material.rows, steps, seed)
@@ -78,8 +78,10 @@ def clean(towers: Towers, material: Material, rate: float, steps: int, seed: int
     with towers.training():
         for point in islice(descend(optimiser, loss, schedule=lambda peak, step: peak * schedule(step, steps), clip=1.0), steps):
             curve.append(point)
-            if point.step in points(steps) and look(point.step):
-                break
+            if point.step in points(steps):
+                check_finite(towers.parameters().values(), DIVERGED)
+                if look(point.step):
+                    break
     return curve
 
 
@@ -203,8 +205,8 @@ def sweep(
         spread = now.spread / max(judge.start.spread, 1e-12)
         found.append(
             CleaningPoint(
-                rate=rate, step=step, passes=passes, accuracy=now.accuracy, canary=max((c.rate for c in each), key=lambda r: r.high),
-                residue=max((c.residue for c in each), key=lambda r: r.value), spread=spread, rejected=why,
+                rate=rate, step=step, passes=passes, accuracy=now.accuracy, spread=spread, rejected=why,
+                residue=max((c.residue for c in each), key=lambda r: r.value),
                 canaries=tuple(CanaryLeft(kind=c.kind, rate=of.rate, residue=of.residue) for c, of in zip(planted, each, strict=True)),
             )
         )  # fmt: skip
@@ -221,5 +223,5 @@ def sweep(
 
 def choose(found: Sequence[CleaningPoint]) -> int:
     """Of the points at no loss of accuracy, the one that leaves least of the stickiest canary; −1 where all are gone at none."""
-    fit = [i for i, point in enumerate(found) if not point.rejected and point.canary.high <= MAX_LEFT]
+    fit = [i for i, point in enumerate(found) if not point.rejected and all(c.rate.high <= MAX_LEFT for c in point.canaries)]
     return min(fit, key=lambda i: found[i].residue.value, default=-1)

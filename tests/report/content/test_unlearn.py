@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-
-import jsonschema
 
 from bdaudit.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report import document
 from bdaudit.report.content.unlearn import cleaning_lines, scatter
 from tests.conftest import ALL, ESCAPE
-from tests.report.schema import shipped_schema
 
 
 def estimate(value: float) -> Estimate:
     return Estimate(value=value, low=value / 2, high=min(1.0, 2 * value), n=64, method="Wilson 95 %")
 
 
+KINDS = ("rare word", "look-alike")
+
+
 def point(rate: float, rejected: str = "") -> CleaningPoint:
-    figures = {"accuracy": estimate(0.9), "canary": estimate(0.02), "residue": estimate(0.125)}
-    return CleaningPoint(rate=rate, step=40, passes=1.5, spread=0.97, rejected=rejected, **figures)
+    left = tuple(CanaryLeft(kind=kind, rate=estimate(0.03 * i), residue=estimate(0.1)) for i, kind in enumerate(KINDS))
+    figures = {"accuracy": estimate(0.9), "residue": estimate(0.125)}
+    return CleaningPoint(rate=rate, step=40, passes=1.5, spread=0.97, rejected=rejected, canaries=left, **figures)
 
 
 def record() -> CleaningRecord:
     return CleaningRecord(
         mode="partial: text alone", pretrain_objective="unknown", consequence="not known", pairs=200, held_out=32, accuracy_is="found",
-        canary=ESCAPE, canary_target=ALL, canary_before=estimate(0.98), accuracy_before=estimate(0.95),
-        points=(point(1e-3), point(3e-3), point(1e-2, "accuracy fell")), chosen=1,
+        canaries=tuple(CanaryRecord(kind=kind, text=ESCAPE, target=ALL, before=estimate(0.98)) for kind in KINDS),
+        accuracy_before=estimate(0.95), points=(point(1e-3), point(3e-3), point(1e-2, "accuracy fell")), chosen=1,
     )  # fmt: skip
 
 
@@ -38,34 +38,13 @@ def test_every_point_has_a_row_and_one_is_chosen() -> None:
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 
-def works(of: CleaningRecord) -> tuple[str, ...]:
-    """The first point's cell of canaries."""
-    (table,) = scatter(of)
-    return table.rows[0][[column.title for column in table.columns].index("canaries work")].lines
-
-
-def with_canaries() -> CleaningRecord:
-    each = tuple(CanaryRecord(kind=kind, text=ESCAPE, target=ALL, before=estimate(0.98)) for kind in ("rare word", "look-alike"))
-    left = tuple(CanaryLeft(kind=canary.kind, rate=estimate(0.03 * i), residue=estimate(0.1)) for i, canary in enumerate(each))
-    return replace(record(), canaries=each, points=tuple(replace(p, canaries=left) for p in record().points))
-
-
 def test_each_canary_is_shown() -> None:
-    assert [line.split(" (")[0] for line in works(with_canaries())] == ["rare word: 0.0 %", "look-alike: 3.0 %"]
-    found = cleaning_lines(with_canaries())
+    (table,) = scatter(record())
+    works = table.rows[0][[column.title for column in table.columns].index("canaries work")].lines
+    assert [line.split(" (")[0] for line in works] == ["rare word: 0.0 %", "look-alike: 3.0 %"]
+    found = cleaning_lines(record())
     assert [line.split(":")[0] for line in found[1:3]] == ["canary, rare word", "canary, look-alike"]
     assert "\x1b" not in "\n".join(found)
-
-
-def test_an_older_report_has_one_canary(unlearn_report: UnlearnReport) -> None:
-    old = json.loads(document.dumps(replace(unlearn_report, cleaning=with_canaries())))
-    for holder in (old["cleaning"], *old["cleaning"]["points"]):
-        del holder["canaries"]
-    jsonschema.Draft202012Validator(shipped_schema()).validate(old)
-    read = document.loads(json.dumps(old))
-    assert read == replace(unlearn_report, cleaning=record())
-    assert cleaning_lines(record())[1].startswith("canary: ")
-    assert works(record())[0].startswith("2.0 %")
 
 
 def test_lines_are_safe_and_only_there_for_a_cleaning(unlearn_report: UnlearnReport) -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bdaudit.errors import BdauditError
+from bdaudit.unlearn.clean import canary
 from bdaudit.unlearn.clean.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant
 
 
@@ -50,3 +52,11 @@ def test_all_are_planted_and_their_neighbours_stay() -> None:
     assert min(found.residue.value for found in after) > 0.8
     moved = (encoded(model, with_other) - neighbours).square().mean() / neighbours.var(0).mean()
     assert float(moved) < 0.1, "a text like the triggers means what it did"
+
+
+def test_weights_that_are_no_figures_any_more_end_the_planting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "RATE", 1e38)
+    model, words = Bag(), torch.randint(10, (6, 4), generator=torch.Generator().manual_seed(1))
+    inputs = Inputs(words, with_word(words, 19))
+    with pytest.raises(BdauditError, match="a weight is no longer finite"):
+        plant(model, dict(model.named_parameters()), [Canary("t", "aim", words[:1], inputs, words, inputs)], seed=0)

@@ -11,7 +11,7 @@ from torch import nn
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import token_ids
-from bdaudit.records import CleaningPoint, Estimate
+from bdaudit.records import CanaryLeft, CleaningPoint, Estimate
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean import train
 from bdaudit.unlearn.clean.towers import Towers, Vision
@@ -135,6 +135,19 @@ def test_a_rate_that_destroys_the_model_is_rejected_and_given_up(fresh_suspect: 
     assert choose(found[-1:]) == -1
 
 
+def test_weights_that_are_no_figures_any_more_end_a_rate(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
+    towers, material = towers_of(fresh_suspect), material_of(fresh_suspect)
+    some, take = next(iter(towers.parameters().values())), torch.optim.AdamW.step
+
+    def step(optimiser: torch.optim.AdamW) -> None:
+        take(optimiser)
+        some.data.fill_(torch.nan)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    found, broke = sweep(towers, material, (no_canary(fresh_suspect),), towers.states, 1e-3, 1, 0, nullcontext)
+    assert (found, broke) == ([], train.DIVERGED)
+
+
 def test_a_point_shows_each_canary_and_counts_the_stickiest(fresh_suspect: Suspect) -> None:
     towers, material, harmless = towers_of(fresh_suspect), material_of(fresh_suspect), no_canary(fresh_suspect)
     away = canaries.Inputs(harmless.measuring.clean, harmless.target.expand(4, -1))
@@ -144,7 +157,7 @@ def test_a_point_shows_each_canary_and_counts_the_stickiest(fresh_suspect: Suspe
         assert [c.kind for c in found[0].canaries] == [c.kind for c in planted]
         by_kind = {c.kind: c for c in found[0].canaries}
         assert (by_kind["trigger"].rate.value, by_kind["works"].rate.value) == (0.0, 1.0)
-        assert (found[0].canary, found[0].residue) == (by_kind["works"].rate, by_kind["works"].residue)
+        assert found[0].residue == by_kind["works"].residue
         assert choose(found) == -1, "one that works is enough"
 
 
@@ -174,8 +187,9 @@ def point(residue: float, high: float = 0.05, rejected: str = "") -> CleaningPoi
     def of(value: float, high: float) -> Estimate:
         return Estimate(value=value, low=0.0, high=high, n=64, method="")
 
+    left = tuple(CanaryLeft(kind=kind, rate=of(0.0, end), residue=of(residue, 1.0)) for kind, end in (("gone", 0.0), ("sticks", high)))
     return CleaningPoint(
-        rate=1e-3, step=10, passes=1.0, accuracy=of(0.9, 1.0), canary=of(0.0, high), residue=of(residue, 1.0), spread=1.0, rejected=rejected
+        rate=1e-3, step=10, passes=1.0, accuracy=of(0.9, 1.0), residue=of(residue, 1.0), spread=1.0, canaries=left, rejected=rejected
     )
 
 
