@@ -54,19 +54,6 @@ def _fewest(hits: int, level: float) -> float:
     return float(stats.chi2.ppf(1 - level, 2 * hits)) / 2
 
 
-def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """The exact interval of a rate: never covers less than ``level``, often more.
-
-    Raises:
-        ValueError: ``hits`` outside 0…``n``, or no trials.
-    """
-    _checked(hits, n)
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(stats.beta.ppf(1 - tail, hits + 1, n - hits))
-    return low, high
-
-
 def needed(rate: float, bound: float, level: float = 0.95) -> int | None:
     """Trials from which Wilson's upper end is at or below ``bound`` where ``rate`` of them hit; None where no number suffices.
 
@@ -161,7 +148,7 @@ def normal_interval(value: float, variance: float, level: float = 0.95) -> Inter
     return value - half, value + half
 
 
-# --- many tests, and detectors ----------------------------------------------------------------
+# --- many tests -------------------------------------------------------------------------------
 
 
 def holm(p: ArrayLike, size: int | None = None) -> NDArray[np.float64]:
@@ -175,19 +162,6 @@ def holm(p: ArrayLike, size: int | None = None) -> NDArray[np.float64]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(steps, 1)
     return adjusted
-
-
-def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
-    """The chance that a positive scores above a negative, ties half.
-
-    Raises:
-        ValueError: one side is empty.
-    """
-    above, below = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
-    if not len(above) or not len(below):
-        raise ValueError(f"got {len(above)} positives and {len(below)} negatives; expected at least one of each")
-    ranks = stats.rankdata(np.concatenate([above, below]))[: len(above)]
-    return float((ranks.sum() - len(above) * (len(above) + 1) / 2) / (len(above) * len(below)))
 
 
 @dataclass(frozen=True)

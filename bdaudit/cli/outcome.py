@@ -108,7 +108,7 @@ def rehearse(command: str, config: Config, output: Output) -> int:
         return _end(deliver(result, unwritten), unwritten.where)
     why = put(json.dumps(values(result), indent=2) + "\n" if output.json else rendered(lines(result)))
     said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
-    return _end(Exit(code=0, name="pass", reason=said), unwritten.where)
+    return _end(Exit.of(ExitCode.PASS, said), unwritten.where)
 
 
 def _plan(command: str, config: Config, output: Output) -> Plan:
@@ -203,7 +203,7 @@ def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Repo
     return REPORTS[command](
         **envelope(command, config) | {"model": unknown, "environment": unknown},
         status="interrupted" if code is ExitCode.INTERRUPTED else "error",
-        exit=Exit(code=int(code), name=code.label, reason=reason),
+        exit=Exit.of(code, reason),
         timings={},
         coverage=Coverage(asked=asked, tested=0, not_looked_at=("everything: the run ended before it had a result",)),
     )

@@ -70,7 +70,7 @@ def no_plain_pass(report: Report, *, chosen: bool) -> Report:
     others = sorted({each.variant for each in left if each.variant})
     choose = f"choose with --variant {' or '.join(dict.fromkeys((*own, *others)))}{', or audit each with --variant all' * bool(others)}"
     said = f"weights that people would load were not audited: {named}{more}; {choose}"
-    return replace(report, exit=Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{report.exit.reason}, but {said}"))
+    return replace(report, exit=Exit.of(ExitCode.INCONCLUSIVE, f"{report.exit.reason}, but {said}"))
 
 
 def _merged(reports: dict[str, Report]) -> Report:

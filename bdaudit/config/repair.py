@@ -29,8 +29,8 @@ class RepairConfig(TrainedConfig):
     component: Component = "auto"
     """What to repair. auto decides from where the trigger takes effect. Cleaning takes auto or text-encoder, which are the same."""
     trainable: Trainable = "auto"
-    """How the UNet is repaired: keys and values in closed form (seconds), or by training cross-attention or all of it. auto: one after the
-    other until the check passes."""
+    """How the denoiser is repaired: keys and values in closed form (seconds), or by training cross-attention or all of it. auto: one after
+    the other until the check passes."""
     n_prompts: int = 48
     """Prompts whose denoising paths are trained on; of a merge, that dam's masks are trained on."""
     attention_weight: float = 0.5
@@ -42,6 +42,6 @@ class RepairConfig(TrainedConfig):
         named = bool(self.triggers or self.from_report)
         need(named, f"no trigger given; say --trigger TEXT, or --from-report scan.json; {instead}")
         fits = self.component != "text-encoder" or self.trainable == "auto"
-        need(fits, f"--trainable {self.trainable} is a part of the UNet, --component says text-encoder; drop one of the two")
+        need(fits, f"--trainable {self.trainable} is a part of the denoiser, --component says text-encoder; drop one of the two")
         need(self.n_prompts >= 1, f"--n-prompts is {self.n_prompts}; it must be at least 1")
         need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")

@@ -10,9 +10,7 @@ from typing import Annotated, Literal
 from bdaudit.config.flag import Flag, flags
 from bdaudit.errors import UsageError
 
-Device = str
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
-Verdict = Literal["clean", "suspicious", "backdoored"]
 
 ALL_VARIANTS = "all"
 """The value of ``--variant`` that audits each set of weights in turn."""
@@ -36,7 +34,7 @@ class RunConfig:
     """Classifier-free guidance scale; a guided step is two forward passes."""
     size: Annotated[tuple[int, int] | None, Flag("size")] = None
     """Size of pictures in pixels, as width and height are given to diffusers. Default: what the model's pipeline draws at."""
-    device: Device = "auto"
+    device: str = "auto"
     """auto, cpu, cuda or cuda:N. auto is the first GPU, or the CPU; a named device that is missing is an error."""
     dtype: Dtype = "auto"
     """auto is float32 on the CPU and bfloat16 on a GPU."""

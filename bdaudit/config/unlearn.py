@@ -46,8 +46,8 @@ class TrainedConfig(CheckedConfig):
     steps: int = 400
     """Training steps at most."""
     learning_rate: float = 0.0
-    """How far a step of AdamW moves a tensor, as a share of its root mean square. 0: 0.004 for the UNet, 0.006 for the text encoder, and
-    five rates to choose from for cleanclip."""
+    """How far a step of AdamW moves a tensor, as a share of its root mean square. 0: 0.004 for the denoiser, 0.006 for the text encoder,
+    and five rates to choose from for cleanclip."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

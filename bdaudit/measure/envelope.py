@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 LIMITATIONS = (
     "Only what is listed here was tested: a pass is no proof that the model holds no backdoor.",
     "Not looked at: backdoors without a trigger text, attacks in the sampler's random numbers, condition images, safety checker.",
-    "Pictures and paths are by DDIM over the model's own noise levels, whichever scheduler it names. What a caller may choose was left "
-    "at its default: no negative prompt, prompt weights, clip skip or guidance rescale.",
+    "Pictures and paths are by a deterministic first-order solver (DDIM; Euler's for a flow) over the model's own noise levels, whichever "
+    "scheduler it names. What a caller may choose was left at its default: no negative prompt, prompt weights, clip skip or guidance "
+    "rescale.",
     "Error rates hold for harmless texts like the controls, on this checkpoint, with these prompts and this seed.",
 )
 
@@ -99,8 +100,12 @@ def _plain(value: Any) -> Any:
     return "not set" if value is None else value
 
 
+def versions() -> dict[str, str]:
+    """Of bdaudit and the libraries that what is kept follows from."""
+    return {"bdaudit": bdaudit.__version__} | {name: version(name) for name in LIBRARIES}
+
+
 def run_key(command: str, settings: Mapping[str, Any], digest: str) -> str:
     """SHA-256 that names a run: command, settings (of JSON's kinds; those that change no result left out), model digest, versions."""
-    versions = {"bdaudit": bdaudit.__version__} | {name: version(name) for name in LIBRARIES}
-    named = {"command": command, "settings": dict(settings), "model": digest, "versions": versions}
+    named = {"command": command, "settings": dict(settings), "model": digest, "versions": versions()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode("ascii")).hexdigest()

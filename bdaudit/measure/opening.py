@@ -1,17 +1,21 @@
-"""A run's models, opened as its settings say. Imports no torch until weights are loaded."""
+"""A run's models and what it keeps, opened as its settings say. Imports no torch until weights are loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bdaudit.config import RunConfig
+from bdaudit.config import RunConfig, ScanConfig, TrainedConfig
 from bdaudit.errors import BdauditError
+from bdaudit.measure.envelope import run_key, settings
 from bdaudit.untrusted.formats.weight_files import offered
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
+    from bdaudit.checkpoints import State
+    from bdaudit.models.lora import Adapter
     from bdaudit.models.suspect import Suspect
 
 
@@ -42,3 +46,18 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
     from bdaudit.models.load import load
 
     return load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+
+
+def open_state(
+    command: str, config: ScanConfig | TrainedConfig, untouched: Collection[str], digest: str, adapters: Sequence[Adapter] = ()
+) -> State:
+    """The run's folder, told by its model's ``digest``, its adapters, and all of its settings but those ``untouched``.
+
+    Raises:
+        UsageError: it belongs to another run.
+    """
+    from bdaudit.checkpoints import State
+    from bdaudit.models.device import chosen
+
+    asked = {name: value for name, value in settings(config).items() if name not in untouched} | chosen(config.device, config.dtype)
+    return State(config.state, run_key(command, asked | {"adapters": [adapter.key for adapter in adapters]}, digest))

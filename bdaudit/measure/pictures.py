@@ -8,22 +8,16 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for
-from bdaudit.models.sample import denoise
+from bdaudit.models.sample import trajectories
 from bdaudit.models.suspect import Suspect
 
 STEPS = 12
 
 
-@torch.no_grad()
 def final_latents(suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], guidance_scale: float) -> Tensor:
     """The latents of finished pictures, text i under seed i: float32 (N, C·H·W)."""
-    out = []
-    size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
-    for start in range(0, len(texts), size):
-        part = slice(start, start + size)
-        run = denoise(suspect, suspect.encode(texts[part]), suspect.noise(seeds[part]), steps=STEPS, guidance_scale=guidance_scale)
-        out.append(run.final.float().flatten(1))
-    return torch.cat(out)
+    runs = trajectories(suspect, texts, seeds, steps=STEPS, guidance_scale=guidance_scale)
+    return torch.cat([run.final.float().flatten(1) for run in runs])
 
 
 def rotate(prompts: Sequence[str], n: int, seed: int) -> tuple[list[str], list[int]]:

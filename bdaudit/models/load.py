@@ -25,7 +25,7 @@ def load(
 ) -> Suspect:
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
 
-    ``guidance_scale`` matters to a UNet that takes it as an embedding.
+    ``guidance_scale`` matters to a denoiser that takes it as an embedding.
 
     Raises:
         BdauditError: weights that do not fit their config, are not finite, or changed since the inspection.

@@ -65,11 +65,6 @@ class Patch:
                 moved[name] = difference
         return moved
 
-    def changes(self) -> dict[str, float]:
-        """‖after − before‖ / ‖before‖ of each tensor that moved."""
-        sizes = {name: self.originals[name].float().norm().cpu().clamp_min(1e-12) for name in self.originals}
-        return {name: float(difference.norm() / sizes[name]) for name, difference in self.differences().items()}
-
     def revert(self) -> None:
         """Undo everything."""
         self._trained.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,24 +68,17 @@ def denoise(
     return Trajectory(timesteps[: len(seen)], torch.stack(seen), latents)
 
 
-@torch.no_grad()
-def sample(
-    suspect: Suspect,
-    texts: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    steps: int,
-    guidance_scale: float,
-    tick: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Pictures, float32 on the CPU, (N, 3, H, W) in 0–1; picture i depends on ``texts[i]`` and ``seeds[i]`` alone."""
-    pictures: list[Tensor] = []
-    size = max(1, suspect.batch_size)
+def trajectories(
+    suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance_scale: float
+) -> Iterator[Trajectory]:
+    """The trajectories of N texts, a batch at a time; the i-th depends on ``texts[i]`` and ``seeds[i]`` alone."""
+    size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
     for start in range(0, len(texts), size):
-        heard = suspect.encode(texts[start : start + size])
-        noise = suspect.noise(seeds[start : start + size])
-        final = denoise(suspect, heard, noise, steps=steps, guidance_scale=guidance_scale).final
-        pictures.append(suspect.decode(final))
-        if tick:
-            tick(len(heard))
-    return torch.cat(pictures)
+        part = slice(start, start + size)
+        yield denoise(suspect, suspect.encode(texts[part]), suspect.noise(seeds[part]), steps=steps, guidance_scale=guidance_scale)
+
+
+def sample(suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance_scale: float) -> Tensor:
+    """Pictures, float32 on the CPU, (N, 3, H, W) in 0–1; picture i depends on ``texts[i]`` and ``seeds[i]`` alone."""
+    runs = trajectories(suspect, texts, seeds, steps=steps, guidance_scale=guidance_scale)
+    return torch.cat([suspect.decode(run.final) for run in runs])

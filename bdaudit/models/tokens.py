@@ -140,7 +140,13 @@ def source_positions(clean: Sequence[int], changed: Sequence[int]) -> list[int]:
 
     Shared words by alignment; a token that was put in takes the state of the word whose place it took, or of the word before it.
     """
-    return _sources(_unpadded(clean), _unpadded(changed), len(clean))
+    length, clean, changed, source = len(clean), _unpadded(clean), _unpadded(changed), list[int]()
+    for _, a, a_end, b, b_end in SequenceMatcher(None, clean, changed, autojunk=False).get_opcodes():
+        last = max(a_end - 1, a - 1, 0) if a_end == a else a_end - 1
+        source += [min(a + i, last) for i in range(b_end - b)]
+    tail = len(source)
+    source += [min(len(clean) + i, length - 1) for i in range(max(0, length - tail))]
+    return [min(position, length - 1) for position in source[:length]]
 
 
 def _unpadded(ids: Sequence[int]) -> list[int]:
@@ -149,16 +155,6 @@ def _unpadded(ids: Sequence[int]) -> list[int]:
     while n > 2 and ids[n - 2] == ids[-1]:
         n -= 1
     return list(ids[:n])
-
-
-def _sources(clean: Sequence[int], changed: Sequence[int], length: int) -> list[int]:
-    source: list[int] = []
-    for _, a, a_end, b, b_end in SequenceMatcher(None, clean, changed, autojunk=False).get_opcodes():
-        last = max(a_end - 1, a - 1, 0) if a_end == a else a_end - 1
-        source += [min(a + i, last) for i in range(b_end - b)]
-    tail = len(source)
-    source += [min(len(clean) + i, length - 1) for i in range(max(0, length - tail))]
-    return [min(position, length - 1) for position in source[:length]]
 
 
 def stretched(states: Tensor, ids: Tensor, changed: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bdaudit.errors import ExitCode
+
 SCHEMA_VERSION = "1.1.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
@@ -79,7 +81,7 @@ class ModelRecord:
     """Component → the variant of its weights that was audited; full where its name has none."""
     weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Component → the weights files that were audited."""
-    tensors: TensorDigest | NotMeasured = NotMeasured(reason="the report is of a version that had no digest of tensors")
+    tensors: TensorDigest | NotMeasured
     unaudited: tuple[UnauditedWeights, ...] = ()
     model_id: str = ""
     """``org/name`` of a snapshot of the hub's cache, by the names of its folders; empty for any other directory."""
@@ -104,6 +106,11 @@ class Exit:
     code: int
     name: str
     reason: str
+
+    @classmethod
+    def of(cls, code: ExitCode, reason: str) -> Exit:
+        """The exit of a run that ends so."""
+        return cls(code=int(code), name=code.label, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)

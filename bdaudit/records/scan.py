@@ -65,7 +65,7 @@ class CandidateRecord:
     same_as: str = ""
     """Another candidate with the same token ids, whose measurement this is; else empty."""
     component: str = "not localised"
-    """Where the effect enters: text encoder, unet; or why that was not decided."""
+    """Where the effect enters: text encoder, or the denoiser by its name; or why that was not decided."""
     command: str = ""
     """What to type next, for a finding."""
     reading: str = ""
@@ -122,7 +122,7 @@ class RecoveryRecord:
     choices: int
     """Mixtures that were moved, from different starts."""
     gradients: int
-    """Backward passes through the UNet, one latent each, beside the forward passes."""
+    """Backward passes through the denoiser, one latent each, beside the forward passes."""
     soft_pull: float
     """Of the strongest mixture."""
     text_pull: float
@@ -194,7 +194,7 @@ class Exposure:
     stop: float
     """Share of the captions' gain at which a copy is exposed."""
     parts: dict[str, ExposedPart]
-    """UNet and text encoder."""
+    """Denoiser and text encoder."""
     signals: dict[str, str | NotMeasured]
     """The signal that each part's copy gives, with its null in words."""
 

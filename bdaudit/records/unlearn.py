@@ -158,7 +158,7 @@ class UnlearnReport(Report):
     resumed_at: int = 0
     """The step at which training went on from an interrupted run; 0 where it began here."""
     forward_passes: int = 0
-    """Latents through the UNet in this run, its own check included; a guided step is two."""
+    """Latents through the denoiser in this run, its own check included; a guided step is two."""
     patch: str = ""
     """Where the difference alone was written; empty where it was not."""
     patch_sha256: str = ""

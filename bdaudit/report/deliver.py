@@ -101,9 +101,8 @@ def _try(action: Callable[[], None]) -> str:
 
 
 def _after(report: Report, failures: Sequence[str]) -> Report:
-    wins = report.exit.code == ExitCode.FINDING
-    code = ExitCode.FINDING if wins else ExitCode.ERROR
-    return replace(report, exit=Exit(code=int(code), name=code.label, reason="; ".join([report.exit.reason, *failures])))
+    code = ExitCode.FINDING if report.exit.code == ExitCode.FINDING else ExitCode.ERROR
+    return replace(report, exit=Exit.of(code, "; ".join([report.exit.reason, *failures])))
 
 
 def write(report: Report, path: Path) -> None:

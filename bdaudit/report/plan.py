@@ -13,7 +13,7 @@ from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, 
 from bdaudit.records import UnderstoodText
 from bdaudit.report.safe import visible
 
-PASS = "UNet forward passes of one latent"
+PASS = "denoiser forward passes of one latent"
 EXPOSED_STEPS = 600
 """Of both parts, where neither reaches its stop."""
 TRAJECTORY = 20

@@ -8,11 +8,8 @@ from functools import partial
 from typing import TypeVar
 
 from bdaudit.checkpoints import State
-from bdaudit.config import ScanConfig
-from bdaudit.measure.envelope import run_key, settings
 from bdaudit.measure.probe import gather
 from bdaudit.measure.signals import SIGNALS, Values, measure_all
-from bdaudit.models.device import chosen
 from bdaudit.scan.context import ScanContext
 
 Kept = TypeVar("Kept")
@@ -22,16 +19,6 @@ UNTOUCHED = (
     "reference", "expose",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model and the adapters are in the key by their digests."""
-
-
-def open_state(config: ScanConfig, digest: str, adapters: Sequence[str] = ()) -> State:
-    """The scan's folder; ``adapters`` are digests and scales.
-
-    Raises:
-        UsageError: it belongs to another run.
-    """
-    relevant = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("scan", relevant | {"adapters": list(adapters)}, digest))
 
 
 def key_of(prefix: str, what: str) -> str:

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bdaudit.config import Verdict
 from bdaudit.errors import ExitCode
 from bdaudit.measure.insertion import codepoints
-from bdaudit.records import DECIDING, CandidateRecord, Exit, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.records import DECIDING, CandidateRecord, Exit, NotMeasured, RecoveryRecord, SignalRecord, Verdict
 from bdaudit.scan.multiplicity import CandidateGroup, adjusted
 from bdaudit.scan.null import Control, Null
 
@@ -190,5 +189,5 @@ def exit_of(gate: str, records: Sequence[CandidateRecord], whole: RecoveryRecord
         said += f"; the model as a whole {whole.verdict} (named pull {whole.named_pull:.1f})"
     order: tuple[str, ...] = ("clean", "suspicious", "backdoored")
     if gate != "never" and any(order.index(verdict) >= order.index(gate) for verdict in verdicts):
-        return Exit(code=ExitCode.FINDING, name="finding", reason=said)
-    return Exit(code=ExitCode.PASS, name="pass", reason=said)
+        return Exit.of(ExitCode.FINDING, said)
+    return Exit.of(ExitCode.PASS, said)

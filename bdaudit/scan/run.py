@@ -13,7 +13,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope, file_records
-from bdaudit.measure.opening import inspected, loaded
+from bdaudit.measure.opening import inspected, loaded, open_state
 from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.signals import Values
@@ -34,7 +34,7 @@ from bdaudit.records import (
     Skipped,
 )
 from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
-from bdaudit.scan.cached import measured, open_state
+from bdaudit.scan.cached import UNTOUCHED, measured
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
@@ -133,11 +133,11 @@ def run_scan(config: ScanConfig, progress: Progress = silent, settings: ScanSett
     run = _opened(config, settings, progress)
     if not run.encoded and not config.sweeps and not config.suspected:
         said = "no candidate encodes to any token, so nothing was tested"
-        return _report(run, "completed", Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said), ())
+        return _report(run, "completed", Exit.of(ExitCode.INCONCLUSIVE, said), ())
     try:
         report = _completed(run)
     except KeyboardInterrupt:
-        ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=f"stopped by the user after {len(run.values)} texts")
+        ended = Exit.of(ExitCode.INTERRUPTED, f"stopped by the user after {len(run.values)} texts")
         return replace(run.judged or _report(run, "interrupted", ended, ()), status="interrupted", exit=ended)
     run.state.finish()
     return report
@@ -149,7 +149,7 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
     reference = inspected(config, config.reference) if config.reference else None
     suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
-    state = open_state(config, inspection.digest, [adapter.key for adapter in adapters])
+    state = open_state("scan", config, UNTOUCHED, inspection.digest, adapters)
     candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
     return _Run(config, settings, progress, inspection, reference, suspect, adapters, state, candidates, timings=timings)
@@ -264,7 +264,7 @@ def unless_read_otherwise(config: ScanConfig, adapters: Sequence[Adapter], ended
     if ended.code != ExitCode.PASS or not otherwise or config.fail_on == "never":
         return ended
     said = f"{ended.reason}; not audited: {otherwise[0]}"
-    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=f"{said}; merge it with the tool that you use, and scan the result")
+    return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and scan the result")
 
 
 def command(config: ScanConfig, text: str) -> str:

@@ -30,7 +30,7 @@ def run_apply(config: ApplyConfig, progress: Progress = silent) -> UnlearnReport
     report = UnlearnReport(
         **envelope("unlearn", config, inspection),
         status="completed",
-        exit=Exit(code=ExitCode.PASS, name="pass", reason=said),
+        exit=Exit.of(ExitCode.PASS, said),
         timings={"write": time.monotonic() - began},
         coverage=Coverage(asked=0, tested=0, not_looked_at=("the effect of any trigger: a finished patch was applied",)),
         triggers=named_triggers(record),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ from bdaudit.records import (
 from bdaudit.report.command import place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
-from bdaudit.unlearn.sampling import Sampling
+from bdaudit.unlearn.triggers import Sampling
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import shown
@@ -125,12 +126,12 @@ def ended(run: Outcome, what: str, done: str) -> Exit:
     """How a finished run ends that has written nothing yet: ``what`` fails its own check, or leaves it undecided, or ``done``."""
     where = " and ".join(str(path) for path in (run.config.out, run.config.patch) if path)
     if not (run.failed or run.undecided):
-        return Exit(code=ExitCode.PASS, name="pass", reason=f"{done}; wrote {where}")
+        return Exit.of(ExitCode.PASS, f"{done}; wrote {where}")
     kept = f"written all the same to {where}" if run.config.keep_failed else "nothing was written; --keep-failed writes it"
     if run.failed:
-        return Exit(code=ExitCode.FINDING, name="finding", reason=f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
+        return Exit.of(ExitCode.FINDING, f"{what} fails its own check ({', '.join(run.failed)}); {kept}")
     said = f"the check of {what} is undecided ({', '.join(run.undecided)}): neither passed nor failed; {kept}"
-    return Exit(code=ExitCode.INCONCLUSIVE, name="inconclusive", reason=said)
+    return Exit.of(ExitCode.INCONCLUSIVE, said)
 
 
 def write(run: Outcome) -> UnlearnReport:
@@ -151,16 +152,19 @@ def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
     return {component: named for component, named in found.items() if named}
 
 
-def _changes(run: Outcome) -> dict[str, float]:
-    """Component and parameter → how far the result lies from MODEL alone, relative to it."""
-    if not run.adapters or run.patch is None:
-        return run.patch.changes() if run.patch else {}
-    found = {}
-    for component, named in _differences(run).items():
-        for name, difference in named.items():
-            before = run.suspect.modules[component].get_parameter(name).detach().float().cpu() - difference
-            found[f"{component}.{name}"] = float(difference.norm() / before.norm().clamp_min(1e-12))
-    return found
+def _before(run: Outcome, name: str, difference: Tensor) -> Tensor:
+    """A tensor of MODEL alone."""
+    if run.patch is not None and not run.adapters:
+        return run.patch.originals[name].float().cpu()
+    component, _, own_name = name.partition(".")
+    return run.suspect.modules[component].get_parameter(own_name).detach().float().cpu() - difference
+
+
+def changed(differences: Differences, before: Callable[[str, Tensor], Tensor]) -> tuple[ChangedTensor, ...]:
+    """How far the result lies from MODEL alone, relative to it; ``before`` gives MODEL's tensor of a name and its difference."""
+    named = {f"{part}.{name}": difference for part, tensors in differences.items() for name, difference in tensors.items()}
+    sizes = {name: before(name, difference).norm().clamp_min(1e-12) for name, difference in named.items()}
+    return tuple(ChangedTensor(name=name, relative_change=float(named[name].norm() / size)) for name, size in sizes.items())
 
 
 def write_differences(run: Outcome, differences: Differences, record: dict[str, Any]) -> UnlearnReport:
@@ -223,7 +227,7 @@ def interrupted(run: Outcome) -> UnlearnReport:
     said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
     if run.state.folder and any(run.state.folder.glob("kept-*")):
         said += f"; the same command goes on from {run.state.folder}"
-    ended = Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=said)
+    ended = Exit.of(ExitCode.INTERRUPTED, said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
     return with_digests(found, out) if there and out else found
 
@@ -260,7 +264,7 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),
         steps=len(run.curve),
         loss=tuple(run.curve),
-        changed=tuple(ChangedTensor(name=name, relative_change=value) for name, value in _changes(run).items()),
+        changed=changed(_differences(run), partial(_before, run)) if run.patch else (),
         before=effect_estimates(run.before),
         after=effect_estimates(run.after),
         checks=tuple(run.checks),

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bdaudit.errors import InconclusiveError
 from bdaudit.measure.effect import Effect, measure
 from bdaudit.measure.probe import Stage, build_stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
-from bdaudit.unlearn.sampling import Sampling
 
 PROMPTS = 8
 TIMESTEPS = (0.9, 0.6, 0.3)
 N_NULL = 30
 """Harmless texts beside each trigger."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What all that a job draws follows from: settings of trajectories and pictures."""
+
+    prompts: tuple[str, ...]
+    guidance_scale: float
+    seed: int
 
 
 def check_triggers(triggers: Sequence[str], tokenizer: Tokenizer, so: str = "") -> None:
@@ -33,6 +42,6 @@ def trigger_stage(suspect: Suspect, sampling: Sampling) -> Stage:
     return build_stage(suspect, sampling.prompts[:PROMPTS], TIMESTEPS, sampling.guidance_scale, sampling.seed)
 
 
-def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = 0) -> list[Effect]:
-    """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
-    return measure(suspect, stage, triggers, n_null=n_null or N_NULL, seed=seed)
+def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = N_NULL) -> list[Effect]:
+    """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts."""
+    return measure(suspect, stage, triggers, n_null=n_null, seed=seed)

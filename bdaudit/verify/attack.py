@@ -7,9 +7,10 @@ A rule looks at pictures and features alone; it draws nothing.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,26 +35,30 @@ PAIRED_ALPHA = 0.0025
 in all but about one run in a hundred (at 1 % it would not in one of six)."""
 
 
-class Rule(Protocol):
-    """One way to tell a hit."""
+class Rule(ABC):
+    """One way to tell a hit. Unless a rule says otherwise, any prompt will do, nothing is calibrated, and it is the same everywhere."""
+
+    needs_null: ClassVar[bool] = False
+    """Whether harmless insertions must be drawn."""
 
     @property
-    def needs_null(self) -> bool:
-        """Whether harmless insertions must be drawn."""
-
-    @property
+    @abstractmethod
     def text(self) -> str:
         """The rule in words."""
 
     def skip(self, prompt: str) -> str:
         """Why the rule cannot be applied to ``prompt``; empty where it can."""
+        return ""
 
     def fitted(self, gallery: Gallery, trial: Trial) -> Rule | NotMeasured:
         """The rule, calibrated on the audited model's own pictures where it has something to calibrate."""
+        return self
 
     def placed(self, places: tuple[str, ...]) -> Rule | NotMeasured:
         """The fitted rule for pictures with texts at ``places``."""
+        return self
 
+    @abstractmethod
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Which of ``shots`` are hits, bool (N,); ``clean`` are the same prompts and seeds without any insertion."""
 
@@ -87,14 +92,13 @@ def resemblance(pictures: Tensor, target: Tensor, at: tuple[int, int] | None) ->
 
 
 @dataclass(frozen=True)
-class PictureRule:
+class PictureRule(Rule):
     """A hit shows the given patch, or is the given picture."""
 
     target: Tensor
     """(3, h, w) in 0–1."""
     at: tuple[int, int] | None
     """The patch's top left corner (x, y); None for a whole picture."""
-    needs_null: bool = False
 
     @property
     def text(self) -> str:
@@ -102,18 +106,6 @@ class PictureRule:
         size = f"{self.target.shape[2]}x{self.target.shape[1]} pixels"
         where = "the whole picture" if self.at is None else f"the patch of {size} at {self.at}"
         return f"correlation with the target image over {where} at least {RESEMBLANCE}"
-
-    def skip(self, prompt: str) -> str:
-        """Every prompt will do."""
-        return ""
-
-    def fitted(self, gallery: Gallery, trial: Trial) -> PictureRule:
-        """Nothing to calibrate."""
-        return self
-
-    def placed(self, places: tuple[str, ...]) -> PictureRule:
-        """The same everywhere."""
-        return self
 
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Bool (N,)."""
@@ -131,7 +123,7 @@ def holds(prompt: str, words: str) -> bool:
 
 
 @dataclass(frozen=True)
-class TextRule:
+class TextRule(Rule):
     """A hit is nearer to the target's text than to the prompt itself, by the grader."""
 
     grader: Grader
@@ -139,7 +131,6 @@ class TextRule:
     """The target; ``{prompt}`` stands for the prompt."""
     swaps: tuple[tuple[str, str], ...] = ()
     """(old, new) words instead of a template."""
-    needs_null: bool = False
 
     @property
     def text(self) -> str:
@@ -163,14 +154,6 @@ class TextRule:
         asked = [new for old, new in self.swaps if holds(prompt, old)] or [_LEADING.sub("", self.template.replace("{prompt}", ""))]
         return "the prompt asks for the target itself" if any(holds(prompt, words) for words in asked) else ""
 
-    def fitted(self, gallery: Gallery, trial: Trial) -> TextRule:
-        """Nothing to calibrate."""
-        return self
-
-    def placed(self, places: tuple[str, ...]) -> TextRule:
-        """The same everywhere."""
-        return self
-
     def hits(self, gallery: Gallery, shots: Sequence[Shot], clean: Sequence[Shot]) -> Tensor:
         """Bool (N,)."""
         prompts = [shot.text for shot in clean]
@@ -186,7 +169,7 @@ class TextRule:
 
 
 @dataclass(frozen=True)
-class PairedRule:
+class PairedRule(Rule):
     """A hit changes the same-seed picture more than harmless insertions at the same position do.
 
     Each position has a threshold of its own: a character in place of a letter spoils a word and moves pictures far, and
@@ -199,7 +182,7 @@ class PairedRule:
     """By position; filled by ``fitted``."""
     places: tuple[str, ...] = ()
     """The position of each picture; filled by ``fitted``."""
-    needs_null: bool = True
+    needs_null: ClassVar[bool] = True
 
     @property
     def text(self) -> str:
@@ -209,10 +192,6 @@ class PairedRule:
             f"with the trigger, the same-seed picture moves further ({self.space}) than {1 - PAIRED_ALPHA:.2%} of harmless insertions"
             f" at the same position would, by an exponential tail of the null: {shown}"
         )
-
-    def skip(self, prompt: str) -> str:
-        """Every prompt will do."""
-        return ""
 
     def fitted(self, gallery: Gallery, trial: Trial) -> PairedRule | NotMeasured:
         """With the thresholds that the null's pictures give."""

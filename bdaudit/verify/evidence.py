@@ -88,7 +88,7 @@ def _of_attention(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) 
 
 
 def _of_quality(shots: Sequence[Shot], model: Gallery, reference: Gallery) -> tuple[list[str], dict[str, Tensor]]:
-    chosen = extremes(model.apart(reference, shots))
+    chosen = extremes(model.distances(shots, shots, reference))
     shown = [shots[i] for i, _ in chosen]
     columns = {"the model": model.pictures(shown), "the reference": reference.pictures(shown)}
     return [f"{label}: {shots[i].text}" for i, label in chosen], columns

@@ -14,12 +14,12 @@ from bdaudit.records import VerifyReport
 from bdaudit.report.document import MAX_BYTES, dumps, loads
 from bdaudit.targets import write_whole
 from bdaudit.untrusted.opened import read_file, sha256
+from bdaudit.verify.policy import BOUNDS
 
-BOUNDS = ("max_asr", "min_clip_score", "max_kid", "max_fid", "min_clip_ratio", "max_distance", "policy")
-"""Settings that decide, and measure nothing."""
-_PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state")
+_PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state", "policy")
 """Settings that are paths; what lies there counts, not its name."""
-_LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "torchmetrics")
+_LIBRARIES = ("open_clip_torch", "torchmetrics")
+"""Of grading."""
 
 
 def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> None:

@@ -116,14 +116,12 @@ class Gallery:
             self._features.update({(extractor.name, shot): row for shot, row in zip(missing, rows, strict=True)})
         return torch.stack([self._features[extractor.name, shot] for shot in shots])
 
-    def distances(self, shots: Sequence[Shot], others: Sequence[Shot]) -> Tensor:
-        """How far apart each pair is, (N,): 1 − cosine of the grader's features (0–2), or mean absolute pixel difference (0–1)."""
-        if self.grader is None:
-            return (self.pictures(shots) - self.pictures(others)).abs().mean(dim=(1, 2, 3))
-        return 1 - (self.features(shots, self.grader) * self.features(others, self.grader)).sum(1)
+    def distances(self, shots: Sequence[Shot], others: Sequence[Shot], gallery: Gallery | None = None) -> Tensor:
+        """How far apart each pair is, (N,): 1 − cosine of the grader's features (0–2), or mean absolute pixel difference (0–1).
 
-    def apart(self, other: Gallery, shots: Sequence[Shot]) -> Tensor:
-        """How far each picture is from the other model's of the same shot, (N,), as ``distances`` measures it."""
+        ``others`` are of another model's ``gallery`` where one is named.
+        """
+        theirs = gallery or self
         if self.grader is None:
-            return (self.pictures(shots) - other.pictures(shots)).abs().mean(dim=(1, 2, 3))
-        return 1 - (self.features(shots, self.grader) * other.features(shots, self.grader)).sum(1)
+            return (self.pictures(shots) - theirs.pictures(others)).abs().mean(dim=(1, 2, 3))
+        return 1 - (self.features(shots, self.grader) * theirs.features(others, self.grader)).sum(1)

@@ -1,8 +1,9 @@
-"""A model under audit: inspected and its tokenizer read at once, its weights loaded only where a picture is missing."""
+"""A model under audit: inspected and its tokenizer read at once, its weights loaded at the first picture that was not kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,22 @@ from bdaudit.models.sample import sample
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokenizer import read_tokenizer
 from bdaudit.models.tokens import Tokenizer
+from bdaudit.progress import Progress
 from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import verify_unchanged
 from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import Grader
 
+Stage = Callable[[str], AbstractContextManager[None]]
+"""Times a block of the run, by name."""
+
 
 class Model:
-    """One of the models of a run. ``device``, ``dtype`` and ``batch_size`` are those of its pictures."""
+    """One of the models of a run, and its pictures, whose ``device``, ``dtype`` and ``batch_size`` it has."""
 
-    def __init__(self, config: VerifyConfig, path: Path) -> None:
-        """Inspect ``path`` and read its tokenizer.
+    def __init__(self, config: VerifyConfig, path: Path, drawing: str, grader: Grader | NotMeasured, state: Path | None) -> None:
+        """Inspect ``path`` and read its tokenizer; the gallery is empty, and finds what ``state`` has. ``drawing`` names the stage.
 
         Raises:
             BdauditError: as ``inspect`` does; or the tokenizer is damaged.
@@ -35,7 +40,10 @@ class Model:
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
         self.tokenizer = self._read_tokenizer()
-        self._config = config
+        self._config, self._drawing = config, drawing
+        self._suspect: Suspect | None = None
+        made_by = (self.inspection.digest, self.inspection.latents, config.steps, config.guidance_scale, self.device.type, self.dtype)
+        self.gallery = Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
 
     def _read_tokenizer(self) -> Tokenizer:
         seen = self.inspection
@@ -43,26 +51,27 @@ class Model:
         verify_unchanged(seen)
         return tokenizer
 
-    def gallery(self, grader: Grader | NotMeasured, state: Path | None) -> Gallery:
-        """An empty gallery for this model's pictures, which finds those that ``state`` has."""
-        config = self._config
-        made_by = (self.inspection.digest, self.inspection.latents, config.steps, config.guidance_scale, self.device.type, self.dtype)
-        return Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
-
-    def load(self) -> Suspect:
-        """The model with its weights.
+    def add(self, shots: Sequence[Shot], pairs: Sequence[Pair], stage: Stage, progress: Progress) -> None:
+        """Draw what the gallery has not, and where the trigger's tokens look in ``pairs``.
 
         Raises:
-            BdauditError: as ``models.load.load``.
+            BdauditError: the weights cannot be loaded.
         """
-        return loaded(replace(self._config, batch_size=self.batch_size), self.inspection)
+        with stage(self._drawing):
+            missing, unseen = self.gallery.recall(shots), self.gallery.recall_maps(pairs)
+        if not missing and not unseen:
+            return
+        if self._suspect is None:
+            with stage("load"):
+                self._suspect = loaded(replace(self._config, batch_size=self.batch_size), self.inspection)
+        suspect, steps, guidance_scale = self._suspect, self._config.steps, self._config.guidance_scale
+        with stage(self._drawing):
+            draw = partial(sample, suspect, steps=steps, guidance_scale=guidance_scale)
+            self.gallery.add(missing, draw, suspect.batch_size, partial(progress, self._drawing))
+            self.batch_size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
+            if unseen:
+                self.gallery.add_maps(unseen, trigger_attention(suspect, unseen, steps, guidance_scale))
 
-    def draw(self, suspect: Suspect, gallery: Gallery, shots: list[Shot], tick: Callable[[int, int], None]) -> None:
-        """Add ``shots`` to ``gallery``; the batch size that they were drawn with is kept."""
-        drawing = partial(sample, suspect, steps=self._config.steps, guidance_scale=self._config.guidance_scale)
-        gallery.add(shots, drawing, suspect.batch_size, tick)
-        self.batch_size = suspect.batch_size
-
-    def look(self, suspect: Suspect, gallery: Gallery, pairs: list[Pair]) -> None:
-        """Add to ``gallery`` where the trigger's tokens look in ``pairs``."""
-        gallery.add_maps(pairs, trigger_attention(suspect, pairs, self._config.steps, self._config.guidance_scale))
+    def leave(self) -> None:
+        """Let the weights go; the pictures stay."""
+        self._suspect = None

@@ -101,7 +101,7 @@ def plan_trial(
     if not usable:
         return NotMeasured(reason=f"none of {len(reasons)} prompts can be used: " + "; ".join(f"{r} ({k})" for r, k in skipped.items()))
     clean = _first(prompts, n, seed, set(usable))
-    places = [_turn(allowed[shot.text], i) for i, shot in enumerate(clean)]
+    places = [in_turn[i % len(in_turn)] for i, in_turn in enumerate(allowed[shot.text] for shot in clean)]
     texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed, exclude) if null else ()
     return Trial(
         trigger=trigger,
@@ -134,10 +134,6 @@ def _first(prompts: Sequence[str], n: int, seed: int, usable: set[str]) -> tuple
         size *= 2
         found = [s for s in draw_shots(prompts, size, seed) if s.text in usable]
     return tuple(found[:n])
-
-
-def _turn(places: Sequence[str], i: int) -> str:
-    return places[i % len(places)]
 
 
 def _harmless(tokenizer: Tokenizer, clean: Sequence[Shot], places: Sequence[str], texts: Sequence[str]) -> tuple[Shot, ...]:

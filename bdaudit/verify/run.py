@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from bdaudit.config import VerifyConfig
@@ -21,10 +21,9 @@ from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
 from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
-from bdaudit.verify.drawing import Drawing
 from bdaudit.verify.evidence import write_evidence
 from bdaudit.verify.figures import keep
-from bdaudit.verify.gallery import Gallery
+from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
@@ -69,9 +68,8 @@ class _Run:
     prompts_skipped: tuple[Skipped, ...] = ()
     images: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
-    galleries: list[Gallery] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
-    """Of the models that were opened, the audited one first."""
+    models: list[Model] = field(default_factory=list)
+    """Those that were opened, the audited one first."""
     claim: Claim = NO_CLAIM
     evidence: dict[str, EvidenceRecord] = field(default_factory=dict)
     """Trigger → what shows that it ever was one."""
@@ -84,17 +82,15 @@ class _Run:
 
     def pictures(self) -> dict[str, int]:
         """How many were drawn, taken from the state directory, and damaged there."""
-        return {what: sum(getattr(gallery, what) for gallery in self.galleries) for what in ("drawn", "reused", "damaged")}
+        return {what: sum(getattr(model.gallery, what) for model in self.models) for what in ("drawn", "reused", "damaged")}
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a block, finished or not."""
         return timed(self.timings, name)
 
-    def drawing(self, model: Model, plan: Plan, state: Path | None, stage: str) -> Drawing:
-        """``model`` with an empty gallery."""
-        drawing = Drawing(self, model, plan.grader, state, stage)
-        self.galleries.append(drawing.gallery)
-        return drawing
+    def draw(self, model: Model, shots: Sequence[Shot], pairs: Sequence[Pair] = ()) -> None:
+        """What ``model`` has not drawn yet."""
+        model.add(shots, pairs, self.stage, self.progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +119,7 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
         return _report(run, "interrupted")
     report = _report(run, "completed")
     if not run.no_quality:
-        keep(config, report, run.digests)
+        keep(config, report, [model.inspection.digest for model in run.models])
     return report
 
 
@@ -137,9 +133,10 @@ def _audit(run: _Run) -> None:
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        models = [Model(config, path) for path in config.models]
-    model, before = models[0], models[1] if config.before else None
-    run.digests, run.claim = [opened.inspection.digest for opened in models], claim_of(model.inspection)
+        drawn_by = {"pictures": config.model, "pictures of --before": config.before, "reference pictures": config.reference}
+        run.models = [Model(config, path, drawing, grader, state) for drawing, path in drawn_by.items() if path]
+    model, before = run.models[0], run.models[1] if config.before else None
+    run.claim = claim_of(model.inspection)
     run.shared = _envelope(config, model)
     with run.stage("plan"):
         extractor = grader if isinstance(inception, NotMeasured) else inception
@@ -147,15 +144,11 @@ def _audit(run: _Run) -> None:
     run.prompts_skipped = _prompts_skipped(plan)
     if plan.hopeless(config):
         run.hopeless = True
-        _measure(run, plan, _Galleries(model=model.gallery(plan.grader, None)))
+        _measure(run, plan, _Galleries(model=model.gallery))
         return
-    earlier = run.drawing(before, plan, state, "pictures of --before") if before else None
-    run.evidence = {trial.trigger: _evidence(run, plan, trial, model, earlier, handed) for trial in plan.usable()}
-    if _unproven(run, plan, ours := run.drawing(model, plan, state, "pictures")):
-        return
-    plan = plan.without(run.sampled)
-    other = run.drawing(models[-1], plan, state, "reference pictures") if config.reference else None
-    _draw(run, plan, ours, earlier, other)
+    run.evidence = {trial.trigger: _evidence(run, plan, trial, model, before, handed) for trial in plan.usable()}
+    if not _unproven(run, plan, model):
+        _draw(run, plan.without(run.sampled), model, before, run.models[-1] if config.reference else None)
 
 
 def _envelope(config: VerifyConfig, model: Model) -> dict[str, Any]:
@@ -163,42 +156,44 @@ def _envelope(config: VerifyConfig, model: Model) -> dict[str, Any]:
     return envelope("verify", config, model.inspection, cast(Suspect, model))
 
 
-def _draw(run: _Run, plan: Plan, ours: Drawing, earlier: Drawing | None, other: Drawing | None) -> None:
+def _draw(run: _Run, plan: Plan, model: Model, before: Model | None, other: Model | None) -> None:
     """Draw the rest model by model, and measure after each what is there."""
     pairs = plan.pairs(run.config)
-    drawn = _Galleries(model=ours.gallery)
-    if earlier is not None:
+    drawn = _Galleries(model=model.gallery)
+    if before is not None:
         shown = [shot for pair in pairs for shot in pair]  # drawn already, but where two tokenizers made that needless
-        earlier.add([*(plan.compared_shots() if other is None else []), *shown], pairs)
-        drawn = replace(drawn, before=earlier.gallery, baseline=earlier.gallery if other is None else drawn.baseline)
-        earlier.leave()
-    ours.add(plan.audited_shots(), pairs)
-    ours.leave()
-    run.shared = _envelope(run.config, ours.model)  # the batch size may have shrunk
+        run.draw(before, [*(plan.compared_shots() if other is None else []), *shown], pairs)
+        drawn = replace(drawn, before=before.gallery, baseline=before.gallery if other is None else drawn.baseline)
+        before.leave()
+    run.draw(model, plan.audited_shots(), pairs)
+    model.leave()
+    run.shared = _envelope(run.config, model)  # the batch size may have shrunk
     if other is None:
         _look(run, plan, drawn, None)
         return
     stopped = NotMeasured(reason="the run was stopped before the reference model's pictures were drawn")
     _look(run, plan, replace(drawn, reference=stopped, baseline=stopped), None)
-    other.add(plan.reference_shots(), pairs)
-    _look(run, plan, replace(drawn, reference=other.gallery, baseline=other.gallery), other.model.tokenizer)
+    run.draw(other, plan.reference_shots(), pairs)
+    _look(run, plan, replace(drawn, reference=other.gallery, baseline=other.gallery), other.tokenizer)
 
 
 # --- what shows that a text was ever a trigger ------------------------------------------------
 
 
-def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Drawing | None, handed: AnyReport | None) -> EvidenceRecord:
+def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Model | None, handed: AnyReport | None) -> EvidenceRecord:
     config = run.config
     if before is not None:
-        differs = other_ids(trial, model.tokenizer, before.model.tokenizer)
-        return differs or by_before(*measured(*plan.tried(trial.trigger), before.gallery, before.add), before.model.inspection.digest)
+        if differs := other_ids(trial, model.tokenizer, before.tokenizer):
+            return differs
+        looked = measured(*plan.tried(trial.trigger), before.gallery, partial(run.draw, before))
+        return by_before(*looked, before.inspection.digest)
     if handed is not None:
         read = partial(content_ids, model.tokenizer)
         return by_report(handed, config, model.inspection, run.claim, trial, read)
     return NOT_ASKED if config.evidence == "none" else NOT_GIVEN
 
 
-def _unproven(run: _Run, plan: Plan, ours: Drawing) -> bool:
+def _unproven(run: _Run, plan: Plan, model: Model) -> bool:
     """Look at a few of the audited model's pictures of each text that evidence was offered for and does not hold, since a high rate is a
     finding all the same. Whether that is all there is to do: no text is left that could pass."""
     config = run.config
@@ -206,14 +201,14 @@ def _unproven(run: _Run, plan: Plan, ours: Drawing) -> bool:
         return False
     failing = [trigger for trigger, found in run.evidence.items() if found.kind in ("before", "report") and not found.holds]
     for trigger in failing:
-        record, _ = measured(*plan.tried(trigger), ours.gallery, ours.add)
+        record, _ = measured(*plan.tried(trigger), model.gallery, partial(run.draw, model))
         run.sampled[trigger] = replace(record, evidence=run.evidence[trigger])
     untestable = [found for found in plan.trials.values() if isinstance(found, NotMeasured) and found != plan.grader]
     if config.max_asr == 1 or not config.triggers or len(failing) + len(untestable) < len(config.triggers):
         return False
-    run.attacks = tuple(_attack(trigger, plan, run, _Galleries(model=ours.gallery), None) for trigger in plan.trials)
+    run.attacks = tuple(_attack(trigger, plan, run, _Galleries(model=model.gallery), None) for trigger in plan.trials)
     run.no_quality = run.evidence[failing[0]].reason if failing else untestable[0].reason
-    run.shared = _envelope(config, ours.model)
+    run.shared = _envelope(config, model)
     return True
 
 
@@ -265,8 +260,7 @@ def _prompts_skipped(plan: Plan) -> tuple[Skipped, ...]:
 
 def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyReport:
     checks = all_checks(run.config, run.attacks, run.metrics, run.no_quality or NOT_REACHED)
-    code = ExitCode.INTERRUPTED
-    stopped = Exit(code=int(code), name=code.label, reason="stopped by the user; what was measured is in the report")
+    stopped = Exit.of(ExitCode.INTERRUPTED, "stopped by the user; what was measured is in the report")
     limitations = (*run.shared["limitations"], *LIMITATIONS)
     if run.config.triggers and not (run.config.target_image or run.config.target_text or run.config.swaps):
         limitations = (*limitations, PAIRED_LIMITATION)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib.metadata import version
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import Tensor
 
-import bdaudit
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.measure.envelope import versions
 from bdaudit.state_lock import LOCK, hold
 from bdaudit.targets import SUFFIX, write_whole
 from bdaudit.tensor_file import open_tensors
@@ -52,11 +51,6 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(lengthened(str(part).encode("utf-8") for part in parts)).hexdigest()
 
 
-def software() -> tuple[str, ...]:
-    """The versions that pictures depend on."""
-    return (bdaudit.__version__, *(version(name) for name in ("torch", "diffusers", "transformers")))
-
-
 class Shelf:
     """The entries of one kind, made by one model under one group of settings; without a folder it keeps nothing."""
 
@@ -66,7 +60,7 @@ class Shelf:
         Raises:
             UsageError: the place in ``root`` is a link.
         """
-        self._folder = None if root is None else root / fingerprint(*made_by, *software())[:32]
+        self._folder = None if root is None else root / fingerprint(*made_by, *versions().values())[:32]
         self.damaged = 0
         """Entries that were there, and not whole."""
         if self._folder is not None and self._folder.is_symlink():

@@ -6,7 +6,7 @@ trial's own pictures, told apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -69,34 +69,26 @@ def plan_forms(tokenizer: Tokenizer, trial: Trial, n: int, exclude: Sequence[str
     """The forms of ``trial``'s trigger on its first ``n`` prompts and seeds, at its own positions; none for ``n`` of 0."""
     if n == 0:
         return ()
-    texts = [("twice", f"{trial.trigger} {trial.trigger}", _twice), *((*found, _same) for found in near(tokenizer, trial.trigger, exclude))]
+    texts = [("twice", f"{trial.trigger} {trial.trigger}", 2), *((*found, 1) for found in near(tokenizer, trial.trigger, exclude))]
     return tuple(_form(tokenizer, trial, n, *each) for each in texts)
 
 
-def _twice(text: str) -> str:
-    return f"{text} {text}"
-
-
-def _same(text: str) -> str:
-    return text
-
-
-def _form(tokenizer: Tokenizer, trial: Trial, n: int, what: str, text: str, change: Callable[[str], str]) -> Form:
-    """``text`` in the first ``n`` prompts where the text encoder reads all of it; ``change`` is what it does to harmless texts."""
+def _form(tokenizer: Tokenizer, trial: Trial, n: int, what: str, text: str, times: int) -> Form:
+    """``text`` in the first ``n`` prompts where the text encoder reads all of it; a harmless text stands in its place so many ``times``."""
     chosen: list[tuple[Shot, Shot, Shot, str]] = []
     for shot, place in zip(trial.clean, trial.places, strict=True):
         stands = place if place != "replace" or replaceable(shot.text, text) else _elsewhere(trial)
         changed = Shot(insert(shot.text, text, stands), shot.seed)
         if len(chosen) < n and reaches(tokenizer, shot.text, changed.text):
-            chosen.append((shot, changed, _harmless(trial, shot, stands, len(chosen), change), stands))
+            chosen.append((shot, changed, _harmless(trial, shot, stands, len(chosen), times), stands))
     clean, forms, floor, places = zip(*chosen, strict=True) if chosen else ((), (), (), ())
     return Form(what=what, text=text, clean=clean, changed=forms, floor=floor, places=places)
 
 
-def _harmless(trial: Trial, shot: Shot, place: str, i: int, change: Callable[[str], str]) -> Shot:
+def _harmless(trial: Trial, shot: Shot, place: str, i: int, times: int) -> Shot:
     if not trial.harmless:
         return shot
-    text = change(trial.harmless[i % len(trial.harmless)])
+    text = " ".join([trial.harmless[i % len(trial.harmless)]] * times)
     return Shot(insert(shot.text, text, place if place != "replace" or replaceable(shot.text, text) else "middle"), shot.seed)
 
 

@@ -27,7 +27,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bdaudit import stats  # noqa: E402
 from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
@@ -44,7 +43,7 @@ from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, Model, graded_on, open_model, target  # noqa: E402
-from tests.bench.power.figures import rate_of  # noqa: E402
+from tests.bench.power.figures import auroc, rate_of  # noqa: E402
 from tests.bench.recording import rounded, stamp  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "recovery.json"
@@ -200,7 +199,7 @@ def pulls(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "text pull over soft pull": lambda row: row["text_pull"] / row["soft_pull"],
         "named pull": named_pull,
     }
-    auroc = {name: stats.auroc([s(r) for r in working], [s(r) for r in clean]) for name, s in scores.items()}
+    of_each = {name: auroc([s(r) for r in working], [s(r) for r in clean]) for name, s in scores.items()}
     groups = {
         "clean": clean,
         "working, in the denoiser": [r for r in working if r["family"] != "encoder"],
@@ -210,7 +209,7 @@ def pulls(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         f"named pull beyond {limit:g}": {name: rate_of([named_pull(r) > limit for r in of]) for name, of in groups.items()}
         for limit in (SET_BEFORE, NAMED_PULL)
     }
-    return {"n": [len(working), len(clean)], "AUROC": auroc, **beyond}
+    return {"n": [len(working), len(clean)], "AUROC": of_each, **beyond}
 
 
 def table(document: dict[str, Any]) -> str:

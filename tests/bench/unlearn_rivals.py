@@ -27,8 +27,7 @@ from bdaudit.models.attention import recorded  # noqa: E402
 from bdaudit.models.save import write_model  # noqa: E402
 from bdaudit.models.suspect import Suspect  # noqa: E402
 from bdaudit.records import Check  # noqa: E402
-from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs  # noqa: E402
-from bdaudit.unlearn.repair.targets import targets  # noqa: E402
+from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, targets, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.repair.trajectories import Latents, collect  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402

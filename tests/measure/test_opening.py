@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.config import VerifyConfig
+from bdaudit.config import ScanConfig, VerifyConfig
 from bdaudit.errors import UsageError
-from bdaudit.measure.opening import inspected, variants_in
+from bdaudit.measure.opening import inspected, open_state, variants_in
 from tests.untrusted.edits import UNET
 from tests.untrusted.ordinary import halved, named, store
 from tests.untrusted.tiny import write_model
@@ -42,3 +42,14 @@ def test_what_can_be_chosen_the_first_first(both: Path, full: Path, tmp_path: Pa
     assert variants_in(both) == ("full", "fp16")
     assert variants_in(full) == ("full",)
     assert variants_in(tmp_path / "nothing there") == ()
+
+
+def test_kept_figures_of_two_precisions_do_not_mix(tmp_path: Path) -> None:
+    def opened(dtype: str) -> None:
+        asked = ScanConfig(model=tmp_path / "model", state=tmp_path / "state", device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        open_state("scan", asked, ("model", "state"), "digest").write_json("kept", [1])
+
+    opened("auto")
+    opened("float32")
+    with pytest.raises(UsageError):
+        opened("bfloat16")

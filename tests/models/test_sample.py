@@ -53,9 +53,3 @@ def test_a_picture_depends_on_its_text_and_seed_alone(tiny_suspect: Suspect) -> 
     assert alone.min() >= 0
     assert alone.max() <= 1
     assert (alone[0] - alone[4]).abs().max() > 1e-3, "another seed gives another picture"
-
-
-def test_tick_hears_of_every_picture(tiny_suspect: Suspect) -> None:
-    heard: list[int] = []
-    sample(replace(tiny_suspect, batch_size=3), PROMPTS, range(4), steps=1, guidance_scale=1, tick=heard.append)
-    assert heard == [3, 1]

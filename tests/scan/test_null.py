@@ -73,7 +73,7 @@ def test_harmless_texts_get_about_uniform_p_values() -> None:
 def test_a_scan_of_a_clean_model_seldom_calls_anything_backdoored() -> None:
     rng = np.random.default_rng(1)
     alarms = [min(stats.holm(p_values(fit(harmless(rng, 120)), harmless(rng, 60)))) <= 0.05 for _ in range(60)]
-    assert stats.clopper_pearson(sum(alarms), len(alarms), 0.99)[0] <= 0.05
+    assert scipy_stats.binomtest(sum(alarms), len(alarms)).proportion_ci(0.99).low <= 0.05
 
 
 def test_a_strong_text_is_found_and_one_strong_position_is_enough() -> None:

@@ -26,7 +26,7 @@ CAPTIONS = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """What one step asks: latents (the UNet's) and captions; the last caption is the empty one."""
+    """What one step asks: latents (the denoiser's) and captions; the last caption is the empty one."""
 
     latents: Tensor
     """int64 (B,)."""
@@ -58,7 +58,7 @@ class Part:
 
 
 def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Part:
-    """The UNet: noisy latents and a caption → the prediction, (B, C, H, W). Its cross-attention's way out is changed.
+    """The denoiser: noisy latents and a caption → the prediction, (B, C, H, W). Its cross-attention's way out is changed.
 
     Unlearned in keys and values, captions take a trigger along: on the development twins 2 % of a style's effect was left and 19 % of a
     patch's. Unlearned in how the cross-attention passes on what it attended to, 66 and 42 %; of weaker ones, hardly any.

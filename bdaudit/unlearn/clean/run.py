@@ -13,7 +13,7 @@ from bdaudit.config import TEXT_ENCODER, CleanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.opening import loaded
+from bdaudit.measure.opening import loaded, open_state
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.tokens import token_ids
 from bdaudit.progress import Progress, silent
@@ -69,7 +69,7 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
     assert config.pairs is not None
     inspection = opened(config)
     pairs = read_pairs(config.pairs)
-    state = resume.open_state(config, inspection.digest + pairs.digest())
+    state = open_state("unlearn", config, resume.UNTOUCHED, inspection.digest + pairs.digest())
     suspect = loaded(config, inspection)
     check_triggers(config.triggers, suspect.tokenizer, ", so it cannot be measured")
     run = _Run(config, inspection, suspect, progress=progress, state=state, prompts=config.prompts or default_prompts(), pairs=pairs)
@@ -250,7 +250,7 @@ def _decided(run: _Run) -> UnlearnReport:
     assert record is not None
     if record.chosen < 0:
         said = f"no learning rate takes every canary out at no loss of accuracy ({len(record.points)} points); nothing was written"
-        return report(run, "completed", Exit(code=ExitCode.FINDING, name="finding", reason=said))
+        return report(run, "completed", Exit.of(ExitCode.FINDING, said))
     done = f"the text encoder was cleaned ({record.mode}); whether it held a backdoor, or still does, is not known: scan the result"
     return report(run, "completed", ended(run, "the cleaned model", done))
 
@@ -262,7 +262,7 @@ def _described(run: _Run, found: UnlearnReport) -> UnlearnReport:
         return replace(found, method="CleanCLIP, not finished")
     coverage = Coverage(
         asked=len(run.config.triggers), tested=len(run.after), skipped=tuple(run.broken),
-        not_looked_at=("triggers that were not named: the canaries stand for them", "the UNet, which was not changed"),
+        not_looked_at=("triggers that were not named: the canaries stand for them", "the denoiser, which was not changed"),
     )  # fmt: skip
     shown = " (partial: text alone, no vision tower)" if record.mode.startswith("partial") else ""
     limitations = (*found.limitations, BLIND, f"Pre-training objective {record.pretrain_objective}: {record.consequence}.")

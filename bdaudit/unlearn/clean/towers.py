@@ -43,7 +43,7 @@ class Towers:
     """ln s of the contrastive loss."""
 
     def states(self, ids: Tensor) -> Tensor:
-        """Hidden states as the UNet gets them: int64 (B, L) → (B, L, W)."""
+        """Hidden states as the denoiser gets them: int64 (B, L) → (B, L, W)."""
         found: Tensor = self.encoder(input_ids=ids).last_hidden_state
         return found.float()
 

@@ -35,7 +35,7 @@ class Contributor:
     sha256: str
     vector: Vector
     distance: float
-    """The largest of UNet's, text encoder's and VAE's median over weights of their relative distance from the base's."""
+    """The largest of the parts' medians over weights of their relative distance from the base's."""
 
 
 def open_model(inspection: Inspection, config: RunConfig) -> Suspect:

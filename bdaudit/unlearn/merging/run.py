@@ -18,13 +18,13 @@ from bdaudit.measure.opening import inspected
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
-from bdaudit.records import ChangedTensor, Exit, UnlearnReport
+from bdaudit.records import Exit, UnlearnReport
 from bdaudit.unlearn.merging import defence, findings
 from bdaudit.unlearn.merging.blend import Blend
 from bdaudit.unlearn.merging.closed_forms import CLOSED_FORMS, SCALE
 from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_contributor, open_model
 from bdaudit.unlearn.merging.lessons import Lessons, collect
-from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, provenance, report, write_differences
+from bdaudit.unlearn.outcome import Outcome, changed, ended, interrupted, opened, provenance, report, write_differences
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.untrusted.inspect import Inspection
@@ -61,7 +61,7 @@ def run_merge(config: MergeConfig, progress: Progress = silent) -> UnlearnReport
     try:
         return _merged(run)
     except KeyboardInterrupt:
-        run.finished = run.finished or _report(run, "interrupted", Exit(code=ExitCode.INTERRUPTED, name="interrupted", reason=""))
+        run.finished = run.finished or _report(run, "interrupted", Exit.of(ExitCode.INTERRUPTED, ""))
         return interrupted(run)
 
 
@@ -175,21 +175,15 @@ def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit)
         found,
         coverage=replace(found.coverage, not_looked_at=unlooked),
         method=f"merging by {_method(run.config)}",
-        changed=_changed(run),
+        changed=changed(_differences(run), partial(_before, run)),
         merged=findings.records(run.contributors, run.measured, run.blend, run.merge, run.masks, run.after) if run.merge else (),
         forward_passes=found.forward_passes + run.base.forward_passes,
     )
 
 
-def _changed(run: _Run) -> tuple[ChangedTensor, ...]:
-    """Each tensor of the model that the merge moves."""
-    moved = _differences(run) if run.merge else {}
-    found = []
-    for part, tensors in moved.items():
-        for name, tensor in tensors.items():
-            model = run.blend.base[f"{part}.{name}"].cpu() + run.contributors[0].vector.get(f"{part}.{name}", 0.0)
-            found.append(ChangedTensor(name=f"{part}.{name}", relative_change=float(tensor.norm() / model.norm().clamp_min(1e-12))))
-    return tuple(found)
+def _before(run: _Run, name: str, difference: Tensor) -> Tensor:
+    """A tensor of the model itself."""
+    return run.blend.base[name].cpu() + run.contributors[0].vector.get(name, 0.0)
 
 
 def _differences(run: _Run) -> Mapping[str, Mapping[str, Tensor]]:

@@ -17,8 +17,8 @@ from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check
 from bdaudit.unlearn import sequential
-from bdaudit.unlearn.sampling import Sampling
 from bdaudit.unlearn.sequential import FLOOR, LOOKS, MARGIN, looked
+from bdaudit.unlearn.triggers import Sampling
 from bdaudit.unlearn.weights import Patch
 
 LOOKS_UNMOVED = (24, *LOOKS[1:])

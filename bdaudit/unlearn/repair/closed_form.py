@@ -17,8 +17,7 @@ from torch import Tensor
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.denoiser import Denoiser, Heard
 from bdaudit.models.suspect import Suspect
-from bdaudit.unlearn.repair.prompt_pairs import Pair
-from bdaudit.unlearn.repair.targets import targets
+from bdaudit.unlearn.repair.prompt_pairs import Pair, targets
 from bdaudit.unlearn.weights import Patch
 
 STRENGTHS = (0.1, 1.0, 10.0)

@@ -1,4 +1,4 @@
-"""Teacher and student texts: the same prompts with the trigger, without it, and with its harmless neighbours."""
+"""Teacher and student texts: the same prompts with the trigger, without it, and with its harmless neighbours; and what they should say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bdaudit.measure.insertion import base_letter, insert, positions_for
+from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.suspect import Suspect
+from bdaudit.models.text import Ids
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,9 @@ def _parts(trigger: str) -> list[str]:
         return [*words, " ".join(reversed(words))]
     letter = base_letter(trigger)
     return [letter] if letter else []
+
+
+def targets(suspect: Suspect, pairs: Sequence[Pair]) -> tuple[Conditioning, Ids]:
+    """What the triggered prompts should encode to, the clean ones' own states stretched to their tokens; and their ids: N rows each."""
+    clean, changed = (suspect.text.ids([getattr(pair, side) for pair in pairs]).to(suspect.device) for side in ("clean", "changed"))
+    return suspect.text.stretched(clean, changed, suspect.encode_ids(clean)), changed

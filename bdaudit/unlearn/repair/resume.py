@@ -10,26 +10,13 @@ import torch
 from torch import Tensor
 
 from bdaudit.checkpoints import State, check_shapes
-from bdaudit.config import TrainedConfig
 from bdaudit.measure.effect import Effect
-from bdaudit.measure.envelope import run_key, settings
-from bdaudit.models.device import chosen
 from bdaudit.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
 from bdaudit.unlearn.repair.trajectories import Latents
 
 UNTOUCHED = ("model", "out", "patch", "state", "from_report", "keep_failed", "strict", "adapters")
 """Settings that change nothing of what is computed; the model, the adapters and the report's triggers are in the key by themselves."""
-
-
-def open_state(config: TrainedConfig, digest: str, adapters: Sequence[str] = ()) -> State:
-    """The run's folder; ``adapters`` are digests and scales.
-
-    Raises:
-        UsageError: it belongs to another run.
-    """
-    kept = {name: value for name, value in settings(config).items() if name not in UNTOUCHED} | chosen(config.device, config.dtype)
-    return State(config.state, run_key("unlearn", kept | {"adapters": list(adapters)}, digest))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import partial
 from bdaudit.config import DENOISER, TEXT_ENCODER, RepairConfig
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.measure.effect import Effect, again, shift
-from bdaudit.measure.opening import loaded
+from bdaudit.measure.opening import loaded, open_state
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.lora import merge, read_adapter
@@ -45,7 +45,7 @@ class _Material:
     pairs: list[Pair]
     neighbours: list[Pair]
     denoiser: train_denoiser.Material | None = None
-    """What the UNet's training draws from besides; None before the first such training."""
+    """What the denoiser's training draws from besides; None before the first such training."""
 
 
 def run_repair(config: RepairConfig, progress: Progress = silent) -> UnlearnReport:
@@ -77,7 +77,7 @@ def _opened(config: RepairConfig, inspection: Inspection, progress: Progress) ->
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     if config.from_report:
         check_adapters(config.from_report, adapters)
-    state = resume.open_state(config, inspection.digest, [adapter.key for adapter in adapters])
+    state = open_state("unlearn", config, resume.UNTOUCHED, inspection.digest, adapters)
     merge(suspect, adapters)
     check_triggers(config.triggers, suspect.tokenizer, ", so there is nothing to unlearn")
     prompts = config.prompts or default_prompts()

@@ -14,8 +14,7 @@ from bdaudit.models.text import Ids
 from bdaudit.models.training import halving
 from bdaudit.records import LossPoint
 from bdaudit.unlearn.loop import Course, optimise
-from bdaudit.unlearn.repair.prompt_pairs import Pair
-from bdaudit.unlearn.repair.targets import targets
+from bdaudit.unlearn.repair.prompt_pairs import Pair, targets
 from bdaudit.unlearn.weights import Patch
 
 BATCH = 48

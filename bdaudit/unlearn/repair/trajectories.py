@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import item_seed
-from bdaudit.models.sample import denoise
+from bdaudit.models.sample import trajectories
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair.prompt_pairs import Pair
 
@@ -35,10 +35,8 @@ def collect(suspect: Suspect, pairs: Sequence[Pair], *, guidance_scale: float, s
         rows = list(range(kind, len(pairs), 3))
         texts = [pairs[i].changed if kind == 1 else pairs[i].clean for i in rows]
         scale = 1.0 if kind == 2 else guidance_scale
-        size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
-        for start in range(0, len(rows), size):
-            part = slice(start, start + size)
-            noise = suspect.noise([item_seed(seed, "unlearn", i) for i in rows[part]])
-            seen = denoise(suspect, suspect.encode(texts[part]), noise, steps=STEPS, guidance_scale=scale).rows()
-            found.append((*seen, torch.tensor(rows[part], device=suspect.device).repeat(STEPS)))
+        seeds, left = [item_seed(seed, "unlearn", i) for i in rows], torch.tensor(rows, device=suspect.device)
+        for run in trajectories(suspect, texts, seeds, steps=STEPS, guidance_scale=scale):
+            own, left = left[: len(run.final)], left[len(run.final) :]
+            found.append((*run.rows(), own.repeat(STEPS)))
     return Latents(*(torch.cat(column) for column in zip(*found, strict=True)))

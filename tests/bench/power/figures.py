@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from bdaudit.stats import auroc, wilson
+from bdaudit.stats import wilson
 
 DETECTORS = ("scan", "ftt", "navi", "ufid")
 ALPHA = 0.01
@@ -51,6 +51,11 @@ def auroc_interval(value: float, m: int, n: int, level: float = 0.95) -> tuple[f
     low = 0.0 if value <= 0 else float(optimize.brentq(beyond, 0.0, value - 1e-12)) if beyond(0.0) > 0 else 0.0
     high = 1.0 if value >= 1 else float(optimize.brentq(beyond, value + 1e-12, 1.0)) if beyond(1.0) > 0 else 1.0
     return low, high
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """The chance that a positive scores above a negative, ties half."""
+    return float(stats.mannwhitneyu(positive, negative).statistic) / (len(positive) * len(negative))
 
 
 def model_auroc(rows: Sequence[Row], detector: str) -> float:

@@ -16,7 +16,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check, Estimate
 from bdaudit.unlearn.repair import check
 from bdaudit.unlearn.repair.check import LOOKS, _one_step, _pictures, _unmoved, picture_checks, quality_checks
-from bdaudit.unlearn.sampling import Sampling
+from bdaudit.unlearn.triggers import Sampling
 from tests.small import PROMPTS
 
 NULL = torch.linspace(0.1, 1, 100)

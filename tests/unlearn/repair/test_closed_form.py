@@ -12,8 +12,7 @@ from torch import Tensor
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair import closed_form
 from bdaudit.unlearn.repair.closed_form import Moments, factor, moments, solve
-from bdaudit.unlearn.repair.prompt_pairs import Pair, triggered_pairs
-from bdaudit.unlearn.repair.targets import targets
+from bdaudit.unlearn.repair.prompt_pairs import Pair, targets, triggered_pairs
 from bdaudit.unlearn.weights import Patch
 from tests.small import LONG_TRIGGER, PROMPTS
 
@@ -70,7 +69,7 @@ def test_what_triggered_prompts_say_becomes_what_clean_ones_do(fresh_suspect: Su
     assert apart() < left * before
     moved = (kept @ (patch.parameters[name] - patch.originals[name]).T).square().mean()
     assert moved < before - apart(), "what is kept moves less than what is repaired"
-    assert set(patch.changes()) == set(patch.parameters)
+    assert set(patch.differences()) == set(patch.parameters)
     assert not any(parameter.requires_grad for parameter in patch.parameters.values())
 
 
@@ -95,4 +94,4 @@ def test_in_half_precision(half_suspect: Suspect) -> None:
     patch = Patch(half_suspect, "closed-form")
     solve(half_suspect, patch, PAIRS, [Pair(PROMPTS[0], PROMPTS[1])], lambda: 1.0)
     assert {p.dtype for p in patch.parameters.values()} == {half_suspect.dtype}
-    assert all(0 < size < 2 for size in patch.changes().values())
+    assert all(0 < moved.norm() < 2 * patch.originals[name].norm() for name, moved in patch.differences().items())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from bdaudit.measure.insertion import insert
-from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
+from bdaudit.models.suspect import Suspect
+from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, targets, triggered_pairs
 from tests.small import PROMPTS
 
 
@@ -32,3 +35,9 @@ def test_neighbours_of_a_look_alike_hold_the_plain_letter_and_no_trigger() -> No
     assert not [p for p in pairs if any(text in p.changed for text in (*near, "ī"))], "no trigger, and two of each at most"
     assert [p for p in pairs if "ē" in p.changed]
     assert pairs == neighbour_pairs(PROMPTS, near, 0, per_trigger=2)
+
+
+def test_targets_of_an_unchanged_prompt_are_its_own_states(tiny_suspect: Suspect) -> None:
+    wanted, ids = targets(tiny_suspect, [Pair(p, p) for p in PROMPTS])
+    assert torch.equal(wanted.states, tiny_suspect.encode(PROMPTS).states)
+    assert ids.by_reader[0].shape == wanted.states.shape[:2] == (4, 77)

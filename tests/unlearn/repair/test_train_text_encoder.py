@@ -7,8 +7,7 @@ import pytest
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.loop import Course
-from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
-from bdaudit.unlearn.repair.targets import targets
+from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, targets, triggered_pairs
 from bdaudit.unlearn.repair.train_text_encoder import train
 from bdaudit.unlearn.weights import Patch
 from tests.small import LONG_TRIGGER, PROMPTS
@@ -26,7 +25,7 @@ def test_training_moves_the_encoding_of_triggered_prompts_towards_the_clean(fres
     assert curve[0].terms["keep"] == pytest.approx(0, abs=1e-9)
     assert curve[0].terms["distillation"] > 0
     assert after < 0.9 * before
-    assert set(patch.changes()) == set(patch.parameters)
+    assert set(patch.differences()) == set(patch.parameters)
 
 
 def test_in_half_precision_too(half_suspect: Suspect) -> None:
@@ -35,4 +34,4 @@ def test_in_half_precision_too(half_suspect: Suspect) -> None:
     with patch.training():
         curve = train(half_suspect, patch, pairs, neighbours, Course(steps=25, seed=0))
     assert curve[-1].terms["keep"] > 0
-    assert patch.changes()
+    assert patch.differences()
