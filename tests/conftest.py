@@ -57,6 +57,7 @@ def _envelope(command: str, code: int, name: str, reason: str) -> dict[str, Any]
         "model": ModelRecord(
             path="models/suspect", pipeline="StableDiffusionPipeline", digest="ab" * 32,
             files=(FileRecord(path="model_index.json", bytes=541, sha256="cd" * 32),), notes=(f"unused pickle {ALL}",),
+            tensors=NotMeasured(reason="weights from a pickle"),
         ),
         "environment": Environment(
             python="3.11.9", torch="2.6.0", diffusers="0.38.0", transformers="4.48.0", device="cpu", dtype="float32",

@@ -42,6 +42,6 @@ def trigger_stage(suspect: Suspect, sampling: Sampling) -> Stage:
     return build_stage(suspect, sampling.prompts[:PROMPTS], TIMESTEPS, sampling.guidance_scale, sampling.seed)
 
 
-def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = N_NULL) -> list[Effect]:
-    """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts."""
-    return measure(suspect, stage, triggers, n_null=n_null, seed=seed)
+def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = 0) -> list[Effect]:
+    """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
+    return measure(suspect, stage, triggers, n_null=n_null or N_NULL, seed=seed)

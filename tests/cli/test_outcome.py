@@ -177,7 +177,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         f"written: {tmp_path}/v.json",
     )
     assert all(f"would be {words}" in ended.out for words in told)
-    assert "about 4,000 UNet" in ended.out
+    assert "about 4,000 denoiser" in ended.out
     plan = json.loads(bdaudit(*arguments, "--json").out)
     assert plan["status"] == "dry run"
     assert plan["config"]["n"] == 100
