@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -236,7 +237,7 @@ def test_an_interrupt_of_the_writing_says_what_is_there(
             rename(source, target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdaudit.models.save.os.rename", stop)
+    monkeypatch.setattr("bdaudit.models.save.os", SimpleNamespace(rename=stop))  # and not the one that the target is tried by
     out = tmp_path / "out"
     report = run_unlearn(config(tiny_model, out, steps=1, component="text-encoder"))
     assert (report.status, report.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
