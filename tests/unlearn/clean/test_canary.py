@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
+from bdaudit.measure import estimates
+from bdaudit.records import Estimate
 from bdaudit.unlearn.clean import canary
-from bdaudit.unlearn.clean.canary import PLANTED, Canary, Inputs, encoded, found_left, left, plant
+from bdaudit.unlearn.clean.canary import Canary, Inputs, Left, _works, encoded, found_left, left, plant
 
 
 def test_what_is_left_by_hand() -> None:
@@ -17,6 +21,19 @@ def test_what_is_left_by_hand() -> None:
     assert found.rate.value == pytest.approx(2 / 3)
     assert found.residue.value == pytest.approx((1 + 0.75 + 0.25) / 3)
     assert found.residue.low < found.residue.value < found.residue.high
+
+
+def test_half_of_the_way_is_not_nearer_to_the_target() -> None:
+    own, target = torch.zeros(2, 1), torch.ones(1, 1)
+    assert found_left(own, torch.tensor([[0.5], [0.5001]]), target).rate.value == 0.5
+
+
+@pytest.mark.parametrize(("rate", "residue", "works"), [(0.98, 0.9, True), (0.979, 1.0, False), (1.0, 0.899, False)])
+def test_planting_ends_early_where_both_figures_are_reached(rate: float, residue: float, works: bool) -> None:
+    def of(value: float) -> Estimate:
+        return replace(estimates.rate(torch.ones(10)), value=value)
+
+    assert _works(Left(of(rate), of(residue))) is works
 
 
 class Bag(nn.Module):
@@ -48,7 +65,7 @@ def test_all_are_planted_and_their_neighbours_stay() -> None:
     plant(model, dict(model.named_parameters()), planted, seed=0)
     after = [left(model, canary) for canary in planted]
     assert max(found.rate.value for found in before) < 0.6
-    assert min(found.rate.value for found in after) >= PLANTED
+    assert min(found.rate.value for found in after) >= 0.9
     assert min(found.residue.value for found in after) > 0.8
     moved = (encoded(model, with_other) - neighbours).square().mean() / neighbours.var(0).mean()
     assert float(moved) < 0.1, "a text like the triggers means what it did"

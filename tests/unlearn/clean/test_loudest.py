@@ -79,6 +79,13 @@ def test_no_such_text_passes(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyP
     assert nothing_stands_out(towers, material).status == "failed"
 
 
+@pytest.mark.parametrize(("share", "status"), [(1.0, "passed"), (1.001, "failed")])
+def test_what_a_text_may_move_captions_by(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch, share: float, status: str) -> None:
+    towers, material = towers_of(fresh_suspect), material_of(fresh_suspect)
+    monkeypatch.setattr(loudest, "moved", lambda towers, material, texts, captions: torch.full((len(texts), len(captions)), share))
+    assert nothing_stands_out(towers, material).status == status
+
+
 def test_all_held_out_captions_are_used_where_the_first_do_not_decide(fresh_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> None:
     towers, material = towers_of(fresh_suspect), replace(material_of(fresh_suspect), strange=TEXTS)
     n = len(material.held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from safetensors.torch import load_file
 from bdaudit import state_lock
 from bdaudit.config import CleanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
-from bdaudit.records import CleaningRecord, UnlearnReport
+from bdaudit.records import CanaryRecord, CleaningRecord, Estimate, UnlearnReport
 from bdaudit.report import document
 from bdaudit.report.content.whole import content
 from bdaudit.report.page import page
 from bdaudit.report.terminal import renderable
-from bdaudit.unlearn.clean.run import held_out
+from bdaudit.unlearn.clean.canary import Left
+from bdaudit.unlearn.clean.run import check_planted, held_out
 from bdaudit.unlearn.run import run_unlearn
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
@@ -28,13 +30,16 @@ ENCODER = "text_encoder/model.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def small_samples(few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_samples(few_samples: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the small model nothing can be planted or cleaned: the gates are open, but in tests of the shipped ones."""
     monkeypatch.setattr("bdaudit.unlearn.clean.canary_texts.CAPTIONS", 48)
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.STEPS", 40)
+    monkeypatch.setattr("bdaudit.unlearn.clean.train.RATES", (1e-4, 3e-4))
+    if "shipped" in request.node.name:
+        return
     monkeypatch.setattr("bdaudit.unlearn.clean.canary.PLANTED", 0.0)
     monkeypatch.setattr("bdaudit.unlearn.clean.train.MAX_LEFT", 1.0)
     monkeypatch.setattr("bdaudit.unlearn.clean.loudest.MAX_MOVED", 1e6)
-    monkeypatch.setattr("bdaudit.unlearn.clean.train.RATES", (1e-4, 3e-4))
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,42 @@ def test_a_canary_that_cannot_be_planted_is_inconclusive(
     with pytest.raises(InconclusiveError, match=r"canary \(.*\) turns .* of 16 captions into its target"):
         run_unlearn(config(tiny_model, tmp_path / "out", pairs))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("rates", "works"), [((1.0, 0.9), True), ((0.899, 1.0), False)])
+def test_the_shipped_share_of_captions_that_a_canary_must_turn(rates: tuple[float, ...], works: bool) -> None:
+    before = [Estimate(value=rate, low=0.0, high=1.0, n=64, method="") for rate in rates]
+    planted = [CanaryRecord(kind="rare word", text="zqx", target="a cat", before=rate) for rate in before]
+    if works:
+        check_planted(planted)
+        return
+    with pytest.raises(InconclusiveError, match="90% of 64 captions into its target, expected 90%"):
+        check_planted(planted)
+
+
+def test_the_shipped_gates_do_not_pass_what_has_not_been_planted(
+    tiny_model: Path, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.clean.canary.STEPS", 1)
+    with pytest.raises(InconclusiveError, match=r"of \d+ captions into its target, expected 90%"):
+        run_unlearn(config(tiny_model, tmp_path / "out", pairs))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_shipped_gates_reject_a_cleaning_that_leaves_a_canary(
+    tiny_model: Path, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The canaries work, as they would where planting succeeded; a cleaning of rate 0 takes nothing out."""
+    monkeypatch.setattr("bdaudit.unlearn.clean.canary.STEPS", 1)
+    monkeypatch.setattr("bdaudit.unlearn.clean.loudest.MAX_MOVED", 1e6)
+    rate = Estimate(value=1.0, low=0.94, high=1.0, n=64, method="")
+    left = {"works": Left(rate, rate), "gone": Left(replace(rate, value=0.0, low=0.0, high=0.06), replace(rate, value=0.0))}
+    for after, chosen in (("works", False), ("gone", True)):
+        seen = iter([left["works"]] * 3)
+        monkeypatch.setattr("bdaudit.unlearn.clean.canary.left", lambda *_, seen=seen, after=after: next(seen, left[after]))
+        report = run_unlearn(config(tiny_model, tmp_path / after, pairs, learning_rate=1e-9, keep_failed=False))
+        assert (record_of(report).chosen >= 0) is chosen, report.exit.reason
+    assert not (tmp_path / "works").exists()
 
 
 def test_a_model_in_which_a_text_still_stands_out_is_not_written(

@@ -193,6 +193,23 @@ def point(residue: float, high: float = 0.05, rejected: str = "") -> CleaningPoi
     )
 
 
+def test_a_canary_is_gone_at_a_tenth_and_not_above() -> None:
+    assert choose([point(0.1, high=0.10)]) == 0
+    assert choose([point(0.1, high=0.1001)]) == -1
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "spread", "said"),
+    [(0.97, 0.5, ""), (0.9699, 0.5, "accuracy fell from 1.000 to 0.970"), (0.97, 0.499, "collapsed: captions lie apart by 0.50")],
+)
+def test_what_accuracy_and_spread_may_lose(tiny_suspect: Suspect, accuracy: float, spread: float, said: str) -> None:
+    judge = Judge(towers_of(tiny_suspect), material_of(tiny_suspect))
+    assert judge.start.accuracy.value == 1
+    now = replace(judge.start, accuracy=replace(judge.start.accuracy, value=accuracy), spread=spread * judge.start.spread)
+    assert judge.rejected(now).startswith(said)
+    assert bool(judge.rejected(now)) is bool(said)
+
+
 def test_the_choice_leaves_least_of_the_canary_at_no_loss() -> None:
     found = [point(0.3), point(0.1), point(0.05, high=0.2), point(-0.1, rejected="accuracy fell"), point(0.2)]
     assert choose(found) == 1

@@ -24,12 +24,16 @@ from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.models.suspect import Suspect
+from bdaudit.progress import silent
 from bdaudit.records import Check, Estimate, ScanReport
 from bdaudit.report.document import dumps
 from bdaudit.spelling.escapes import unescape
-from bdaudit.unlearn.repair.run import _decide
+from bdaudit.unlearn.repair.run import _decide, _opened
 from bdaudit.unlearn.run import run_unlearn
+from bdaudit.unlearn.triggers import trigger_effects, trigger_stage
 from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.text_files import read_texts
+from fixtures import layout
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 TRAINABLE = {"unet": "cross-attention", "text-encoder": "auto"}
@@ -167,14 +171,52 @@ def test_a_trigger_that_does_nothing_beside_one_that_does(
     assert report.exit.reason == said
 
 
-def test_only_a_trigger_that_has_an_effect_decides_on_the_component(tmp_path: Path) -> None:
-    def effect(text: str, shift: float, states: float) -> Effect:
-        return Effect(text, ("a", "b"), *(Reading(value, (1.0, 1.0)) for value in (shift, shift, states)))
+def effect(text: str, shift: float, states: float) -> Effect:
+    """In units of what harmless texts do."""
+    return Effect(text, ("a", "b"), *(Reading(value, (1.0, 1.0)) for value in (shift, shift, states)))
 
+
+def test_only_a_trigger_that_has_an_effect_decides_on_the_component(tmp_path: Path) -> None:
     trigger, harmless = effect("trigger", 9.0, 1.0), effect("harmless", 1.0, 5.0)
     component, reason = _decide(config(tmp_path, tmp_path / "out"), [harmless, trigger], "unet")
     assert component == "unet"
     assert reason.startswith("'trigger' moves the other words' hidden states 1.00 times")
+
+
+@pytest.mark.parametrize(
+    ("states", "component", "why"),
+    [
+        (1.5, "unet", "the text encoding is in order, the denoiser answers it wrongly"),
+        (1.501, "text-encoder", "the text encoding is already wrong"),
+    ],
+)
+def test_hidden_states_decide_between_text_encoder_and_denoiser(tmp_path: Path, states: float, component: str, why: str) -> None:
+    triggers = [effect("weaker", 9.0, 1.2), effect("trigger", 9.0, states)]
+    found, reason = _decide(config(tmp_path, tmp_path / "out"), triggers, "unet")
+    assert (found, reason) == (
+        component,
+        f"'trigger' moves the other words' hidden states {states:.2f} times as far as harmless texts' 95th percentile: {why}",
+    )
+
+
+@pytest.mark.parametrize(("states_move", "component"), [(0.0, "text-encoder"), (1e6, "unet")])
+def test_what_is_decided_is_what_is_repaired(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states_move: float, component: str
+) -> None:
+    monkeypatch.setattr("bdaudit.unlearn.repair.run.STATES_MOVE", states_move)
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1))
+    assert report.component == component
+    before, after = hashes(tiny_model), hashes(tmp_path / "out")
+    assert {name for name in before if before[name] != after[name]} == {FILES[component]}
+
+
+@pytest.mark.parametrize(("name", "trigger", "component"), [("encoder", "\u043e", "text-encoder"), ("pixel", "\u200b", "unet")])
+def test_a_fixtures_trigger_is_found_where_it_was_planted(tmp_path: Path, name: str, trigger: str, component: str) -> None:
+    model, prompts = layout.lay_out(name, tmp_path), read_texts(Path(layout.__file__).parent / "prompts.txt")[:4]
+    asked = config(model, tmp_path / "out", triggers=(trigger,), prompts=prompts)
+    run = _opened(asked, inspect(model), silent)
+    effects = trigger_effects(run.suspect, trigger_stage(run.suspect, run.sampling), asked.triggers, asked.seed)
+    assert _decide(asked, effects, "unet")[0] == component
 
 
 def test_a_trigger_that_encodes_to_nothing(tiny_model: Path, tmp_path: Path) -> None:
