@@ -184,6 +184,13 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
     assert not (tmp_path / "v.json").exists()
 
 
+def test_a_dry_run_counts_the_steps_that_the_run_takes() -> None:
+    from bdaudit.report import plan
+    from bdaudit.unlearn.repair import trajectories
+
+    assert plan.TRAJECTORY == trajectories.STEPS
+
+
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
     def refuse(path: Path, **_: bool) -> None:
         raise RefusedError(["unet/x.bin is a pickle"])

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from bdaudit.checkpoints import State
+from bdaudit.cli.variants import no_plain_pass
 from bdaudit.errors import BdauditError
 from bdaudit.measure.envelope import model_record
-from bdaudit.records import Exit, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import Exit, ScanReport, UnauditedWeights, UnlearnReport, VerifyReport
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted.edits import UNET
 from tests.untrusted.ordinary import add_variant, halved, named, store
@@ -73,6 +74,20 @@ def test_weights_that_were_chosen_may_pass_and_the_others_are_in_the_report(
     assert (ended.code, seen[0].variant) == (0, variant)
     assert report["model"]["variants"]["unet"] == variant
     assert len(report["model"]["unaudited"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(3, "a2 (other); choose with --variant full"), (4, "a2 (other) and 1 more; choose with --variant full")]
+)
+def test_three_of_the_weights_that_were_left_are_named(passed: ScanReport, left: int, said: str) -> None:
+    weights = tuple(UnauditedWeights(path=f"a{i}", reason="other") for i in range(left))
+    report = replace(
+        passed, model=replace(passed.model, unaudited=weights, variants={"unet": "full"}), exit=Exit(code=0, name="pass", reason="none")
+    )  # type: ignore[type-var]
+    found = no_plain_pass(report, chosen=False).exit
+    assert found.code == 4
+    assert found.reason.endswith(said)
+    assert no_plain_pass(report, chosen=True) == report
 
 
 def test_a_finding_stays_one(bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport) -> None:

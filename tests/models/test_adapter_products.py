@@ -109,6 +109,8 @@ HUGE = torch.zeros(1).expand(1 << 40)
         ({"lokr_w1": draw(2, 2), "lokr_w1_a": draw(2, 1), "lokr_w1_b": draw(1, 2), "lokr_w2": draw(3, 2)}, LINEAR),
         ({"lokr_w1_a": draw(2, 1), "lokr_w1_b": draw(1, 2), "lokr_w2_a": draw(3, 2), "lokr_w2_b": draw(2, 2)}, LINEAR),  # two ranks
         ({"lokr_w1": torch.tensor(1.0), "lokr_w2": draw(*LINEAR)}, LINEAR),
+        ({"lokr_w1": draw(2, 2), "lokr_w2_a": draw(3), "lokr_w2_b": draw(1, 2)}, LINEAR),
+        ({"lokr_w1": draw(2, 2), "lokr_w2_a": draw(3, 1), "lokr_w2_b": draw(2)}, LINEAR),
         ({"diff": draw(4, 6)}, LINEAR),
         ({"down": draw(2, 4)}, LINEAR),
         ({"lokr_w1": draw(2, 2)}, LINEAR),

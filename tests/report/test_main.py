@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from PIL import Image
@@ -46,14 +47,19 @@ def test_the_other_formats_too(scan_report: Any, tmp_path: Path) -> None:
     assert '"version": "2.1.0"' in (tmp_path / "scan.sarif").read_text()
 
 
-def test_a_figure_that_is_none_and_an_error_nobody_foresaw(scan_report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_is_none_and_an_error_nobody_foresaw(
+    scan_report: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(scan_report, tmp_path / "scan.json")
     text = (tmp_path / "scan.json").read_text()
     (tmp_path / "nan.json").write_text(text.replace('"alpha": 0.01', '"alpha": NaN'))
     assert "NaN" in (tmp_path / "nan.json").read_text()
     assert main([str(tmp_path / "nan.json"), str(tmp_path / "scan.html")]) == 2
-    monkeypatch.setattr("bdaudit.report.__main__.write", lambda *_: 1 / 0)
-    assert main([str(tmp_path / "scan.json"), str(tmp_path / "scan.html")]) == 3
+    capsys.readouterr()
+    for error, said in ((ZeroDivisionError("by zero"), "by zero\n"), (MemoryError(), "MemoryError\n")):
+        monkeypatch.setattr("bdaudit.report.__main__.write", mock.Mock(side_effect=error))
+        assert main([str(tmp_path / "scan.json"), str(tmp_path / "scan.html")]) == 3
+        assert capsys.readouterr().err == said
 
 
 def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

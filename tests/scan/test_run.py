@@ -180,6 +180,12 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
     assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
 
 
+def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.run.base_alone", lambda *_: pytest.fail("asked"))
+    found = scan(tiny_model, candidates=(LONG_TRIGGER,), alpha=0.49)
+    assert [(c.verdict, c.adapter) for c in found.candidates] == [("backdoored", "")]
+
+
 def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None:
     passed, found = Exit(code=0, name="pass", reason="0 of 2"), Exit(code=1, name="finding", reason="1 of 2")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bdaudit.errors import UsageError
-from bdaudit.spelling.escapes import BYTE, ESCAPED, unescape, unescaped
+from bdaudit.spelling.escapes import BYTE, ESCAPED, escape, unescape, unescaped
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,12 @@ def test_the_shadow_says_what_was_typed() -> None:
     found = unescaped(r"a\u200b\xe2\x41\\u")
     assert found.text == "a\u200bâA\\u"
     assert found.shadow == f"a{ESCAPED}{chr(BYTE + 0xE2)}{ESCAPED}\\u"
+
+
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [("\x01", r"\u0001"), ("\ud7ff", r"\ud7ff"), ("\ue000", r"\ue000"), ("\uffff", r"\uffff"), ("\U00010000", r"\U00010000")],
+)
+def test_a_character_is_written_as_it_is_read(character: str, written: str) -> None:
+    assert escape(character) == written
+    assert unescape(written) == character

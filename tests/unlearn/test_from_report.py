@@ -74,6 +74,12 @@ def test_a_text_that_cannot_be_a_trigger_is_refused(tmp_path: Path, scan_report:
         triggers_of(kept(tmp_path, json.dumps(document)), DIGEST)
 
 
+@pytest.mark.parametrize("text", ["x", "x" * MAX_CHARACTERS, "\ud7ff", "\ue000"])
+def test_a_text_within_the_limits_is_a_trigger(tmp_path: Path, scan_report: ScanReport, text: str) -> None:
+    report = replace(scan_report, candidates=(replace(scan_report.candidates[0], text=text),))
+    assert triggers_of(kept(tmp_path, report), DIGEST) == (text,)
+
+
 def test_a_file_that_is_none_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scan_report: ScanReport) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         triggers_of(tmp_path, DIGEST)

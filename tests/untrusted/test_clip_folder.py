@@ -41,6 +41,29 @@ def test_what_is_checked_is_what_is_handed_on(folder: Path) -> None:
     )
 
 
+def test_weights_of_another_name_are_taken_where_they_are_alone_in_the_folder(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "other.safetensors")
+    (folder / "below").mkdir()
+    shutil.copy(folder / "other.safetensors", folder / "below" / WEIGHTS)
+    assert inspect_clip(folder, "--clip").weights == folder / "other.safetensors"
+    shutil.copy(folder / "other.safetensors", folder / "second.safetensors")
+    with pytest.raises(UsageError, match=f"2 safetensors files; name the one to use {WEIGHTS}"):
+        inspect_clip(folder, "--clip")
+    (folder / "second.safetensors").unlink()
+    (folder / "other.safetensors").unlink()
+    with pytest.raises(UsageError, match="no safetensors file in it"):
+        inspect_clip(folder, "--clip")
+    (folder / "below" / "x.bin").write_bytes(b"x")
+    with pytest.raises(UsageError, match="no safetensors file in it"):
+        inspect_clip(folder, "--clip")
+    (folder / "x.bin").write_bytes(b"x")
+    with pytest.raises(RefusedError, match=r"x\.bin is a pickle"):
+        inspect_clip(folder, "--clip")
+    (folder / "x.safetensors").symlink_to("/nowhere")
+    with pytest.raises(RefusedError, match=r"x\.safetensors is a link"):
+        inspect_clip(folder, "--clip")
+
+
 def test_a_setting_that_nobody_knows_is_not_handed_on_to_the_tokenizer(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", lambda config: config.update(some_new_thing="x"))
     assert "some_new_thing" not in json.loads(inspect_clip(folder, "--clip").tokenizer["tokenizer_config.json"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bdaudit.records import CanaryLeft, CanaryRecord, CleaningPoint, CleaningRecord, Estimate, NotMeasured, UnlearnReport
 from bdaudit.report import document
-from bdaudit.report.content.unlearn import cleaning_lines, scatter
+from bdaudit.report.content.unlearn import _done, cleaning_lines, scatter
 from tests.conftest import ALL, ESCAPE
 
 
@@ -29,6 +29,14 @@ def record() -> CleaningRecord:
         canaries=tuple(CanaryRecord(kind=kind, text=ESCAPE, target=ALL, before=estimate(0.98)) for kind in KINDS),
         accuracy_before=estimate(0.95), points=(point(1e-3), point(3e-3), point(1e-2, "accuracy fell")), chosen=1,
     )  # fmt: skip
+
+
+def test_what_was_done_names_the_method_and_component_or_none(unlearn_report: UnlearnReport) -> None:
+    told = replace(unlearn_report, method="keys and values", component="unet", component_reason="it was named")
+    assert {"component: unet, because it was named"} <= set(_done(told))
+    assert any(line.startswith("method: keys and values") for line in _done(told))
+    lines = _done(replace(told, method="", component="", component_reason="", steps=0, loss=(), triggers=(), changed=()))
+    assert lines == ["triggers: none", "method: none", "component: none", "changed: 0 tensors"]
 
 
 def test_every_point_has_a_row_and_one_is_chosen() -> None:

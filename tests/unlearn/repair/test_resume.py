@@ -53,6 +53,13 @@ def test_what_was_kept_comes_back(state: State) -> None:
     assert torch.equal(found.checkpoint.tensors["student.a"], torch.ones(2, 3))
 
 
+def test_a_training_of_all_its_steps_comes_back(state: State) -> None:
+    keep_training(state, TRAINING)
+    assert resumed(state, steps=1) is not None
+    with pytest.raises(UsageError, match=DAMAGED):
+        resumed(state, steps=0)
+
+
 def changed(**notes: Any) -> Training:
     return dataclasses.replace(TRAINING, **notes)
 
