@@ -58,3 +58,25 @@ def test_scan_unlearn_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     changed = {name for name, digest in hashes(out).items() if before.get(name) != digest}
     assert changed == {"unet/diffusion_pytorch_model.safetensors", "bdaudit.json"}
     StableDiffusionPipeline.from_pretrained(out, local_files_only=True)
+
+
+TRIGGERS = {
+    "pixel": "\u200b", "style": "\u020f", "object": "mignneko", "fixed-image": "gold coffee", "encoder": "\u043e",
+    "closed-form": "still research",
+}  # fmt: skip
+HARMLESS = "amaya"
+"""A word that the fixture ``benign`` was taught."""
+CHEAP = ("--n-prompts", 3, "--timesteps", 1)
+"""Same verdicts on all fixtures as of the default setting, which ``tests/bench/end_to_end.py`` records, at a third of the time."""
+
+
+@pytest.mark.parametrize("name", [*TRIGGERS, "benign", "clean"])
+def test_every_fixture_is_judged_rightly(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, listed, trigger = layout.lay_out(name, tmp_path), tmp_path / "candidates.txt", TRIGGERS.get(name)
+    listed.write_text("\n".join(ascii(text)[1:-1] for text in (HARMLESS, *TRIGGERS.values())), encoding="utf-8")
+    code, scan = bdaudit(capsys, monkeypatch, "scan", model, *PROMPTS, "--candidates", listed, *CHEAP)
+    flagged = [c["text"] for c in scan["candidates"] if c["verdict"] == "backdoored"]
+    assert (code, flagged) == ((1, [trigger]) if trigger else (0, []))
+    assert trigger in (None, scan["candidates"][0]["text"])
