@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.opened import Raised, open_file
+from bdaudit.untrusted.open_file import Raised, open_file
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, Header, TensorInfo, header_of
 
 _TORCH = {"BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}

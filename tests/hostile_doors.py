@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit import state_lock
-from bdaudit.checkpoints import State
 from bdaudit.errors import ExitCode
+from bdaudit.kept_state import State
 from bdaudit.report.document import read_report
 from bdaudit.untrusted.text_files import read_texts
 from bdaudit.verify.policy import read_policy

@@ -21,9 +21,9 @@ PARSERS = frozenset(
     for call in ("load", "loads")
 )
 DOORS = {
-    "untrusted/opened.py": "the door itself",
+    "untrusted/open_file.py": "the door itself",
     "untrusted/tree.py": "the door to a model's directory: descriptors that are checked, and bounded JSON for every other file too",
-    "untrusted/snapshot.py": "folders and blobs of the hub's cache, by descriptor, no link followed; the door checks what they are",
+    "untrusted/hub_snapshot.py": "folders and blobs of the hub's cache, by descriptor, no link followed; the door checks what they are",
     "untrusted/fingerprint.py": "reads through the directory's door",
     "untrusted/safetensors_header.py": "reads through the directory's door",
     "untrusted/torch_file.py": "reads through the directory's door; a zip of which no part is unpacked unbounded",
@@ -56,7 +56,7 @@ MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_opened_past_the_door(module: str) -> None:
     found = set(opened(MODULES[module].read_text(encoding="utf-8")))
-    assert bool(found) == (module in DOORS), f"{module} calls {sorted(found)}; read files through untrusted.opened, or say here why not"
+    assert bool(found) == (module in DOORS), f"{module} calls {sorted(found)}; read files through untrusted.open_file, or say here why not"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "bdaudit"
 FLOORS = (
     {"stats", "config", "errors", "progress", "spelling", "records", "state_lock", "targets"},
     {"untrusted"},
-    {"report", "checkpoints", "tensor_file"},
+    {"report", "kept_state", "tensor_file"},
     {"models"},
     {"measure"},
     {"scan", "unlearn", "verify"},
@@ -107,13 +107,13 @@ def test_siblings_never_import_each_other(module: Path) -> None:
 
 def test_a_report_knows_of_untrusted_files_the_door_alone() -> None:
     names = {name for module in (PACKAGE / "report").rglob("*.py") for name in imported(module) if name.startswith("bdaudit.untrusted")}
-    assert {name.split(".")[2] for name in names} == {"opened"}
+    assert {name.split(".")[2] for name in names} == {"open_file"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_what_runs_the_model_knows_torch(module: Path) -> None:
     light = HEIGHT[part(module)] in (-1, 0, len(FLOORS) - 1) or part(module) in ("report", "untrusted")
-    if light and part(module) != "checkpoints":
+    if light and part(module) != "kept_state":
         heavy = {"torch", "torchvision", "torchmetrics", "diffusers", "transformers", "open_clip"}
         assert not heavy & {name.split(".")[0] for name in imported(module)}
 

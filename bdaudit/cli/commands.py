@@ -69,7 +69,7 @@ def unlearn(given: Given) -> int:
     """Remove a backdoor. With a --trigger, the model is made to do with it what it does without. Without one, --merge-with merges the model
     with fine-tunes of the same base, and --method cleanclip cleans its text encoder. The result is checked, and written as a new directory.
     MODEL itself stays as it is."""
-    from bdaudit.untrusted.snapshot import place_of
+    from bdaudit.untrusted.hub_snapshot import place_of
 
     if "patch" not in given:
         given.setdefault("out", _beside(place_of(given["model"]), "-unlearned"))
@@ -117,7 +117,7 @@ def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
 
 def _check_outside(config: RunConfig, reports: Sequence[Path]) -> None:
     """Raises ``UsageError`` where a path that would be written lies in a model that is read, or in its folder of the hub's cache."""
-    from bdaudit.untrusted.snapshot import home_of
+    from bdaudit.untrusted.hub_snapshot import home_of
 
     for directory in config.models:
         home = home_of(directory)

@@ -15,16 +15,16 @@ from rich.text import Text
 
 from bdaudit import state_lock
 from bdaudit.cli.unexpected import debugging, unexpected
-from bdaudit.cli.variants import audited, leave_no_empty_state
 from bdaudit.cli.verbs import Config, carried_out, lacking
+from bdaudit.cli.weight_variants import audited, leave_no_empty_state
 from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, TriggeredConfig, UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
+from bdaudit.report.dry_run import Plan, lines, work, writes
 from bdaudit.report.echo import echo_lines
-from bdaudit.report.plan import Plan, lines, work, writes
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written

@@ -2,12 +2,12 @@
 
 from bdaudit.config.apply import ApplyConfig
 from bdaudit.config.clean import CleanConfig, PretrainObjective
-from bdaudit.config.job import JOBS, unlearn_config
 from bdaudit.config.merge import MERGING, MergeConfig, Method
 from bdaudit.config.repair import DENOISER, TEXT_ENCODER, Component, RepairConfig, Trainable
 from bdaudit.config.run import ALL_VARIANTS, Dtype, RunConfig, TriggeredConfig
 from bdaudit.config.scan import Expose, ScanConfig, Sweep
 from bdaudit.config.unlearn import CheckedConfig, TrainedConfig, UnlearnConfig
+from bdaudit.config.unlearn_job import JOBS, unlearn_config
 from bdaudit.config.verify import Evidence, VerifyConfig
 
 __all__ = [

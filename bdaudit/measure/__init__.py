@@ -1,1 +1,1 @@
-"""What more than one verb needs: insertion, signals, the null and its p-values, envelopes."""
+"""What more than one verb needs: insertion, probing, signals and effects, controls, estimates, envelopes."""

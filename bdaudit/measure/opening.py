@@ -14,7 +14,7 @@ from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
-    from bdaudit.checkpoints import State
+    from bdaudit.kept_state import State
     from bdaudit.models.lora import Adapter
     from bdaudit.models.suspect import Suspect
 
@@ -56,7 +56,7 @@ def open_state(
     Raises:
         UsageError: it belongs to another run.
     """
-    from bdaudit.checkpoints import State
+    from bdaudit.kept_state import State
     from bdaudit.models.device import chosen
 
     asked = {name: value for name, value in settings(config).items() if name not in untouched} | chosen(config.device, config.dtype)

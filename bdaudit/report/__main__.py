@@ -13,7 +13,7 @@ from bdaudit.report.deliver import FORMATS, write
 from bdaudit.report.document import MAX_BYTES, loads
 from bdaudit.report.safe import one_line
 from bdaudit.report.streams import take
-from bdaudit.untrusted.opened import read_file
+from bdaudit.untrusted.open_file import read_file
 
 USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.safe import one_line
-from bdaudit.untrusted.opened import json_of, read_file
+from bdaudit.untrusted.open_file import json_of, read_file
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

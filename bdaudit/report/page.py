@@ -18,7 +18,7 @@ from markupsafe import Markup
 from bdaudit.errors import UsageError
 from bdaudit.report.content.blocks import Content, Picture
 from bdaudit.report.safe import inert, visible
-from bdaudit.untrusted.opened import read_file
+from bdaudit.untrusted.open_file import read_file
 
 MOST_PICTURES = 48
 """Evidence pictures that one page embeds, evenly taken."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.measure.probe import gather
 from bdaudit.measure.signals import SIGNALS, Values, measure_all
 from bdaudit.scan.context import ScanContext

@@ -11,11 +11,11 @@ from bdaudit.scan import prompt_parts
 from bdaudit.scan.builtin import builtin_candidates
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.sweep import sources
-from bdaudit.scan.sweep.halving import halve
+from bdaudit.scan.sweep import swept_texts
 from bdaudit.scan.sweep.recovery import recover
 from bdaudit.scan.sweep.result import SweepResult, SweepSizes
-from bdaudit.scan.sweep.sources import Pairing, Probe, Source
+from bdaudit.scan.sweep.single_texts import halve
+from bdaudit.scan.sweep.swept_texts import Pairing, Probe, Source
 from bdaudit.scan.sweep.two_part import two_part_sweep
 
 
@@ -31,12 +31,12 @@ def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], si
     groups = [CandidateGroup("list", known, len({content_ids(tokenizer, text) for text in known} - {()}))] if known else []
     groups += [_of_prompt(context, prompt, sizes) for prompt in config.suspected]
     if "vocabulary" in config.sweeps:
-        groups.append(_single(context, sources.vocabulary(tokenizer), sizes))
-        groups.append(_two_part(context, sources.joined_words(tokenizer, config.pair_words), sizes))
+        groups.append(_single(context, swept_texts.vocabulary(tokenizer), sizes))
+        groups.append(_two_part(context, swept_texts.joined_words(tokenizer, config.pair_words), sizes))
     if "unicode" in config.sweeps:
-        groups.append(_single(context, sources.characters(tokenizer, prompts), sizes))
+        groups.append(_single(context, swept_texts.characters(tokenizer, prompts), sizes))
     if "pairs" in config.sweeps:
-        groups.append(_two_part(context, sources.phrases(tokenizer, config.pair_words), sizes))
+        groups.append(_two_part(context, swept_texts.phrases(tokenizer, config.pair_words), sizes))
     if "recovery" in config.sweeps:
         groups += recover(context, config, prompts)
     return tuple(groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.measure.probe import Stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.kept_state import State
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.opening import inspected, loaded, open_state

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bdaudit.checkpoints import State
 from bdaudit.config import CheckedConfig, UnlearnConfig
 from bdaudit.errors import ExitCode
+from bdaudit.kept_state import State
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.estimates import about

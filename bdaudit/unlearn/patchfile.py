@@ -20,7 +20,7 @@ from bdaudit.errors import BdauditError, UsageError
 from bdaudit.models.save import Differences
 from bdaudit.targets import whole
 from bdaudit.tensor_file import open_tensors
-from bdaudit.untrusted.opened import json_of, sha256
+from bdaudit.untrusted.open_file import json_of, sha256
 from bdaudit.untrusted.safetensors_header import MAX_ITEMS
 from bdaudit.untrusted.tree import shown
 

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.opened import open_file
+from bdaudit.untrusted.hub_snapshot import COMMIT, Snapshot, folder_name, link_above, model_id, opened_folder, snapshot_of
+from bdaudit.untrusted.open_file import open_file
 from bdaudit.untrusted.rules import Findings
-from bdaudit.untrusted.snapshot import COMMIT, Snapshot, folder_name, link_above, model_id, opened_folder, snapshot_of
 from bdaudit.untrusted.tree import Reader, Tree, shown
 
 _MAIN = "main"

@@ -17,10 +17,10 @@ from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
 from bdaudit.untrusted.formats.directory import INDEX, Opened, open_directory
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
+from bdaudit.untrusted.hub_snapshot import Snapshot
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Size
 from bdaudit.untrusted.leftovers import Leftover
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, look
-from bdaudit.untrusted.snapshot import Snapshot
 from bdaudit.untrusted.tree import Reader, Tree, shown, summed, walk
 
 _LARGE, _OTHERS = 64 << 20, 1 << 30

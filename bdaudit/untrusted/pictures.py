@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted.opened import open_file
+from bdaudit.untrusted.open_file import open_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded: Pillow's others are rare, and one of them starts another program."""

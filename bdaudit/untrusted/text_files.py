@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bdaudit.errors import UsageError
 from bdaudit.spelling.escapes import unescape
-from bdaudit.untrusted.opened import read_file
+from bdaudit.untrusted.open_file import read_file
 
 MAX_BYTES = 16 << 20
 MAX_LINES = 500_000

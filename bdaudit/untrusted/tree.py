@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.holes import mostly_hole
-from bdaudit.untrusted.snapshot import Digest, Snapshot, snapshot_of
+from bdaudit.untrusted.hub_snapshot import Digest, Snapshot, snapshot_of
 
 MAX_ENTRIES = 10_000
 MAX_FOLDERS_DEEP = 8

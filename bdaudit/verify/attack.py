@@ -23,7 +23,7 @@ from bdaudit.measure.insertion import codepoints
 from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.grader import Grader
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.trials import Trial
 
 RESEMBLANCE = 0.5
 """Correlation with the target image from which a picture shows it: a model draws a patch blurred, shifted in colour or faded, and an

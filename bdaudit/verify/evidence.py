@@ -12,7 +12,7 @@ from bdaudit.records import NotMeasured
 from bdaudit.verify import pictures
 from bdaudit.verify.attention_maps import coloured
 from bdaudit.verify.gallery import Gallery, Pair, Shot
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.trials import Trial
 
 ENDS, MIDDLE = 3, 2
 """Pairs shown of the worst and of the best, and from the middle."""

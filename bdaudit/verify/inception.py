@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.records import NotMeasured
-from bdaudit.untrusted.opened import sha256
+from bdaudit.untrusted.open_file import sha256
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")

@@ -18,12 +18,12 @@ from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import settings
 from bdaudit.records import AttackRecord, CandidateRecord, Estimate, EvidenceRecord, ModelRecord, ScanReport, UnlearnReport
 from bdaudit.report.document import AnyReport, read_report
+from bdaudit.untrusted.hub_snapshot import home_of
 from bdaudit.untrusted.inspect import Inspection
-from bdaudit.untrusted.opened import read_json
-from bdaudit.untrusted.snapshot import home_of
+from bdaudit.untrusted.open_file import read_json
 from bdaudit.untrusted.tree import shown
-from bdaudit.verify.looks import judge
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.early_stop import judge
+from bdaudit.verify.trials import Trial
 from bdaudit.verify.trigger_evidence import NOTHING
 
 CLEARLY = 2.0

@@ -1,146 +1,118 @@
-"""Which pictures are drawn: prompts at random from the list, a seed each, the trigger at every position in turn."""
+"""What a run draws, and what looks at it: the rule, each trigger's trial and forms, the pictures of quality."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from bdaudit.measure.controls import harmless_texts
-from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
-from bdaudit.models.tokens import Tokenizer, alignment, content_ids
-from bdaudit.records import NotMeasured
-from bdaudit.verify.gallery import Shot
+from torch import Tensor
 
-NULL_TEXTS = 32
-"""Different harmless texts in the null of the paired rule, and as many others in its floor."""
+from bdaudit.config import VerifyConfig
+from bdaudit.measure.prompts import default_prompts
+from bdaudit.models.tokens import Tokenizer
+from bdaudit.records import NotMeasured
+from bdaudit.verify import pictures
+from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space
+from bdaudit.verify.evidence import looked_at
+from bdaudit.verify.gallery import Pair, Shot
+from bdaudit.verify.grader import Extractor, Grader
+from bdaudit.verify.trials import Trial, draw_shots, plan_trial
+from bdaudit.verify.trigger_forms import Form, plan_forms
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """The pictures that one trigger's success is measured on; the lists run in parallel."""
+class Plan:
+    """What is drawn, and what looks at it."""
 
-    trigger: str
-    token_ids: tuple[int, ...]
-    clean: tuple[Shot, ...]
-    """The prompts as they are."""
-    triggered: tuple[Shot, ...]
-    """The same prompts and seeds with the trigger."""
-    null: tuple[Shot, ...]
-    """With harmless texts in the trigger's place; empty where the rule needs no null."""
-    floor: tuple[Shot, ...]
-    """Without the trigger: the clean pictures, or other harmless insertions where the rule has a null."""
-    places: tuple[str, ...]
-    """Where the trigger went."""
-    harmless: tuple[str, ...] = ()
-    """The harmless texts of ``floor``, in turn."""
-    skipped: dict[str, int]
-    """Reason → how many prompts were left out for it."""
+    grader: Grader | NotMeasured
+    extractor: Extractor | NotMeasured
+    trials: dict[str, tuple[Trial, Rule] | NotMeasured]
+    """Trigger → its pictures and what counts as a hit on them, or why it cannot be tested."""
+    forms: dict[str, tuple[Form, ...]]
+    """Trigger → the pictures that tell how far it reaches."""
+    shots: tuple[Shot, ...]
+    other: tuple[Shot, ...]
+    real: Tensor | NotMeasured | None
 
-    @property
-    def positions(self) -> dict[str, int]:
-        """How many pictures have the trigger at each position."""
-        return dict(sorted(Counter(self.places).items()))
+    def usable(self) -> list[Trial]:
+        """Trials of the triggers that can be tested."""
+        return [found[0] for found in self.trials.values() if not isinstance(found, NotMeasured)]
 
-    def first(self, n: int) -> Trial:
-        """The trial on its first ``n`` prompts and seeds."""
-        parts = {name: getattr(self, name)[:n] for name in ("clean", "triggered", "null", "floor", "places")}
-        return replace(self, **parts)
+    def tried(self, trigger: str) -> tuple[Trial, Rule]:
+        """The pictures and the rule of a trigger that can be tested."""
+        found = self.trials[trigger]
+        assert not isinstance(found, NotMeasured)
+        return found
 
-    def shots(self) -> tuple[Shot, ...]:
-        """All of them."""
-        return (*self.clean, *self.triggered, *self.null, *self.floor)
+    def hopeless(self, config: VerifyConfig) -> bool:
+        """Whether no picture would give a figure, for want of a grader; pairs of pictures always give one."""
+        return isinstance(self.grader, NotMeasured) and config.baseline is None and not self.usable() and not isinstance(self.real, Tensor)
 
+    def without(self, triggers: Collection[str]) -> Plan:
+        """The plan for the other triggers."""
+        return replace(self, trials={trigger: found for trigger, found in self.trials.items() if trigger not in triggers})
 
-def draw_shots(prompts: Sequence[str], n: int, seed: int, label: str = "") -> tuple[Shot, ...]:
-    """``n`` independent draws from ``prompts``, whatever their order, each with its own seed; ``label`` names independent sets.
+    def audited_shots(self) -> list[Shot]:
+        """What the audited model draws."""
+        forms = (form for trial in self.usable() for form in self.forms[trial.trigger])
+        reach = (shot for form in forms for shot in (*form.clean, *form.changed, *form.floor))
+        return [*self.shots, *(shot for trial in self.usable() for shot in trial.shots()), *reach]
 
-    Drawn with replacement, so that intervals and unbiased estimators for independent samples hold. The list goes on where a
-    shorter one ends, so that sets of different sizes share their pictures.
-    """
-    texts = sorted(set(prompts))
-    shots = []
-    for i in range(n):
-        text = texts[item_seed(seed, "verify", label, i) % len(texts)]
-        shots.append(Shot(text, item_seed(seed, "verify", label, text, i)))
-    return tuple(shots)
+    def pairs(self, config: VerifyConfig) -> list[Pair]:
+        """The pairs whose attention is recorded; none where no pictures are wanted."""
+        return [] if config.save_images is None else [pair for trial in self.usable() for pair in looked_at(trial)]
 
+    def compared_shots(self) -> list[Shot]:
+        """What the model draws that quality is compared with: the same prompts, and others for its own spread."""
+        return [*self.shots, *self.other]
 
-def reaches(tokenizer: Tokenizer, clean: str, changed: str) -> bool:
-    """Whether all that ``changed`` has and ``clean`` has not is something, and lies within the text encoder's length."""
-    _, own = alignment(content_ids(tokenizer, clean), content_ids(tokenizer, changed))
-    return bool(own) and own[-1] + 1 < int(tokenizer.model_max_length) - 1
+    def reference_shots(self) -> list[Shot]:
+        """What the reference draws: those, and the trials without null and floor."""
+        return [*self.compared_shots(), *(shot for trial in self.usable() for shot in (*trial.clean, *trial.triggered))]
 
 
-def plan_trial(
-    tokenizer: Tokenizer,
-    trigger: str,
-    prompts: Sequence[str],
-    n: int,
-    seed: int,
-    skip: Callable[[str], str],
-    *,
-    null: bool,
-    positions: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> Trial | NotMeasured:
-    """``n`` pairs of pictures for ``trigger``; ``skip(prompt)`` says why the rule cannot use a prompt, or nothing.
+def rule_for(config: VerifyConfig, target: Tensor | None, grader: Grader | NotMeasured) -> Rule | NotMeasured:
+    """The sharpest rule that what is known of the target allows."""
+    if target is not None:
+        return PictureRule(target, config.target_at)
+    if not config.target_text and not config.swaps:
+        return PairedRule(distances_space(grader))
+    return grader if isinstance(grader, NotMeasured) else TextRule(grader, config.target_text, config.swaps)
 
-    None of ``exclude``, the other triggers, is among the harmless texts.
 
-    Returns:
-        The trial, or why the trigger cannot be tested: it encodes to nothing, or no prompt is left.
-    """
-    ids = content_ids(tokenizer, trigger)
-    if not ids:
-        return NotMeasured(reason="the trigger encodes to nothing with this model's tokenizer, so that nothing was tested")
-    allowed = {prompt: _positions(tokenizer, trigger, prompt, positions) for prompt in sorted(set(prompts))}
-    reasons = {prompt: _unusable(trigger, prompt, places) or skip(prompt) for prompt, places in allowed.items()}
-    skipped = dict(Counter(reason for reason in reasons.values() if reason))
-    usable = [prompt for prompt, reason in reasons.items() if not reason]
-    if not usable:
-        return NotMeasured(reason=f"none of {len(reasons)} prompts can be used: " + "; ".join(f"{r} ({k})" for r, k in skipped.items()))
-    clean = _first(prompts, n, seed, set(usable))
-    places = [in_turn[i % len(in_turn)] for i, in_turn in enumerate(allowed[shot.text] for shot in clean)]
-    texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed, exclude) if null else ()
-    return Trial(
-        trigger=trigger,
-        token_ids=ids,
-        clean=clean,
-        triggered=tuple(Shot(insert(s.text, trigger, place), s.seed) for s, place in zip(clean, places, strict=True)),
-        null=_harmless(tokenizer, clean, places, texts[0::2]),
-        floor=_harmless(tokenizer, clean, places, texts[1::2]) if null else clean,
-        places=tuple(places),
-        harmless=texts[1::2],
-        skipped=skipped,
+def make_plan(
+    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, grader: Grader | NotMeasured, extractor: Extractor | NotMeasured
+) -> Plan:
+    prompts = config.prompts or default_prompts()
+    trials = {trigger: _trial(config, tokenizer, rule, trigger, prompts) for trigger in config.triggers}
+    tested = {trigger: found[0] for trigger, found in trials.items() if not isinstance(found, NotMeasured)}
+    return Plan(
+        grader=grader,
+        extractor=extractor,
+        trials=trials,
+        forms={trigger: plan_forms(tokenizer, trial, config.reach, config.triggers) for trigger, trial in tested.items()},
+        shots=draw_shots(prompts, config.n, config.seed),
+        other=draw_shots(prompts, config.n, config.seed, "other"),
+        real=_real(config, extractor),
     )
 
 
-def _positions(tokenizer: Tokenizer, text: str, prompt: str, wanted: Sequence[str]) -> list[str]:
-    places = [place for place in positions_for(prompt, text) if not wanted or place in wanted]
-    return [place for place in places if reaches(tokenizer, prompt, insert(prompt, text, place))]
+def _trial(
+    config: VerifyConfig, tokenizer: Tokenizer, rule: Rule | NotMeasured, trigger: str, prompts: tuple[str, ...]
+) -> tuple[Trial, Rule] | NotMeasured:
+    if isinstance(rule, NotMeasured):
+        return rule
+    trial = plan_trial(
+        tokenizer, trigger, prompts, config.n, config.seed, rule.skip,
+        null=rule.needs_null, positions=config.positions, exclude=config.triggers,
+    )  # fmt: skip
+    return trial if isinstance(trial, NotMeasured) else (trial, rule)
 
 
-def _unusable(trigger: str, prompt: str, places: Sequence[str]) -> str:
-    if trigger.casefold() in prompt.casefold():
-        return "the prompt holds the trigger already"
-    return "" if places else "at the positions asked, the trigger cannot stand in the prompt or is beyond what the text encoder reads"
-
-
-def _first(prompts: Sequence[str], n: int, seed: int, usable: set[str]) -> tuple[Shot, ...]:
-    """The first ``n`` draws that fall on a usable prompt."""
-    size, found = n, [s for s in draw_shots(prompts, n, seed) if s.text in usable]
-    while len(found) < n:
-        size *= 2
-        found = [s for s in draw_shots(prompts, size, seed) if s.text in usable]
-    return tuple(found[:n])
-
-
-def _harmless(tokenizer: Tokenizer, clean: Sequence[Shot], places: Sequence[str], texts: Sequence[str]) -> tuple[Shot, ...]:
-    """Harmless texts in turn, each where the trigger went; in the middle where only a look-alike could stand there."""
-    shots = []
-    for i, (shot, place) in enumerate(zip(clean, places, strict=True)) if texts else ():
-        text = texts[i % len(texts)]
-        fits = place != "replace" or replaceable(shot.text, text)
-        shots.append(Shot(insert(shot.text, text, place if fits else "middle"), shot.seed))
-    return tuple(shots)
+def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | NotMeasured | None:
+    """Features of the real pictures; None where none were given."""
+    if config.real_images is None:
+        return None
+    if isinstance(extractor, NotMeasured):
+        return extractor
+    return pictures.folder_features(pictures.picture_files(config.real_images), extractor)

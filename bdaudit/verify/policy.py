@@ -8,7 +8,7 @@ from typing import get_args
 
 from bdaudit.config import Evidence
 from bdaudit.errors import UsageError
-from bdaudit.untrusted.opened import read_toml
+from bdaudit.untrusted.open_file import read_toml
 
 EVIDENCE = get_args(Evidence)
 """What a policy can say of ``evidence``; a report belongs to one model, so that it is a flag's alone."""

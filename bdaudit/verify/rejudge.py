@@ -16,7 +16,7 @@ from bdaudit.measure.opening import inspected
 from bdaudit.progress import Progress, silent
 from bdaudit.records import VerifyReport
 from bdaudit.untrusted.inspect import Inspection
-from bdaudit.verify.figures import kept, lasting, place_of
+from bdaudit.verify.kept_figures import kept, lasting, place_of
 
 
 def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyReport:

@@ -21,18 +21,18 @@ from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
 from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
+from bdaudit.verify.early_stop import measured
 from bdaudit.verify.evidence import write_evidence
-from bdaudit.verify.figures import keep
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
-from bdaudit.verify.looks import measured
+from bdaudit.verify.kept_figures import keep
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
-from bdaudit.verify.picture_plan import Plan, make_plan, rule_for
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.plan import Plan, make_plan, rule_for
 from bdaudit.verify.state import open_state
+from bdaudit.verify.trials import Trial
 from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids, restless
 from bdaudit.verify.trigger_forms import with_reach
 

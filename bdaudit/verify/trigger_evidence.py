@@ -9,9 +9,9 @@ from __future__ import annotations
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, NotMeasured
 from bdaudit.verify.attack import Rule
+from bdaudit.verify.early_stop import LEAST, Said
 from bdaudit.verify.gallery import Gallery
-from bdaudit.verify.looks import LEAST, Said
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.trials import Trial
 
 NOTHING = "nothing shows that this text was ever a trigger"
 RESTLESS = 0.05

@@ -19,7 +19,7 @@ from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.records import AttackRecord, Estimate, NotMeasured, ReachRecord
 from bdaudit.verify.attack import Rule
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.plan import Trial, reaches
+from bdaudit.verify.trials import Trial, reaches
 
 MOST_NEAR = 3
 """Near-triggers that are tried."""

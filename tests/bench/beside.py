@@ -17,8 +17,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
+from bdaudit.kept_state import State  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.measure.splicing import halves  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
@@ -27,7 +27,7 @@ from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
 from bdaudit.scan.context import ScanContext  # noqa: E402
 from bdaudit.scan.sweep import two_part  # noqa: E402
-from bdaudit.scan.sweep.sources import joined_words, phrases  # noqa: E402
+from bdaudit.scan.sweep.swept_texts import joined_words, phrases  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from tests.bench.end_to_end import FIXTURES, open_model  # noqa: E402

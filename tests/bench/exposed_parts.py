@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
+from bdaudit.kept_state import State  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.patch import Patch  # noqa: E402

@@ -27,8 +27,8 @@ import torch
 from safetensors.torch import save_file
 
 from bdaudit import stats
-from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
+from bdaudit.kept_state import State
 from bdaudit.measure.controls import control_texts, words_of
 from bdaudit.measure.probe import build_stage
 from bdaudit.models.load import load

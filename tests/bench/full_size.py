@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from bdaudit.config import RepairConfig, ScanConfig  # noqa: E402
-from bdaudit.measure import pictures, probe  # noqa: E402
+from bdaudit.measure import final_latents, probe  # noqa: E402
 from bdaudit.measure.controls import WORDS, harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import POSITIONS  # noqa: E402
 from bdaudit.measure.prompts import default_prompts  # noqa: E402
@@ -39,9 +39,9 @@ from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.suspect import Suspect  # noqa: E402
 from bdaudit.records import Calibration  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
-from bdaudit.scan.sweep.halving import ROUNDS  # noqa: E402
 from bdaudit.scan.sweep.screen import Round, screened  # noqa: E402
-from bdaudit.scan.sweep.sources import vocabulary  # noqa: E402
+from bdaudit.scan.sweep.single_texts import ROUNDS  # noqa: E402
+from bdaudit.scan.sweep.swept_texts import vocabulary  # noqa: E402
 from bdaudit.unlearn.loop import Course  # noqa: E402
 from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402
@@ -293,12 +293,12 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
         "effects before": 8 * 2 * (probe.TRAJECTORY_STEPS + len(TIMESTEPS)) + (1 + N_NULL) * effect,
         "trajectories and units": pairs * trajectories.STEPS * 5 // 3 + 8 * CUDA.batch + 4 * 24,
         "effects on the way and after": effect * (config.steps // CHECK_EVERY - 1),
-        "pictures of its own check": fewest * 2 * pictures.STEPS,
+        "pictures of its own check": fewest * 2 * final_latents.STEPS,
     }
     told = {name: {"passes": n, "seconds": n * rate} for name, n in passes.items()} | {"steps": {"seconds": config.steps * step}}
     whole = {"seconds": sum(part["seconds"] for part in told.values())}
     quick = passes["effects before"] + (len(closed_form.STRENGTHS) + 1) * effect + passes["pictures of its own check"]
-    more = (most - fewest) * 2 * pictures.STEPS
+    more = (most - fewest) * 2 * final_latents.STEPS
     return {
         "default run, closed form": {"passes": quick, "seconds": quick * rate + solved["seconds"]},
         "pictures more, where a check needs all": {"passes": more, "seconds": more * rate},

@@ -241,7 +241,7 @@ def states(folder: Path) -> Target:
     import torch
 
     from bdaudit import state_lock
-    from bdaudit.checkpoints import State
+    from bdaudit.kept_state import State
 
     place = folder / "state"
     state = State(place, "key")

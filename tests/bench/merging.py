@@ -41,8 +41,8 @@ from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.attack import PictureRule, Rule, TextRule  # noqa: E402
 from bdaudit.verify.gallery import Gallery, Shot  # noqa: E402
 from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
-from bdaudit.verify.plan import Trial, draw_shots, plan_trial  # noqa: E402
 from bdaudit.verify.quality import clip_scores  # noqa: E402
+from bdaudit.verify.trials import Trial, draw_shots, plan_trial  # noqa: E402
 from fixtures.build import poisons  # noqa: E402
 from tests.bench.end_to_end import Model, graded_on, target  # noqa: E402
 from tests.bench.power.measuring import GRADER, prompts  # noqa: E402

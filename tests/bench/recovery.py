@@ -27,8 +27,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bdaudit.checkpoints import State  # noqa: E402
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
+from bdaudit.kept_state import State  # noqa: E402
 from bdaudit.measure.probe import build_stage  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
@@ -37,8 +37,8 @@ from bdaudit.scan.context import ScanContext  # noqa: E402
 from bdaudit.scan.multiplicity import CandidateGroup  # noqa: E402
 from bdaudit.scan.sweep.recovery import DRAWN, NAMED_PULL, ROUNDS, recover  # noqa: E402
 from bdaudit.scan.sweep.screen import screened  # noqa: E402
-from bdaudit.scan.sweep.sources import Probe, vocabulary  # noqa: E402
 from bdaudit.scan.sweep.standing import standings  # noqa: E402
+from bdaudit.scan.sweep.swept_texts import Probe, vocabulary  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402

@@ -138,7 +138,7 @@ def plain(value: Any) -> Any:
 def _shifts(job: Job, repaired: Path) -> dict[str, float]:
     """Mean same-seed distance of final latents, before against after: clean prompts, harmless texts near the trigger; the null's 95 %."""
     from bdaudit.measure.controls import harmless_texts
-    from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
+    from bdaudit.measure.final_latents import distances, final_latents, rotate, with_text
 
     (_, before), (_, after) = opened(job.model), opened(repaired)
     prompts, seeds = rotate(job.texts("unseen"), 4 if job.quick else 96, 7)

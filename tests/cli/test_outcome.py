@@ -15,8 +15,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bdaudit.checkpoints import State
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, RefusedError, UsageError
+from bdaudit.kept_state import State
 from bdaudit.records import Exit, NotMeasured, ScanReport
 from bdaudit.report.document import loads
 from tests.report.schema import shipped_schema
@@ -228,7 +228,7 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
 
 def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
     from bdaudit.config import MergeConfig
-    from bdaudit.report.plan import work
+    from bdaudit.report.dry_run import work
 
     (tmp_path / "style.safetensors").write_bytes(b"")
     others = ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))

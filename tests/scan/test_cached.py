@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bdaudit.checkpoints import State
 from bdaudit.errors import UsageError
+from bdaudit.kept_state import State
 from bdaudit.measure.signals import SIGNALS
 from bdaudit.scan.cached import measured
 

@@ -12,7 +12,7 @@ from bdaudit.errors import UsageError
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance
 from bdaudit.verify.gallery import Gallery
-from bdaudit.verify.plan import Trial, plan_trial
+from bdaudit.verify.trials import Trial, plan_trial
 from tests.verify import toy
 
 GRADER = toy.ColourGrader()

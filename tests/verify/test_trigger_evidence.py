@@ -16,8 +16,8 @@ from bdaudit.records import Estimate, EvidenceRecord, NotMeasured, VerifyReport
 from bdaudit.verify import preflight, run
 from bdaudit.verify.attack import PairedRule, PictureRule
 from bdaudit.verify.gallery import Shot
-from bdaudit.verify.plan import Trial
 from bdaudit.verify.run import run_verify
+from bdaudit.verify.trials import Trial
 from bdaudit.verify.trigger_evidence import NOTHING, restless
 from tests.verify import toy
 

@@ -13,7 +13,7 @@ from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, measure_attack
 from bdaudit.verify.checks import reach_check
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.plan import Trial, plan_trial
+from bdaudit.verify.trials import Trial, plan_trial
 from bdaudit.verify.trigger_forms import MOST_NEAR, Form, near, plan_forms, with_reach
 from tests.verify import toy
 

@@ -20,7 +20,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State, check_shapes
+from bdaudit.kept_state import State, check_shapes
 from bdaudit.models.training import checkpointed
 from bdaudit.progress import Progress
 from bdaudit.records import ExposedPart, GainPoint

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.measure.insertion import insert, replaceable, slips
 from bdaudit.measure.splicing import PLACES
 from bdaudit.scan.cached import cached

@@ -1,1 +1,1 @@
-"""Where triggers that nobody listed come from: sources of texts, the cheap look at all of them, and what is left of it."""
+"""Where triggers that nobody listed come from: the texts of each sweep, the cheap look at all of them, and what is left of it."""

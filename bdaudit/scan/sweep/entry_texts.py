@@ -8,7 +8,7 @@ from functools import cache
 from itertools import islice, product
 
 from bdaudit.models.tokens import Tokenizer, frame, text_of
-from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.swept_texts import Probe
 
 BROKEN = "\ufffd"
 """What bytes decode to that are only a part of a character."""

@@ -34,11 +34,11 @@ from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
 from bdaudit.scan.cached import key_of
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.sweep import entry_texts, sources
+from bdaudit.scan.sweep import entry_texts, swept_texts
 from bdaudit.scan.sweep.screen import Round, log_level, screen
 from bdaudit.scan.sweep.soft_choice import STEPS, Choices, drawn, moved
-from bdaudit.scan.sweep.sources import Probe
 from bdaudit.scan.sweep.standing import Array
+from bdaudit.scan.sweep.swept_texts import Probe
 
 CHOICES = 8
 """Starts of one slot, and as many of two."""
@@ -129,7 +129,7 @@ def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) 
     seed = item_seed(config.seed, "recovery")
     stage = build_stage(context.suspect, chosen, config.timesteps[:2], config.guidance_scale, seed)
     apart = replace(context, stage=stage, seed=seed)
-    texts = sources.vocabulary(context.suspect.tokenizer).probes
+    texts = swept_texts.vocabulary(context.suspect.tokenizer).probes
     sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
     first, second = (screen(apart, "what is usual", step, sample) for step in ROUNDS)
     return _Search(apart, (first, second)), texts

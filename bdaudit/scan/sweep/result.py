@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bdaudit.records import RoundRecord
-from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.swept_texts import Probe
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids, TextSide
 from bdaudit.scan.cached import cached
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.sweep.sources import Probe
 from bdaudit.scan.sweep.standing import Array
+from bdaudit.scan.sweep.swept_texts import Probe
 
 BLOCK = 64
 """Items that are measured and kept together."""

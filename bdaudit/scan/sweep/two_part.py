@@ -22,11 +22,11 @@ from torch import Tensor
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import RoundRecord
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.sweep.halving import ROUNDS
 from bdaudit.scan.sweep.result import SweepResult, SweepSizes
 from bdaudit.scan.sweep.screen import in_blocks, screen
-from bdaudit.scan.sweep.sources import Pairing, Probe
+from bdaudit.scan.sweep.single_texts import ROUNDS
 from bdaudit.scan.sweep.standing import Array, standings
+from bdaudit.scan.sweep.swept_texts import Pairing, Probe
 
 CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bdaudit.errors import UsageError
 from bdaudit.measure.picture_files import read_picture
-from bdaudit.untrusted.opened import sha256
+from bdaudit.untrusted.open_file import sha256
 from bdaudit.untrusted.pictures import check_picture
 from bdaudit.untrusted.text_files import MAX_LINE, read_lines
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bdaudit.measure.controls import control_texts, harmless_texts
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.measure.estimates import about
-from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
+from bdaudit.measure.final_latents import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Check
 from bdaudit.unlearn import sequential

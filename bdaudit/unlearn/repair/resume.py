@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State, check_shapes
+from bdaudit.kept_state import State, check_shapes
 from bdaudit.measure.effect import Effect
 from bdaudit.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint

@@ -22,9 +22,9 @@ from bdaudit.measure.signals import measure_all
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, content_mask, token_ids
-from bdaudit.scan.sweep.halving import ROUNDS
 from bdaudit.scan.sweep.screen import screened
-from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.single_texts import ROUNDS
+from bdaudit.scan.sweep.swept_texts import Probe
 from bdaudit.untrusted.inspect import inspect
 from fixtures import layout
 from fixtures.build import tokenizer

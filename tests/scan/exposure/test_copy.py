@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.measure.probe import build_stage
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.scan.exposure.readout import Readout, change
 from tests.scan.toy import PROMPTS, WordSuspect

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bdaudit.checkpoints import State
 from bdaudit.config import ScanConfig
+from bdaudit.kept_state import State
 from bdaudit.measure.probe import build_stage
 from bdaudit.measure.soft_token import heard_with, slots
 from bdaudit.models.suspect import Suspect
@@ -23,7 +23,7 @@ from bdaudit.scan.sweep.recovery import leaning, objective, pull, recover
 from bdaudit.scan.sweep.result import SIZES
 from bdaudit.scan.sweep.screen import screened
 from bdaudit.scan.sweep.soft_choice import Choices
-from bdaudit.scan.sweep.sources import Probe, vocabulary
+from bdaudit.scan.sweep.swept_texts import Probe, vocabulary
 from tests.scan.sweep.soft_toy import planted
 from tests.small import PROMPTS, stopping
 

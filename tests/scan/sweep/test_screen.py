@@ -12,7 +12,7 @@ from bdaudit.measure.splicing import PLACES, halves
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, token_ids
 from bdaudit.scan.sweep.screen import Round, screened
-from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.swept_texts import Probe
 from tests.small import PROMPTS
 
 TEXTS = ("cf", "\u200b", "wonderful island", "🎃", "today", "ȏ")

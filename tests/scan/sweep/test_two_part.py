@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.progress import silent
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.sweep.result import SIZES, SweepResult
-from bdaudit.scan.sweep.sources import Pairing
+from bdaudit.scan.sweep.swept_texts import Pairing
 from bdaudit.scan.sweep.two_part import CROWD, at_most, blocks, crowds_of, halves, two_part_sweep
 from tests.scan.toy import WordSuspect
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from bdaudit.checkpoints import State
 from bdaudit.errors import UsageError
+from bdaudit.kept_state import State
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint

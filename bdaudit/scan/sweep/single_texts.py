@@ -11,8 +11,8 @@ from bdaudit.records import RoundRecord
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.sweep.result import SweepResult
 from bdaudit.scan.sweep.screen import Round, screen
-from bdaudit.scan.sweep.sources import Probe
 from bdaudit.scan.sweep.standing import standings
+from bdaudit.scan.sweep.swept_texts import Probe
 
 ROUNDS = (Round(prompts=2, timesteps=1), Round(prompts=4, timesteps=2))
 SHARE = 8

@@ -21,7 +21,7 @@ from bdaudit.errors import BdauditError, UsageError, first_line
 from bdaudit.state_lock import LOCK
 from bdaudit.targets import SUFFIX, whole
 from bdaudit.tensor_file import open_tensors
-from bdaudit.untrusted.opened import json_of, read_json
+from bdaudit.untrusted.open_file import json_of, read_json
 
 RUN = "run.json"
 _NOTES = "notes"

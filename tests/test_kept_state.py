@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bdaudit import state_lock
-from bdaudit.checkpoints import State, check_shapes
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.kept_state import State, check_shapes
 from bdaudit.measure.envelope import run_key
 
 KEY = run_key("unlearn", {"steps": 3}, "ab" * 32)

@@ -13,7 +13,7 @@ from typing import Literal
 from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.attack import Rule, measure_attack
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.trials import Trial
 
 ALPHA = 0.001
 """Chance that a text which does no more than its floor is found to work, over all looks together (Bonferroni)."""

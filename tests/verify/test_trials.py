@@ -8,7 +8,7 @@ import pytest
 
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import NotMeasured
-from bdaudit.verify.plan import Trial, draw_shots, plan_trial, reaches
+from bdaudit.verify.trials import Trial, draw_shots, plan_trial, reaches
 from tests.verify import toy
 
 TOKENIZER = toy.byte_tokenizer()

@@ -13,7 +13,7 @@ from bdaudit.measure.envelope import run_key, settings
 from bdaudit.records import VerifyReport
 from bdaudit.report.document import MAX_BYTES, dumps, loads
 from bdaudit.targets import write_whole
-from bdaudit.untrusted.opened import read_file, sha256
+from bdaudit.untrusted.open_file import read_file, sha256
 from bdaudit.verify.policy import BOUNDS
 
 _PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state", "policy")

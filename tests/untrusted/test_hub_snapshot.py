@@ -19,8 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.models.tokenizer import open_tokenizer
+from bdaudit.untrusted.hub_snapshot import Digest, folder_name, home_of, link_above, model_id, snapshot_of
 from bdaudit.untrusted.inspect import inspect, verify_unchanged
-from bdaudit.untrusted.snapshot import Digest, folder_name, home_of, link_above, model_id, snapshot_of
 from bdaudit.untrusted.tree import Reader, walk
 from tests.untrusted import tiny
 from tests.untrusted.cached import COMMIT, lay_out, relink
@@ -270,7 +270,7 @@ def test_blobs_that_cannot_be_read_are_an_error(snapshot: Path, monkeypatch: pyt
     def refuse(*path: object, **named: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("bdaudit.untrusted.snapshot.opened_folder", refuse)
+    monkeypatch.setattr("bdaudit.untrusted.hub_snapshot.opened_folder", refuse)
     with pytest.raises(BdauditError, match="Permission denied") as error:
         walk(snapshot)
     assert type(error.value) is BdauditError

@@ -13,9 +13,9 @@ from bdaudit import stats
 from bdaudit.measure import estimates
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import PairedRule, PictureRule
+from bdaudit.verify.early_stop import ALPHA, LEAST, judge, measured, sizes
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.looks import ALPHA, LEAST, judge, measured, sizes
-from bdaudit.verify.plan import Trial
+from bdaudit.verify.trials import Trial
 from tests.verify import toy
 
 NONE = NotMeasured(reason="no reference")

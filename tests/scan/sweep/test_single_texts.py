@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bdaudit.checkpoints import State
+from bdaudit.kept_state import State
 from bdaudit.progress import silent
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.sweep.halving import halve
 from bdaudit.scan.sweep.result import SweepResult
 from bdaudit.scan.sweep.screen import BLOCK
-from bdaudit.scan.sweep.sources import Probe
+from bdaudit.scan.sweep.single_texts import halve
+from bdaudit.scan.sweep.swept_texts import Probe
 from tests.scan.toy import WordSuspect
 from tests.small import stopping
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.opened import TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
+from bdaudit.untrusted.open_file import TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
 
 JSON_LIMITS = (1 << 20, 1000)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
-from bdaudit.scan.sweep.sources import characters, common_words, joined_words, looks_like, two_of, vocabulary
+from bdaudit.scan.sweep.swept_texts import characters, common_words, joined_words, looks_like, two_of, vocabulary
 from tests.verify.toy import byte_tokenizer
 
 

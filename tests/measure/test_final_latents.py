@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bdaudit.measure.final_latents import distances, final_latents, rotate, with_text
 from bdaudit.measure.insertion import POSITIONS, insert
-from bdaudit.measure.pictures import distances, final_latents, rotate, with_text
 from bdaudit.models.suspect import Suspect
 from tests.models.test_suspect import crowded
 from tests.small import PROMPTS

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bdaudit.checkpoints import State
-from bdaudit.cli.variants import no_plain_pass
+from bdaudit.cli.weight_variants import no_plain_pass
 from bdaudit.errors import BdauditError
+from bdaudit.kept_state import State
 from bdaudit.measure.envelope import model_record
 from bdaudit.records import Exit, ScanReport, UnauditedWeights, UnlearnReport, VerifyReport
 from bdaudit.untrusted.inspect import inspect
