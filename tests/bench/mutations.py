@@ -1,0 +1,353 @@
+"""Mutations of the code that decides, each run against the tests that mirror its file:
+``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``.
+
+A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one constant or one
+exit code. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and changes nothing that anybody could
+see stands in ``EQUIVALENT``, with its reason.
+
+The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree: one mutation costs its tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bdaudit.stats import wilson  # noqa: E402
+from tests.bench.recording import stamp  # noqa: E402
+
+SECONDS, BYTES = 90, 12 << 30
+"""Of processor time (by the clock, thrice as long) and of address space: a mutation whose tests need more took a bound away, or hangs."""
+NOT_DECIDING = ("report/page", "report/plots", "report/progress", "report/tables", "cli/examples", "__main__", "report/command")
+"""How things look, not what is decided."""
+BOUNDARY: Mapping[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
+SENSE: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+EXITS = ("PASS", "FINDING", "USAGE", "ERROR", "INCONCLUSIVE", "REFUSED")
+EQUIVALENT: dict[str, str] = {}
+"""``file: before → after`` → why nothing can tell the two apart."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One change of one place."""
+
+    file: str
+    """Under ``bdaudit/``."""
+    line: int
+    kind: str
+    before: str
+    after: str
+    source: str
+    """The whole mutated file."""
+
+    @property
+    def name(self) -> str:
+        """As ``EQUIVALENT`` names it: without the line, which moves."""
+        return f"{self.file}: {self.before} → {self.after}"
+
+
+def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """What a node may be replaced by, with the kind of the change."""
+    if isinstance(node, ast.Compare):
+        for at, operator in enumerate(node.ops):
+            for kind, flips in (("boundary", BOUNDARY), ("sense", SENSE)):
+                if type(operator) in flips:
+                    other = copy.deepcopy(node)
+                    other.ops[at] = flips[type(operator)]()
+                    yield kind, other
+    elif isinstance(node, ast.BoolOp):
+        other_join = copy.deepcopy(node)
+        other_join.op = ast.And() if isinstance(node.op, ast.Or) else ast.Or()
+        yield "condition", other_join
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield "condition", node.operand
+    elif isinstance(node, ast.Attribute) and node.attr in EXITS and isinstance(node.value, ast.Name) and node.value.id == "ExitCode":
+        for name in EXITS:
+            if name != node.attr:
+                yield "exit code", ast.Attribute(node.value, name, node.ctx)
+
+
+def constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, ast.Constant, str]]:
+    """Numbers of a module's own constants, what each may become (nothing, twice it, a quarter or one more), and the constant's name."""
+    for statement in tree.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            continue
+        name = ast.unparse(statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0])
+        for node in ast.walk(statement.value):
+            if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+                for other in sorted({0, node.value * 2, node.value * 1.25, node.value + 1} - {node.value}):
+                    if isinstance(node.value, float) or float(other).is_integer():
+                        yield node, ast.Constant(type(node.value)(other)), f"{name}: "
+
+
+def mutations(file: str) -> list[Mutation]:
+    """Each possible one of a file of ``bdaudit/``."""
+    text = (ROOT / "bdaudit" / file).read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    typing = {id(node) for block in tree.body if isinstance(block, ast.If) for node in ast.walk(block)}
+    places = [(kind, node, other, "") for node in ast.walk(tree) if id(node) not in typing for kind, other in changed(node)]
+    places += [("constant", node, other, name) for node, other, name in constants(tree)]
+    return [_mutation(file, text, kind, node, other, name) for kind, node, other, name in places if _parses(text, node)]
+
+
+def _parses(text: str, node: ast.AST) -> bool:
+    """Whether the place is told rightly: inside an f-string this Python tells another one."""
+    try:
+        read = ast.parse(ast.get_source_segment(text, node) or "", mode="eval").body
+    except SyntaxError:
+        return False
+    return ast.dump(read) == ast.dump(node)
+
+
+def _mutation(file: str, text: str, kind: str, node: ast.AST, other: ast.AST, name: str) -> Mutation:
+    before, after = ast.get_source_segment(text, node) or "", ast.unparse(other)
+    if kind in ("boundary", "sense", "condition"):
+        after = f"({after})"
+    lines = text.encode().splitlines(keepends=True)
+    offsets = [0]
+    for line in lines:
+        offsets.append(offsets[-1] + len(line))
+    start, end = offsets[node.lineno - 1] + node.col_offset, offsets[node.end_lineno - 1] + node.end_col_offset
+    source = (text.encode()[:start] + after.encode() + text.encode()[end:]).decode()
+    return Mutation(file, node.lineno, kind, name + " ".join(before.split()), " ".join(after.split()), source)
+
+
+@cache
+def mirrored(file: str) -> list[str]:
+    """The tests of a file: those of its name beside its mirror; else all that name its module; else those of the files that import it."""
+    tests = _own(Path(file)) or _naming(ROOT / "tests", "test_*.py", file)
+    if not tests:
+        importers = [path.relative_to(ROOT / "bdaudit") for path in _naming(ROOT / "bdaudit", "*.py", file)]
+        tests = sorted({test for path in importers for test in _own(path)})
+    return [str(test.relative_to(ROOT)) for test in tests if test.name != "test_chain.py"]
+
+
+def _own(path: Path) -> list[Path]:
+    """``test_x.py`` and ``test_x_*.py`` for ``x.py``; for a package's ``__init__.py``, ``test_main.py``, else all in the folder."""
+    folder = ROOT / "tests" / path.parent
+    if path.stem == "__init__":
+        return sorted(folder.glob("test_main.py")) or (sorted(folder.glob("test_*.py")) if path.parent.name else [])
+    return sorted(folder.glob(f"test_{path.stem}.py")) + sorted(folder.glob(f"test_{path.stem}_*.py"))
+
+
+def _naming(folder: Path, files: str, file: str) -> list[Path]:
+    """Those in which the module's name stands, or an import of it from its package."""
+    module = ".".join(("bdaudit", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
+    parent, _, name = module.rpartition(".")
+    named = re.compile(rf"\b{re.escape(module)}\b(?!\.[a-z])|from {re.escape(parent)} import (\([^)]*|[^\n]*)\b{name}\b")
+    return [path for path in sorted(folder.rglob(files)) if named.search(path.read_text(encoding="utf-8"))]
+
+
+def chosen(count: int, seed: int, only: str) -> list[Mutation]:
+    """About as many of every package, drawn by the seed, one change of a place; the files of no package are one."""
+    random_ = random.Random(seed)
+    files = sorted(str(p.relative_to(ROOT / "bdaudit")) for p in (ROOT / "bdaudit").rglob("*.py"))
+    by_package: dict[str, list[Mutation]] = defaultdict(list)
+    for file in files:
+        if file.startswith(only) and not file.removesuffix(".py").startswith(NOT_DECIDING):
+            by_package[package(file)] += mutations(file)
+    for name, group in by_package.items():
+        random_.shuffle(group)
+        by_package[name] = list({(item.file, item.line, item.before): item for item in group}.values())
+    taken: list[Mutation] = []
+    while len(taken) < count and any(by_package.values()):
+        for group in by_package.values():
+            taken += [group.pop()] if group else []
+    return taken[:count]
+
+
+def package(file: str) -> str:
+    """The folder in ``bdaudit/`` that a file lies in."""
+    return file.split("/")[0] if "/" in file else "bdaudit"
+
+
+class Tree:
+    """A copy of the checkout in which one file at a time is mutated."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("bdaudit", "tests"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+        (root / "tests" / "bench" / "results").symlink_to(ROOT / "tests" / "bench" / "results")
+        for other in ROOT.iterdir():
+            if other.name not in ("bdaudit", "tests", ".git", ".venv"):
+                (root / other.name).symlink_to(other)
+
+    def outcome(self, file: str, source: str | None, tests: list[str]) -> tuple[str, float]:
+        """``killed``, ``survived`` or ``hung``, and seconds; the file is as before afterwards."""
+        target, started = self.root / "bdaudit" / file, time.monotonic()
+        whole = target.read_text(encoding="utf-8")
+        try:
+            if source is not None:
+                target.write_text(source, encoding="utf-8")
+            child = os.fork()
+            if child == 0:
+                self._tests(tests)
+            return _waited(child, started), time.monotonic() - started
+        finally:
+            target.write_text(whole, encoding="utf-8")
+
+    def _tests(self, tests: list[str]) -> None:
+        """In the child: never returns."""
+        code = 70
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+            resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+            os.chdir(self.root)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1), os.dup2(null, 2)
+            sys.path[:] = [str(self.root), *(p for p in sys.path if p and not (Path(p) / "bdaudit").is_dir())]
+            for name in [name for name in sys.modules if name.split(".")[0] in ("bdaudit", "tests")]:
+                del sys.modules[name]
+            sys.dont_write_bytecode = True
+            os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(self.root)}
+            import pytest
+
+            options = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
+            code = int(pytest.main([*options, *tests]))
+        finally:
+            os._exit(code)
+
+
+def _waited(child: int, started: float) -> str:
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+                return "hung"
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+        if time.monotonic() - started > 3 * SECONDS:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "hung"
+        time.sleep(0.02)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("count", nargs="?", type=int, default=120)
+    parser.add_argument("path", nargs="?", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="files of bdaudit/ whose path begins so")
+    parser.add_argument("--again", type=Path, help="run the survivors of that record alone, and take the rest from it")
+    parser.add_argument("--sound", type=Path, help="keep there which tests pass without a mutation")
+    asked = parser.parse_args()
+    import diffusers
+    import open_clip
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, open_clip)}
+    head = {**stamp(), "seed": asked.seed, "versions": versions}
+    first: dict[str, object] = {}
+    taken = chosen(asked.count, asked.seed, asked.only)
+    if asked.again:
+        first = json.loads(asked.again.read_text(encoding="utf-8"))
+        taken = survivors(first["mutations"])
+    for done in run(taken, asked.sound):
+        if first:
+            now = {(item["file"], item["before"], item["after"]): item for item in done}
+            done = [now.get((item["file"], item["before"], item["after"]), item) for item in first["mutations"]]
+            head |= {"seed": first["seed"], "first": first.get("first") or {"date": first["date"], **summary(first["mutations"])}}
+        report = {**head, **summary(done), "mutations": done}
+        if asked.path:
+            asked.path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(head | summary(done), indent=1, ensure_ascii=False))
+
+
+def survivors(done: list[dict[str, object]]) -> list[Mutation]:
+    """Those of a record that no test killed, made again from the files as they are now."""
+    left = {(item["file"], item["before"], item["after"]) for item in done if item["outcome"] in ("survived", "equivalent")}
+    made = [item for file in sorted({str(file) for file, *_ in left}) for item in mutations(file)]
+    return [item for item in made if (item.file, item.before, item.after) in left]
+
+
+def run(taken: list[Mutation], known: Path | None) -> Iterator[list[dict[str, object]]]:
+    """What became of each so far; tests that fail without any mutation are an error of this bench, and end it."""
+    done: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        tree, sound = Tree(Path(folder)), Sound(known)
+        for at, item in enumerate(taken, 1):
+            compile(item.source, item.file, "exec")
+            tests = mirrored(item.file)
+            outcome, seconds = tree.outcome(item.file, item.source, tests)
+            if outcome != "survived" and not sound.knows(item.file, tests):
+                if tree.outcome(item.file, None, tests)[0] != "survived":
+                    raise SystemExit(f"{tests} fail without any mutation")
+                sound.add(item.file, tests)
+            outcome = "equivalent" if outcome == "survived" and item.name in EQUIVALENT else outcome
+            told = {name: value for name, value in asdict(item).items() if name != "source"}
+            done.append(told | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)})
+            print(
+                f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}",
+                file=sys.stderr,
+                flush=True,
+            )
+            yield done
+
+
+class Sound:
+    """Which files' tests pass as they stand; kept in a file of lines, so that a second run need not ask again."""
+
+    def __init__(self, known: Path | None) -> None:
+        self._known = known
+        self._keys = set(known.read_text().split()) if known and known.exists() else set[str]()
+
+    def knows(self, file: str, tests: list[str]) -> bool:
+        """As they are now."""
+        return self._key(file, tests) in self._keys
+
+    def add(self, file: str, tests: list[str]) -> None:
+        """To those that pass."""
+        self._keys.add(self._key(file, tests))
+        if self._known:
+            self._known.write_text("\n".join(sorted(self._keys)) + "\n")
+
+    @staticmethod
+    def _key(file: str, tests: list[str]) -> str:
+        return hashlib.sha256(b"\0".join((ROOT / path).read_bytes() for path in (f"bdaudit/{file}", *tests))).hexdigest()
+
+
+def summary(done: list[dict[str, object]]) -> dict[str, object]:
+    """Counts, and the share killed of what is not equivalent, with its interval."""
+    counts = Counter(str(item["outcome"]) for item in done)
+    killed, all_ = counts["killed"] + counts["hung"], len(done) - counts["equivalent"]
+    by_kind, by_package = defaultdict[str, Counter[str]](Counter), defaultdict[str, Counter[str]](Counter)
+    for item in done:
+        by_kind[str(item["kind"])][str(item["outcome"])] += 1
+        by_package[package(str(item["file"]))][str(item["outcome"])] += 1
+    return {
+        "mutations counted": len(done), **counts, "share killed": round(killed / max(all_, 1), 4),
+        "interval": [round(end, 4) for end in wilson(killed, all_)[1:]] if all_ else [], "by kind": by_kind, "by package": by_package,
+        "survivors": [f"{d['file']}:{d['line']} {d['before']} → {d['after']}" for d in done if d["outcome"] == "survived"],
+        "equivalent ones": EQUIVALENT,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
