@@ -23,7 +23,7 @@ class UnlearnConfig(RunConfig):
         need(one, "--variant all goes with scan and verify; a repair is of one set of weights, say which (full, fp16, …)")
         need(bool({"--out", "--patch"} & dict(self.written).keys()), "nothing to write; say --out DIR or --patch FILE")
         for flag, path in self.written:
-            inside = self.out and path != self.out and path.resolve().is_relative_to(self.out.resolve())
+            inside = self.out and flag != "--out" and path.resolve().is_relative_to(self.out.resolve())
             need(not inside, f"{flag} {path} lies in --out {self.out}, which is written whole; name a place outside it")
 
 

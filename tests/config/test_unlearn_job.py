@@ -93,3 +93,10 @@ def test_what_is_merged_is_among_the_models_and_a_lora_is_not(tmp_path: Path) ->
     others = ((tmp_path / "other", 1.0), (tmp_path / "style.safetensors", 0.5))
     config = MergeConfig(model=tmp_path / "model", base=tmp_path / "base", merge_with=others, out=tmp_path / "out")
     assert config.models == (tmp_path / "model", tmp_path / "base", tmp_path / "other")
+
+
+@pytest.mark.parametrize("other", ["state", "patch"])
+def test_nothing_else_is_written_to_the_place_of_the_result(tmp_path: Path, other: str) -> None:
+    with pytest.raises(UsageError, match=f"--{other} .* lies in --out"):
+        RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "q"})
+    RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "r"})
