@@ -185,10 +185,10 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
 
 def test_a_dry_run_counts_the_steps_that_the_run_takes() -> None:
-    from bdaudit.report import plan
+    from bdaudit.report import dry_run
     from bdaudit.unlearn.repair import trajectories
 
-    assert plan.TRAJECTORY == trajectories.STEPS
+    assert dry_run.TRAJECTORY == trajectories.STEPS
 
 
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:

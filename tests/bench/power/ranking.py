@@ -11,8 +11,8 @@ from collections.abc import Callable
 from math import log
 from typing import Any
 
-from bdaudit.stats import auroc
 from tests.bench.power.__main__ import ROUNDS
+from tests.bench.power.figures import auroc
 
 LIFT = 0.2
 OVERRIDE, ATTENTION, MOST = 3.0, 0.1, 6.0
