@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from bdaudit.cli.examples import EXAMPLES, SCAN_EXAMPLES, UNLEARN_EXAMPLES, VERI
 from bdaudit.cli.options import Delivery, Given, Headed, options, takes
 from bdaudit.config import JOBS, RunConfig, ScanConfig, VerifyConfig, unlearn_config
 from bdaudit.config.flag import Flag, flags
+from bdaudit.config.run import WHOLE, need_apart
 from bdaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def unlearn(given: Given) -> int:
 
     if "patch" not in given:
         given.setdefault("out", _beside(place_of(given["model"]), "-unlearned"))
-    state = _beside(given.get("out") or given["patch"], ".state")
+    result = given.get("out") or given.get("patch")
+    state = _beside(result, ".state") if result else None
     return _finish("unlearn", lambda **settings: unlearn_config(settings, state), given)
 
 
@@ -84,7 +87,8 @@ def verify(given: Given) -> int:
     bounds. Without a trigger only quality is measured, and a bound on attack success is inconclusive."""
     from bdaudit.verify.policy import read_policy
 
-    given = {**(read_policy(given["policy"]) if "policy" in given else {}), **given}
+    for name, value in (read_policy(given["policy"]) if "policy" in given else {}).items():
+        given.setdefault(name, value)
     given.setdefault("save_images", _beside_report(given, ".pictures", of=".html"))
     given.setdefault("state", _beside_report(given, ".state"))
     return _finish("verify", VerifyConfig, given)
@@ -96,10 +100,10 @@ def _beside_report(given: Given, suffix: str, of: str = "") -> Path | None:
     return next((path.with_suffix(suffix) for path in reports if path.suffix.lower() == of or not of), None)
 
 
-def _beside(path: Path, end: str) -> Path:
-    """A path's name with ``end`` at its end; a name of its own, where the path is ``.`` or ends in ``..``."""
+def _beside(path: Path, end: str) -> Path | None:
+    """A path's name with ``end`` at its end; a name of its own, where the path is ``.`` or ends in ``..``; none beside the root."""
     whole = path if path.name and path.name != ".." else path.resolve()
-    return whole.with_name(f"{whole.name}{end}")
+    return whole.with_name(f"{whole.name}{end}") if whole.name else None
 
 
 def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
@@ -110,21 +114,36 @@ def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
     delivery = Delivery(**{name: given.pop(name) for name in options(Delivery) if name in given})
     output = Output(reports=delivery.report, json=delivery.json, quiet=delivery.quiet)
     config = made(**given)
-    _check_outside(config, delivery.report)
+    written = (*(("--report", path) for path in delivery.report), *config.written)
+    need_apart(written)
+    _check_outside(config, written)
+    _check_unread(given.opened, written)
     _check_finite(config)
     return rehearse(command, config, output) if delivery.dry_run else carry_out(command, config, output)
 
 
-def _check_outside(config: RunConfig, reports: Sequence[Path]) -> None:
+def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> None:
     """Raises ``UsageError`` where a path that would be written lies in a model that is read, or in its folder of the hub's cache."""
     from bdaudit.untrusted.hub_snapshot import home_of
 
     for directory in config.models:
         home = home_of(directory)
         of = "the model directory" if home == directory.resolve() else f"the cache's {home.name}"
-        for flag, path in (*(("--report", path) for path in reports), *config.written):
+        for flag, path in written:
             if path.resolve().is_relative_to(home):
                 raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")
+
+
+def _check_unread(opened: Sequence[tuple[str, Path]], written: Sequence[tuple[str, Path]]) -> None:
+    """Raises ``UsageError`` where a path that would be written is one that is read, or one of the two lies in the other.
+
+    Beside the pictures of ``--real-images`` there is room: nothing but pictures is read there.
+    """
+    for (reads, source), (flag, path) in product(opened, written):
+        one, other = path.resolve(), source.resolve()
+        within = one.is_relative_to(other) and reads != "--real-images"
+        if one == other or within or (flag in WHOLE and other.is_relative_to(one)):
+            raise UsageError(f"{flag} {path} would write over {reads} {source}, which the run reads; name another place")
 
 
 def _check_finite(config: RunConfig) -> None:

@@ -15,12 +15,19 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from bdaudit.cli.values import KINDS, Typed
+from bdaudit.cli.values import KINDS, WRITTEN, Typed
 from bdaudit.config import RunConfig
 from bdaudit.config.flag import Flag, declared
+from bdaudit.errors import UsageError
 
-Given = dict[str, Any]
-"""Field → value, of what was typed and of nothing else."""
+
+class Given(dict[str, Any]):
+    """Field → value, of what was typed and of nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[tuple[str, Path]] = []
+        """Flag and path of every file and folder that the run reads, models aside."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,26 @@ def takes(*kinds: type[Any]) -> Callable[[Callable[[Given], int]], Callable[...,
     return made
 
 
-def _read(known: Mapping[str, Option], typed: Given) -> Given:
-    given = {}
+def _read(known: Mapping[str, Option], typed: Mapping[str, Any]) -> Given:
+    given = Given()
     for name, option in known.items():
-        source = option.flag.of or name
-        if typed[source] is not None and typed[source] is not False:
-            given[name] = option.kind.read(typed[source], known[source].flag.name)
+        source = known[option.flag.of or name]
+        value = typed[option.flag.of or name]
+        if value is not None and value is not False:
+            places = _places(value, source)
+            given[name] = option.kind.read(value, source.flag.name)
+            given.opened += [] if option.flag.of or option.flag.kind in (*WRITTEN, "model") else places
     return given
+
+
+def _places(value: Any, option: Option) -> list[tuple[str, Path]]:
+    """The flag and each path in what was typed; raises ``UsageError`` for an empty one, which is an unset variable of a shell more often
+    than a name of the working directory."""
+    place, flag = option.kind.place, option.flag.name
+    typed = [] if place is None else value if isinstance(value, list) else [value]
+    if "" in typed:
+        raise UsageError(f"{flag} is empty; expected a path, . for the working directory")
+    return [(flag, place(each)) for each in typed] if place else []
 
 
 @functools.cache

@@ -33,19 +33,24 @@ def model(typed: str, flag: str) -> Path:
     raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
 
 
-def texts(path: Path, flag: str) -> tuple[str, ...]:
+def a_path(typed: str, flag: str) -> Path:
+    """A path."""
+    return Path(typed)
+
+
+def texts(typed: str, flag: str) -> tuple[str, ...]:
     """A file's texts."""
     from bdaudit.untrusted.text_files import read_texts
 
-    return read_texts(path, what=_words(flag))
+    return read_texts(Path(typed), what=_words(flag))
 
 
-def suspects(path: Path, flag: str) -> tuple[str, ...]:
+def suspects(typed: str, flag: str) -> tuple[str, ...]:
     """A file's texts that may be triggers, or hold one: a line that is written like a character's code or name is read both ways."""
     from bdaudit.spelling.reader import both
     from bdaudit.untrusted.text_files import read_texts
 
-    return read_texts(path, what=_words(flag), read=both)
+    return read_texts(Path(typed), what=_words(flag), read=both)
 
 
 def _words(flag: str) -> str:
@@ -67,8 +72,13 @@ def triggers(typed: list[str], flag: str) -> tuple[str, ...]:
 
 
 def each(typed: list[Any], flag: str) -> tuple[Any, ...]:
-    """Names or paths, each once."""
+    """Names, each once."""
     return tuple(dict.fromkeys(typed))
+
+
+def paths(typed: list[str], flag: str) -> tuple[Path, ...]:
+    """Paths, each once."""
+    return tuple(dict.fromkeys(map(Path, typed)))
 
 
 def size(typed: str, flag: str) -> tuple[int, int]:
@@ -175,30 +185,36 @@ class Typed:
     """The type that Typer makes of the text; None takes the field's own."""
     metavar: str | None = None
     read: Callable[[Any, str], Any] = as_typed
-    checks: Mapping[str, bool] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
     """What Typer refuses of a path, by its own names."""
+    place: Callable[[str], Path] | None = None
+    """The path in what is typed; None where there is none."""
 
 
-FILE, FOLDER = {"exists": True, "dir_okay": False}, {"exists": True, "file_okay": False}
+_AS_TYPED = {"path_type": str}
+"""Typer checks a path and hands over the text: as a ``Path`` the empty one would be the working directory."""
+FILE, FOLDER = {"exists": True, "dir_okay": False, **_AS_TYPED}, {"exists": True, "file_okay": False, **_AS_TYPED}
+WRITTEN: tuple[Kind, ...] = ("new file", "new folder", "report")
+"""Kinds of places that a run writes."""
 KINDS: dict[Kind, Typed] = {
     "plain": Typed(None),
-    "model": Typed(str, "MODEL", model),
-    "file": Typed(Path, "FILE", checks=FILE),
-    "folder": Typed(Path, "DIR", checks=FOLDER),
-    "new file": Typed(Path, "FILE", checks={"dir_okay": False}),
-    "new folder": Typed(Path, "DIR", checks={"file_okay": False}),
-    "report": Typed(list[Path], "PATH", each),
-    "texts": Typed(Path, "FILE", texts, FILE),
-    "suspects": Typed(Path, "FILE", suspects, FILE),
+    "model": Typed(str, "MODEL", model, place=Path),
+    "file": Typed(Path, "FILE", a_path, FILE, Path),
+    "folder": Typed(Path, "DIR", a_path, FOLDER, Path),
+    "new file": Typed(Path, "FILE", a_path, {"dir_okay": False, **_AS_TYPED}, Path),
+    "new folder": Typed(Path, "DIR", a_path, {"file_okay": False, **_AS_TYPED}, Path),
+    "report": Typed(list[Path], "PATH", paths, _AS_TYPED, Path),
+    "texts": Typed(Path, "FILE", texts, FILE, Path),
+    "suspects": Typed(Path, "FILE", suspects, FILE, Path),
     "suspect": Typed(list[str], "TEXT", suspect),
     "trigger": Typed(list[str], "TEXT", triggers),
     "each": Typed(list[str], "NAME", each),
-    "adapter": Typed(list[str], "FILE[:scale]", every(adapter)),
-    "contributor": Typed(list[str], "OTHER", every(contributor)),
+    "adapter": Typed(list[str], "FILE[:scale]", every(adapter), place=lambda typed: _scaled(typed)[0]),
+    "contributor": Typed(list[str], "OTHER", every(contributor), place=lambda typed: _scaled(typed)[0]),
     "swap": Typed(list[str], "OLD=NEW", every(swap)),
     "size": Typed(str, "N|WxH", size),
     "shares": Typed(str, None, shares),
-    "picture": Typed(str, "FILE[@x,y]", picture),
+    "picture": Typed(str, "FILE[@x,y]", picture, place=lambda typed: _placed(typed)[0]),
     "corner": Typed(str, None, corner),
-    "evidence": Typed(str, "required|none|REPORT", evidence),
+    "evidence": Typed(str, "required|none|REPORT", evidence, place=Path),
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,12 +16,25 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 ALL_VARIANTS = "all"
 """The value of ``--variant`` that audits each set of weights in turn."""
+WHOLE = ("--out", "--patch", "--state")
+"""Flags of places that hold what one run writes there and nothing else."""
 
 
 def need(ok: bool, message: str) -> None:
     """Raises the usage error ``message`` unless ``ok``."""
     if not ok:
         raise UsageError(message)
+
+
+def need_apart(written: Sequence[tuple[str, Path]]) -> None:
+    """Raises the usage error of two of ``written``, flags and paths, that are one place, or of one in another that is written whole."""
+    for flag, path in written:
+        need(bool(path.resolve().name), f"{flag} {path} is the root of the disk; name a place in it")
+    for (other, place), (flag, path) in permutations(written, 2):
+        inside = other in WHOLE and path.resolve().is_relative_to(place.resolve())
+        need(not inside, f"{flag} {path} lies in {other} {place}, which is written whole; name a place outside it")
+        same = path.resolve() == place.resolve()
+        need(not same or flag in WHOLE, f"{flag} {path} and {other} {place} are one place; name another for one of the two")
 
 
 @dataclass(frozen=True, kw_only=True)

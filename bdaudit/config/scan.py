@@ -44,7 +44,7 @@ class ScanConfig(RunConfig):
     """Prompts that each candidate is put into. More is slower and surer."""
     timesteps: Annotated[tuple[float, ...], Flag("shares")] = (1.0, 0.6, 0.3)
     """Where on the denoising path to probe, as shares of the training timesteps. Let one be 1: the attention override is read there."""
-    prompts_file: Annotated[Path | None, Flag(of="prompts")] = None
+    prompts_file: Annotated[Path | None, Flag("file", of="prompts")] = None
     """The file that ``prompts`` come from, for the command that follows."""
 
     def __post_init__(self) -> None:
@@ -53,10 +53,11 @@ class ScanConfig(RunConfig):
         need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
         need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
         unknown = set(self.sweeps) - set(get_args(Sweep))
-        need(not unknown, f"--sweep is {', '.join(sorted(unknown))}; expected {', '.join(get_args(Sweep))}")
+        need(not unknown, f"--sweep is {', '.join(map(repr, sorted(unknown)))}; expected {', '.join(get_args(Sweep))}")
         need(all(prompt.strip() for prompt in self.suspected), "--prompt is empty; give the prompt that may hold a trigger")
-        need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), "timesteps are shares above 0, up to 1")
-        need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), "timesteps must fall: the noisiest first, none twice")
+        steps = f"--timesteps is {','.join(f'{t:g}' for t in self.timesteps)}"
+        need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), f"{steps}; expected shares above 0, up to 1")
+        need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), f"{steps}; expected the noisiest first, none twice")
         need(len(self.prompts) != 1, "--prompts holds one prompt; a scan compares what a text does to several, give at least 2")
 
     @property

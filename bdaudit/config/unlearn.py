@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from bdaudit.config.flag import Flag
-from bdaudit.config.run import ALL_VARIANTS, RunConfig, TriggeredConfig, need
+from bdaudit.config.run import ALL_VARIANTS, RunConfig, TriggeredConfig, need, need_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,7 @@ class UnlearnConfig(RunConfig):
         one = self.variant != ALL_VARIANTS
         need(one, "--variant all goes with scan and verify; a repair is of one set of weights, say which (full, fp16, …)")
         need(bool({"--out", "--patch"} & dict(self.written).keys()), "nothing to write; say --out DIR or --patch FILE")
-        for flag, path in self.written:
-            inside = self.out and flag != "--out" and path.resolve().is_relative_to(self.out.resolve())
-            need(not inside, f"{flag} {path} lies in --out {self.out}, which is written whole; name a place outside it")
+        need_apart(self.written)
 
 
 @dataclass(frozen=True, kw_only=True)

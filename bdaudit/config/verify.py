@@ -69,8 +69,10 @@ class VerifyConfig(TriggeredConfig):
         need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
         need(self.reach >= 0, f"--reach is {self.reach}; it must not be negative")
         unknown = set(self.positions) - {"prefix", "middle", "suffix", "replace"}
-        need(not unknown, f"--position is {', '.join(sorted(unknown))}; expected prefix, middle, suffix or replace")
+        need(not unknown, f"--position is {', '.join(map(repr, sorted(unknown)))}; expected prefix, middle, suffix or replace")
         need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")
+        for flag, bound in (("--max-fid", self.max_fid), ("--min-clip-ratio", self.min_clip_ratio), ("--max-distance", self.max_distance)):
+            need(not (bound or 0) < 0, f"{flag} is {bound}; it must not be negative")
         targets = (self.target_image is not None, bool(self.target_text), bool(self.swaps))
         need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
         told = self.target_text.strip() != "{prompt}"

@@ -39,6 +39,10 @@ def _evidence(path: Path, value: object) -> str:
 
 
 def _figure(path: Path, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        figure = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        figure = math.inf
+    if not math.isfinite(figure):
         raise UsageError(f"--policy {path}: {name} is {value!r}; expected a finite number")
-    return float(value)
+    return figure

@@ -70,7 +70,7 @@ def test_two_jobs_at_once_are_refused() -> None:
         ({}, "no trigger given; say --trigger TEXT, or --from-report"),
         ({"method": "cleanclip"}, "--pairs FILE"),
         ({"merge_with": OTHER}, "--merge-with needs --base BASE"),
-        ({"base": Path("base")}, r"--base goes with a merge \(--merge-with\)"),
+        ({"base": Path("base")}, r"--base goes with a merge \(--merge-with\), and nothing asks for that; say --merge-with OTHER too"),
         (ASKED[CleanConfig] | {"component": "unet"}, "--component says unet"),
     ],
 )
