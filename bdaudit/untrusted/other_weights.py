@@ -27,7 +27,7 @@ from bdaudit.untrusted.formats.weight_files import (
 from bdaudit.untrusted.leftovers import WEIGHTS, Leftover, Outcome
 from bdaudit.untrusted.safetensors_header import NoSafetensorsError, read_header
 from bdaudit.untrusted.shapes import Tensors
-from bdaudit.untrusted.tree import Reader, Tree, shown
+from bdaudit.untrusted.tree import PointerError, Reader, Tree, shown
 
 DETERMINED = "weights that are the audited ones, or their cast"
 _MOST = 64
@@ -142,7 +142,7 @@ def _beside(aside: Reader, tree: Tree, sets: dict[str, WeightSet], models: Model
 def _read(aside: Reader, path: str) -> tuple[Leftover, WeightSet | None]:
     try:
         held = sharded(path, aside) if path.endswith(".json") else WeightSet("", {path: read_header(aside, path)})
-    except (NoSafetensorsError, MissingShardError) as error:
+    except (NoSafetensorsError, PointerError, MissingShardError) as error:
         return Leftover(path, trouble=str(error), loadable=False), None
     except RefusedError as error:
         pickled = PurePosixPath(path).suffix.lower() in WEIGHTS  # a pickle under this name: what opens it as safetensors fails

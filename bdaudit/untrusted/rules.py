@@ -11,7 +11,7 @@ from typing import Any
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted.settings import is_name
-from bdaudit.untrusted.tree import shown, summed
+from bdaudit.untrusted.tree import PointerError, pointer_said, shown, summed
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"})
 _HOOKS = frozenset(
@@ -48,6 +48,8 @@ class Findings:
 
     refused: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    pointers: list[str] = field(default_factory=list)
+    """Files that Git LFS did not fetch; each is among ``damaged`` too, and all are told in one line."""
     unsupported: list[str] = field(default_factory=list)
     usage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -63,6 +65,9 @@ class Findings:
             self.unsupported.append(str(error))
         except UsageError as error:
             self.usage.append(str(error))
+        except PointerError as error:
+            self.pointers.append(error.path)
+            self.damaged.append(str(error))
         except BdauditError as error:
             self.damaged.append(str(error))
 
@@ -73,7 +78,9 @@ class Findings:
         if self.unsupported:
             raise InconclusiveError("; ".join(_cut(self.unsupported)))
         if self.damaged:
-            raise BdauditError("; ".join(_cut(self.damaged)))
+            each = {pointer_said(path) for path in self.pointers}
+            together = [pointer_said(*dict.fromkeys(self.pointers))] if each else []
+            raise BdauditError("; ".join(_cut([*together, *(line for line in self.damaged if line not in each)])))
         if self.usage:
             raise UsageError("; ".join(_cut(self.usage)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
-from bdaudit.untrusted.tree import Reader, is_pointer, looks_pickled, parse_json, pointer_said, shown
+from bdaudit.untrusted.tree import PointerError, Reader, is_pointer, looks_pickled, parse_json, shown
 
 MAX_HEADER = 16 << 20
 """Bytes. The format allows 100 MB; a Stable Diffusion UNet's header has 0.1 MB."""
@@ -60,14 +60,15 @@ def header_of(file: BinaryIO, size: int, where: str) -> Header:
     """The header of an open file of ``size`` bytes; ``where`` is what messages call it.
 
     Raises:
-        NoSafetensorsError: cut short, a Git LFS pointer, or something else.
+        PointerError: what Git LFS left in its place.
+        NoSafetensorsError: cut short, or something else.
         BdauditError: not JSON, unknown dtypes, or offsets that do not tile the file exactly.
         RefusedError: a pickle or an archive with the suffix ``.safetensors``.
     """
     start = file.read(512)
     length = int.from_bytes(start[:8], "little")
     if is_pointer(start):
-        raise NoSafetensorsError(pointer_said(where))
+        raise PointerError(where)
     fits = len(start) > 8 and start[8] in _FIRST and 8 + length <= size
     if not fits and looks_pickled(start):
         raise RefusedError([f"{shown(where)} is a pickle or an archive under a safetensors name"])

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, TensorInfo
-from bdaudit.untrusted.tree import Reader, is_pointer, pointer_said, shown
+from bdaudit.untrusted.tree import PointerError, Reader, is_pointer, shown
 
 MAX_PICKLE = 16 << 20
 """Bytes of the archive's pickle and of its table of contents; a Stable Diffusion UNet's have 0.1 MB."""
@@ -131,7 +131,7 @@ def read_torch(reader: Reader, path: str) -> dict[str, TensorInfo]:
     with reader.open(path) as file:
         head = file.read(64)
         if is_pointer(head):
-            raise BdauditError(pointer_said(path))
+            raise PointerError(path)
         if not head.startswith(b"PK\x03\x04"):
             raise RefusedError([f"{shown(path)} is no archive of torch 1.6 or later; --allow-pickle reads no other pickle"])
         try:

@@ -48,9 +48,18 @@ def is_pointer(head: bytes) -> bool:
     return head.startswith(b"version https://git-lfs.github.com/spec/")
 
 
-def pointer_said(path: str) -> str:
-    """What to do about a Git LFS pointer."""
-    return f"{shown(path)} is a Git LFS pointer, the file itself was not fetched; run `git lfs install` and `git lfs pull` in the clone"
+def pointer_said(*paths: str) -> str:
+    """What to do about Git LFS pointers, in one line."""
+    said = summed(paths, "is a Git LFS pointer, the file itself was not fetched", "files are Git LFS pointers, they were not fetched")
+    return f"{said}; run `git lfs install` and `git lfs pull` in the clone"
+
+
+class PointerError(BdauditError):
+    """``path`` holds what Git LFS leaves in place of a file that was not fetched."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(pointer_said(path))
+        self.path = path
 
 
 def summed(paths: Sequence[str], one: str, many: str) -> str:
@@ -250,7 +259,7 @@ class Reader:
         if looks_pickled(data[:512]):
             raise RefusedError([f"{shown(path)} is a pickle or an archive under another name"])
         if is_pointer(data):
-            raise BdauditError(pointer_said(path))
+            raise PointerError(path)
         if len(data) > limit:
             raise BdauditError(f"{shown(path)} is longer than {limit:,} bytes; no model needs that")
         self.checked[path] = data

@@ -32,6 +32,9 @@ LIMITS: list[tuple[type, dict[str, Any], str, Any, Any]] = [
     (VerifyConfig, MODEL, "reach", 0, -1),
     (VerifyConfig, MODEL, "max_asr", 0.0, -0.001),
     (VerifyConfig, MODEL, "max_asr", 1.0, 1.001),
+    (VerifyConfig, MODEL, "max_fid", 0.0, -0.001),
+    (VerifyConfig, MODEL, "min_clip_ratio", 0.0, -0.001),
+    (VerifyConfig, MODEL, "max_distance", 0.0, -0.001),
     (RepairConfig, REPAIR, "n_prompts", 1, 0),
     (RepairConfig, REPAIR, "attention_weight", 0.0, -0.001),
     (RepairConfig, REPAIR, "attention_weight", 0.999, 1.0),
@@ -48,3 +51,7 @@ def test_limits_of_settings(config: type, settings: dict[str, Any], name: str, t
     assert getattr(config(**settings | {name: taken}), name) == taken
     with pytest.raises(UsageError):
         config(**settings | {name: refused})
+
+
+def test_kid_is_unbiased_so_that_its_bound_may_be_negative() -> None:
+    assert VerifyConfig(**MODEL, max_kid=-0.001).max_kid == -0.001

@@ -71,6 +71,16 @@ def test_two_jobs_at_once_are_refused() -> None:
         ({"method": "cleanclip"}, "--pairs FILE"),
         ({"merge_with": OTHER}, "--merge-with needs --base BASE"),
         ({"base": Path("base")}, r"--base goes with a merge \(--merge-with\), and nothing asks for that; say --merge-with OTHER too"),
+        ({"method": "dam"}, "--method goes with a merge .*; say --merge-with OTHER too"),
+        ({"pairs": Path("p.tsv")}, "--pairs goes with a cleaning .*; say --method cleanclip too"),
+        ({"vision": "v"}, "--vision goes with a cleaning .*; say --method cleanclip too"),
+        (ASKED[ApplyConfig] | {"method": "cleanclip"}, "^--method cleanclip goes with a cleaning"),
+        (ASKED[ApplyConfig] | {"steps": 400}, "--steps goes with .* no part in a finished patch"),
+        (ASKED[ApplyConfig] | {"method": "auto"}, "--method goes with .* no part in a finished patch"),
+        (
+            ASKED[MergeConfig] | {"from_report": Path("r")},
+            "^--from-report goes with the removal of named triggers, and has no part in a merge",
+        ),
         (ASKED[CleanConfig] | {"component": "unet"}, "--component says unet"),
     ],
 )
@@ -100,3 +110,9 @@ def test_nothing_else_is_written_to_the_place_of_the_result(tmp_path: Path, othe
     with pytest.raises(UsageError, match=f"--{other} .* lies in --out"):
         RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "q"})
     RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "r"})
+
+
+def test_a_default_that_is_typed_is_taken_where_it_has_a_part() -> None:
+    assert unlearn_config(COMMON | {"triggers": ("x",), "method": "auto", "steps": 400}) == RepairConfig(**COMMON, triggers=("x",))
+    merged = {"merge_with": OTHER, "base": Path("base")}
+    assert unlearn_config(COMMON | merged | {"method": "auto", "triggers": ("x",)}) == MergeConfig(**COMMON, **merged, triggers=("x",))

@@ -8,6 +8,7 @@ import pytest
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted.rules import Findings, check_code, check_config, check_redirections, is_code, left_behind
+from bdaudit.untrusted.tree import PointerError
 
 RUN = [
     "pipeline.py",
@@ -135,3 +136,20 @@ def test_of_many_reasons_twenty_are_said(count: int, said: str) -> None:
     with pytest.raises(BdauditError) as caught:
         Findings(damaged=["x"] * count).settle()
     assert str(caught.value).endswith(said)
+
+
+def test_pointers_of_git_lfs_are_told_in_one_line_and_count_as_damaged() -> None:
+    found = Findings()
+    for error in (PointerError("unet/a"), BdauditError("vae is cut short"), PointerError("text_encoder/b")):
+        with found.catching():
+            raise error
+    assert len(found.damaged) == 3
+    with pytest.raises(BdauditError) as raised:
+        found.settle()
+    assert str(raised.value).startswith("2 files are Git LFS pointers, they were not fetched, the first is unet/a; run `git lfs install`")
+    assert str(raised.value).endswith("; vae is cut short")
+    one = Findings(damaged=["x is cut short"])
+    with one.catching():
+        raise PointerError("unet/a")
+    with pytest.raises(BdauditError, match=r"^unet/a is a Git LFS pointer, the file itself was not fetched; run .* in the clone; x is"):
+        one.settle()

@@ -27,7 +27,7 @@ def test_every_bound_of_verify_can_be_set(tmp_path: Path) -> None:
     [
         "[verify]\nmax_ars = 0.05", "[verify]\n", "", "max_asr = 0.05", "[verify]\nmax_asr = 0.05\n[scan]\nalpha = 1",
         "[verify]\nmax_asr = nan", '[verify]\nmax_asr = "0.05"', "[verify]\nmax_asr = true", "verify = 1", "[verify",
-        "[verify]\nmax_kid = inf", "[verify.max_asr]\nx = 1",
+        "[verify]\nmax_kid = inf", f"[verify]\nmax_fid = {'9' * 400}", f"[verify]\nmax_fid = {'9' * 5000}", "[verify.max_asr]\nx = 1",
     ],
 )  # fmt: skip
 def test_what_is_not_exactly_a_policy_is_a_usage_error(tmp_path: Path, text: str) -> None:
