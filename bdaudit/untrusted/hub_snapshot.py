@@ -21,8 +21,6 @@ from bdaudit.errors import BdauditError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _LINK = re.compile(r"((?:\.\./)+)blobs/([0-9a-f]{64}|[0-9a-f]{40})")
-
-
 _SHARED = re.compile(r"\.\./\.\./blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 

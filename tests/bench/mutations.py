@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import hashlib
 import json
 import os
 import random
@@ -38,7 +37,7 @@ from tests.bench.recording import stamp  # noqa: E402
 
 SECONDS, BYTES = 90, 12 << 30
 """Of processor time (by the clock, thrice as long) and of address space: a mutation whose tests need more took a bound away, or hangs."""
-NOT_DECIDING = ("report/page", "report/plots", "report/progress", "report/tables", "cli/examples", "__main__", "report/command")
+NOT_DECIDING = ("report/page", "report/content/plots", "report/progress", "report/terminal", "cli/examples", "__main__", "report/command")
 """How things look, not what is decided."""
 BOUNDARY: Mapping[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 SENSE: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
@@ -170,8 +169,9 @@ def chosen(count: int, seed: int, only: str) -> list[Mutation]:
         if file.startswith(only) and not file.removesuffix(".py").startswith(NOT_DECIDING):
             by_package[package(file)] += mutations(file)
     for name, group in by_package.items():
-        random_.shuffle(group)
+        random_.shuffle(group)  # which change of a place is taken; then which place, whatever the number of its changes
         by_package[name] = list({(item.file, item.line, item.before): item for item in group}.values())
+        random_.shuffle(by_package[name])
     taken: list[Mutation] = []
     while len(taken) < count and any(by_package.values()):
         for group in by_package.values():
@@ -253,8 +253,6 @@ def main() -> None:
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="files of bdaudit/ whose path begins so")
-    parser.add_argument("--again", type=Path, help="run the survivors of that record alone, and take the rest from it")
-    parser.add_argument("--sound", type=Path, help="keep there which tests pass without a mutation")
     asked = parser.parse_args()
     import diffusers
     import open_clip
@@ -264,73 +262,32 @@ def main() -> None:
     torch.set_num_threads(1)
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, open_clip)}
     head = {**stamp(), "seed": asked.seed, "versions": versions}
-    first: dict[str, object] = {}
-    taken = chosen(asked.count, asked.seed, asked.only)
-    if asked.again:
-        first = json.loads(asked.again.read_text(encoding="utf-8"))
-        taken = survivors(first["mutations"])
-    for done in run(taken, asked.sound):
-        if first:
-            now = {(item["file"], item["before"], item["after"]): item for item in done}
-            done = [now.get((item["file"], item["before"], item["after"]), item) for item in first["mutations"]]
-            head |= {"seed": first["seed"], "first": first.get("first") or {"date": first["date"], **summary(first["mutations"])}}
-        report = {**head, **summary(done), "mutations": done}
+    done: list[dict[str, object]] = []
+    for each in run(chosen(asked.count, asked.seed, asked.only)):
+        done.append(each)
         if asked.path:
+            report = {**head, **summary(done), "mutations": done}
             asked.path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(head | summary(done), indent=1, ensure_ascii=False))
 
 
-def survivors(done: list[dict[str, object]]) -> list[Mutation]:
-    """Those of a record that no test killed, made again from the files as they are now."""
-    left = {(item["file"], item["before"], item["after"]) for item in done if item["outcome"] in ("survived", "equivalent")}
-    made = [item for file in sorted({str(file) for file, *_ in left}) for item in mutations(file)]
-    return [item for item in made if (item.file, item.before, item.after) in left]
-
-
-def run(taken: list[Mutation], known: Path | None) -> Iterator[list[dict[str, object]]]:
-    """What became of each so far; tests that fail without any mutation are an error of this bench, and end it."""
-    done: list[dict[str, object]] = []
+def run(taken: list[Mutation]) -> Iterator[dict[str, object]]:
+    """What became of each; tests that fail without any mutation are an error of this bench, and end it."""
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        tree, sound = Tree(Path(folder)), Sound(known)
+        tree, sound = Tree(Path(folder)), set[str]()
         for at, item in enumerate(taken, 1):
             compile(item.source, item.file, "exec")
             tests = mirrored(item.file)
             outcome, seconds = tree.outcome(item.file, item.source, tests)
-            if outcome != "survived" and not sound.knows(item.file, tests):
+            if outcome != "survived" and item.file not in sound:
                 if tree.outcome(item.file, None, tests)[0] != "survived":
                     raise SystemExit(f"{tests} fail without any mutation")
-                sound.add(item.file, tests)
+                sound.add(item.file)
             outcome = "equivalent" if outcome == "survived" and item.name in EQUIVALENT else outcome
+            said = f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}"
+            print(said, file=sys.stderr, flush=True)
             told = {name: value for name, value in asdict(item).items() if name != "source"}
-            done.append(told | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)})
-            print(
-                f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}",
-                file=sys.stderr,
-                flush=True,
-            )
-            yield done
-
-
-class Sound:
-    """Which files' tests pass as they stand; kept in a file of lines, so that a second run need not ask again."""
-
-    def __init__(self, known: Path | None) -> None:
-        self._known = known
-        self._keys = set(known.read_text().split()) if known and known.exists() else set[str]()
-
-    def knows(self, file: str, tests: list[str]) -> bool:
-        """As they are now."""
-        return self._key(file, tests) in self._keys
-
-    def add(self, file: str, tests: list[str]) -> None:
-        """To those that pass."""
-        self._keys.add(self._key(file, tests))
-        if self._known:
-            self._known.write_text("\n".join(sorted(self._keys)) + "\n")
-
-    @staticmethod
-    def _key(file: str, tests: list[str]) -> str:
-        return hashlib.sha256(b"\0".join((ROOT / path).read_bytes() for path in (f"bdaudit/{file}", *tests))).hexdigest()
+            yield told | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)}
 
 
 def summary(done: list[dict[str, object]]) -> dict[str, object]:
@@ -343,7 +300,7 @@ def summary(done: list[dict[str, object]]) -> dict[str, object]:
         by_package[package(str(item["file"]))][str(item["outcome"])] += 1
     return {
         "mutations counted": len(done), **counts, "share killed": round(killed / max(all_, 1), 4),
-        "interval": [round(end, 4) for end in wilson(killed, all_)[1:]] if all_ else [], "by kind": by_kind, "by package": by_package,
+        "interval": [round(end, 4) for end in wilson(killed, all_)] if all_ else [], "by kind": by_kind, "by package": by_package,
         "survivors": [f"{d['file']}:{d['line']} {d['before']} → {d['after']}" for d in done if d["outcome"] == "survived"],
         "equivalent ones": EQUIVALENT,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from bdaudit.errors import BdauditError
 from bdaudit.models.families.stable_diffusion import alphas
 from bdaudit.models.sample import SPACING
 from bdaudit.models.schedule import Alphas
@@ -84,3 +86,13 @@ def test_what_cannot_be_exchanged_says_so() -> None:
     assert epsilon.same(schedule_of("epsilon"))
     assert not epsilon.same(v)
     assert not epsilon.same(other)
+
+
+@pytest.mark.parametrize(
+    "table", [[0.9, 0.5], [1.0, 0.5, 0.1], [0.9, 0.5, 0.0], [0.5, 0.9, 0.1]], ids=["short", "one", "nothing", "rising"]
+)
+def test_noise_levels_that_do_not_fall_are_damage(table: list[float]) -> None:
+    config = SimpleNamespace(prediction_type="epsilon", num_train_timesteps=3)
+    with pytest.raises(BdauditError, match="do not fall from below 1 to above 0 in 3 timesteps"):
+        alphas(SimpleNamespace(config=config, alphas_cumprod=torch.tensor(table)), torch.device("cpu"))
+    assert alphas(SimpleNamespace(config=config, alphas_cumprod=torch.tensor([0.9, 0.5, 0.1])), torch.device("cpu"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from bdaudit.errors import BdauditError
-from bdaudit.models.training import descend, loss_point, relative_groups
+from bdaudit.models.training import descend, halving, loss_point, relative_groups
 
 
 def falling() -> tuple[nn.Parameter, torch.optim.SGD]:
@@ -63,3 +64,28 @@ def test_a_step_of_adam_is_a_share_of_each_tensors_size() -> None:
     small, large = nn.Parameter(torch.full((4,), 0.1)), nn.Parameter(torch.full((4,), -2.0))
     rates = [group["lr"] for group in relative_groups({"a": small, "b": large, "c": nn.Parameter(torch.zeros(3))}, 0.01)]
     assert rates == pytest.approx([1e-3, 2e-2, 1e-5])
+
+
+class NoMemory:
+    """A backward pass that fits so many latents and no more, and what it was begun with."""
+
+    def __init__(self, fits: int) -> None:
+        self.suspect, self.fits, self.tried, self.cleared = SimpleNamespace(batch_size=8), fits, list[int](), 0
+
+    def backward(self) -> str:
+        self.tried.append(self.suspect.batch_size)
+        if self.suspect.batch_size > self.fits:
+            raise torch.cuda.OutOfMemoryError
+        return "done"
+
+    def clear_gradients(self) -> None:
+        self.cleared += 1
+
+
+def test_a_gpu_out_of_memory_is_asked_for_half_until_one_latent_is_too_much() -> None:
+    some, none = NoMemory(1), NoMemory(0)
+    assert halving(some.suspect, some, 4, some.backward) == "done"
+    assert (some.tried, some.cleared) == ([8, 2, 1], 2)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        halving(none.suspect, none, 8, none.backward)
+    assert none.tried == [8, 4, 2, 1]

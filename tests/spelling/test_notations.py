@@ -26,7 +26,9 @@ def test_a_code_alone(written: str) -> None:
     assert "".join(item.meant for item in notations(written)) in (ZWSP, ZWSP + ZWSP)
 
 
-@pytest.mark.parametrize("code", ["<U+020F>", "U+020F", "u020f", "&#527;", "&#x20f;", "%C8%8F", "u{20f}", "U0000020F"])
+@pytest.mark.parametrize(
+    "code", ["<U+020F>", "U+020F", "u020f", "&#527;", "&#x20f;", "%C8%8F", "u{20f}", "U0000020F", "(U+020F)", "[U+020F]", "{U+020F}"]
+)
 def test_a_code_within_a_word(code: str) -> None:
     text = f"ph{code}to"
     (found,) = notations(text)
@@ -88,3 +90,10 @@ def test_no_word_of_clips_vocabulary_is_one() -> None:
     assert len(words) > 40_000
     assert [word for word in words if notations(word)] == []
     assert {word for word in words if notations(word.upper())} == {"alm", "bom", "shy", "wj"}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("menu0416", "menЖ"), ("menu2a41", "men⩁"), ("menu2022", None), ("u2022", "•"), ("ph(U+020Fto", "ph(ȏto")]
+)
+def test_digits_after_a_u_in_a_word_count_where_the_word_would_be_strange(text: str, read: str | None) -> None:
+    assert [text[: found.start] + found.meant + text[found.end :] for found in notations(text)] == ([read] if read else [])

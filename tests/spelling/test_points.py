@@ -30,4 +30,5 @@ def test_long_texts_that_begin_alike_have_other_codes() -> None:
 
 
 def test_lists_are_cut() -> None:
+    assert listed(map(str, range(8))) == "0, 1, 2, 3, 4, 5, 6, 7"
     assert listed(map(str, range(9))) == "0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
