@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,11 +159,14 @@ def any_report(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model's directory; nothing may write to it."""
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The small model's directory; a test that writes to it makes the last one fail that has it."""
     from tests import small
 
-    return small.write(tmp_path_factory.mktemp("suspect") / "tiny")
+    model = small.write(tmp_path_factory.mktemp("suspect") / "tiny")
+    before = small.hashes(model)
+    yield model
+    assert small.hashes(model) == before, "a test wrote to the model that all tests share; let it take a copy"
 
 
 @pytest.fixture(scope="session")

@@ -188,40 +188,42 @@ def test_files_that_came_since_the_inspection_are_not_copied(tiny_model: Path, t
 
 
 def test_a_copy_that_does_not_pass_the_inspection_is_not_written(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BdauditError, match=r"does not pass the inspection: .*modeling\.py") as raised:
-        write_model(inspect(tiny_model), tmp_path / "out", changed(), {"unet_modeling.py": b"raise SystemExit"})
+    with pytest.raises(BdauditError, match=r"does not pass the inspection: .*pipeline\.py") as raised:
+        write_model(inspect(tiny_model), tmp_path / "out", changed(), {"pipeline.py": b"raise SystemExit"})
     assert raised.value.code == 3
     assert os.listdir(tmp_path) == []
 
 
 def test_what_would_stop_the_writing_is_told_before_the_work(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
-    (tiny_model / "bdaudit.json").write_text("{}")
-    check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
-    (tiny_model / "bdaudit.json").unlink()
-    (tiny_model / "bdaudit.json").mkdir()
-    (tiny_model / "bdaudit.json/note.txt").write_text("x")
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
+    (model / "bdaudit.json").write_text("{}")
+    check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
+    (model / "bdaudit.json").unlink()
+    (model / "bdaudit.json").mkdir()
+    (model / "bdaudit.json/note.txt").write_text("x")
     with pytest.raises(BdauditError, match=r"holds a folder bdaudit\.json, where the record of the result belongs"):
-        check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
-    shutil.rmtree(tiny_model / "bdaudit.json")
-    whole = sum(file.bytes for file in inspect(tiny_model).copied)
+        check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
+    shutil.rmtree(model / "bdaudit.json")
+    whole = sum(file.bytes for file in inspect(model).copied)
     for free, fits in ((whole + (1 << 20), True), (whole + (1 << 20) - 1, False)):
         disk = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=free)
         monkeypatch.setattr("os.statvfs", lambda _, disk=disk: disk)
         if fits:
-            check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+            check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
             continue
         with pytest.raises(BdauditError, match=r"--out .* takes .* MB, the disk has .* MB free; make room"):
-            check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
-        check_writable(inspect(tiny_model), None, "bdaudit.json")
+            check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
+        check_writable(inspect(model), None, "bdaudit.json")
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16])
 def test_a_dtype_that_holds_no_repair_is_told_before_the_work(tiny_model: Path, tmp_path: Path, dtype: torch.dtype) -> None:
-    tensors = load_file(tiny_model / UNET)
-    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, tiny_model / UNET)
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tensors = load_file(model / UNET)
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, model / UNET)
     if dtype == torch.float16:
-        check_writable(inspect(tiny_model), tmp_path / "out", "bdaudit.json")
+        check_writable(inspect(model), tmp_path / "out", "bdaudit.json")
         return
     with pytest.raises(BdauditError, match=r"in F8_E(4M3|5M2), in which no repair can be written back; save the model in float16"):
-        check_writable(inspect(tiny_model), None, "bdaudit.json")
+        check_writable(inspect(model), None, "bdaudit.json")
