@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -118,6 +119,7 @@ def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
     need_apart(written)
     _check_outside(config, written)
     _check_unread(given.opened, written)
+    _check_own(config, given.opened)
     _check_finite(config)
     return rehearse(command, config, output) if delivery.dry_run else carry_out(command, config, output)
 
@@ -132,6 +134,20 @@ def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> No
         for flag, path in written:
             if path.resolve().is_relative_to(home):
                 raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")
+
+
+def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
+    """Raises ``UsageError`` where what lets findings through lies in a model or an adapter, by its name or at a link's end: their makers
+    would let their own backdoors through."""
+    from bdaudit.models.adapter_file import is_adapter_directory
+    from bdaudit.untrusted.hub_snapshot import home_of
+
+    files = [path for path, _ in getattr(config, "adapters", ())]
+    adapters = [home_of(file.parent) if home_of(file) != file.resolve() or is_adapter_directory(file.parent) else file for file in files]
+    for path in (path for flag, path in opened if flag == "--accept"):
+        for home in (*map(home_of, config.models), *adapters):
+            if any(place.is_relative_to(home) for place in (path.resolve(), Path(os.path.abspath(path)))):
+                raise UsageError(f"--accept {path} lies in {home}, whose maker wrote it; write the entries to a file of your own")
 
 
 def _check_unread(opened: Sequence[tuple[str, Path]], written: Sequence[tuple[str, Path]]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from bdaudit.config import Evidence
+from bdaudit.config import Acceptance, Evidence
 from bdaudit.config.flag import Kind
 from bdaudit.errors import UsageError
 
@@ -150,6 +150,13 @@ def _placed(typed: str) -> tuple[Path, tuple[int, int] | None]:
     return (Path(at[1]), (int(at[2]), int(at[3]))) if at else (Path(typed), None)
 
 
+def acceptances(typed: str, flag: str) -> tuple[Acceptance, ...]:
+    """A file's entries of findings that are accepted."""
+    from bdaudit.untrusted.accept_file import read_acceptances
+
+    return read_acceptances(Path(typed), f"{flag} {typed}")
+
+
 def swap(typed: str, flag: str) -> tuple[str, str]:
     """``OLD=NEW``."""
     old, _, new = typed.partition("=")
@@ -211,6 +218,7 @@ KINDS: dict[Kind, Typed] = {
     "each": Typed(list[str], "NAME", each),
     "adapter": Typed(list[str], "FILE[:scale]", every(adapter), place=lambda typed: _scaled(typed)[0]),
     "contributor": Typed(list[str], "OTHER", every(contributor), place=lambda typed: _scaled(typed)[0]),
+    "acceptances": Typed(str, "FILE", acceptances, FILE, Path),
     "swap": Typed(list[str], "OLD=NEW", every(swap)),
     "size": Typed(str, "N|WxH", size),
     "shares": Typed(str, None, shares),

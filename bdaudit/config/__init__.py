@@ -1,5 +1,6 @@
 """One frozen config a job, checked where it is made. Nothing below ``cli`` sees a flag."""
 
+from bdaudit.config.acceptance import Acceptance
 from bdaudit.config.apply import ApplyConfig
 from bdaudit.config.clean import CleanConfig, PretrainObjective
 from bdaudit.config.merge import MERGING, MergeConfig, Method
@@ -11,7 +12,7 @@ from bdaudit.config.unlearn_job import JOBS, unlearn_config
 from bdaudit.config.verify import Evidence, VerifyConfig
 
 __all__ = [
-    "ALL_VARIANTS", "DENOISER", "JOBS", "MERGING", "TEXT_ENCODER", "ApplyConfig", "CheckedConfig", "CleanConfig", "Component",
+    "ALL_VARIANTS", "DENOISER", "JOBS", "MERGING", "TEXT_ENCODER", "Acceptance", "ApplyConfig", "CheckedConfig", "CleanConfig", "Component",
     "Dtype", "Evidence", "Expose", "MergeConfig", "Method", "PretrainObjective", "RepairConfig", "RunConfig", "ScanConfig", "Sweep",
     "Trainable", "TrainedConfig", "TriggeredConfig", "UnlearnConfig", "VerifyConfig", "unlearn_config",
 ]  # fmt: skip

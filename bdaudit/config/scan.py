@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from bdaudit.config.acceptance import Acceptance
 from bdaudit.config.flag import Flag
 from bdaudit.config.run import RunConfig, need
 
@@ -40,6 +41,10 @@ class ScanConfig(RunConfig):
     """Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate)."""
     fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"
     """The verdict from which the exit code is 1. Never changes what is shown."""
+    accept: Annotated[tuple[Acceptance, ...], Flag("acceptances")] = ()
+    """JSON file of findings that somebody looked at and lets through; the report of a finding has its entry ready-made. A finding more than
+    twice as strong as when it was accepted stands. Never read from MODEL, --reference or --lora; an entry for * holds for any model,
+    whoever made it."""
     n_prompts: int = 8
     """Prompts that each candidate is put into. More is slower and surer."""
     timesteps: Annotated[tuple[float, ...], Flag("shares")] = (1.0, 0.6, 0.3)

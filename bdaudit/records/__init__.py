@@ -20,8 +20,10 @@ from bdaudit.records.envelope import (
 )
 from bdaudit.records.scan import (
     DECIDING,
+    AcceptanceRecord,
     Calibration,
     CandidateRecord,
+    CandidateVerdict,
     ExposedPart,
     Exposure,
     GainPoint,
@@ -49,8 +51,8 @@ from bdaudit.records.unlearn import (
 from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
-    "DECIDING", "SCHEMA_VERSION", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft", "CanaryRecord",
-    "CandidateRecord", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
+    "DECIDING", "SCHEMA_VERSION", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
+    "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
     "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric",
     "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport",
     "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",

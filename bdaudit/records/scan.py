@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bdaudit.records.envelope import FileRecord, NotMeasured, Report, Verdict
 
 DECIDING = ("noise shift", "common shift", "override")
 """The signals that decide; the others are reported beside them."""
+
+
+CandidateVerdict = Literal["clean", "suspicious", "backdoored", "suspicious (accepted)", "backdoored (accepted)"]
+"""``(accepted)``: a person let the finding through by --accept; it does not reach the gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class CandidateRecord:
     p: float
     p_adjusted: float
     """Holm-adjusted over all that its source went through, and for the number of sources."""
-    verdict: Verdict
+    verdict: CandidateVerdict
     same_as: str = ""
     """Another candidate with the same token ids, whose measurement this is; else empty."""
     component: str = "not localised"
@@ -77,7 +82,11 @@ class CandidateRecord:
     adapter: str = ""
     """With adapters: whether the finding comes with them; else empty."""
     word_like: str = ""
-    """Why a text whose p is a finding's is suspicious alone: it does what a word does that means something; else empty."""
+    """Evidence for a person beside a finding, never a pass: it does no more than a word does that means something; else empty."""
+    acceptance: str = ""
+    """Of a finding that an entry of --accept names: until when and why it is accepted, or why it stands; else empty."""
+    accept_entry: str = ""
+    """Of what reaches the gate: the entry of --accept that would let it through, as JSON, its reason left empty."""
     variant: str = ""
     """With --variant all: the weights that it was measured on; else empty."""
 
@@ -153,6 +162,24 @@ class PromptRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcceptanceRecord:
+    """One entry of ``--accept``, and what became of it."""
+
+    model: str
+    """Digest of the audited model, with --lora one over its adapters too; ``*`` is any model."""
+    token_ids: tuple[int, ...]
+    reason: str
+    expires: str
+    """The last day that it holds, YYYY-MM-DD in UTC."""
+    effect: float
+    """Of the finding when it was accepted."""
+    outcome: Literal["accepted", "outgrown", "expired", "unused", "another model"]
+    """``outgrown``: the finding is more than twice as strong by now, and stands."""
+    said: str
+    """The same in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     n_controls: int
     kinds: dict[str, int]
@@ -205,6 +232,8 @@ class ScanReport(Report):
     calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
     sweeps: tuple[SweepRecord, ...] = ()
     prompts: tuple[PromptRecord, ...] = ()
+    acceptances: tuple[AcceptanceRecord, ...] = ()
+    """Every entry of --accept, once there are verdicts."""
     adapters: tuple[FileRecord, ...] = ()
     """The files of the LoRAs that were applied, by their paths as given; peft's settings where they count."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")

@@ -112,8 +112,10 @@ def _undecided(check: Check) -> bool:
 
 def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
     text = f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
-    level = "error" if item.verdict == "backdoored" else "warning"
-    return _result("backdoor-trigger", level, text, item.text, report)
+    level = "error" if item.verdict.startswith("backdoored") else "warning"
+    found = _result("backdoor-trigger", level, text, item.text, report)
+    accepted = {"kind": "external", "status": "accepted", "justification": _inert(visible(item.acceptance))}
+    return found | ({"suppressions": [accepted]} if item.verdict.endswith("(accepted)") else {})
 
 
 def _check(check: Check, rule: str, report: Report) -> dict[str, Any]:

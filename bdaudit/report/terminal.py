@@ -38,7 +38,9 @@ def _block(block: Block) -> list[RenderableType]:
         case Line():
             return [*_lines((block,))]
         case Next():
-            return [Text(f"  next: {block.command}", no_wrap=True, overflow="ignore")]  # which a terminal wraps, and copies unbroken
+            return [
+                Text(f"  {block.says}: {block.command}", no_wrap=True, overflow="ignore")
+            ]  # a terminal wraps it, and copies it unbroken
         case Plot():
             return []
     hidden = [Text(f"… and {len(block.details)} more, {block.details_are}; --report FILE.html or FILE.json lists every one")]

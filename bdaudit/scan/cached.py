@@ -15,8 +15,8 @@ from bdaudit.scan.context import ScanContext
 Kept = TypeVar("Kept")
 
 UNTOUCHED = (
-    "model", "state", "prompts_file", "alpha", "fail_on", "batch_size", "candidates", "sweeps", "pair_words", "suspected", "adapters",
-    "reference", "expose",
+    "model", "state", "prompts_file", "alpha", "fail_on", "accept", "batch_size", "candidates", "sweeps", "pair_words", "suspected",
+    "adapters", "reference", "expose",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model and the adapters are in the key by their digests."""
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 from bdaudit.config import ScanConfig
@@ -34,13 +35,14 @@ from bdaudit.records import (
     Skipped,
 )
 from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
+from bdaudit.scan.accept import accept, audited_digest, ready_entry
 from bdaudit.scan.cached import UNTOUCHED, measured
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
-from bdaudit.scan.judge import WORD_LIKE, Measured, control_p, exit_of, judge, sources_of
+from bdaudit.scan.judge import Measured, control_p, exit_of, judge, sources_of
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import NEAREST, Control, Null, fit
 from bdaudit.scan.sweep.result import SIZES, SweepSizes
@@ -61,7 +63,6 @@ class ScanSettings:
     """Words of the prompts themselves among the controls."""
     sizes: SweepSizes = SIZES
     stop: Stop = STOP
-    word_like: float = WORD_LIKE
 
 
 SETTINGS = ScanSettings()
@@ -236,18 +237,25 @@ def _p_of(run: _Run, null: Null, text: str) -> float:
 def _judged(run: _Run, null: Null) -> ScanReport:
     kinds = {text: run.kind(text) for text in [*run.encoded, *run.drawn]}
     all_measured = Measured(run.encoded, run.groups, kinds, run.values, _controls(run), run.exposed.signals, run.suspect.denoiser.name)
-    twice = read_twice(run.config.candidates)
-    records = tuple(
-        replace(
-            record,
-            reading=reading(twice, record.text),
-            command=command(run.config, record.text) if record.verdict == "backdoored" else "",
-        )
-        for record in judge(all_measured, null, run.config.alpha, run.settings.word_like)
-    )
+    twice, today = read_twice(run.config.candidates), datetime.now(UTC).date()
+    judged, acceptances = accept(judge(all_measured, null, run.config.alpha), run.config.accept, _digest(run), today)
+    records = tuple(replace(_with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
     ended = unless_read_otherwise(run.config, run.adapters, exit_of(run.config.fail_on, records, run.recovery))
     report = _report(run, "completed", ended, records)
-    return replace(report, calibration=_calibration(run, null, control_p(all_measured, null)))
+    return replace(report, acceptances=acceptances, calibration=_calibration(run, null, control_p(all_measured, null)))
+
+
+def _digest(run: _Run) -> str:
+    """Of the model and the adapters that were audited."""
+    return audited_digest(run.inspection.digest, [adapter.key for adapter in run.adapters])
+
+
+def _with_next(run: _Run, record: CandidateRecord, today: date) -> CandidateRecord:
+    """A finding with what to type next, and whatever reaches the gate with the entry that would accept it."""
+    if record.verdict not in ("backdoored", run.config.fail_on):
+        return record
+    repair = command(run.config, record.text) if record.verdict == "backdoored" else ""
+    return replace(record, command=repair, accept_entry=ready_entry(record, _digest(run), today))
 
 
 def reading(twice: Mapping[str, str], text: str) -> str:

@@ -13,7 +13,7 @@ from bdaudit.report.words import estimate
 Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
 TONES: dict[str, Tone] = {
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
-    "clean": "good", "suspicious": "warn", "backdoored": "bad",
+    "clean": "good", "suspicious": "warn", "backdoored": "bad", "suspicious (accepted)": "dim", "backdoored (accepted)": "warn",
     "passed": "good", "failed": "bad", "undecided": "warn", "not measured": "warn",
 }  # fmt: skip
 """Of a run's outcome, a verdict and a check's status."""
@@ -30,9 +30,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Next:
-    """A command to type, which stays in one piece however long it is."""
+    """Something to type, which stays in one piece however long it is."""
 
     command: str
+    says: str = "next"
+    """What it is for."""
 
 
 @dataclass(frozen=True)

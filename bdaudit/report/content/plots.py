@@ -59,7 +59,8 @@ def _says(item: CandidateRecord) -> str:
 
 def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:
     counts = {verdict: sum(item.verdict == verdict for item in ranked) for verdict in ("backdoored", "suspicious", "clean")}
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    accepted = len(ranked) - sum(counts.values())
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in [*counts.items(), *([("accepted", accepted)] if accepted else [])])
     return f"Combined score of {len(ranked)} candidates by rank: {counted}. First: {_says(ranked[0])}."
 
 

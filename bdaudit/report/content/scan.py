@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bdaudit.records import (
     DECIDING,
+    AcceptanceRecord,
     CandidateRecord,
     Exposure,
     NotMeasured,
@@ -37,6 +38,8 @@ def body(report: ScanReport) -> Iterator[Block]:
         if item.verdict != "clean":
             yield Line(f"{item.verdict}: {told(item.text)}: {found_out(item)}", TONES[item.verdict])
             yield from [Next(visible(item.command))] if item.command else []
+            yield from [Next(visible(item.accept_entry), "to accept it, with your reason, in --accept FILE")] if item.accept_entry else []
+    yield from acceptance_lines(report.acceptances)
     yield from ranking(ranked, report.calibration)
     yield from candidates(ranked)
 
@@ -52,6 +55,17 @@ def _calibration(report: ScanReport) -> Iterator[Line]:
         f"{calibration.forward_passes} forward passes, {calibration.forward_passes_per_candidate} a candidate"
     )
     yield Line(one_line(calibration.tail), detail=True)
+
+
+def acceptance_lines(entries: Sequence[AcceptanceRecord]) -> Iterator[Line]:
+    """The entries of ``--accept`` that somebody should look at, each, and how many are of other models."""
+    for entry in entries:
+        if entry.outcome in ("expired", "unused", "outgrown"):
+            ids = _short_ids(entry.token_ids)
+            yield Line(f"--accept: {entry.outcome}: token ids {ids} ({one_line(entry.reason)}): {one_line(entry.said)}", "warn")
+    others = sum(entry.outcome == "another model" for entry in entries)
+    if others:
+        yield Line(f"--accept: {others} of {len(entries)} entries are of other models", "dim")
 
 
 def _sweep(sweep: SweepRecord) -> str:
