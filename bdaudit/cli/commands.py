@@ -142,8 +142,8 @@ def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
     from bdaudit.models.adapter_file import is_adapter_directory
     from bdaudit.untrusted.hub_snapshot import home_of
 
-    files = [path for path, _ in getattr(config, "adapters", ())]
-    adapters = [home_of(file.parent) if home_of(file) != file.resolve() or is_adapter_directory(file.parent) else file for file in files]
+    folders = [path.parent for path, _ in getattr(config, "adapters", ())]
+    adapters = [home_of(folder) for folder in folders if is_adapter_directory(folder) or home_of(folder) != folder.resolve()]
     for path in (path for flag, path in opened if flag == "--accept"):
         for home in (*map(home_of, config.models), *adapters):
             if any(place.is_relative_to(home) for place in (path.resolve(), Path(os.path.abspath(path)))):

@@ -52,7 +52,8 @@ from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRe
 
 __all__ = [
     "DECIDING", "SCHEMA_VERSION", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
-    "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord", "ContributorRecord", "Coverage", "Environment",
+    "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord",
+    "ContributorRecord", "Coverage", "Environment",
     "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric",
     "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord", "ScanReport",
     "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",

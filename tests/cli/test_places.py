@@ -18,6 +18,7 @@ REFUSED = {
     "pictures and state": (("verify", "MODEL", "--save-images", "q", "--state", "q"), "--save-images q lies in --state q"),
     "candidates": (("scan", "MODEL", "--candidates", "in.json", "--report", "in.json"), "write over --candidates in.json"),
     "prompts": (("scan", "MODEL", "--prompts", "in.json", "--report", "in.json"), "write over --prompts in.json"),
+    "entries": (("scan", "MODEL", "--accept", "accept.json", "--report", "accept.json"), "write over --accept accept.json"),
     "suspects": (("scan", "MODEL", "--suspected-prompts", "in.json", "--report", "in.json"), "write over --suspected-prompts in.json"),
     "a scan": (("unlearn", "MODEL", "--from-report", "in.json", "--report", "in.json"), "write over --from-report in.json"),
     "a link to it": (("unlearn", "MODEL", "--from-report", "in.json", "--report", "link.json"), "write over --from-report in.json"),
@@ -50,6 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("emp").mkdir()
     for name in ("in.json", "emp/in.json"):
         Path(name).write_text("one\ntwo\n")
+    Path("accept.json").write_text("[]")
     Path("policy.json").write_text("[verify]\nmax_asr = 0.1\n")
     Path("link.json").symlink_to("in.json")
 

@@ -60,6 +60,7 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("adapter", ["nowhere.safetensors:2"], "nowhere.safetensors: no such file"),
         ("adapter", [f"{__file__}:{'9' * 400}"], "expected a finite number"),
         ("contributor", [__file__], "expected a model directory, or a LoRA"),
+        ("acceptances", __file__, "is not JSON|JSON"),
         ("model", "nowhere", "does not exist; expected a directory in diffusers' layout"),
         ("model", __file__, "is a file; expected a directory in diffusers' layout"),
     ],

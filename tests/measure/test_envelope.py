@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
-from bdaudit.config import ScanConfig, VerifyConfig
+from bdaudit.config import Acceptance, ScanConfig, VerifyConfig
 from bdaudit.measure.envelope import LIMITATIONS, envelope, settings
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import Environment, ModelRecord, NotMeasured
@@ -49,4 +49,7 @@ def test_every_setting_is_there_and_json_can_hold_it() -> None:
     assert found["model"] == "m"
     assert found["swaps"] == [["a", "b"]]
     assert found["reference"] == "not set"
+    entry = {"model": "*", "token_ids": (3,), "reason": "ours", "expires": "2027-01-31", "effect": 2.0}
+    scan = ScanConfig(model=Path("m"), accept=(Acceptance(**entry),))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(settings(scan)))["accept"] == [entry | {"token_ids": [3]}]
     assert found.keys() == {name for name in VerifyConfig.__dataclass_fields__}

@@ -100,6 +100,17 @@ def test_what_was_found_out_stands_beside_each_finding(scan_report: ScanReport) 
     assert told.count("not localised") == 0, "nothing was found out of what is clean"
 
 
+def test_what_is_accepted_and_what_would_accept_a_finding_are_told(scan_report: ScanReport) -> None:
+    first, second, *others = scan_report.candidates
+    first = replace(first, verdict="backdoored (accepted)", acceptance="accepted until 2027-01-31: our style", command="")
+    second = replace(second, verdict="backdoored", accept_entry='{"reason": ""}')
+    shown = Seen(page(replace(scan_report, candidates=(first, second, *others))))
+    assert "accepted until 2027-01-31: our style" in shown.text
+    assert 'To accept it, with your reason, in --accept FILE: {"reason": ""}' in shown.text
+    labels = [value or "" for name, value in shown.attributes if name == "aria-label"]
+    assert any("41 candidates by rank: 6 backdoored, 4 suspicious, 30 clean, 1 accepted" in label for label in labels)
+
+
 def test_the_verdict_on_the_model_as_a_whole_is_on_the_page(scan_report: ScanReport) -> None:
     assert "model as a whole" not in page(scan_report)
     whole = RecoveryRecord(

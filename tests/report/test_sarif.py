@@ -40,6 +40,20 @@ def test_a_result_for_each_candidate_that_is_not_clean(scan_report: ScanReport) 
     assert levels.count("warning") == 5
 
 
+@pytest.mark.parametrize(("verdict", "level"), [("backdoored (accepted)", "error"), ("suspicious (accepted)", "warning")])
+def test_an_accepted_finding_is_a_suppressed_result(scan_report: ScanReport, published: Any, verdict: Any, level: str) -> None:
+    first, *others = scan_report.candidates
+    report = replace(
+        scan_report, candidates=(replace(first, verdict=verdict, acceptance="accepted until 2027-01-31: [our] style"), *others)
+    )
+    told, *rest = results(report)
+    said = "accepted until 2027-01-31: <U+005B>our<U+005D> style"
+    assert (told["level"], told["suppressions"]) == (level, [{"kind": "external", "status": "accepted", "justification": said}])
+    assert told["partialFingerprints"] == results(scan_report)[0]["partialFingerprints"], "the same alert"
+    assert not any("suppressions" in result for result in rest)
+    assert not list(published.iter_errors(document(report)))
+
+
 @pytest.mark.parametrize("verdict", ["clean", "suspicious"])
 def test_a_result_for_a_model_that_is_suspicious_as_a_whole(scan_report: ScanReport, verdict: Any) -> None:
     whole = RecoveryRecord(

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bdaudit.records import (
+    AcceptanceRecord,
     Check,
     EvidenceRecord,
     Localisation,
@@ -162,6 +163,24 @@ def test_a_bar_is_never_broken(verify_report: VerifyReport, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(renderable(content(verify_report)))
     assert bar(verify_report.attacks[0].rate) in console.export_text()
+
+
+def test_a_scan_tells_which_entries_of_accept_are_of_no_use(scan_report: ScanReport, hostile: tuple[str, ...]) -> None:
+    entry = AcceptanceRecord(
+        model="*", token_ids=(320, 9), reason=hostile[0], expires="2027-01-31", effect=2.5, outcome="accepted", said="so"
+    )  # fmt: skip
+    outcomes: list[Any] = ["accepted", "outgrown", "expired", "unused", "another model"]
+    shown = rendered(replace(scan_report, acceptances=tuple(replace(entry, outcome=outcome) for outcome in outcomes)))
+    assert [outcome for outcome in outcomes if f"--accept: {outcome}: token ids 320 9" in shown] == ["outgrown", "expired", "unused"]
+    assert "--accept: 1 of 5 entries are of other models" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_finding_is_told_with_the_entry_that_would_accept_it(scan_report: ScanReport) -> None:
+    first, *others = scan_report.candidates
+    shown = rendered(replace(scan_report, candidates=(replace(first, accept_entry='{"model": "*"}'), *others)))
+    assert shown.count('  to accept it, with your reason, in --accept FILE: {"model": "*"}\n') == 1
+    assert "to accept it" not in rendered(scan_report)
 
 
 def test_a_scan_tells_what_it_swept_and_what_carries_a_prompt(scan_report: ScanReport, hostile: tuple[str, ...]) -> None:

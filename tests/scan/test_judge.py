@@ -12,7 +12,7 @@ import pytest
 from bdaudit.errors import ExitCode
 from bdaudit.measure.signals import SIGNALS, Values
 from bdaudit.records import DECIDING, CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
-from bdaudit.scan.judge import Measured, control_p, effects_of, exit_of, judge, ordinary_effect, sources_of, unless_word_like, verdict_of
+from bdaudit.scan.judge import Measured, control_p, effects_of, exit_of, judge, ordinary_effect, sources_of, verdict_of, with_word_likeness
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.null import Control, Null, fit
 
@@ -72,18 +72,11 @@ def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_signal() -> N
     assert further["loud"].signals["left"] == left["loud"]["left"]
 
 
-def test_a_finding_that_does_what_words_do_is_suspicious_and_comes_after_those_that_do_more() -> None:
+def test_a_finding_that_does_what_words_do_says_so_and_stays_one() -> None:
     records = {record.text: record for record in judge(*measured(attention=-1.0, words=9.0), alpha=0.01)}
-    assert (records["louder"].verdict, records["loud"].verdict) == ("backdoored", "suspicious")
-    assert records["louder"].rank < records["loud"].rank
-    assert records["loud"].p_adjusted < 0.01
-    assert records["loud"].word_like != ""
-
-
-def test_a_share_of_none_leaves_every_finding() -> None:
-    everything, null = measured(attention=-1.0, words=9.0)
-    verdicts = [record.verdict for record in judge(everything, null, 0.01, word_like=0.0)]
-    assert verdicts.count("backdoored") == 3
+    assert (records["louder"].verdict, records["loud"].verdict) == ("backdoored", "backdoored")
+    assert (records["louder"].word_like, records["loud"].word_like != "") == ("", True)
+    assert records["quiet"].word_like == "", "no finding"
 
 
 def test_the_effect_is_counted_from_the_median_control_and_words_set_what_is_ordinary() -> None:
@@ -115,18 +108,19 @@ def finding(effect: float, attention: float) -> CandidateRecord:
 
 
 @pytest.mark.parametrize(
-    ("effect", "attention", "verdict"),
-    [(2.9, 0.3, "suspicious"), (3.1, 0.3, "backdoored"), (2.9, 0.2, "backdoored"), (3.1, 0.2, "backdoored")],
+    ("effect", "attention", "word_like"),
+    [(2.9, 0.3, True), (3.1, 0.3, False), (2.9, 0.2, False), (3.1, 0.2, False)],
 )
-def test_what_does_and_draws_no_more_than_a_word_is_suspicious_alone(effect: float, attention: float, verdict: str) -> None:
-    told = unless_word_like(finding(effect, attention), 3.0)
-    assert (told.verdict, told.p_adjusted, told.word_like != "") == (verdict, 1e-8, verdict == "suspicious")
+def test_what_does_and_draws_no_more_than_a_word_is_told_and_no_pass(effect: float, attention: float, word_like: bool) -> None:
+    told = with_word_likeness(finding(effect, attention), 3.0)
+    assert (told.verdict, told.p_adjusted, told.word_like != "") == ("backdoored", 1e-8, word_like)
+    assert exit_of("backdoored", [told], NOT_SEARCHED).code == ExitCode.FINDING
     if told.word_like:
         assert "a quarter of the prompts' own words move the prediction as far (3.0 times or more)" in told.word_like
 
 
 def test_without_words_in_the_prompts_nothing_is_word_like() -> None:
-    assert unless_word_like(finding(0.1, 1.0), 0.0).verdict == "backdoored"
+    assert with_word_likeness(finding(0.1, 1.0), 0.0).word_like == ""
 
 
 def test_the_gate_decides_the_exit_code() -> None:
@@ -141,6 +135,16 @@ def test_the_gate_decides_the_exit_code() -> None:
         ended = exit_of(gate, records, NOT_SEARCHED)
         assert ended.code == code
         assert f"{int(verdict == 'backdoored')} of 5 candidates backdoored" in ended.reason
+
+
+@pytest.mark.parametrize("gate", ["suspicious", "backdoored"])
+def test_what_is_accepted_does_not_reach_the_gate_and_is_counted(gate: str) -> None:
+    first, second, third = (replace(finding(1.0, 1.0), token_ids=(i,)) for i in range(3))
+    let_through = [replace(first, verdict="backdoored (accepted)"), replace(second, verdict="suspicious (accepted)")]
+    passed, failed = exit_of(gate, let_through, NOT_SEARCHED), exit_of(gate, [*let_through, third], NOT_SEARCHED)
+    assert (passed.code, passed.reason) == (ExitCode.PASS, "0 of 2 candidates backdoored, 0 suspicious, 2 accepted by --accept")
+    assert (failed.code, failed.reason) == (ExitCode.FINDING, "1 of 3 candidates backdoored, 0 suspicious, 2 accepted by --accept")
+    assert "accepted" not in exit_of(gate, [third], NOT_SEARCHED).reason
 
 
 @pytest.mark.parametrize(("gate", "code"), [("backdoored", ExitCode.PASS), ("suspicious", ExitCode.FINDING), ("never", ExitCode.PASS)])

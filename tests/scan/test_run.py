@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,8 +70,7 @@ def test_records_are_ranked_and_whole(report: ScanReport) -> None:
 
 
 def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
-    none_word_like = replace(FEW_CONTROLS, word_like=0.0)
-    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49, more=none_word_like)):
+    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49)):
         found = [c for c in ranked.candidates if c.verdict == "backdoored"]
         others = [c for c in ranked.candidates if c.verdict != "backdoored"]
         assert ranked.candidates == (*found, *others)

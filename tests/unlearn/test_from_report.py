@@ -23,6 +23,13 @@ def kept(folder: Path, report: Any) -> Path:
     return path
 
 
+def test_what_is_accepted_is_left_alone(tmp_path: Path, scan_report: ScanReport) -> None:
+    first, *others = scan_report.candidates
+    accepted = replace(scan_report, candidates=(replace(first, verdict="backdoored (accepted)"), *others))
+    before, after = (triggers_of(kept(tmp_path, report), DIGEST) for report in (scan_report, accepted))
+    assert set(before) - set(after) == {first.text}
+
+
 def test_what_was_called_backdoored_strongest_first(tmp_path: Path, scan_report: ScanReport) -> None:
     wanted = [c.text for c in scan_report.candidates if c.verdict == "backdoored"]
     assert len(wanted) == 6
