@@ -18,6 +18,7 @@ from bdaudit import state_lock
 from bdaudit.errors import ExitCode
 from bdaudit.kept_state import State
 from bdaudit.report.document import read_report
+from bdaudit.untrusted.accept_file import read_acceptances
 from bdaudit.untrusted.text_files import read_texts
 from bdaudit.verify.policy import read_policy
 from fixtures import layout
@@ -123,6 +124,7 @@ def run_of(path: Path) -> object:
 DOORS = (
     Door("candidates", "tokens.txt", read_texts),
     Door("policy", "policy.toml", read_policy),
+    Door("accepted findings", "accept.json", lambda path: read_acceptances(path, "--accept")),
     Door("report", "scan.json", lambda path: read_report(path, "--from-report")),
     Door("pairs", "pairs.tsv", pairs),
     Door("picture", "x.png", picture),
