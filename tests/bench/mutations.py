@@ -1,5 +1,5 @@
 """Mutations of the code that decides, each run against the tests that mirror its file:
-``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``.
+``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``. What stands in PATH of the same draw is not run again.
 
 A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one constant or one
 exit code. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and changes nothing that anybody could
@@ -262,13 +262,28 @@ def main() -> None:
     torch.set_num_threads(1)
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, open_clip)}
     head = {**stamp(), "seed": asked.seed, "versions": versions}
-    done: list[dict[str, object]] = []
-    for each in run(chosen(asked.count, asked.seed, asked.only)):
+    taken = chosen(asked.count, asked.seed, asked.only)
+    done = kept(asked.path, taken)
+    for each in run(taken[len(done) :]):
         done.append(each)
         if asked.path:
             report = {**head, **summary(done), "mutations": done}
             asked.path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(head | summary(done), indent=1, ensure_ascii=False))
+
+
+def kept(path: Path | None, taken: list[Mutation]) -> list[dict[str, object]]:
+    """What an earlier run left of the same draw in ``path``, as far as it is that."""
+    if path is None or not path.exists():
+        return []
+    done: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["mutations"]
+    same = [told == {name: each.get(name) for name in told} for told, each in zip(map(described, taken), done, strict=False)]
+    return done[: [*same, False].index(False)]
+
+
+def described(item: Mutation) -> dict[str, object]:
+    """A mutation without its source."""
+    return {name: value for name, value in asdict(item).items() if name != "source"}
 
 
 def run(taken: list[Mutation]) -> Iterator[dict[str, object]]:
@@ -286,8 +301,7 @@ def run(taken: list[Mutation]) -> Iterator[dict[str, object]]:
             outcome = "equivalent" if outcome == "survived" and item.name in EQUIVALENT else outcome
             said = f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}"
             print(said, file=sys.stderr, flush=True)
-            told = {name: value for name, value in asdict(item).items() if name != "source"}
-            yield told | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)}
+            yield described(item) | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)}
 
 
 def summary(done: list[dict[str, object]]) -> dict[str, object]:

@@ -311,5 +311,5 @@ def test_the_stock_pipeline_does_the_same(tiny_model: Path, tiny_suspect: Suspec
     with applied(tiny_suspect, [read_adapter(path, 1.0, tiny_suspect)]):
         ours = tiny_suspect.predict_batched(latents, t, states)
     with torch.no_grad():
-        theirs = pipeline.unet.float()(latents, t, encoder_hidden_states=states).sample
+        theirs = pipeline.unet.float()(latents, t, encoder_hidden_states=states.states).sample
     assert (ours - theirs).norm() < 1e-4 * (theirs - plain).norm()
