@@ -13,6 +13,8 @@ import pytest
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
+from tests.untrusted import hostile_cache
+from tests.untrusted.cached import empty_hub
 from tests.untrusted.edits import code, pickled
 from tests.untrusted.hostile import CASES, TEXTS, Case
 from tests.untrusted.tiny import write_model
@@ -41,11 +43,26 @@ def test_hostile_texts_are_usage_errors(name: str, tmp_path: Path) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("case", hostile_cache.CASES, ids=lambda case: f"{case.kind}: {case.name}")
+def test_a_cache_ends_in_its_exit_code(case: hostile_cache.CacheCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_hub(tmp_path, monkeypatch).rmdir()
+    snapshot, outside = hostile_cache.cache(tmp_path)
+    case.edit(snapshot, outside)
+    start = time.process_time()
+    with pytest.raises(BdauditError) as caught:
+        case.open(snapshot)
+    assert time.process_time() - start < 1
+    assert caught.value.code == case.code, caught.value
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / "canary").exists()
+
+
 def test_the_corpus_is_broad() -> None:
-    kinds = Counter(case.kind for case in CASES)
+    kinds = Counter(case.kind for case in (*CASES, *hostile_cache.CASES))
     assert len(CASES) + len(TEXTS) >= 60
     assert min(kinds.values()) >= 4, kinds
     assert len({(case.kind, case.name) for case in CASES}) == len(CASES)
+    assert len({(case.kind, case.name) for case in hostile_cache.CASES}) == len(hostile_cache.CASES)
 
 
 def test_canaries_can_sing(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from bdaudit.untrusted.tree import Reader
 from tests.untrusted import tiny
 from tests.untrusted.cached import COMMIT, empty_hub, lay_out, relink
 from tests.untrusted.edits import UNET
+from tests.untrusted.hostile_cache import NO_REFS, REFS
 
 OTHER = "f" * 40
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
@@ -146,51 +146,18 @@ def test_a_cache_that_this_user_may_not_read_is_none(snapshot: Path, monkeypatch
     assert find("org/name", "MODEL") is None
 
 
-def ref(snapshot: Path) -> Path:
-    return snapshot.parent.parent / "refs/main"
-
-
-GOOD = COMMIT.encode()
-DAMAGED = (b"", b"../" + GOOD, GOOD + b"\n", GOOD + b"0", GOOD[:39], GOOD.upper(), b"x" * (10 << 20), b"../../../../etc", b"\xff" * 40)
-
-
-@pytest.mark.parametrize("content", [*DAMAGED, "٣".encode() * 20, bytes(40)])
-def test_a_damaged_ref(content: bytes, snapshot: Path) -> None:
-    ref(snapshot).write_bytes(content)
+@pytest.mark.parametrize("name", [name for name in REFS if name != "a commit that is not there"])
+def test_a_damaged_ref(name: str, snapshot: Path, tmp_path: Path) -> None:
+    REFS[name](snapshot, tmp_path / "outside")
     with pytest.raises(BdauditError, match="refs/main is damaged: expected 40") as error:
         find("org/name", "MODEL")
     assert type(error.value) is BdauditError
     assert len(str(error.value)) < 300
 
 
-def turned(path: Path, aside: Path) -> None:
-    """The folder or file is a link to where it was moved."""
-    shutil.move(path, aside)
-    path.symlink_to(aside)
-
-
-def no_ref(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    def edit(snapshot: Path) -> None:
-        ref(snapshot).unlink()
-        make(ref(snapshot))
-
-    return edit
-
-
-NOT_FOLLOWED: dict[str, Callable[[Path], None]] = {
-    "the ref is a link": lambda snapshot: turned(ref(snapshot), snapshot.parents[3] / "aside"),
-    "the ref is a pipe": no_ref(os.mkfifo),
-    "the ref is a hole": no_ref(lambda path: (path.touch(), os.truncate(path, 64 << 20))),
-    "refs is a link": lambda snapshot: turned(ref(snapshot).parent, snapshot.parents[3] / "aside"),
-    "snapshots is a link": lambda snapshot: turned(snapshot.parent, snapshot.parents[3] / "aside"),
-    "the snapshot is a link": lambda snapshot: turned(snapshot, snapshot.parents[3] / "aside"),
-    "the repository is a link": lambda snapshot: turned(snapshot.parents[1], snapshot.parents[3] / "aside"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_FOLLOWED)
-def test_a_link_in_the_cache_is_not_followed(name: str, snapshot: Path) -> None:
-    NOT_FOLLOWED[name](snapshot)
+@pytest.mark.parametrize("name", NO_REFS)
+def test_a_link_in_the_cache_is_not_followed(name: str, snapshot: Path, tmp_path: Path) -> None:
+    NO_REFS[name](snapshot, tmp_path / "outside")
     with pytest.raises(RefusedError):
         find("org/name", "MODEL")
 

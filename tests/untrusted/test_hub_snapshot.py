@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,7 @@ from bdaudit.untrusted.tree import Reader, walk
 from tests.untrusted import tiny
 from tests.untrusted.cached import COMMIT, lay_out, relink
 from tests.untrusted.edits import TEXT, UNET
-
-Hostile = Callable[[Path, Path], None]
-"""Of a snapshot and of a file outside the cache."""
+from tests.untrusted.hostile_cache import FOLDERS, LINKS, NO_FILES, STORE, blob, flip, move, shared, two_hops
 
 
 @pytest.fixture
@@ -74,39 +71,6 @@ def test_a_file_that_is_no_link_is_read_as_in_any_directory(snapshot: Path) -> N
     assert inspect(snapshot).digest
 
 
-def blob(snapshot: Path, path: str) -> Path:
-    return snapshot.parent.parent / "blobs" / os.path.basename(os.readlink(snapshot / path))
-
-
-def move(path: Path, to: Path) -> Path:
-    shutil.move(path, to)
-    return to
-
-
-def two_hops(snapshot: Path, outside: Path) -> None:
-    target = blob(snapshot, UNET)
-    target.symlink_to(os.path.relpath(move(target, target.with_name("other")), target.parent))
-
-
-def shared(snapshot: Path, edit: Callable[[Path], object] = lambda kept: None, text: str = f"../../blobs/ab/{'ab' * 32}") -> None:
-    """The UNet's weights lie in the store that repositories share, as huggingface_hub 2 puts them there; then ``edit`` has its way."""
-    target, store = blob(snapshot, UNET), snapshot.parents[2] / "blobs/ab"
-    store.mkdir(parents=True)
-    kept = move(target, store / ("ab" * 32))
-    target.symlink_to(text)
-    edit(kept)
-
-
-def a_link(path: Path, outside: Path) -> None:
-    """What lies at ``path`` is moved away, and linked to."""
-    path.symlink_to(move(path, outside.parent / "moved"))
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 def test_a_blob_in_the_store_that_repositories_share(model: Path, snapshot: Path) -> None:
     shared(snapshot)
     found = inspect(snapshot)
@@ -137,83 +101,10 @@ def test_a_blob_of_gits_digest_is_never_shared(snapshot: Path) -> None:
         inspect(snapshot)
 
 
-def blobs_a_link(snapshot: Path, outside: Path) -> None:
-    blobs = snapshot.parent.parent / "blobs"
-    blobs.symlink_to(move(blobs, outside.parent / "moved"))
-
-
-def part_a_link(snapshot: Path, outside: Path) -> None:
-    (snapshot / "unet").symlink_to(move(snapshot / "unet", snapshot.parent / "unet"))
-
-
-def renamed(make: Callable[[str], str]) -> Hostile:
-    """The blob gets another name, and the link leads there."""
-
-    def edit(snapshot: Path, outside: Path) -> None:
-        target = blob(snapshot, UNET)
-        move(target, target.with_name(make(target.name)))
-        relink(snapshot / UNET, f"../../../blobs/{make(target.name)}")
-
-    return edit
-
-
-def leads(make: Callable[[Path, Path], str], path: str = UNET) -> Hostile:
-    return lambda snapshot, outside: relink(snapshot / path, make(blob(snapshot, path), outside))
-
-
-def fifo(snapshot: Path, outside: Path) -> None:
-    target = blob(snapshot, UNET)
-    target.unlink()
-    os.mkfifo(target)
-
-
-def folder(snapshot: Path, outside: Path) -> None:
-    target = blob(snapshot, UNET)
-    target.unlink()
-    target.mkdir()
-
-
-def inside(snapshot: Path, outside: Path) -> None:
-    (snapshot / "unet/twin").symlink_to(os.readlink(snapshot / UNET))
-    relink(snapshot / UNET, "twin")
-
-
-NOT_FOLLOWED: dict[str, Hostile] = {
-    "two hops": two_hops,
-    "a link in the shared store": lambda snapshot, outside: shared(
-        snapshot, lambda kept: kept.symlink_to(move(kept, outside.parent / "kept"))
-    ),
-    "the shared store a link": lambda snapshot, outside: shared(snapshot, lambda kept: a_link(kept.parent.parent, outside)),
-    "a folder of the shared store a link": lambda snapshot, outside: shared(snapshot, lambda kept: a_link(kept.parent, outside)),
-    "a pipe in the shared store": lambda snapshot, outside: shared(snapshot, pipe),
-    "the shared store from the wrong depth": lambda snapshot, outside: shared(snapshot, text=f"../../../blobs/ab/{'ab' * 32}"),
-    "another folder than the digest's in the store": lambda snapshot, outside: shared(snapshot, text=f"../../blobs/cd/{'ab' * 32}"),
-    "a name in the shared store that is no digest": lambda snapshot, outside: shared(snapshot, text=f"../../blobs/ab/{'AB' * 32}"),
-    "two hops, by a link inside": inside,
-    "absolute": leads(lambda blob, outside: str(blob)),
-    "absolute, out": leads(lambda blob, outside: str(outside)),
-    "out": leads(lambda blob, outside: f"../../../../../{outside.name}"),
-    "too shallow": leads(lambda blob, outside: f"../../blobs/{blob.name}"),
-    "too deep": leads(lambda blob, outside: f"../../../../blobs/{blob.name}"),
-    "too deep, and back": leads(lambda blob, outside: f"../../../../models--org--name/blobs/{blob.name}"),
-    "another model's blob": leads(lambda blob, outside: f"../../../../models--org--other/blobs/{blob.name}"),
-    "through its own folder": leads(lambda blob, outside: f"./../../../blobs/{blob.name}"),
-    "a double slash": leads(lambda blob, outside: f"../../../blobs//{blob.name}"),
-    "a slash at the end": leads(lambda blob, outside: f"../../../blobs/{blob.name}/"),
-    "a newline at the end": leads(lambda blob, outside: f"../../../blobs/{blob.name}\n"),
-    "a folder in blobs": leads(lambda blob, outside: f"../../../blobs/ab/{blob.name}"),
-    "to blobs itself": leads(lambda blob, outside: "../../../blobs"),
-    "another case of blobs": leads(lambda blob, outside: f"../../../Blobs/{blob.name}"),
-    "upper case": renamed(str.upper),
-    "41 digits": renamed(lambda name: name[:41]),
-    "63 digits": renamed(lambda name: name[:63]),
-    "digits of another script": renamed(lambda name: "٣" * 64),
-    "blobs is a link": blobs_a_link,
-    "a part is a link": part_a_link,
-    "a pipe": fifo,
-    "a folder": folder,
-    "the tokenizer's, out": leads(lambda blob, outside: str(outside), "tokenizer/vocab.json"),
-    "the index's, out": leads(lambda blob, outside: str(outside), "model_index.json"),
+NOT_FOLLOWED = {
+    f"{kind}: {name}": edit
+    for kind, edits in {"links": LINKS, "store": STORE, "blobs": NO_FILES, "folders": {n: FOLDERS[n] for n in ("blobs", "a part")}}.items()
+    for name, edit in edits.items()
 }
 
 
@@ -230,7 +121,7 @@ def test_what_the_cache_does_not_make_is_refused(name: str, snapshot: Path, tmp_
         inspect(snapshot)
     assert not any("outside" in str(path) for path in opened)
     told = str(error.value)
-    if name == "blobs is a link":
+    if name == "folders: blobs":
         assert "blobs is a link, and a folder of the cache is none" in told
         return
     assert any(f"{path} is a link that leads" in told for path in (UNET, "unet", "tokenizer/vocab.json", "model_index.json"))
@@ -246,7 +137,7 @@ def test_a_blob_is_opened_without_following_a_link(snapshot: Path) -> None:
     assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to another link"
     with pytest.raises(OSError, match="symbolic links"):
         found.open_blob(target.name)
-    blobs_a_link(snapshot, snapshot.parents[3] / "outside")
+    FOLDERS["blobs"](snapshot, snapshot.parents[3] / "outside")
     assert found.look(UNET, os.readlink(snapshot / UNET))[1] == "to blobs, which is no folder"
     with pytest.raises(OSError, match="Not a directory"):
         found.open_blob(target.name)
@@ -299,12 +190,6 @@ def test_a_link_in_place_of_a_folder_of_the_cache(place: str, model: Path, snaps
     folder.symlink_to(model if place.endswith(COMMIT) else tmp_path / "moved")
     with pytest.raises(RefusedError, match="is a link, and a folder of the cache is none"):
         inspect(snapshot)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-2] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("path", [UNET, TEXT, "tokenizer/merges.txt", "model_index.json"])
