@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import json
 import os
@@ -35,8 +36,9 @@ sys.path.insert(0, str(ROOT))
 from bdaudit.stats import wilson  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 
-SECONDS, BYTES = 90, 12 << 30
-"""Of processor time (by the clock, thrice as long) and of address space: a mutation whose tests need more took a bound away, or hangs."""
+SECONDS, IDLE, BYTES = 90, 240, 12 << 30
+"""Of processor time, of waiting without any, and of address space: a mutation whose tests need more took a bound away, or hangs. A busy
+machine is no reason: what waits for a turn alone gets one in ``IDLE`` seconds."""
 NOT_DECIDING = ("report/page", "report/content/plots", "report/progress", "report/terminal", "cli/examples", "__main__", "report/command")
 """How things look, not what is decided."""
 BOUNDARY: Mapping[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
@@ -206,7 +208,7 @@ class Tree:
             child = os.fork()
             if child == 0:
                 self._tests(tests)
-            return _waited(child, started), time.monotonic() - started
+            return _waited(child), time.monotonic() - started
         finally:
             target.write_text(whole, encoding="utf-8")
 
@@ -233,18 +235,32 @@ class Tree:
             os._exit(code)
 
 
-def _waited(child: int, started: float) -> str:
+def _waited(child: int) -> str:
+    spent, since = 0.0, time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
                 return "hung"
             return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-        if time.monotonic() - started > 3 * SECONDS:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "hung"
+        if time.monotonic() - since > IDLE:
+            now, before = _computed(child), spent
+            spent, since = now, time.monotonic()
+            if now == before:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return "hung"
         time.sleep(0.02)
+
+
+def _computed(session: int) -> float:
+    """Processor seconds of all processes of a session so far, those that they have waited for included."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15])) if int(fields[3]) == session else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
