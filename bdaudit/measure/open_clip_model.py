@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,42 @@ class OpenClip:
     name: str
     """As given."""
     model: Any
-    tokenizer: Any
+    tokenizer: Texts
+
+
+class Texts:
+    """A model's tokenizer, which a folder's maker may have written: what it makes of a text fits the model, or is an error."""
+
+    def __init__(self, said: str, tokenizer: Any, model: Any) -> None:
+        """``said`` names the model in messages."""
+        tower = model if hasattr(model, "token_embedding") else getattr(model, "text", model)
+        self._said, self._tokenizer = said, tokenizer
+        self._longest, self._known = int(tower.context_length), int(tower.vocab_size)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """N texts → their ids, (N, L).
+
+        Raises:
+            BdauditError: an id that the model does not know, more of them than it reads, or a tokenizer that breaks off.
+        """
+        with _declared(f"{self._said}: its tokenizer cannot read a text"):
+            ids: Tensor = self._tokenizer(list(texts))
+            least, most = (int(end) for end in ids.aminmax()) if ids.numel() else (0, 0)
+            if least < 0 or most >= self._known or ids.shape[1] > self._longest:
+                got = f"{ids.shape[1]} tokens a text with ids up to {most}"
+                raise ValueError(f"it makes {got}; the model reads {self._longest}, up to id {self._known - 1}")
+        return ids
+
+
+@contextmanager
+def _declared(said: str) -> Iterator[None]:
+    """A block in which libraries read a folder that may be hostile: whatever they raise is a load error."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # pyo3's, of a library in Rust
+            raise
+        raise BdauditError(f"{said}: {first_line(error) or type(error).__name__}") from error
 
 
 def load_open_clip(name: str, flag: str) -> OpenClip | NotMeasured:
@@ -131,9 +168,11 @@ def _build(name: str, said: str, source: str, weights: Path, settings: dict[str,
         quiet = logging.getLogger().manager.disable
         logging.disable(logging.WARNING)  # open_clip warns that no weights were loaded: they are, below, from the file chosen here
         try:
-            return OpenClip(name, _loaded(source, file, bool(settings.get("quick_gelu")), preprocessing), open_clip.get_tokenizer(source))
-        except Exception as error:  # open_clip raises bare errors of many kinds on a damaged folder; whatever it is, it is a load error
-            raise BdauditError(f"{said}: {weights.name} could not be loaded: {first_line(error) or type(error).__name__}") from error
+            with _declared(f"{said}: {weights.name} could not be loaded"):
+                model = _loaded(source, file, bool(settings.get("quick_gelu")), preprocessing)
+                texts = Texts(said, open_clip.get_tokenizer(source), model)
+            texts(["a picture"])  # what it puts around every text is told before any work
+            return OpenClip(name, model, texts)
         finally:
             logging.disable(quiet)
 

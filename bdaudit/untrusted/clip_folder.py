@@ -16,6 +16,7 @@ from typing import Any
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted import rules
 from bdaudit.untrusted.tokenizer_files import can_run_long, patterns
+from bdaudit.untrusted.tokenizer_steps import PRECOMPILED, check_steps
 from bdaudit.untrusted.tree import Reader, Tree, shown, walk
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -205,7 +206,7 @@ def _tokenizer(reader: Reader, tree: Tree, said: str) -> dict[str, bytes]:
         if name != "vocab.json":
             tokens += sum(1 for _ in _listed(content, name, said))
         if name == "tokenizer.json":
-            _check_patterns(content, said)
+            _check_serialised(content, said)
         held[name] = json.dumps(content).encode("ascii")
     if tokens > _TOKENS:
         raise UsageError(f"{said}: its tokenizer lists {tokens:,} tokens beside its vocabulary; at most {_TOKENS:,} are read")
@@ -228,7 +229,14 @@ def _listed(content: dict[str, Any], name: str, said: str) -> Iterator[str]:
             yield text
 
 
-def _check_patterns(content: dict[str, Any], said: str) -> None:
+def _check_serialised(content: dict[str, Any], said: str) -> None:
     for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
         if can_run_long(pattern):
             raise UsageError(f"{said}: the pattern {shown(pattern)} in tokenizer.json could run for ever on a text; choose another CLIP")
+    try:
+        check_steps(content, "tokenizer.json", also=frozenset({PRECOMPILED}))
+    except BdauditError as error:
+        raise UsageError(f"{said}: {error}; choose another CLIP") from error
+    model = content.get("model")
+    if not isinstance(model, dict) or model.get("dropout") not in (None, 0):
+        raise UsageError(f"{said}: tokenizer.json has no model, or one that draws its tokens by chance (dropout); choose another CLIP")

@@ -11,6 +11,7 @@ from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import rules
 from bdaudit.untrusted.layouts.layout import Part
 from bdaudit.untrusted.settings import LONGEST_TOKEN, TOKEN, check_settings, token_text
+from bdaudit.untrusted.tokenizer_steps import check_steps
 from bdaudit.untrusted.tree import Reader, shown
 
 LIMITS = (8 << 20, 600_000)
@@ -27,12 +28,6 @@ SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 _ADDED = 4096
 """Different tokens beyond the vocabulary, in all lists of all files; each is added by itself, in time that grows by their square."""
 _LISTS = ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder")
-_STEPS = frozenset(
-    {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Replace", "Prepend", "BertNormalizer", "Nmt"}
-    | {"Split", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "Metaspace", "ByteLevel", "ByteFallback"}
-    | {"RobertaProcessing", "BertProcessing", "TemplateProcessing", "BPEDecoder", "Fuse", "WordPiece"}
-)
-"""Kinds of steps of a ``tokenizer.json``; Precompiled, a table of bytes that makes its library panic where it is broken, is none."""
 _MERGES = 49_152 - 256 - 2
 """What CLIP's own code and transformers 4 read of ``merges.txt``."""
 _TEMPLATES = (64, 1 << 20)
@@ -168,8 +163,7 @@ def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
     for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
         if can_run_long(pattern):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
-    for section in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-        _check_step(content.get(section), path)
+    check_steps(content, path)
     added = content.get("added_tokens") or []
     for entry in added if isinstance(added, list) else []:
         number = entry.get("id") if isinstance(entry, dict) else None
@@ -177,18 +171,6 @@ def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
             raise BdauditError(f"{path}: an added token without an id")
         _check_id(number, path, rows)
     check_vocabulary(model.get("vocab"), path, rows)
-
-
-def _check_step(step: Any, path: str) -> None:
-    """Raises ``BdauditError`` for a step of an unknown kind, at any depth."""
-    if step is None:
-        return
-    kind = step.get("type") if isinstance(step, dict) else step
-    if not isinstance(step, dict) or kind not in _STEPS:
-        raise BdauditError(f"{path}: a step of the kind {shown(kind)}; expected those that text encoders' tokenizers are made of")
-    for inner in ("normalizers", "pretokenizers", "processors", "decoders"):
-        for each in step.get(inner) or []:
-            _check_step(each, path)
 
 
 def patterns(value: Any) -> Iterator[Any]:

@@ -183,3 +183,24 @@ def test_damaged_json_is_a_declared_error(folder: Path, content: str) -> None:
         with pytest.raises(BdauditError):
             inspect_clip(folder, "--clip")
         (folder / name).write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 65}), "65 times as long"),
+        (lambda c: c.update(normalizer={"type": "Evil"}), "a step of the kind Evil"),
+        (lambda c: c["model"].update(dropout=0.5), "draws its tokens by chance"),
+        (lambda c: c.update(model=None), "has no model"),
+    ],
+)
+def test_steps_without_bounds_are_told(folder: Path, change: Callable[[dict[str, Any]], object], said: str) -> None:
+    edit(folder / "tokenizer.json", change)
+    with pytest.raises(UsageError, match=f"{said}.*; choose another CLIP"):
+        inspect_clip(folder, "--clip")
+
+
+def test_steps_of_other_text_towers_are_taken(folder: Path) -> None:
+    edit(folder / "tokenizer.json", lambda c: c["model"].update(dropout=0))
+    edit(folder / "tokenizer.json", lambda c: c.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}))
+    assert inspect_clip(folder, "--clip").tokenizer

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub.constants
 import open_clip
@@ -193,3 +195,49 @@ def test_weights_that_are_a_hole_or_a_pickle_are_not_read(folder: Path) -> None:
     os.truncate(weights, 1 << 32)
     with pytest.raises(BdauditError, match="mostly a hole"):
         load(folder)
+
+
+def serialised(folder: Path, **sections: Any) -> Path:
+    """The grader with these sections of its ``tokenizer.json``, read as it stands there."""
+    shutil.copytree(FIXTURES / "grader", folder)
+    for name, changes in (("tokenizer.json", sections), ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+    return folder
+
+
+def test_a_tokenizer_that_breaks_off_in_its_library_is_a_declared_error(tmp_path: Path) -> None:
+    broken = serialised(tmp_path / "clip", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})
+    with pytest.raises(BdauditError, match=r"could not be loaded: Precompiled") as error:
+        load(broken)
+    assert type(error.value) is BdauditError
+
+
+@pytest.mark.parametrize("number", [2463, 2464])
+def test_ids_that_the_model_does_not_know_are_told_before_the_work(tmp_path: Path, number: int) -> None:
+    ends = {"type": "RobertaProcessing", "sep": ["<|endoftext|>", number], "cls": ["<|startoftext|>", 2462]}
+    folder = serialised(tmp_path / "clip", post_processor=ends)
+    if number < 2464:
+        assert load(folder).text_features(["a cat"]).shape == (1, 96)
+        return
+    with pytest.raises(BdauditError, match=r"its tokenizer cannot read a text: it makes 32 tokens a text with ids up to 2464; .*2463"):
+        load(folder)
+
+
+def test_more_tokens_than_the_model_reads_are_told() -> None:
+    model = SimpleNamespace(token_embedding=None, context_length=8, vocab_size=5)
+    for ids, right in (([[0] * 8], True), ([[0] * 9], False), ([[4]], True), ([[5]], False), ([[-1]], False)):
+        texts = open_clip_model.Texts("--clip x", lambda given, ids=ids: torch.tensor(ids), model)
+        if right:
+            assert texts(["a"]).tolist() == ids
+            continue
+        with pytest.raises(BdauditError, match="--clip x: its tokenizer cannot read a text: it makes"):
+            texts(["a"])
+
+
+def test_an_interrupt_stays_one_while_a_tokenizer_reads() -> None:
+    def interrupted(texts: list[str]) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    model = SimpleNamespace(token_embedding=None, context_length=8, vocab_size=5)
+    with pytest.raises(KeyboardInterrupt):
+        open_clip_model.Texts("--clip x", interrupted, model)(["a"])

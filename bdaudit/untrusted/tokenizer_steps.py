@@ -1,0 +1,86 @@
+"""The steps that a ``tokenizer.json`` prepares texts by: known kinds alone, none that lets a text grow without end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bdaudit.errors import BdauditError
+from bdaudit.untrusted.tree import shown
+
+KINDS = frozenset(
+    {"Sequence", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Replace", "Prepend", "BertNormalizer", "Nmt"}
+    | {"Split", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "BertPreTokenizer", "Metaspace", "ByteLevel", "ByteFallback"}
+    | {"RobertaProcessing", "BertProcessing", "TemplateProcessing", "BPEDecoder", "Fuse", "WordPiece"}
+)
+"""Kinds of steps; Precompiled, a table of bytes that makes its library panic where it is broken, is none that CLIP has."""
+PRECOMPILED = "Precompiled"
+MOST_STEPS, MOST_PIECES = 64, 64
+"""Steps in all, and tokens that a template puts around a text."""
+MOST_GROWTH, LONGEST_PREPENDED = 64, 64
+"""How many times as long all replacements together may make a text, and characters that are put before it."""
+_SECTIONS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_INNER = ("normalizers", "pretokenizers", "processors", "decoders")
+_CAN_BE_EMPTY = re.compile(r"[*?{^$]|\\[bBAzZG]|^\||\|\||\|$|^$")
+
+
+def check_steps(content: dict[str, Any], where: str, *, also: frozenset[str] = frozenset()) -> None:
+    """Check all steps of a serialised tokenizer, which may be of the kinds ``also`` too.
+
+    Raises:
+        BdauditError: an unknown kind, too many, or some that make any text long.
+    """
+    steps = [step for section in _SECTIONS for step in _steps(content.get(section), where)]
+    if len(steps) > MOST_STEPS:
+        raise BdauditError(f"{where}: {len(steps):,} steps; at most {MOST_STEPS} are taken of a tokenizer")
+    growth = 1.0
+    for step in steps:
+        if not isinstance(step, dict) or step.get("type") not in KINDS | also:
+            kind = step.get("type") if isinstance(step, dict) else step
+            raise BdauditError(f"{where}: a step of the kind {shown(kind)}; expected those that text encoders' tokenizers are made of")
+        growth *= _growth(step, where)
+    if growth > MOST_GROWTH:
+        raise BdauditError(f"{where}: its replacements make a text up to {growth:,.0f} times as long; at most {MOST_GROWTH} are taken")
+
+
+def _steps(step: Any, where: str) -> Iterator[Any]:
+    """A step and those in it, at any depth."""
+    if step is None:
+        return
+    yield step
+    for key in _INNER if isinstance(step, dict) else ():
+        inner = step.get(key) or []
+        if not isinstance(inner, list):
+            raise BdauditError(f"{where}: {key} is {shown(inner, 60)}; expected a list of steps")
+        for each in inner:
+            yield from _steps(each, where)
+
+
+def _growth(step: dict[str, Any], where: str) -> float:
+    """How many times as long a step can make a text; 1 where it only puts a few characters or tokens around it."""
+    if step["type"] == "Prepend" and len(str(step.get("prepend"))) > LONGEST_PREPENDED:
+        raise BdauditError(
+            f"{where}: it puts {len(str(step['prepend'])):,} characters before a text; at most {LONGEST_PREPENDED} are taken"
+        )
+    if step["type"] == "TemplateProcessing":
+        _check_template(step, where)
+    return _replaced(step.get("pattern"), len(str(step.get("content")))) if step["type"] == "Replace" else 1.0
+
+
+def _replaced(pattern: Any, length: int) -> float:
+    told = pattern if isinstance(pattern, dict) else {}
+    text = told.get("String")
+    if isinstance(text, str) and text:
+        return max(1.0, length / len(text))
+    return 1.0 + length if not isinstance(told.get("Regex"), str) or _CAN_BE_EMPTY.search(told["Regex"]) else max(1.0, length)
+
+
+def _check_template(step: dict[str, Any], where: str) -> None:
+    special = step.get("special_tokens")
+    listed = list(special.values()) if isinstance(special, dict) else [special] if special else []
+    pieces = [step.get("single"), step.get("pair"), listed]
+    pieces += [each.get(key) for each in listed if isinstance(each, dict) for key in ("ids", "tokens")]
+    for each in pieces:
+        if each is not None and len(each if isinstance(each, list | str) else [each]) > MOST_PIECES:
+            raise BdauditError(f"{where}: its template puts more than {MOST_PIECES} tokens around a text")
