@@ -1,8 +1,9 @@
 """The hostile corpus in figures, as JSON: ``python tests/bench/hostile.py [PATH]``; ``--table PATH`` prints SECURITY.md's rows from it.
 
-Each case is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away subprocess. A canary
-that exists afterwards means that code of the directory's own was run. ``--doors [PATH]`` does the same, by bdaudit alone, with what lies at
-the other doors: patches, adapters, pictures, graders, reports, policies, state.
+Each model directory and each cache is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away
+subprocess. A canary that exists afterwards means that code of the directory's own was run. ``--doors [PATH]`` does the same, by bdaudit
+alone, with what lies at the other doors: patches, adapters, pictures, graders, reports, policies, state. What plain diffusers did is kept
+in PATH.plain on the way, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -26,9 +27,15 @@ from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
 from tests import hostile_doors as doors
-from tests.bench.recording import record
+from tests import hostile_folders
+from tests.bench.recording import Cells, record
+from tests.untrusted import hostile_cache
 from tests.untrusted.hostile import CASES, TEXTS, Case
+from tests.untrusted.hostile_cache import CacheCase
 from tests.untrusted.tiny import write_model
+
+DIRECTORIES: tuple[Case | CacheCase, ...] = (*CASES, *hostile_cache.CASES)
+DOORS = (*doors.CASES, *hostile_folders.CASES)
 
 PLAIN_SECONDS, PLAIN_WAITING = 15, 60
 """Seconds of computing, and of waiting, after which plain diffusers hangs."""
@@ -36,12 +43,24 @@ PLAIN_BYTES = 12 << 30
 
 
 @contextmanager
-def scene() -> Iterator[tuple[Path, Path]]:
-    """A valid model and where its canary would appear, in a folder that is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+def scene(case: Case | CacheCase | None = None) -> Iterator[tuple[Path, Path]]:
+    """A valid model, or a snapshot of it, made hostile; and where its canary would appear, in a folder that is removed afterwards."""
+    folder, here = Path(tempfile.mkdtemp(prefix="hostile-")), Path.cwd()
+    canary = folder / "canary"
     try:
-        yield write_model(folder / "model"), folder / "canary"
+        if isinstance(case, CacheCase):
+            model, outside = hostile_cache.cache(folder)
+            case.edit(model, outside)
+            os.environ["HF_HUB_CACHE"] = str(folder / "hub")
+            (folder / "here").mkdir()
+            os.chdir(folder / "here")
+        else:
+            model = write_model(folder / "model")
+            if case:
+                case.edit(model, canary)
+        yield model, canary
     finally:
+        os.chdir(here)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -60,11 +79,10 @@ def exit_code(call: Callable[[], object]) -> int:
     return 0
 
 
-def inspected(case: Case) -> dict[str, Any]:
-    with scene() as (model, canary):
-        case.edit(model, canary)
+def inspected(case: Case | CacheCase) -> dict[str, Any]:
+    with scene(case) as (model, canary):
         before, start = peak_mb(), time.process_time()
-        code = exit_code(lambda: inspect(model, allow_pickle=case.allow_pickle))
+        code = exit_code(lambda: case.open(model) if isinstance(case, CacheCase) else inspect(model, allow_pickle=case.allow_pickle))
         seconds = time.process_time() - start
         return {"code": code, "right": code == case.code, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
 
@@ -94,8 +112,8 @@ def at_door(case: doors.Case) -> dict[str, Any]:
 def all_doors() -> dict[str, Any]:
     """By kind, and those that did not end rightly."""
     doors.suspect(), doors.load_clip()  # the libraries are loaded once
-    results = {case: at_door(case) for case in doors.CASES}
-    kinds = dict.fromkeys(case.kind for case in doors.CASES)
+    results = {case: at_door(case) for case in DOORS}
+    kinds = dict.fromkeys(case.kind for case in DOORS)
     return {
         "all": summary(list(results.values())),
         "kinds": {kind: summary([r for case, r in results.items() if case.kind == kind]) for kind in kinds},
@@ -104,7 +122,15 @@ def all_doors() -> dict[str, Any]:
     }
 
 
-def open_plainly(model: Path) -> None:
+def named(case: Case | CacheCase, model: Path) -> tuple[str, dict[str, Any]]:
+    """What a user of diffusers would name, and how."""
+    if not isinstance(case, CacheCase) or not case.asked:
+        return str(model), {}
+    name, _, revision = case.asked.partition("@")
+    return name, {"cache_dir": os.environ["HF_HUB_CACHE"], "local_files_only": True} | ({"revision": revision} if revision else {})
+
+
+def open_plainly(name: str, options: dict[str, Any]) -> None:
     """In a child process: load as a user of diffusers would, then leave with 0 (loaded) or 1 (error)."""
     from diffusers import DiffusionPipeline
 
@@ -114,20 +140,19 @@ def open_plainly(model: Path) -> None:
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     try:
-        DiffusionPipeline.from_pretrained(str(model))
+        DiffusionPipeline.from_pretrained(name, **options)
     except BaseException:
         os._exit(1)
     os._exit(0)
 
 
-def plain(case: Case) -> dict[str, Any]:
+def plain(case: Case | CacheCase) -> dict[str, Any]:
     """What diffusers itself does with the case: loaded, error, hung, killed; and whether the canary sang."""
-    with scene() as (model, canary):
-        case.edit(model, canary)
+    with scene(case) as (model, canary):
         start = time.perf_counter()
         child = os.fork()
         if child == 0:
-            open_plainly(model)
+            open_plainly(*named(case, model))
         while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.perf_counter() - start < PLAIN_WAITING:
             time.sleep(0.02)
         if done == (0, 0):
@@ -137,6 +162,17 @@ def plain(case: Case) -> dict[str, Any]:
         hung = done == (0, 0) or code in (-signal.SIGXCPU, -signal.SIGKILL)
         outcome = "hung" if hung else {0: "loaded", 1: "error"}.get(code, "killed")
         return {"outcome": outcome, "sang": canary.exists(), "seconds": time.perf_counter() - start}
+
+
+def kept_plain(case: Case | CacheCase) -> dict[str, Any]:
+    """The same, once for each case and record."""
+    if len(sys.argv) < 2:
+        return plain(case)
+    kept, name = Cells(Path(f"{sys.argv[1]}.plain")), f"{case.kind}: {case.name}"
+    if name not in kept.cells:
+        kept.put(name, plain(case))
+    found: dict[str, Any] = kept.cells[name]
+    return found
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -149,9 +185,9 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def by_kind(results: dict[Case, dict[str, Any]], opened: dict[Case, dict[str, Any]]) -> dict[str, Any]:
+def by_kind(results: dict[Any, dict[str, Any]], opened: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     table = {}
-    for kind in dict.fromkeys(case.kind for case in CASES):
+    for kind in dict.fromkeys(case.kind for case in DIRECTORIES):
         table[kind] = summary([result for case, result in results.items() if case.kind == kind])
         outcomes = [result for case, result in opened.items() if case.kind == kind]
         table[kind]["plain diffusers"] = {o: sum(r["outcome"] == o for r in outcomes) for o in ("loaded", "error", "hung", "killed")}
@@ -180,9 +216,10 @@ def main() -> None:
     if sys.argv[1:2] == ["--doors"]:
         record(all_doors(), 2)
         return
-    inspected(CASES[0])
+    for first in (CASES[0], hostile_cache.CASES[0]):
+        inspected(first)
     baseline = peak_mb()
-    results = {case: inspected(case) for case in CASES}
+    results = {case: inspected(case) for case in DIRECTORIES}
     texts = [read(write) for write in TEXTS.values()]
     highest = round(peak_mb() - baseline, 1)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -194,7 +231,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with scene() as (model, _):
         StableDiffusionPipeline.from_pretrained(str(model))
-    opened = {case: plain(case) for case in CASES}
+    opened = {case: kept_plain(case) for case in DIRECTORIES}
     report = {
         "versions": {"python": sys.version.split()[0], "diffusers": diffusers.__version__, "transformers": transformers.__version__},
         "directories": summary(list(results.values())),
@@ -203,7 +240,8 @@ def main() -> None:
         "plain diffusers": {o: sum(r["outcome"] == o for r in opened.values()) for o in ("loaded", "error", "hung", "killed")},
         "plain diffusers, canaries": [f"{case.kind}: {case.name}" for case, result in opened.items() if result["sang"]],
         "kinds": by_kind(results, opened),
-        "cases": {f"{case.kind}: {case.name}": {"bdaudit": results[case], "plain": opened[case]} for case in CASES},
+        "cases": {f"{case.kind}: {case.name}": {"bdaudit": results[case], "plain": opened[case]} for case in DIRECTORIES},
+        "wrong": [f"{case.kind}: {case.name}" for case, result in results.items() if not result["right"] or result["executed"]],
     }
     record(report, 1)
 
