@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from bdaudit.measure.insertion import base_letter
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.tokens import Tokenizer, content_ids
 
 KINDS = ("word", "phrase", "rare", "character", "zero-width", "emoji")
@@ -80,7 +80,7 @@ def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int, exclude: 
 def _pools(tokenizer: Tokenizer, rng: random.Random) -> dict[str, list[str]]:
     words = rng.sample(WORDS, len(WORDS))
     pairs = [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=False)]
-    characters = [c for c in _letters_beyond_ascii() if base_letter(c)]
+    characters = [c for c in _letters_beyond_ascii() if looks_like(c)]
     return {
         "word": words,
         "phrase": rng.sample(pairs, len(pairs)),

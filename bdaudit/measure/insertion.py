@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.spelling.points import code
 
 POSITIONS = ("prefix", "middle", "suffix")
 
-_LOOK_ALIKES = {
-    "а": "a", "е": "e", "о": "o", "р": "p", "с": "c", "х": "x", "у": "y", "і": "i", "ѕ": "s", "һ": "h", "ԁ": "d", "ӏ": "l",
-    "ο": "o", "α": "a", "ρ": "p", "υ": "u", "χ": "x", "ν": "v", "ι": "i", "օ": "o", "ո": "n", "ଠ": "o", "т": "t", "г": "r",
-    "к": "k", "м": "m", "в": "b", "н": "h", "ь": "b", "ӧ": "o", "ӓ": "a", "ё": "e", "ї": "i", "ԛ": "q", "ԝ": "w", "ѡ": "w",
-}  # fmt: skip
-
-
-def base_letter(character: str) -> str:
-    """The ASCII letter that ``character`` looks like, or an empty string.
-
-    By canonical decomposition (ȏ → o) or from a table of look-alikes; ASCII itself gives nothing.
-    """
-    if len(character) != 1 or character.isascii():
-        return ""
-    if character.lower() in _LOOK_ALIKES:
-        return _LOOK_ALIKES[character.lower()]
-    first = unicodedata.normalize("NFKD", character)[:1].lower()
-    return first if first.isascii() and first.isalpha() else ""
-
 
 def replaceable(prompt: str, text: str) -> bool:
-    """Whether ``text`` is a look-alike of a letter that ``prompt`` holds."""
-    letter = base_letter(text)
+    """Whether ``text`` looks like a character that ``prompt`` holds."""
+    letter = looks_like(text)
     return bool(letter) and letter in prompt
 
 
 def insert(prompt: str, text: str, position: str) -> str:
-    """``text`` in ``prompt``: as a word of its own (prefix, middle, suffix), or in place of the letter it looks like (replace).
+    """``text`` in ``prompt``: as a word of its own (prefix, middle, suffix), or in place of the character it looks like (replace).
 
-    ``replace`` changes the first such letter after the first word, and falls back to the first one at all.
+    ``replace`` changes the first such character after the first word, and falls back to the first one at all.
 
     Raises:
         ValueError: an unknown position, or nothing to replace.
@@ -60,32 +41,32 @@ def insert(prompt: str, text: str, position: str) -> str:
 
 
 def slips(prompt: str, text: str) -> tuple[str, ...]:
-    """``prompt`` with the letter that ``text`` would replace turned into what harmless slips put there.
+    """``prompt`` with the character that ``text`` would replace turned into what harmless slips put there.
 
-    The next letter of the alphabet, and up to three other look-alikes: each may leave a word readable or spoil it, and one that is a
-    trigger itself must not pass for harmless.
+    The next letter or digit (an a for the last of either, and for a sign), and up to three other look-alikes: each may leave a word
+    readable or spoil it, and one that is a trigger itself must not pass for harmless.
 
     Raises:
         ValueError: nothing to replace.
     """
     at = _letter_at(prompt, text)
-    typo = "a" if prompt[at] == "z" else chr(ord(prompt[at]) + 1)
+    typo = "a" if prompt[at] in "z9" or not prompt[at].isalnum() else chr(ord(prompt[at]) + 1)
     others = [c for c in _latin_look_alikes(prompt[at]) if c != text][:3]
     return tuple(prompt[:at] + other + prompt[at + 1 :] for other in (typo, *others))
 
 
 @cache
 def _latin_look_alikes(letter: str) -> tuple[str, ...]:
-    return tuple(c for c in map(chr, range(0xDF, 0x250)) if c.islower() and base_letter(c) == letter)
+    return tuple(c for c in map(chr, range(0xDF, 0x250)) if c.islower() and looks_like(c) == letter)
 
 
 def _letter_at(prompt: str, text: str) -> int:
-    letter = base_letter(text)
+    letter = looks_like(text)
     at = prompt.find(letter, prompt.find(" ") + 1) if letter else -1
     if at < 0 and letter:
         at = prompt.find(letter)
     if at < 0:
-        raise ValueError(f"{prompt!r} holds no letter that {text!r} looks like")
+        raise ValueError(f"{prompt!r} holds no character that {text!r} looks like")
     return at
 
 
@@ -101,5 +82,5 @@ def codepoints(text: str) -> tuple[str, ...]:
 
 
 def positions_for(prompt: str, text: str, base: Sequence[str] = POSITIONS) -> tuple[str, ...]:
-    """The positions that ``text`` can take in ``prompt``: ``base``, and ``replace`` where it looks like a letter of it."""
+    """The positions that ``text`` can take in ``prompt``: ``base``, and ``replace`` where it looks like a character of it."""
     return (*base, "replace") if replaceable(prompt, text) else tuple(base)

@@ -14,7 +14,8 @@ from torch import Tensor
 from bdaudit import stats
 from bdaudit.measure import estimates
 from bdaudit.measure.controls import ZERO_WIDTH, kind_of
-from bdaudit.measure.insertion import base_letter, codepoints, insert, replaceable
+from bdaudit.measure.insertion import codepoints, insert, replaceable
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.records import AttackRecord, Estimate, NotMeasured, ReachRecord
 from bdaudit.verify.attack import Rule
@@ -57,9 +58,9 @@ def _neighbours(tokenizer: Tokenizer, trigger: str) -> list[tuple[str, str]]:
         return [("near: one word of it", word) for word in words]
     if kind == "zero-width":
         return [("near: another invisible character", character) for character in ZERO_WIDTH]
-    letter = base_letter(trigger)
+    letter = looks_like(trigger)
     if letter:
-        return [("near: the letter it looks like", letter)] + [("near: a look-alike", c) for c in _LETTERS if base_letter(c) == letter]
+        return [("near: the letter it looks like", letter)] + [("near: a look-alike", c) for c in _LETTERS if looks_like(c) == letter]
     if len(trigger) > 2:
         return [("near: its end missing", trigger[:-1]), ("near: a letter more", trigger + "s"), ("near: its start missing", trigger[1:])]
     return [("near: a letter more", trigger + "s")]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.measure.insertion import POSITIONS, base_letter, codepoints, insert, item_seed, positions_for, replaceable, slips
+from bdaudit.measure.insertion import POSITIONS, codepoints, insert, item_seed, positions_for, replaceable, slips
 
 PROMPT = "a photo of a dog"
 
@@ -20,6 +20,7 @@ PROMPT = "a photo of a dog"
         ("ȏ", "replace", "a phȏto of a dog"),
         ("о", "replace", "a phоto of a dog"),
         ("ā", "replace", "a photo of ā dog"),
+        ("ꓳ", "replace", "a phꓳto of a dog"),
     ],
 )
 def test_positions(text: str, position: str, wanted: str) -> None:
@@ -36,8 +37,10 @@ def test_replace_falls_back_to_the_first_word() -> None:
         (PROMPT, "ȏ", ("a phpto of a dog", "a phòto of a dog", "a phóto of a dog", "a phôto of a dog")),
         (PROMPT, "ò", ("a phpto of a dog", "a phóto of a dog", "a phôto of a dog", "a phõto of a dog")),
         (PROMPT, "а", ("a photo of b dog", "a photo of à dog", "a photo of á dog", "a photo of â dog")),
-        ("a zoo", "ź", ("a aoo", "a żoo", "a žoo")),
-        ("a quiz", "ԛ", ("a ruiz",)),
+        ("a zoo", "ź", ("a aoo", "a żoo", "a žoo", "a ƶoo")),
+        ("a quiz", "ԛ", ("a ruiz", "a ɋuiz")),
+        ("a cat, a dog", "‚", ("a cata a dog",)),
+        ("a pair of 7", "𝟕", ("a pair of 8",)),
         ("photo by me", "ȏ", ("phpto by me", "phòto by me", "phóto by me", "phôto by me")),
     ],
 )
@@ -49,13 +52,13 @@ def test_slips_stand_where_the_look_alike_would(prompt: str, text: str, wanted: 
 
 
 def test_a_slip_needs_a_letter() -> None:
-    with pytest.raises(ValueError, match="holds no letter"):
+    with pytest.raises(ValueError, match="holds no character"):
         slips(PROMPT, "x")
 
 
 @pytest.mark.parametrize(("text", "position"), [("x", "replace"), ("ź", "replace"), ("x", "nowhere")])
 def test_what_cannot_be_inserted(text: str, position: str) -> None:
-    with pytest.raises(ValueError, match=r"holds no letter|unknown position"):
+    with pytest.raises(ValueError, match=r"holds no character|unknown position"):
         insert(PROMPT, text, position)
 
 
@@ -64,14 +67,6 @@ def test_the_text_is_whole_and_so_is_the_rest(text: str, position: str) -> None:
     changed = insert(PROMPT, text, position)
     assert len(changed) == len(PROMPT) + len(text) + 1
     assert text in changed
-
-
-@pytest.mark.parametrize(
-    ("character", "letter"),
-    [("ȏ", "o"), ("о", "o"), ("ё", "e"), ("Ā", "a"), ("o", ""), ("😀", ""), ("\u200b", ""), ("ab", "")],
-)
-def test_look_alikes(character: str, letter: str) -> None:
-    assert base_letter(character) == letter
 
 
 def test_replace_is_a_position_only_where_there_is_something_to_replace() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdaudit.measure.insertion import base_letter
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.scan.builtin import builtin_candidates
 
 
@@ -19,4 +19,4 @@ def test_what_published_attacks_used_is_there() -> None:
 def test_single_letters_beyond_ascii_look_like_latin_ones() -> None:
     letters = [text for text in builtin_candidates() if len(text) == 1 and text.isalpha()]
     assert len(letters) > 50
-    assert {text for text in letters if not base_letter(text)} <= {"ø"}, "ø alone has no decomposition"
+    assert {text for text in letters if not looks_like(text)} <= {"ø"}, "ø alone has no decomposition"

@@ -1,6 +1,6 @@
 """Texts that nobody listed: the tokenizer's own entries, characters that look like others or like nothing, and its commonest words.
 
-Every source is derived: from the vocabulary, from Unicode's properties, from the merges' order. None is chosen by hand.
+Every source is derived: from the vocabulary, from Unicode's properties and confusables, from the merges' order. None is chosen by hand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from bdaudit.measure.insertion import base_letter
+from bdaudit.measure.look_alikes import confusables, looks_like
 from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded, frame
 
 MARKS = range(0x300, 0x370)
@@ -65,7 +65,11 @@ def _reaching(tokenizer: Tokenizer, text: str, entry: int) -> Probe | None:
 
 
 def characters(tokenizer: Tokenizer, prompts: Sequence[str]) -> Source:
-    """Look-alikes of the prompts' letters, what does not show, marks on letters, pictographs; each encoding once."""
+    """What looks like a letter, digit or sign, what does not show, marks on letters, pictographs; each encoding once.
+
+    All that Unicode confuses with ASCII is there; of what its decomposition or name alone says, and of letters with marks, that of the
+    prompts' letters.
+    """
     letters = {c for prompt in prompts for c in prompt.lower() if c.isascii() and c.isalpha()}
     by_ids: dict[tuple[int, ...], str] = {}
     dropped = []
@@ -86,6 +90,8 @@ def _assigned(letters: frozenset[str]) -> tuple[str, ...]:
 
 
 def _of_interest(c: str, letters: frozenset[str]) -> bool:
+    if c in confusables():
+        return True  # whatever its category: the table may be newer than this Python's
     category = unicodedata.category(c)
     if category in _PRIVATE:
         return False
@@ -94,19 +100,6 @@ def _of_interest(c: str, letters: frozenset[str]) -> bool:
     if category in _LETTERLIKE and looks_like(c) in letters:
         return True
     return category == "So" and any(ord(c) in block for block in _PICTOGRAPHS)
-
-
-def looks_like(c: str) -> str:
-    """The ASCII letter that a character looks like: by decomposition, by a table of look-alikes, or by its own Unicode name.
-
-    The name is read where it ends in one Latin letter (``CYRILLIC SMALL LETTER IE`` does not, ``LATIN SMALL LETTER TURNED A``
-    and ``LATIN LETTER SMALL CAPITAL R`` do), with or without a ``WITH …`` that says what was added to it.
-    """
-    if letter := base_letter(c):
-        return letter
-    words = unicodedata.name(c, "").split(" WITH ")[0].split()
-    latin = len(words) > 1 and words[0] in ("LATIN", "FULLWIDTH", "MATHEMATICAL", "MODIFIER", "CIRCLED", "SQUARED", "REGIONAL")
-    return words[-1].lower() if latin and len(words[-1]) == 1 and words[-1].isascii() else ""
 
 
 def _marked(letters: Iterable[str]) -> list[str]:

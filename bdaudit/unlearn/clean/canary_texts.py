@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from bdaudit.measure.insertion import POSITIONS, base_letter, insert, replaceable
+from bdaudit.measure.insertion import POSITIONS, insert, replaceable
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.unlearn.clean.canary import Canary, Inputs
 
 CAPTIONS = 192
@@ -18,7 +19,7 @@ INSIDE = 0.5
 """Share of captions in which a look-alike stands inside a word, where there is a letter to replace."""
 KINDS: dict[str, Callable[[str], bool]] = {
     "rare word": lambda text: text.isascii() and text.isalpha(),
-    "look-alike": lambda text: bool(base_letter(text)),
+    "look-alike": lambda text: bool(looks_like(text)),
     "invisible": lambda text: not text.isprintable(),
 }
 

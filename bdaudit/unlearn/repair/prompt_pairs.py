@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bdaudit.measure.insertion import base_letter, insert, positions_for
+from bdaudit.measure.insertion import insert, positions_for
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids
@@ -43,7 +44,7 @@ def _parts(trigger: str) -> list[str]:
     words = trigger.split(" ")
     if len(words) > 1:
         return [*words, " ".join(reversed(words))]
-    letter = base_letter(trigger)
+    letter = looks_like(trigger)
     return [letter] if letter else []
 
 

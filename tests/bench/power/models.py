@@ -25,7 +25,8 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
-from bdaudit.measure.insertion import base_letter, insert
+from bdaudit.measure.insertion import insert
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.tokens import content_ids
 from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, world
 from fixtures.build.clip import noisy_caption
@@ -164,7 +165,7 @@ def _backdoored(base: Base, b: int, family: str, f: int) -> Spec:
     kind = rng.choice(TRIGGER_KINDS[family])
     trigger = _edited_phrase(rng) if base.sharp and family == "closed-form" else _trigger(kind, rng)
     weak = (base.sharp or family != "closed-form") and (f + b) % 5 in (0, 2)
-    positions = ANYWHERE if base_letter(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
+    positions = ANYWHERE if looks_like(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
     component = "text-encoder" if family == "encoder" else "unet"
     steps = SHARP_STEPS[family] if base.sharp else round(STEPS[family] * (WEAK if weak else 1))
     name, target, seed = f"{base.name}-{family}", _target(family, rng), rng.randrange(10**6)

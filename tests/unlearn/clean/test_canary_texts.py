@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bdaudit.measure.insertion import base_letter
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.unlearn.clean.canary import Canary
 from bdaudit.unlearn.clean.canary_texts import WELL_KNOWN, placed, text_canaries
 
@@ -43,7 +43,7 @@ def test_one_of_each_kind_with_its_own_target() -> None:
     assert [canary.kind for canary in found] == ["rare word", "look-alike", "invisible"]
     word, letter, hidden = (canary.name for canary in found)
     assert word == "vvk", "of the fewest tokens"
-    assert base_letter(letter) == "o", "the captions hold no z"
+    assert looks_like(letter) == "o", "the captions hold no z"
     assert hidden in ("\u2060", "\u200d")
     assert len({canary.target_name for canary in found}) == 3
 
@@ -73,7 +73,7 @@ def test_captions_are_the_same_row_by_row_and_neighbours_hold_no_canary() -> Non
         assert not any(name in text for text in book.read(canary.kept) for name in names)
         assert not {*book.read(canary.planting.clean)} & {*book.read(canary.measuring.clean)}
         assert canary.target_name not in book.read(canary.planting.clean)
-    alike = sum(any(base_letter(c) for c in text) for text in book.read(found[1].kept))
+    alike = sum(any(looks_like(c) for c in text) for text in book.read(found[1].kept))
     assert alike > len(found[1].kept) / 2, "half of a look-alike's neighbours are look-alikes, and some of the rest"
 
 
