@@ -47,6 +47,15 @@ class TensorFile:
             digest.update(data)
         return tensors, digest.hexdigest()
 
+    def read(self, info: TensorInfo) -> Tensor:
+        """One tensor, or a run of one: what ``info`` says lies there.
+
+        Raises:
+            BdauditError: the file became shorter.
+        """
+        self.file.seek(len(self.header.prefix) + info.begin)
+        return self._tensor("a tensor", info)[0]
+
     def _tensor(self, name: str, info: TensorInfo) -> tuple[Tensor, bytearray]:
         data = bytearray(info.count * DTYPE_BYTES[info.dtype])
         if self.file.readinto(data) != len(data):

@@ -130,7 +130,7 @@ def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> No
 
     for directory in config.models:
         home = home_of(directory)
-        of = "the model directory" if home == directory.resolve() else f"the cache's {home.name}"
+        of = "the model" + " directory" * directory.is_dir() if home == directory.resolve() else f"the cache's {home.name}"
         for flag, path in written:
             if path.resolve().is_relative_to(home):
                 raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")

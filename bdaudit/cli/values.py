@@ -19,18 +19,27 @@ from bdaudit.errors import UsageError
 
 
 def model(typed: str, flag: str) -> Path:
-    """A model's directory, or the snapshot in the hub's cache that an id means; of anything else it says what to do."""
+    """A model's directory or file, or the snapshot in the hub's cache that an id means; of anything else it says what to do."""
     from bdaudit.untrusted.hub_cache import download_of, find, split_id
 
     path = find(typed, flag) or Path(typed)
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    whole = path.is_file() and path.suffix == ".safetensors"
-    how = "; a checkpoint in one file is not read yet: get the model as a directory (hf download ORG/NAME --local-dir DIR)" if whole else ""
+    how = ""
     if "/" in split_id(typed)[0] and not path.exists():
         how = f", or a model in the hub's cache on this machine, which `{download_of(typed)}` would put there"
-    what = "is a file" if path.exists() else "does not exist"
-    raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, with model_index.json in it{how}")
+    what = "is no regular file" if path.exists() else "does not exist"
+    raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, or a checkpoint in one .safetensors file{how}")
+
+
+def part(typed: str, flag: str) -> tuple[str, str, Path]:
+    """``NAME=FILE`` or ``OF:NAME=FILE``: whose part it is (empty for MODEL's), its name, and the file."""
+    parsed = re.fullmatch(r"(?:(before|reference|base):)?(\w+)=(.+)", typed, re.ASCII | re.DOTALL)
+    if not parsed:
+        raise UsageError(f"{flag} is {typed!r}; expected NAME=FILE, such as {flag} vae=vae.safetensors")
+    if not os.path.isfile(parsed[3]):
+        raise UsageError(f"{flag} {parsed[3]}: no such file; expected NAME=FILE")
+    return parsed[1] or "", parsed[2], Path(parsed[3])
 
 
 def a_path(typed: str, flag: str) -> Path:
@@ -219,6 +228,7 @@ KINDS: dict[Kind, Typed] = {
     "adapter": Typed(list[str], "FILE[:scale]", every(adapter), place=lambda typed: _scaled(typed)[0]),
     "contributor": Typed(list[str], "OTHER", every(contributor), place=lambda typed: _scaled(typed)[0]),
     "acceptances": Typed(str, "FILE", acceptances, FILE, Path),
+    "part": Typed(list[str], "NAME=FILE", every(part), place=lambda typed: Path(typed.partition("=")[2])),
     "swap": Typed(list[str], "OLD=NEW", every(swap)),
     "size": Typed(str, "N|WxH", size),
     "shares": Typed(str, None, shares),

@@ -42,7 +42,12 @@ class RunConfig:
     """Of every command."""
 
     model: Annotated[Path, Flag("model", name="MODEL")]
-    """A diffusers directory with safetensors, or the hub id (org/name[@revision]) of one in the local cache. Read, never written."""
+    """A diffusers directory with safetensors, a checkpoint in one .safetensors file, or the hub id (org/name[@revision]) of a model in the
+    local cache. Read, never written."""
+    parts_from: Annotated[Path | None, Flag("folder", name="--config")] = None
+    """A diffusers directory that has what a single file lacks: its settings, and parts that it does not hold."""
+    parts: Annotated[tuple[tuple[str, str, Path], ...], Flag("part", name="--part")] = ()
+    """A part of MODEL in a file of its own, as text_encoder=clip_l.safetensors; before:NAME=FILE is one of --before, and so on."""
     prompts: Annotated[tuple[str, ...], Flag("texts")] = ()
     """UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."""
     guidance_scale: float = 5.0
@@ -72,6 +77,9 @@ class RunConfig:
         need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")
         fits = self.size is None or all(side > 0 and side % 8 == 0 for side in self.size)
         need(fits, f"--size is {'x'.join(map(str, self.size or ()))}; diffusers draws multiples of 8 pixels a side")
+        for of, part, _ in self.parts:
+            there = not of or getattr(self, of, None) is not None
+            need(there, f"--part {of}:{part}=FILE is of the model of --{of}, and none is given")
         plain = re.fullmatch(r"[\w.-]*", self.variant) is not None
         need(plain, f"--variant is {self.variant!a}; expected full, all, or the part of a file's name before .safetensors, as fp16")
 
@@ -79,6 +87,10 @@ class RunConfig:
     def models(self) -> tuple[Path, ...]:
         """Every model directory that the run opens, the suspect first: all are inspected alike, and none is ever written."""
         return (self.model,)
+
+    def parts_of(self, model: Path) -> dict[str, Path]:
+        """Part → file, of the model that lies at ``model``."""
+        return {part: file for of, part, file in self.parts if (getattr(self, of) if of else self.model) == model}
 
     @property
     def written(self) -> tuple[tuple[str, Path], ...]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bdaudit.config import RunConfig, ScanConfig, TrainedConfig
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.untrusted.formats.weight_files import offered
 from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect_file import variants_of_file
 from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
@@ -25,14 +26,18 @@ def inspected(config: RunConfig, path: Path) -> Inspection:
     Raises:
         BdauditError: as ``inspect``.
     """
+    parts = config.parts_of(path)
+    if path.is_dir() and parts:
+        raise UsageError(f"--part {next(iter(parts))} is of a model in single files, and {path} is a directory; drop one of the two")
     variant = config.variant if path == config.model or config.variant in variants_in(path) else ""
-    return inspect(path, variant=variant, strict=config.strict, allow_pickle=config.allow_pickle, size=config.size)
+    leave = {"strict": config.strict, "allow_pickle": config.allow_pickle}
+    return inspect(path, variant=variant, size=config.size, config=config.parts_from, parts=parts, **leave)
 
 
-def variants_in(directory: Path) -> tuple[str, ...]:
+def variants_in(model: Path) -> tuple[str, ...]:
     """What ``--variant`` can choose there, the one first that is taken where none is asked for; nothing where that cannot be told."""
     try:
-        return offered(walk(directory.resolve()).files)
+        return offered(walk(model.resolve()).files) if model.is_dir() else variants_of_file(model)
     except (BdauditError, OSError):
         return ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import transformers
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
+from bdaudit.models.pieces import read_pieces
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import without_cache
@@ -49,16 +51,18 @@ def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:
     if not hasattr(source, "from_pretrained"):
         raise InconclusiveError(f"{name}: this {library} has no {class_name}")
     _check_known(source, name, inspection)
-    folder = Path(inspection.path) / name
+    place = Path(inspection.path) if name in inspection.pieces else Path(inspection.path) / name
     try:
-        with staged(inspection.path, name, inspection.loaded, inspection.settings) as inert:
+        if name in inspection.pieces:
+            return _built(source, name, inspection, dtype)
+        with staged(name, inspection.sources, inspection.settings) as inert:
             if name not in inspection.weights:
                 return without_cache(source.from_pretrained(inert, local_files_only=True))
             return _model(source, inert, name, inspection, dtype)
     except BdauditError:
         raise
     except Exception as error:  # tokenizers raise bare Exception on a damaged file; whatever it is, it is a load error
-        raise BdauditError(f"{name}: {class_name} could not be loaded from {folder}: {first_line(error)}") from error
+        raise BdauditError(f"{name}: {class_name} could not be loaded from {place}: {first_line(error)}") from error
 
 
 def _check_known(source: Any, name: str, inspection: Inspection) -> None:
@@ -76,31 +80,66 @@ def _check_known(source: Any, name: str, inspection: Inspection) -> None:
 
 
 def _model(source: Any, folder: Path, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
-    """A model with its weights; built without memory first, to see that its config asks for no more than the weights hold."""
+    """A model with its weights, from a folder."""
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": name not in inspection.pickled}
     options |= {"variant": inspection.variants[name] or None, "output_loading_info": True}
-    part = inspection.layout.parts[name]
-    config: Any = inspection.settings[f"{name}/{part.config}"]
-    if part.library == "transformers":
-        config = source.config_class(**config)
+    config, _ = _empty(source, name, inspection)
+    if inspection.layout.parts[name].library == "transformers":
         options |= {"dtype": dtype, "config": config}
     else:
         options |= {"torch_dtype": dtype}
-    with torch.device("meta"):
-        empty = source(config) if part.library == "transformers" else source.from_config(config)
-    asked, held = sum(p.numel() for p in empty.parameters()), inspection.parameters[name]
-    if asked > 2 * held:  # a few missing tensors are named below; what matters here is that nothing huge is built
-        raise BdauditError(f"{name}: its config asks for {asked:,} numbers, its weights hold {held:,}; the checkpoint is damaged")
     component, info = source.from_pretrained(folder, **options)
+    _check_strict(name, inspection, info)
+    return component
+
+
+def _built(source: Any, name: str, inspection: Inspection, dtype: torch.dtype) -> Any:
+    """A model with weights that lie in single files: every tensor is one of its own, and each of its own is there."""
+    config, empty = _empty(source, name, inspection)
+    tensors = read_pieces(inspection, name, dtype)
+    if inspection.layout.parts[name].library == "transformers":
+        info: Any
+        component, info = source.from_pretrained(None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True)
+        _check_strict(name, inspection, info)
+        return component
+    asked = empty.state_dict()
+    misfits = [key for key in asked.keys() & tensors.keys() if asked[key].shape != tensors[key].shape]
+    lacking, extra = asked.keys() - tensors.keys(), tensors.keys() - asked.keys()
+    _check_strict(name, inspection, {"missing_keys": sorted(lacking), "mismatched_keys": misfits, "unexpected_keys": sorted(extra)})
+    empty.load_state_dict({key: tensors[key] for key in asked}, assign=True)
+    return empty
+
+
+def _empty(source: Any, name: str, inspection: Inspection) -> tuple[Any, Any]:
+    """Config, and the model without memory, to see that it asks for no more than the weights hold.
+
+    Raises:
+        BdauditError: it does.
+    """
+    part = inspection.layout.parts[name]
+    config: Any = inspection.settings[f"{name}/{part.config}"]
+    with torch.device("meta"):
+        if part.library == "transformers":
+            config = source.config_class(**config)
+            empty = source(config)
+        else:
+            empty = source.from_config(config)
+    asked, held = sum(p.numel() for p in empty.parameters()), inspection.parameters[name]
+    if asked > 2 * held:  # a few missing tensors are named later; what matters here is that nothing huge is built
+        raise BdauditError(f"{name}: its config asks for {asked:,} numbers, its weights hold {held:,}; the checkpoint is damaged")
+    return config, empty
+
+
+def _check_strict(name: str, inspection: Inspection, info: Mapping[str, Any]) -> None:
+    """Raises ``BdauditError`` unless the weights' tensors are those of the model."""
     wrong = [*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]
     if wrong:
         said = f"{len(wrong)} tensors are missing from the weights or of another shape, {wrong[0]} first"
         raise BdauditError(f"{name}: {said}; the checkpoint is damaged")
-    extra = part.untaken([str(key) for key in info["unexpected_keys"]])
+    extra = inspection.layout.parts[name].untaken([str(key) for key in info["unexpected_keys"]])
     if extra:
         said = f"{len(extra)} tensors belong to no part of the model, {shown(extra[0])} first"
         raise BdauditError(f"{name}: {said}; without what they are for, the others may not mean what they seem to")
-    return component
 
 
 def _check_finite(name: str, module: torch.nn.Module) -> None:

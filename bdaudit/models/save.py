@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit import targets
-from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted import layouts
 from bdaudit.untrusted.inspect import File, Inspection, inspect
@@ -40,6 +40,8 @@ def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None
     Raises:
         BdauditError: the disk has no room for it, a folder is in the way of ``extra``, or weights are of a kind that no sum is written in.
     """
+    if inspection.pieces:
+        raise InconclusiveError(f"{shown(inspection.path)} is a single file, whose repair is not written yet; repair it as a directory")
     if any(file.path.startswith(f"{extra}/") for file in inspection.copied):
         said = f"{shown(inspection.path)} holds a folder {extra}, where the record of the result belongs"
         raise BdauditError(f"{said}; take it out of a copy of the model, and name that")

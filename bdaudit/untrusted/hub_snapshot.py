@@ -145,14 +145,18 @@ def _snapshots(parts: Sequence[str]) -> Iterator[int]:
 
 
 def home_of(model: Path) -> Path:
-    """The folder that is a model's and never written: its own, or of a snapshot the whole repository's."""
+    """What is a model's and never written: its folder or file, or of a snapshot the whole repository."""
     root = model.resolve()
-    snapshot = snapshot_of(root)
+    snapshot = snapshot_of(model.parent.resolve() if model.is_file() else root)
     return snapshot.repository if snapshot else root
 
 
 def place_of(model: Path) -> Path:
-    """The path beside which what is made of a model goes: its own, or of a snapshot its name in the working directory."""
+    """The path beside which what is made of a model goes: its own, of a file without the suffix, or of a snapshot its name in the working
+    directory."""
+    if model.is_file():
+        plain = model.with_suffix("")
+        return Path(plain.name) if snapshot_of(model.parent.resolve()) else plain
     snapshot = snapshot_of(model.resolve())
     return Path(snapshot.name) if snapshot else model
 

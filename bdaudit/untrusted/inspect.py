@@ -5,106 +5,56 @@ Refuses to know tensors. Code, custom classes, links out of the directory and we
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted import layouts, leftovers, rules
-from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
-from bdaudit.untrusted.formats.directory import INDEX, Opened, open_directory
+from bdaudit.untrusted import leftovers, rules
+from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_directory
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
-from bdaudit.untrusted.hub_snapshot import Snapshot
-from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Size
+from bdaudit.untrusted.inspect_file import inspect_file, verify_files
+from bdaudit.untrusted.inspection import File, Inspection, digest_of
+from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Size
 from bdaudit.untrusted.leftovers import Leftover
-from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, look
+from bdaudit.untrusted.other_weights import DETERMINED, Audited, look
 from bdaudit.untrusted.tree import Reader, Tree, shown, summed, walk
 
+__all__ = ["File", "Inspection", "inspect", "verify_unchanged"]
 _LARGE, _OTHERS = 64 << 20, 1 << 30
 """Bytes of one, and of all, of the files that are hashed though no loader opens them."""
 
 
-@dataclass(frozen=True)
-class File:
-    path: str
-    """Relative to the model directory."""
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """A directory that is safe to load, and what its loading opens."""
-
-    path: Path
-    """As given."""
-    pipeline_class: str
-    components: dict[str, tuple[str, str]]
-    """Component → (library, class), the null ones left out."""
-    variants: dict[str, str]
-    """Part with weights → the variant that is loaded, empty for the full weights."""
-    weights: dict[str, tuple[str, ...]]
-    """Part → the weights files that are loaded."""
-    parameters: dict[str, int] = field(repr=False)
-    """Part → numbers in those files."""
-    layout: Layout = field(repr=False)
-    settings: dict[str, dict[str, Any]] = field(repr=False)
-    """Path of a config → what of it a library is given, checked."""
-    unknown: dict[str, tuple[str, ...]] = field(repr=False)
-    """Path of a config → keys that no library is given."""
-    latents: Size
-    """Height and width of the latents that pictures are made from."""
-    loaded: tuple[str, ...]
-    """Every file that loading opens."""
-    files: tuple[File, ...]
-    """What makes up the model: small files, and the components' safetensors; never pickles, code or other frameworks' weights."""
-    digest: str
-    """SHA-256 over the paths and digests of ``files``, and over which of them are the weights that are loaded."""
-    tensors: TensorDigests | None
-    """Of the weights that are loaded; None where they are a pickle."""
-    unaudited: tuple[Unaudited, ...]
-    """Weights that a loader could take instead, and that the loaded ones do not determine."""
-    determined: tuple[str, ...]
-    """Weights that are the loaded ones again, or their cast."""
-    unused_pickles: tuple[str, ...]
-    """Never opened."""
-    pickled: frozenset[str] = frozenset()
-    """Models whose weights are a pickle of tensors alone, which ``--allow-pickle`` asked to load."""
-    notes: tuple[str, ...]
-    """What was seen and left alone."""
-    names: frozenset[str] = field(repr=False)
-    """Every file seen."""
-    snapshot: Snapshot | None = None
-    """Where it is one of the hub's cache."""
-
-    @property
-    def copied(self) -> tuple[File, ...]:
-        """Of ``files``, what a model that is made of this one holds as well: no weights but those that are loaded, no folder of others."""
-        parts = {*self.layout.parts, *NEVER_LOADED}
-        left = [path for path in self.names if path not in self.loaded and leftovers.holds_weights(path)]
-        folders = {path.split("/")[0] if path.split("/")[0] not in parts else path.rpartition("/")[0] for path in left if "/" in path}
-        away = tuple(f"{folder}/" for folder in folders - parts)
-        return tuple(f for f in self.files if f.path in self.loaded or not (f.path in left or f.path.startswith(away)))
-
-
 def inspect(
-    directory: Path, *, variant: str = "", strict: bool = False, allow_pickle: bool = False, size: Size | None = None
+    path: Path,
+    *,
+    variant: str = "",
+    strict: bool = False,
+    allow_pickle: bool = False,
+    size: Size | None = None,
+    config: Path | None = None,
+    parts: Mapping[str, Path] | None = None,
 ) -> Inspection:
-    """Walk ``directory`` once, check whatever a loader would open, and hash what makes up the model.
+    """Check whatever a loader would open of a directory or of a single file, and hash what makes up the model.
 
     ``variant`` is the one of the weights that is loaded, ``full`` for those without one, where a part has it; ``strict`` refuses a pickle
     that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds tensors and nothing else;
-    ``size`` is the pictures' width and height where it is not to be the pipeline's own.
+    ``size`` is the pictures' width and height where it is not to be the pipeline's own. ``config`` is a directory that has what a single
+    file lacks, ``parts`` are files of its parts.
 
     Raises:
-        UsageError: no directory, or no ``model_index.json`` in it; no part has the variant.
+        UsageError: neither directory nor file, or no ``model_index.json`` in it; no part has the variant.
         RefusedError: loading would run code, unpickle, or leave the directory (of a cache snapshot, its blobs); all reasons at once.
         BdauditError: damaged, too large, or a config that its weights contradict.
         InconclusiveError: safe, but of no family that can be audited.
     """
+    if path.exists() and not path.is_dir():
+        return inspect_file(path, variant=variant, allow_pickle=allow_pickle, size=size, config=config, parts=parts or {})
+    return _inspect_directory(path, variant, strict, allow_pickle, size)
+
+
+def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle: bool, size: Size | None) -> Inspection:
+    """Walk the directory once."""
     if not directory.is_dir():
         raise UsageError(f"{shown(directory)} is not a directory; expected a model in the diffusers format")
     snapshot = snapshot_at(directory)
@@ -142,7 +92,7 @@ def inspect(
         pickled=frozenset(c for c, paths in weights_files.items() if paths[0].endswith(".bin")),
         loaded=loaded,
         files=files,
-        digest=_digest(files, weights),
+        digest=digest_of(files, weights),
         tensors=seen.tensors,
         unaudited=tuple(seen.unaudited),
         determined=tuple(map(shown, seen.notes.get(DETERMINED, ()))),
@@ -160,6 +110,9 @@ def verify_unchanged(inspection: Inspection) -> None:
         BdauditError: a file changed, came or went since the inspection.
         RefusedError: one is no regular file any more, or a link out of the directory.
     """
+    if inspection.pieces:
+        verify_files(inspection)
+        return
     root = inspection.path.resolve()
     tree = walk(root)
     found = rules.Findings(refused=led_away(tree))
@@ -191,18 +144,6 @@ def _kept(reader: Reader, parts: dict[str, tuple[str, str]], loaded: tuple[str, 
         return True
 
     return [path for path in reader.files if path in loaded or belongs(path)]
-
-
-def _digest(files: tuple[File, ...], weights: set[str]) -> str:
-    """Each list has its length before it, and each field of it: no name can stand for two."""
-    rows = sorted(lengthened([os.fsencode(file.path), file.sha256.encode("ascii")]) for file in files)
-    loaded = sorted(os.fsencode(path) for path in weights)
-    return hashlib.sha256(lengthened([lengthened(rows), lengthened(loaded)])).hexdigest()
-
-
-def led_away(tree: Tree) -> list[str]:
-    """Why the tree is refused: what is no file, and links in a part of any family, or in the place of one. A line a kind."""
-    return tree.refused({INDEX, *(part for layout in layouts.LAYOUTS.values() for part in layout.parts)})
 
 
 def _below(tree: Tree, directory: Path) -> str:

@@ -94,14 +94,15 @@ def _digest_audited(
     prints: dict[str, dict[str, Fingerprint]] = {}
     for part, held in sets.items():
         if not held.path.endswith(".bin"):
-            prints[part] = _prints(held, reader, {"F16", *kinds}, found)
+            prints[part] = prints_of(held, reader, {"F16", *kinds}, found)
     if len(prints) == len(sets):
         every = ((p, models[p], n, one) for p, of in prints.items() for n, one in of.items())
         found.tensors = tensor_digests({(p, part.canonical(n)): one for p, part, n, one in every if not part.is_constant(n)})
     return prints
 
 
-def _prints(held: WeightSet, reader: Reader, to: set[str], found: Audited) -> dict[str, Fingerprint]:
+def prints_of(held: WeightSet, reader: Reader, to: set[str], found: Audited) -> dict[str, Fingerprint]:
+    """The fingerprints of a set's tensors; its files' digests go to ``found``."""
     prints: dict[str, Fingerprint] = {}
     for path, tensors in held.files.items():
         found.digests[path], some = fingerprint(reader, path, tensors, to)
@@ -214,7 +215,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 def _compared(held: WeightSet, audited: dict[str, Fingerprint], aside: Reader, found: Audited) -> str:
     """Why the set is not what the audited one determines; empty where it is."""
     try:
-        prints = _prints(held, aside, set(), found)
+        prints = prints_of(held, aside, set(), found)
     except BdauditError as error:
         return str(error)
     if not audited:

@@ -50,10 +50,30 @@ class Header:
 
 def read_header(reader: Reader, path: str) -> dict[str, TensorInfo]:
     """Tensor name → dtype and shape, of a file of ``reader``'s; raises as ``header_of``."""
+    return whole_header(reader, path, path).tensors
+
+
+def whole_header(reader: Reader, path: str, where: str) -> Header:
+    """The header of a file of ``reader``'s; raises as ``header_of``."""
     with reader.open(path) as file:
-        header = header_of(file, reader.files[path], path)
+        header = header_of(file, reader.files[path], where)
     reader.checked[path] = header.prefix
-    return header.tensors
+    return header
+
+
+def bytes_of(reader: Reader, path: str, header: Header, info: TensorInfo) -> bytes:
+    """What lies where ``info`` says, behind a file's header.
+
+    Raises:
+        BdauditError: the file became shorter.
+    """
+    length = info.count * DTYPE_BYTES[info.dtype]
+    with reader.open(path) as file:
+        file.seek(len(header.prefix) + info.begin)
+        data = file.read(length)
+    if len(data) != length:
+        raise BdauditError(f"{shown(path)} became shorter while it was read")
+    return data
 
 
 def header_of(file: BinaryIO, size: int, where: str) -> Header:

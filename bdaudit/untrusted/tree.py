@@ -203,6 +203,10 @@ class Reader:
     blobs: dict[str, str] = field(default_factory=dict)
     """Relative path → the blob that was opened for it, in a cache snapshot."""
 
+    def source(self, path: str) -> Path | bytes:
+        """Where a file lies; what it holds, where it lies nowhere."""
+        return self.root / path
+
     def open(self, path: str) -> BinaryIO:
         """Open a regular file, and nothing else, without waiting for a writer.
 

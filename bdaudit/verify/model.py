@@ -47,7 +47,7 @@ class Model:
 
     def _read_tokenizer(self) -> Tokenizer:
         seen = self.inspection
-        tokenizer = read_tokenizer(seen.path, seen.layout, seen.components, seen.loaded, seen.settings)
+        tokenizer = read_tokenizer(seen.layout, seen.components, seen.sources, seen.settings)
         verify_unchanged(seen)
         return tokenizer
 

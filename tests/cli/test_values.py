@@ -40,6 +40,8 @@ def test_every_kind_is_read() -> None:
         ("adapter", [__file__, f"{__file__}:-0.5"], ((Path(__file__), 1.0), (Path(__file__), -0.5))),
         ("contributor", [str(Path(__file__).parent)], ((Path(__file__).parent, 1.0),)),
         ("model", str(Path(__file__).parent), Path(__file__).parent),
+        ("model", __file__, Path(__file__)),
+        ("part", [f"vae={__file__}", f"before:unet={__file__}"], (("", "vae", Path(__file__)), ("before", "unet", Path(__file__)))),
     ],
 )
 def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
@@ -54,6 +56,9 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("shares", "0.5,x", "expected shares"),
         ("swap", ["dog=cat", "dog"], "expected OLD=NEW"),
         ("swap", ["=cat"], "expected OLD=NEW"),
+        ("part", ["vae"], "expected NAME=FILE"),
+        ("part", ["other:vae=x"], "expected NAME=FILE"),
+        ("part", ["vae=nowhere.safetensors"], "nowhere.safetensors: no such file"),
         ("trigger", ["U+200B"], "could|or "),
         ("evidence", "nowhere.json", "expected required, none, or"),
         ("picture", "nowhere.png@1,2", "nowhere.png: no such file"),
@@ -62,7 +67,7 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("contributor", [__file__], "expected a model directory, or a LoRA"),
         ("acceptances", __file__, "is not JSON|JSON"),
         ("model", "nowhere", "does not exist; expected a directory in diffusers' layout"),
-        ("model", __file__, "is a file; expected a directory in diffusers' layout"),
+        ("model", "/dev/null", "is no regular file; expected a directory in diffusers' layout, or a checkpoint in one"),
     ],
 )
 def test_what_is_refused(kind: Kind, typed: Any, expected: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from bdaudit.cli import _stop_as_ctrl_c
 from bdaudit.models.staging import staged
 _stop_as_ctrl_c()
-with staged(Path(sys.argv[1]), "unet", ("unet/weights",), {}) as folder:
+with staged("unet", {"unet/weights": Path(sys.argv[1]) / "unet/weights"}, {}) as folder:
     print(folder, flush=True)
     time.sleep(60)
 """
@@ -37,9 +37,19 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def lying(model: Path, *names: str) -> dict[str, Path | bytes]:
+    return {name: model / name for name in names}
+
+
+def test_what_lies_nowhere_is_written() -> None:
+    with staged("unet", {"unet/merges.txt": b"a b", "unet/config.json": b"{}"}, {"unet/config.json": {"a": 1}}) as folder:
+        assert (folder / "merges.txt").read_bytes() == b"a b"
+        assert json.loads((folder / "config.json").read_text()) == {"a": 1}
+
+
 def test_settings_are_written_anew_and_the_rest_are_links(model: Path) -> None:
     loaded = ("unet/config.json", "unet/weights", "unet/templates/a", "vae/config.json")
-    with staged(model, "unet", loaded, {"unet/config.json": {"a": 1}}) as folder:
+    with staged("unet", lying(model, *loaded), {"unet/config.json": {"a": 1}}) as folder:
         assert {path.name for path in folder.iterdir()} == {"config.json", "weights"}
         assert json.loads((folder / "config.json").read_text()) == {"a": 1}
         assert not (folder / "config.json").is_symlink()
@@ -50,7 +60,7 @@ def test_settings_are_written_anew_and_the_rest_are_links(model: Path) -> None:
 
 
 def test_it_is_gone_after_an_error(model: Path) -> None:
-    with pytest.raises(ValueError, match="x"), staged(model, "unet", ("unet/weights",), {}) as folder:
+    with pytest.raises(ValueError, match="x"), staged("unet", lying(model, "unet/weights"), {}) as folder:
         raise ValueError("x")
     assert not folder.exists()
 
@@ -60,7 +70,7 @@ def test_where_links_cannot_be_made_there_is_a_copy(model: Path, monkeypatch: py
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refused)
-    with staged(model, "unet", ("unet/config.json", "unet/weights"), {"unet/config.json": {}}) as folder:
+    with staged("unet", lying(model, "unet/config.json", "unet/weights"), {"unet/config.json": {}}) as folder:
         assert not (folder / "weights").is_symlink()
         assert (folder / "weights").read_text() == "weights"
 
@@ -69,14 +79,14 @@ def test_no_place_for_it_is_an_error_that_names_tmpdir(model: Path, monkeypatch:
     monkeypatch.setattr(tempfile, "tempdir", str(model / "gone"))
     with (
         pytest.raises(BdauditError, match=r"that unet is loaded from cannot be made: No such .*; set TMPDIR") as caught,
-        staged(model, "unet", (), {}),
+        staged("unet", {}, {}),
     ):
         pass
     assert caught.value.code == 3
 
 
 def test_what_happens_inside_is_no_error_of_its_making(model: Path) -> None:
-    with pytest.raises(FileNotFoundError), staged(model, "unet", ("unet/weights",), {}) as folder:
+    with pytest.raises(FileNotFoundError), staged("unet", lying(model, "unet/weights"), {}) as folder:
         (folder / "other").read_text()
 
 

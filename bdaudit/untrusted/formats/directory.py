@@ -5,6 +5,7 @@ Finds out what a loader would open, and which settings reach it; every check is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from bdaudit.untrusted import layouts, leftovers, rules, shapes, tokenizer_files
 from bdaudit.untrusted.formats import weight_files as weights
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Part, Size
 from bdaudit.untrusted.settings import check_settings, is_name, unknown_keys
-from bdaudit.untrusted.tree import Reader, shown
+from bdaudit.untrusted.tree import Reader, Tree, shown
 
 INDEX = "model_index.json"
 _IDLE = frozenset({"requires_safety_checker"})
@@ -52,8 +53,12 @@ def open_directory(
     allow_pickle: bool = False,
     size: Size | None = None,
     with_weights: bool = True,
+    elsewhere: Mapping[str, weights.WeightSet] | None = None,
 ) -> Opened:
-    """Check every config, tokenizer and, ``with_weights``, weights file that a loader opens; what is wrong goes to ``found``."""
+    """Check every config, tokenizer and, ``with_weights``, weights file that a loader opens; what is wrong goes to ``found``.
+
+    ``elsewhere`` are weights of parts that do not lie in the directory, which are held against its configs like its own.
+    """
     opened = Opened()
     with found.catching():
         _read_index(reader, opened, found)
@@ -69,11 +74,16 @@ def open_directory(
                 _read_config(reader, name, part, opened)
     if with_weights:
         with found.catching():
-            opened.variants = weights.choose_variants(reader.files, layout.models, asked=variant, allow_pickle=allow_pickle)
+            own = {name: part for name, part in layout.models.items() if name not in (elsewhere or {})}
+            opened.variants = weights.choose_variants(reader.files, own, asked=variant, allow_pickle=allow_pickle) if own else {}
             for name, chosen in opened.variants.items():
                 with found.catching():
-                    _read_weights(reader, name, layout.parts[name], chosen, opened)
+                    opened.sets[name] = weights.weights_of(name, layout.parts[name], chosen, reader)
             weights.check_memory(sum(reader.files[path] for held in opened.sets.values() for path in held.files))
+        opened.sets |= elsewhere or {}
+        for name in opened.sets:
+            with found.catching():
+                _check_weights(name, layout.parts[name], opened)
     for name, encoder in layout.vocabularies.items():
         rows = shapes.embeddings(opened.sets[encoder].tensors) if encoder in opened.sets else 0
         read = tokenizer_files.check(reader, name, layout.parts[name], rows, found)
@@ -99,6 +109,11 @@ def _read_index(reader: Reader, opened: Opened, found: rules.Findings) -> None:
     opened.unknown[INDEX] = unknown_keys(index, opened.components.keys() | known, _IDLE)
     if not found.damaged:
         _check_parts(index.get("_class_name"), opened, known, found)
+
+
+def led_away(tree: Tree) -> list[str]:
+    """Why the tree is refused: what is no file, and links in a part of any family, or in the place of one. A line a kind."""
+    return tree.refused({INDEX, *(part for layout in layouts.LAYOUTS.values() for part in layout.parts)})
 
 
 def components(index: dict[str, Any], known: set[str], found: rules.Findings) -> dict[str, tuple[str, str]]:
@@ -160,8 +175,8 @@ def _read_config(reader: Reader, name: str, part: Part, opened: Opened) -> None:
     opened.keep(config, part, path)
 
 
-def _read_weights(reader: Reader, name: str, part: Part, variant: str, opened: Opened) -> None:
-    opened.sets[name] = held = weights.weights_of(name, part, variant, reader)
+def _check_weights(name: str, part: Part, opened: Opened) -> None:
+    held = opened.sets[name]
     leftovers.check_tensors(name, part, held.tensors)
     config, described = opened.facts.get(name, {}), {}
     try:

@@ -1,0 +1,53 @@
+"""What a single file's denoiser predicts, where no scheduler's settings lie beside it: as its marks say, and as loaders decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bdaudit.errors import InconclusiveError
+from bdaudit.untrusted.formats.pieces import Piece
+from bdaudit.untrusted.formats.reference_settings import Reference
+from bdaudit.untrusted.formats.single_file import Held, OneFile
+from bdaudit.untrusted.safetensors_header import bytes_of
+from bdaudit.untrusted.tree import shown
+
+_MARK, _ZERO_SNR = "v_pred", "ztsnr"
+_SAID = {"epsilon": "epsilon", "v": "v_prediction"}
+"""Values of ``modelspec.prediction_type``."""
+_TELLING = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
+_SPREAD = 0.09
+"""Standard deviation of that tensor from which ComfyUI takes a Stable Diffusion 2 for one that predicts v (``SD20.model_type``)."""
+
+
+def settings(file: OneFile, held: Held, reference: Reference) -> dict[str, Any]:
+    """What is known of the scheduler beside what ``reference`` has.
+
+    Raises:
+        InconclusiveError: the file says it in a way that loaders read differently.
+    """
+    said = file.header.metadata.get("modelspec.prediction_type")
+    marked = [name for name in file.header.tensors if name in (_MARK, _ZERO_SNR)]
+    if said is not None and said not in _SAID:
+        raise InconclusiveError(f"{shown(file.key)} says that it predicts {shown(said, 40)}; only epsilon and v are supported")
+    if marked and not reference.marked:
+        what = f"{shown(file.key)} has the mark {marked[0]}, which loaders of {reference.called} do not all read"
+        raise InconclusiveError(f"{what}; say --config DIR, a directory whose scheduler says what it predicts")
+    if marked:
+        return {"prediction_type": "v_prediction", "rescale_betas_zero_snr": _ZERO_SNR in marked}
+    if said is not None:
+        return {"prediction_type": _SAID[said]}
+    return {"prediction_type": "v_prediction" if reference.spread and _spread(file, held) > _SPREAD else "epsilon"}
+
+
+def _spread(file: OneFile, held: Held) -> float:
+    """Standard deviation of the tensor that tells; 0 where it is not there."""
+    import numpy as np
+
+    from bdaudit.untrusted.fingerprint import cast
+
+    piece: Piece | None = held.parts.get(held.layout.heeding[0], {}).get(_TELLING)
+    if piece is None or piece.file != file.key:
+        return 0.0
+    data = bytes_of(file.reader, file.path, file.header, piece.info)
+    wide = data if piece.info.dtype == "F32" else cast(data, piece.info.dtype, "F32")
+    return float(np.frombuffer(wide, "<f4").std())

@@ -1,0 +1,120 @@
+"""How the parts of a family are called in files: which beginnings of names hold which part, and in whose naming.
+
+A whole checkpoint has a beginning for each part, a file of one part none. What no beginning claims is a leftover, and is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from bdaudit.untrusted.formats.names import ldm_unet, ldm_vae, open_clip
+from bdaudit.untrusted.formats.names.renaming import Source
+
+Read = Callable[[Sequence[str], int], dict[str, Source]]
+"""Names without the beginning, and how many layers are asked for (0: all there are) → part's name → source."""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """One naming of one part."""
+
+    prefix: str
+    marks: tuple[str, ...]
+    """Names, one of which is in every such file behind the beginning."""
+    read: Read
+    layers: Callable[[Sequence[str]], int] = lambda names: 0
+    """How many layers the names go up to, where more may lie there than are used."""
+
+    def fits(self, names: Collection[str]) -> bool:
+        """Whether a file with these names holds the part so."""
+        return any(f"{self.prefix}{mark}" in names for mark in self.marks)
+
+
+def _as_they_are(names: Sequence[str], layers: int) -> dict[str, Source]:
+    return {name: Source(name) for name in names}
+
+
+def _open_clip(names: Sequence[str], layers: int) -> dict[str, Source]:
+    return open_clip.sources_in_file(names, layers or open_clip.layers_of_file(names))
+
+
+def _ldm_unet(prefix: str) -> Spelling:
+    return Spelling(prefix, ("input_blocks.0.0.weight",), lambda names, layers: ldm_unet.sources_in_file(names))
+
+
+def _ldm_vae(prefix: str) -> Spelling:
+    return Spelling(prefix, ("decoder.mid.block_1.conv1.weight",), lambda names, layers: ldm_vae.sources_in_file(names))
+
+
+def _unet(prefix: str) -> Spelling:
+    return Spelling(prefix, ("down_blocks.0.resnets.0.conv1.weight",), _as_they_are)
+
+
+def _vae(prefix: str) -> Spelling:
+    return Spelling(prefix, ("decoder.mid_block.resnets.0.conv1.weight",), _as_they_are)
+
+
+def _clip(prefix: str) -> Spelling:
+    embedding = "embeddings.token_embedding.weight"
+    return Spelling(prefix, (embedding, f"text_model.{embedding}"), _as_they_are)
+
+
+def _tower(prefix: str) -> Spelling:
+    return Spelling(prefix, ("transformer.resblocks.0.ln_1.weight",), _open_clip, open_clip.layers_of_file)
+
+
+UNETS = (_ldm_unet("model.diffusion_model."), _ldm_unet("diffusion_model."), _ldm_unet(""), _unet("unet."), _unet(""))
+VAES = (_ldm_vae("first_stage_model."), _ldm_vae("vae."), _ldm_vae(""), _vae("vae."), _vae(""))
+
+SPELLINGS: dict[str, dict[str, tuple[Spelling, ...]]] = {
+    "stable-diffusion": {
+        "unet": UNETS,
+        "vae": VAES,
+        "text_encoder": (
+            *(_clip("cond_stage_model.transformer."), _tower("cond_stage_model.model.")),
+            *(_clip("text_encoders.clip_l.transformer."), _clip("text_encoder."), _clip(""), _tower("")),
+        ),
+    },
+}
+"""Family → part → the ways in which files hold it; those without a beginning are of files that hold nothing else."""
+
+UNSUPPORTED = {
+    r"(model\.diffusion_model\.)?joint_blocks\.0\.": "Stable Diffusion 3",
+    r"(model\.diffusion_model\.)?double_blocks\.0\.": "FLUX or a kin of it",
+    r"(model\.diffusion_model\.)?transformer_blocks\.0\.": "a diffusion transformer",
+    r"model\.diffusion_model\.label_emb\.0\.0\.": "SDXL, or its refiner",
+    r"add_embedding\.linear_1\.": "SDXL, or its refiner",
+    r"(conditioner\.embedders|model\.(control_model|audio))\.": "of another family",
+}
+"""Beginning of a name → what the file is, which is not read."""
+
+IDLE = {
+    r"(betas|alphas_cumprod(_prev)?|sqrt_(one_minus_)?alphas_cumprod|log_one_minus_alphas_cumprod|sqrt_recip(m1)?_alphas_cumprod)": "noise",
+    r"(posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights|logvar|scale_factor)": "noise",
+    r"model_ema\.(decay|num_updates)": "counters",
+    r"first_stage_model\.loss\..*": "the autoencoder's training loss",
+    r"cond_stage_model\.model\.(attn_mask|visual\..*)|cond_stage_model\.(logit_scale|text_projection)": "what a CLIP has besides",
+    r"(.*\.)?(scaled_fp8|v_pred|ztsnr)": "marks that say how the rest is meant",
+}
+"""Pattern of a whole name → what it is: nothing that a loader builds a part from."""
+EMA = "model_ema."
+"""Where a checkpoint keeps its UNet's moving average; the names behind it have lost their dots."""
+
+
+def is_idle(name: str) -> bool:
+    """Whether a tensor of that name is no part's, and none is built from it."""
+    return any(re.fullmatch(pattern, name) for pattern in IDLE)
+
+
+def unsupported(names: Collection[str]) -> str:
+    """What a file is that is not read; empty where nothing says so."""
+    found = (said for pattern, said in UNSUPPORTED.items() if any(re.match(pattern, name) for name in names))
+    return next(found, "")
+
+
+def ema_names(names: Collection[str], prefix: str) -> Mapping[str, str]:
+    """Name in the UNet → the name of its average, both of the file's."""
+    flat = {f"{EMA}{name.removeprefix('model.').replace('.', '')}": name for name in names if name.startswith(prefix)}
+    return {flat[name]: name for name in names if name in flat}
