@@ -79,7 +79,7 @@ class Change:
     delta: Tensor
     """(K, T, P, C·H·W): change of the prediction, from the plain prompt's, or from the nearest slip's where a letter is replaced."""
     state_shift: Tensor
-    """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS."""
+    """(K, P): change of the hidden states of the prompt's own words and of the end, RMS over RMS, the largest of the readers'."""
     truncated: bool
     """Whether the model's length cut something off."""
 
@@ -173,7 +173,8 @@ def _change(suspect: Suspect, placed: _Placed, outputs: Tensor, baselines: Basel
     before = Conditioning.cat([baselines[alternatives[0]][0] for alternatives in placed.bases])
     steps = zip(placed.by_position(outputs), placed.bases, strict=True)
     delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in steps]
-    shift = _state_shift(before.states, placed.heard.states, placed.own)
+    pairs = zip(suspect.text.shares(before.states), suspect.text.shares(placed.heard.states), strict=True)
+    shift = torch.stack([_state_shift(plain, changed, placed.own) for plain, changed in pairs]).amax(0)
     return Change(
         text=placed.text,
         positions=placed.positions,

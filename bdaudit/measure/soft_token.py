@@ -1,8 +1,8 @@
-"""A soft token: bounded rows in the text encoder's embedding space, put into prompts.
+"""A soft token: bounded rows in the text encoders' embedding space, put into prompts.
 
 Such a row need be no entry of the vocabulary; it says what a text could do at most, without a list of texts (after AMDET's pseudo-token,
 2512.00343, and the universal perturbations of 1610.08401). Where it is moved is the caller's: an objective of the hidden states,
-with gradients. R soft tokens stand side by side, each M rows of D numbers.
+with gradients. R soft tokens stand side by side, each M rows of D numbers: of several encoders, one's after the other's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bdaudit.measure.splicing import PLACES, halves
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids
+from bdaudit.models.tokens import frame
 
 NORMS = 0.99
 """Quantile of the vocabulary's norms that bounds a row: few entries are longer."""
@@ -31,7 +32,7 @@ class Slots:
     """Prompts with room for M rows, each at another place in turn."""
 
     ids: Ids
-    """P rows; padding where the soft tokens go."""
+    """P rows; the vocabulary's first entry where the soft tokens go."""
     at: Tensor
     """int64 (P, M)."""
 
@@ -40,19 +41,21 @@ def slots(suspect: Suspect, prompts: Sequence[str], rows: int = 1) -> Slots:
     """Room for ``rows`` rows between the words of each prompt; a prompt that leaves none for them loses its end."""
     tokenizer = suspect.tokenizer
     longest = int(tokenizer.model_max_length) - 2 - rows
+    held = next(entry for entry in range(len(tokenizer)) if entry not in frame(tokenizer))
     ids, at = [], []
     for i, prompt in enumerate(prompts):
         before, after = halves(tokenizer, prompt, PLACES[i % len(PLACES)])
         before = before[:longest]
-        ids.append(suspect.text.spliced(before, [tokenizer.pad_token_id] * rows, after))
+        ids.append(suspect.text.spliced(before, [held] * rows, after))
         at.append(torch.arange(rows) + len(before) + 1)
     return Slots(Ids.cat(ids), torch.stack(at))
 
 
 def embeddings(suspect: Suspect) -> Tensor:
     """The vocabulary's rows: (V, D)."""
-    table: Tensor = suspect.text.main.encoder.get_input_embeddings().weight
-    return table
+    tables = [reader.encoder.get_input_embeddings().weight for reader in suspect.text.readers]
+    known = min(map(len, tables))
+    return torch.cat([table[:known] for table in tables], dim=1) if len(tables) > 1 else tables[0]
 
 
 def radius(suspect: Suspect) -> float:
@@ -78,12 +81,15 @@ def heard_with(suspect: Suspect, places: Slots, rows: Tensor) -> Conditioning:
 def _embedded(suspect: Suspect, rows: Tensor, at: Tensor) -> Iterator[None]:
     """Within the block, ``rows`` (B, M, D) stand at ``at`` (B, M) in place of what the ids there are embedded as."""
     batch = torch.arange(len(rows), device=suspect.device)[:, None]
+    tables = [reader.encoder.get_input_embeddings() for reader in suspect.text.readers]
+    shares = torch.split(rows, [table.weight.shape[1] for table in tables], dim=-1)
 
-    def replace(module: object, arguments: object, out: Tensor) -> Tensor:
-        return torch.index_put(out, (batch, at), rows.to(out.dtype))
+    def replacing(share: Tensor) -> Callable[[object, object, Tensor], Tensor]:
+        return lambda module, arguments, out: torch.index_put(out, (batch, at), share.to(out.dtype))
 
-    handle = suspect.text.main.encoder.get_input_embeddings().register_forward_hook(replace)
+    handles = [table.register_forward_hook(replacing(share)) for table, share in zip(tables, shares, strict=True)]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

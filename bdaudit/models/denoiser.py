@@ -33,8 +33,8 @@ class Denoiser(Protocol):
         """(channels, height, width) of one latent at the size that the pipeline draws at."""
 
     @property
-    def guidance(self) -> Literal["classifier-free", "embedded"]:
-        """Whether guidance is a second pass under the empty prompt, or an input."""
+    def guidance(self) -> Literal["classifier-free", "embedded", "none"]:
+        """Whether guidance is a second pass under the empty prompt, or an input; a model that was distilled to need none has none."""
 
     def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float) -> Tensor:
         """(B, C, H, W), (B,), B rows → (B, C, H, W), gradients kept; ``scale`` is for a model that takes its guidance as an input."""
@@ -43,7 +43,7 @@ class Denoiser(Protocol):
         """Where a text is looked at, in the order that a pass runs them."""
 
     def entrances(self) -> Mapping[str, Heard]:
-        """The weights (out, in) through which alone a text enters, by name, and what each takes in: the closed form's."""
+        """The closed form's: the weights (out, in) through which alone a text enters, by name; what each takes in, in its first columns."""
 
     @property
     def trainable(self) -> Mapping[str, Chosen]:

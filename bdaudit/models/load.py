@@ -18,7 +18,9 @@ from bdaudit.models.pieces import read_pieces
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import without_cache
+from bdaudit.untrusted.formats.directory import INDEX
 from bdaudit.untrusted.inspect import Inspection, verify_unchanged
+from bdaudit.untrusted.layouts.layout import PIPELINE
 from bdaudit.untrusted.tree import shown
 
 
@@ -40,6 +42,7 @@ def load(
     for name in inspection.weights:
         _check_finite(name, parts[name])
         parts[name].to(where).eval().requires_grad_(False)
+    parts[PIPELINE] = inspection.settings.get(INDEX, {})
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
     return Suspect(*seams, where, kind, batch_size, guidance_scale)

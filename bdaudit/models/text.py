@@ -63,6 +63,10 @@ class TextSide(Protocol):
     def main(self) -> Reader:
         """The reader through whose vocabulary sweeps, splices and soft tokens go."""
 
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """All of them, the main one first; an entry of its vocabulary is the same entry of every other's."""
+
     def ids(self, texts: Sequence[str]) -> Ids:
         """As the pipeline itself encodes."""
 
@@ -80,6 +84,9 @@ class TextSide(Protocol):
 
     def words(self, ids: Ids) -> Tensor:
         """Which positions of the states hold words, not starts, ends and padding: bool (B, L)."""
+
+    def shares(self, states: Tensor) -> tuple[Tensor, ...]:
+        """What each reader has a share of in the states (B, L, D): one (B, L, d) for each that has one."""
 
     def summary(self, heard: Conditioning) -> Tensor:
         """What has heard every word, to measure how far a text moves the encoding: (B, S)."""

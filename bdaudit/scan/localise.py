@@ -25,10 +25,15 @@ def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence
     """Each text, and where its effect goes; or why that could not be measured."""
     if reason := _unlike(suspect, reference):
         return {text: NotMeasured(reason=reason) for text in texts}
-    alike = [text for text in texts if content_ids(suspect.tokenizer, text) == content_ids(reference.tokenizer, text)]
+    alike = [text for text in texts if _ids(suspect, text) == _ids(reference, text)]
     tokenizer = Localisation(where="tokenizer: the reference's gives other ids", swaps={})
     places: dict[str, Localisation | NotMeasured] = dict.fromkeys(texts, tokenizer)
     return places | (_by_swaps(suspect, reference, stage, alike) if alike else {})
+
+
+def _ids(suspect: Suspect, text: str) -> list[tuple[int, ...]]:
+    """By each reader."""
+    return [content_ids(reader.tokenizer, text) for reader in suspect.text.readers]
 
 
 def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:

@@ -389,7 +389,7 @@ def _tokenizers() -> None:
     }.items():
         case("tokenizers", ExitCode.ERROR, name, edit)
     for name, edit in {
-        "SDXL": change(
+        "SDXL without its own parts": change(
             "model_index.json", _class_name="StableDiffusionXLPipeline", text_encoder_2=["transformers", "CLIPTextModelWithProjection"]
         ),
         "Flux": change("model_index.json", _class_name="FluxPipeline", transformer=["diffusers", "FluxTransformer2DModel"]),

@@ -27,6 +27,11 @@ class ClipText:
     main: Reader
 
     @property
+    def readers(self) -> tuple[Reader, ...]:
+        """The one."""
+        return (self.main,)
+
+    @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """The tower."""
         return {"text_encoder": self.main.encoder}
@@ -60,6 +65,10 @@ class ClipText:
         """Between start and end."""
         return content_mask(ids.by_reader[0], self.main.tokenizer.eos_token_id)
 
+    def shares(self, states: Tensor) -> tuple[Tensor, ...]:
+        """All of them."""
+        return (states,)
+
     def summary(self, heard: Conditioning) -> Tensor:
         """The last state: causal attention makes it hear all words."""
         return heard.states[:, -1]
@@ -83,18 +92,22 @@ class CrossAttentionUNet:
     name: str = "unet"
 
     @property
-    def guidance(self) -> Literal["classifier-free", "embedded"]:
+    def guidance(self) -> Literal["classifier-free", "embedded", "none"]:
         """A distilled UNet takes its guidance as an embedding beside the timestep's."""
         return "classifier-free" if getattr(self.module.config, "time_cond_proj_dim", None) is None else "embedded"
 
     def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float) -> Tensor:
         """As the stock pipeline calls it."""
-        told: dict[str, Tensor] = {}
+        told = self.beside_states(latents, heard)
         if self.guidance == "embedded":
             row = guidance_embedding(scale, self.module.config.time_cond_proj_dim)
-            told = {"timestep_cond": row.to(latents.device, latents.dtype).expand(len(latents), -1)}
+            told["timestep_cond"] = row.to(latents.device, latents.dtype).expand(len(latents), -1)
         out: Tensor = self.module(latents, t, encoder_hidden_states=heard.states, return_dict=False, **told)[0]
         return out
+
+    def beside_states(self, latents: Tensor, heard: Conditioning) -> dict[str, Any]:
+        """What the stock pipeline tells it besides: nothing."""
+        return {}
 
     @cached_property
     def _layers(self) -> dict[str, torch.nn.Module]:

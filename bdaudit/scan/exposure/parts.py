@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.probe import Stage, predict_all
+from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.patch import Patch
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -64,7 +65,7 @@ def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_sc
     patch's. Unlearned in how the cross-attention passes on what it attended to, 66 and 42 %; of weaker ones, hardly any.
     """
     latents, timesteps = trajectories(suspect, prompts[:PATHS], guidance_scale, seed)
-    heard = suspect.encode([*captions(prompts, seed), ""])
+    heard = Conditioning.cat([suspect.encode(captions(prompts, seed)), suspect.unconditional()])
 
     def answer(rows: Rows) -> Tensor:
         return suspect.predict(latents[rows.latents], timesteps[rows.latents], heard[rows.captions]).float()

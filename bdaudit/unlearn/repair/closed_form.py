@@ -91,4 +91,5 @@ def _multiply(patch: Patch, denoiser: Denoiser, found: Mapping[Heard, Moments], 
     with patch.training():
         for name, kind in denoiser.entrances().items():
             held = f"{denoiser.name}.{name}"
-            patch.parameters[held].data = (patch.originals[held].double() @ changes[kind]).float()
+            own, besides = torch.tensor_split(patch.originals[held].double(), [len(changes[kind])], dim=1)
+            patch.parameters[held].data = torch.cat([own @ changes[kind], besides], dim=1).float()

@@ -43,7 +43,7 @@ def train(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Seq
         wanted, ids = targets(suspect, pairs)
         kept_texts = list(dict.fromkeys(["", *(p.clean for p in pairs), *(p.changed for p in neighbours)]))
         kept = Wanted(suspect.text.ids(kept_texts).to(suspect.device), suspect.encode(kept_texts))
-    scales = [tensor.float().var() for tensor in _tensors(kept.heard)]
+    scales = [tensor.float().var() for tensor in _tensors(suspect, kept.heard)]
 
     def loss(generator: torch.Generator) -> dict[str, float]:
         drawn = {"distillation": Wanted(ids, wanted).rows(generator, BATCH), "keep": kept.rows(generator, BATCH)}
@@ -52,9 +52,9 @@ def train(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Seq
     return optimise(patch, loss, RELATIVE_RATE, course)
 
 
-def _tensors(heard: Conditioning) -> list[Tensor]:
-    """All that training holds in place: the states, and a pooled vector where there is one."""
-    return [heard.states, *([] if heard.pooled is None else [heard.pooled])]
+def _tensors(suspect: Suspect, heard: Conditioning) -> list[Tensor]:
+    """All that training holds in place: each reader's states, and a pooled vector where there is one."""
+    return [*suspect.text.shares(heard.states), *([] if heard.pooled is None else [heard.pooled])]
 
 
 def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scales: Sequence[Tensor]) -> dict[str, float]:
@@ -64,7 +64,7 @@ def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scales: Sequence[Ten
         for ids, aim in zip(wanted.ids.split(suspect.batch_size), wanted.heard.split(suspect.batch_size), strict=True):
             with suspect.mixed_precision():
                 found = suspect.text.encode(ids)
-            held = zip(_tensors(found), _tensors(aim), scales, strict=True)
+            held = zip(_tensors(suspect, found), _tensors(suspect, aim), scales, strict=True)
             apart = [(a.float() - b.float()).square().mean() / scale for a, b, scale in held]
             term = torch.stack(apart).mean() * (len(ids) / len(wanted.ids))
             (WEIGHTS[name] * term).backward()  # type: ignore[no-untyped-call]

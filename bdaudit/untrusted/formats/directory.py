@@ -106,7 +106,11 @@ def _read_index(reader: Reader, opened: Opened, found: rules.Findings) -> None:
     known = {*NEVER_LOADED, *(opened.layout.parts if opened.layout else ())}
     opened.components = components(index, known, found)
     opened.pipeline_class = str(index.get("_class_name"))
-    opened.unknown[INDEX] = unknown_keys(index, opened.components.keys() | known, _IDLE)
+    settings = opened.layout.settings if opened.layout else {}
+    with found.catching():
+        check_settings(index, settings, INDEX)
+    opened.settings[INDEX] = {key: value for key, value in index.items() if key in settings}
+    opened.unknown[INDEX] = unknown_keys(index, opened.components.keys() | known | settings.keys(), _IDLE)
     if not found.damaged:
         _check_parts(index.get("_class_name"), opened, known, found)
 
@@ -161,7 +165,9 @@ def _check_parts(pipeline_class: Any, opened: Opened, known: set[str], found: ru
         return
     for name, part in opened.layout.parts.items():
         got = opened.components.get(name)
-        if got is None or got[0] != part.library or got[1] not in part.classes:
+        if got is None and name in opened.layout.lacking:
+            found.unsupported.append(opened.layout.lacking[name])
+        elif got is None or got[0] != part.library or got[1] not in part.classes:
             found.unsupported.append(f"{name} is {shown('.'.join(got) if got else 'missing')}; expected {part.library}.{part.classes[0]}")
     for extra in sorted(set(opened.components) - known):
         found.unsupported.append(f"the pipeline has a component {shown(extra)}, which is not supported")

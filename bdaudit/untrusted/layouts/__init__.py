@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bdaudit.untrusted.layouts import stable_diffusion
+from bdaudit.untrusted.layouts import sdxl, stable_diffusion
 from bdaudit.untrusted.layouts.layout import Layout, Part
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (stable_diffusion.LAYOUT,)}
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (stable_diffusion.LAYOUT, sdxl.LAYOUT)}
 
 
 def layout_of(pipeline_class: object) -> Layout | None:

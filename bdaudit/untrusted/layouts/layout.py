@@ -13,6 +13,8 @@ from bdaudit.untrusted.shapes import Tensors
 Size = tuple[int, int]
 """Height and width."""
 Config = Mapping[str, Any]
+PIPELINE = "pipeline"
+"""Under what name the pipeline's own settings go with the parts."""
 NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that pipelines list and no audit runs."""
 _STEMS = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
@@ -80,6 +82,11 @@ class Layout:
     as_run: Callable[[str, Mapping[str, Config], Size | None], tuple[Size, list[str]]]
     """Pipeline class, configs by part (with what the weights tell) and a picture's width and height → the latents' height and width, and
     notes; raises ``InconclusiveError`` for what is not run as the stock pipeline runs it, ``BdauditError`` for what asks for too much."""
+
+    settings: Settings = field(default_factory=dict)
+    """What the pipeline's index may set besides its parts."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """A part → what a pipeline without it is, where that has a name."""
 
     @property
     def models(self) -> dict[str, Part]:

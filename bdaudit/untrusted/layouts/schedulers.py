@@ -5,7 +5,7 @@ The classes read each other's configs, so that a key of another one is ordinary.
 
 from __future__ import annotations
 
-from bdaudit.untrusted.layouts.layout import Part
+from bdaudit.untrusted.layouts.layout import Config, Part
 from bdaudit.untrusted.settings import FLAG, NAME, NULL, WORD, listed, number, optional, whole
 
 _STEPS = 100_000
@@ -54,3 +54,14 @@ SCHEDULER = Part(
         ),
     },
 )  # fmt: skip
+
+_FEW_STEPS = ("LCMScheduler", "TCDScheduler")
+
+
+def few_steps(config: Config) -> bool:
+    """Whether the scheduler is that of a model distilled to a few steps without guidance: LCM's (2310.04378), TCD's (Hyper-SD), or Euler's
+    with the trailing timesteps of Turbo (2311.17042) and Lightning (2402.13929), which models with a zero terminal SNR or v have too."""
+    name = config.get("_class_name")
+    trailing = name in ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler") and config.get("timestep_spacing") == "trailing"
+    plain = config.get("prediction_type", "epsilon") == "epsilon" and not config.get("rescale_betas_zero_snr")
+    return name in _FEW_STEPS or (trailing and plain)

@@ -32,7 +32,7 @@ scheduler: flow sigmas, other families' classes,       exit 4
 ``timestep_type`` continuous: 0.25 log σ for a step
 ``prediction_type``                                    epsilon and v_prediction; others exit 4 (``load``)
 class labels, further embeddings, hidden projection    exit 4: the stock call gives the UNet a text and nothing else
-more channels than latents have, into or out of it     exit 4 (``_check_channels``)
+more channels than latents have, into or out of it     exit 4 (``check_channels``)
 ``vae.config.scaling_factor``                          the same: ``Suspect.decode``
 ``shift_factor``, ``latents_mean``, ``force_upcast``   not read by this pipeline, nor here
 picture to 0–1, clamped                                the same
@@ -132,20 +132,20 @@ def _check_unet(config: Config) -> None:
         raise InconclusiveError(f"{asked}; a UNet that takes more than a text is not supported")
 
 
-def _check_text_encoder(config: Config) -> None:
+def check_text_encoder(config: Config, name: str) -> None:
     """Whether texts are encoded as CLIP's are: every word sees those before it, padding included.
 
     Raises:
         InconclusiveError: the pipeline would mask padding, or let words see what follows.
     """
-    where = "text_encoder/config.json"
+    where = f"{name}/config.json"
     if config.get("use_attention_mask"):
         raise InconclusiveError(f"{where}: use_attention_mask is set; a text encoder whose padding is masked is not supported")
     if not config.get("is_causal", True):
         raise InconclusiveError(f"{where}: is_causal is off; a text encoder whose words see what follows is not supported")
 
 
-def _check_scheduler(config: Config) -> tuple[str, ...]:
+def check_scheduler(config: Config) -> tuple[str, ...]:
     """Whether the scheduler's table of noise levels says how the model is run; notes.
 
     Raises:
@@ -159,7 +159,7 @@ def _check_scheduler(config: Config) -> tuple[str, ...]:
     return (clipped,) if config.get("thresholding") else ()
 
 
-def _check_channels(unet: Config, vae: Config) -> None:
+def check_channels(unet: Config, vae: Config) -> None:
     """Whether the UNet denoises plain latents: inpainting and the like take further channels, a learned variance comes out of them.
 
     Raises:
@@ -172,7 +172,7 @@ def _check_channels(unet: Config, vae: Config) -> None:
         raise InconclusiveError(f"the UNet gives {given} channels where latents have {latent}; a learned variance is not supported")
 
 
-def _check_cost(unet_config: Config, vae: Config, tokens: int, latents: Size) -> None:
+def check_cost(unet_config: Config, vae: Config, tokens: int, latents: Size) -> None:
     """Whether one latent's values can be held, whatever widths, depths and sizes the settings combine.
 
     Raises:
@@ -194,12 +194,12 @@ def _pipeline_note(class_name: str) -> str:
 
 def _as_run(pipeline_class: str, configs: Mapping[str, Config], size: Size | None) -> tuple[Size, list[str]]:
     """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
-    _check_channels(configs["unet"], configs["vae"])
+    check_channels(configs["unet"], configs["vae"])
     _check_unet(configs["unet"])
-    _check_text_encoder(configs["text_encoder"])
-    notes = _check_scheduler(configs["scheduler"])
+    check_text_encoder(configs["text_encoder"], "text_encoder")
+    notes = check_scheduler(configs["scheduler"])
     latents, drawn_at = latent_size(configs["unet"], configs["vae"], size)
-    _check_cost(configs["unet"], configs["vae"], configs["text_encoder"]["max_position_embeddings"], latents)
+    check_cost(configs["unet"], configs["vae"], configs["text_encoder"]["max_position_embeddings"], latents)
     return latents, [note for note in (drawn_at, *notes, _pipeline_note(pipeline_class)) if note]
 
 

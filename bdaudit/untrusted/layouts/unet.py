@@ -64,10 +64,12 @@ def _described(tensors: Tensors) -> dict[str, Any]:
     kernels = {key: size(tensors, f"{key.removesuffix('_kernel')}.weight", 2) for key in ("conv_in_kernel", "conv_out_kernel")}
     told = blocks(tensors, "") | kernels | {"out_channels": size(tensors, "conv_out.weight", 0)}
     contexts = {info.shape[-1:] for name, info in tensors.items() if name.endswith("attn2.to_k.weight")}
-    depths = set(_depths(tensors).values())
+    deep = _depths(tensors)
+    depths = set(deep.values())
+    without = [i for i in range(len(told["block_out_channels"])) if not any(name.startswith(f"down_blocks.{i}.") for name in deep)]
     if len(contexts) == 1 and () not in contexts:
         told["cross_attention_dim"] = contexts.pop()[0]
-    if len(depths) == 1:
+    if len(depths) == 1 and not without:  # what is said of a block without attention sets nothing
         told["transformer_layers_per_block"] = depths.pop()
     return told
 

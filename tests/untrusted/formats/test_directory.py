@@ -118,9 +118,7 @@ def test_pipelines_that_are_run_alike(name: str, model: Path) -> None:
     assert any(f"names a {name}" in note for note in found.notes) is (name != "StableDiffusionPipeline")
 
 
-@pytest.mark.parametrize(
-    "name", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "LatentConsistencyPipeline", "DiffusionPipeline"]
-)
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "LatentConsistencyPipeline", "DiffusionPipeline"])
 def test_pipelines_that_are_not(name: str, model: Path) -> None:
     change("model_index.json", _class_name=name)(model, model)
     with pytest.raises(InconclusiveError, match=f"{name} is not supported; expected a Stable Diffusion"):

@@ -10,7 +10,7 @@ import pytest
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.layouts import autoencoder, unet
-from bdaudit.untrusted.layouts.stable_diffusion import MOST_NUMBERS, _check_cost
+from bdaudit.untrusted.layouts.stable_diffusion import MOST_NUMBERS, check_cost
 from tests.untrusted import tiny
 from tests.untrusted.edits import change
 
@@ -31,7 +31,7 @@ def test_heads_and_padding_count() -> None:
 
 
 def test_every_size_that_can_be_asked_of_a_stock_model_is_affordable() -> None:
-    _check_cost(UNET, VAE, 77, (256, 256))
+    check_cost(UNET, VAE, 77, (256, 256))
     assert autoencoder.largest(VAE, (256, 256)) == MOST_NUMBERS
 
 
@@ -46,7 +46,7 @@ def test_every_size_that_can_be_asked_of_a_stock_model_is_affordable() -> None:
 )
 def test_what_costs_more_is_refused(unet_config: dict[str, Any], vae: dict[str, Any], said: str) -> None:
     with pytest.raises(BdauditError, match=rf"^{said}: a latent of 256 × 256 becomes .* GB .* expected at most 4\.3 GB"):
-        _check_cost(unet_config, vae, 77, (256, 256))
+        check_cost(unet_config, vae, 77, (256, 256))
 
 
 def test_the_widths_are_those_of_the_weights(tmp_path: Path) -> None:
