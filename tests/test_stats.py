@@ -102,6 +102,8 @@ def test_ratio_of_a_thing_to_itself_is_one_and_a_dead_denominator_is_refused() -
     assert stats.ratio_interval(x, x) == pytest.approx((1, 1, 1))
     with pytest.raises(ValueError, match="positive"):
         stats.ratio_interval(x, -x)
+    with pytest.raises(ValueError, match="positive"):
+        stats.ratio_interval(x, 0 * x)
     with pytest.raises(ValueError, match="pairs"):
         stats.ratio_interval(x, x[1:])
 

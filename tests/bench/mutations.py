@@ -138,8 +138,11 @@ def _mutation(file: str, text: str, kind: str, node: ast.AST, other: ast.AST, na
 
 @cache
 def mirrored(file: str) -> list[str]:
-    """The tests of a file: those of its name beside its mirror; else all that name its module; else those of the files that import it."""
-    tests = _own(Path(file)) or _naming(ROOT / "tests", "test_*.py", file)
+    """The tests of a file: those of its name beside its mirror, and wherever the command line tries it by that name; else all that name its
+    module; else those of the files that import it."""
+    path = Path(file)
+    tests = sorted({*_own(path), *(_own(Path("cli") / path.name) if path.stem not in ("__init__", "run") else ())})
+    tests = tests or _naming(ROOT / "tests", "test_*.py", file)
     if not tests:
         importers = [path.relative_to(ROOT / "bdaudit") for path in _naming(ROOT / "bdaudit", "*.py", file)]
         tests = sorted({test for path in importers for test in _own(path)})

@@ -15,9 +15,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bdaudit.cli import outcome
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, RefusedError, UsageError
 from bdaudit.kept_state import State
-from bdaudit.records import Exit, NotMeasured, ScanReport
+from bdaudit.records import Exit, NotMeasured, ScanReport, UnderstoodText
 from bdaudit.report.document import loads
 from tests.report.schema import shipped_schema
 
@@ -344,3 +345,13 @@ def test_two_runs_on_one_state_are_a_usage_error_for_the_second(bdaudit: Any, ke
         first.stdin.close()
     assert bdaudit(*arguments).code == 1
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("what", ["trigger", "prompt"])
+def test_a_trigger_alone_must_encode_to_something(what: Any) -> None:
+    text = UnderstoodText(what=what, text=" ", codepoints=("U+0020",), names=(), token_ids=())
+    if what != "trigger":
+        outcome._check_encoded([text])
+        return
+    with pytest.raises(InconclusiveError, match="the trigger ' ' encodes to no token"):
+        outcome._check_encoded([text])

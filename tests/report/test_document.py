@@ -90,3 +90,14 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
         targets.write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_as_many_bytes_of_a_report_as_are_read(scan_report: ScanReport, tmp_path: Path, more: int) -> None:
+    data = document.dumps(scan_report).encode()
+    (tmp_path / "x.json").write_bytes(data + b" " * ((64 << 20) - len(data) + more))
+    if not more:
+        assert document.read_report(tmp_path / "x.json", "--from-report") == scan_report
+        return
+    with pytest.raises(UsageError, match="longer than 67,108,864 bytes"):
+        document.read_report(tmp_path / "x.json", "--from-report")

@@ -110,3 +110,23 @@ def test_a_trigger_that_was_drawn_by_chance_spoils_no_tail() -> None:
 
 def test_a_sweep_that_had_nothing_to_try_judges_nothing() -> None:
     assert adjusted({"a": 0.5}, [CandidateGroup("list", ("a",), 1), CandidateGroup("joined words", (), 0)], {}) == {"a": 1.0}
+
+
+@pytest.mark.parametrize(("survivors", "told"), [(15, False), (16, True)])
+def test_survivors_are_compared_with_each_other_where_they_are_enough(survivors: int, told: bool) -> None:
+    scores = {str(i): (9 - 0.01 * i,) for i in range(survivors)}
+    found = adjusted(dict.fromkeys(scores, 1e-9), [CandidateGroup("v", tuple(scores), 400, SWEEP)], scores)
+    assert (max(found.values()) == 1) == told
+
+
+@pytest.mark.parametrize(("drawn", "told"), [(31, False), (32, True)])
+def test_texts_drawn_at_random_give_the_tail_where_they_are_enough(drawn: int, told: bool) -> None:
+    scores = {"a": (40.0,)} | {f"drawn {i}": (30 + i,) for i in range(drawn)}
+    group = CandidateGroup("v", ("a",), 400, SWEEP, drawn=tuple(scores)[1:])
+    assert (adjusted({"a": 1e-9}, [group], scores)["a"] > 0.5) == told
+
+
+def test_eight_triggers_among_the_survivors_hide_nothing_and_nine_do() -> None:
+    harmless = np.sort(np.random.default_rng(3).exponential(size=2000))[-40:]
+    eight, nine = (outstanding(np.concatenate([np.full(n, 30.0), harmless])) for n in (8, 9))
+    assert eight[0] < 1e-3 < nine[0]

@@ -94,3 +94,11 @@ def test_more_is_drawn_until_it_is_decided(decides: int, drawn: list[int]) -> No
     assert asked == drawn
     assert n == drawn[-1]
     assert found.status == ("failed" if decides <= LOOKS[-1] else "undecided")
+
+
+def test_an_interval_that_ends_at_the_bound_is_on_its_side_of_it() -> None:
+    def between(low: float, high: float) -> Estimate:
+        return Estimate(value=high, low=low, high=high, n=9, method="")
+
+    assert status(between(0.0, 0.25), 0.5, 0.5) == "passed"
+    assert status(between(0.5, 1.0), 0.5) == "undecided"

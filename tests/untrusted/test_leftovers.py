@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.leftovers import Leftover, Outcome, holds_weights, row_of
+from bdaudit.untrusted.safetensors_header import TensorInfo
 from tests.untrusted import tiny
 from tests.untrusted.edits import TEXT, UNET
 
@@ -67,3 +68,9 @@ def test_what_nothing_opens_is_a_note(path: str, words: str) -> None:
 def test_which_files_may_be_weights_of_a_part() -> None:
     assert all(map(holds_weights, ("unet/a.safetensors", "a.SFT", "unet/x.safetensors.index.json", "safety_checker/other.safetensors")))
     assert not any(map(holds_weights, ("safety_checker/model.safetensors", "unet/config.json", "unet/index.json", "a.bin")))
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(8, Outcome.NOTE), (9, Outcome.UNAUDITED)])
+def test_few_tensors_are_an_embedding_and_more_may_be_a_part(n: int, outcome: Outcome) -> None:
+    tensors = {f"a.{i}": TensorInfo("F32", (1,), 4 * i) for i in range(n)}
+    assert row_of(Leftover("learned.safetensors", tensors)).outcome == outcome

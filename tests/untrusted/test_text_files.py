@@ -68,3 +68,9 @@ def test_a_list_holds_both_readings_where_it_is_asked_to(tmp_path: Path) -> None
     path = write(tmp_path, "<U+200B>\ncf\n\\u200c\nphu020fto\n\\u0075200b\n")
     assert read_texts(path, read=both) == ("<U+200B>", "\u200b", "cf", "\u200c", "phu020fto", "phȏto", "u200b")
     assert read_texts(path) == ("<U+200B>", "cf", "\u200c", "phu020fto", "u200b")
+
+
+def test_as_many_lines_as_are_read(tmp_path: Path) -> None:
+    assert read_texts(write(tmp_path, b"a\n" * 499_999 + b"b")) == ("a", "b")
+    with pytest.raises(UsageError, match="longer than 500,000 lines"):
+        read_texts(write(tmp_path, b"a\n" * 500_000))

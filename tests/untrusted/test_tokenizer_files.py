@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.untrusted import tokenizer_files
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted import tiny
 from tests.untrusted.hostile import serialised
@@ -130,4 +131,22 @@ def test_steps_of_a_known_kind_alone(tmp_path: Path, kind: str | None) -> None:
         inspect(model)
         return
     with pytest.raises(BdauditError, match=f"a step of the kind {kind}; expected"):
+        inspect(model)
+
+
+def test_as_many_merges_as_every_version_reads() -> None:
+    assert len(tokenizer_files._merges(["#version: 0.2", *["a b"] * 48_894])) == 48_894
+    with pytest.raises(InconclusiveError, match="48,895 merges; a CLIPTokenizer of transformers 4 reads the first 48,894"):
+        tokenizer_files._merges(["a b"] * 48_895)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_as_many_bytes_of_a_file_as_are_read(tmp_path: Path, more: int) -> None:
+    model = tiny.write_model(tmp_path / "model")
+    content = (model / "tokenizer/merges.txt").read_bytes()
+    (model / "tokenizer/merges.txt").write_bytes(content + b"\n" * ((8 << 20) - len(content) + more))
+    if not more:
+        inspect(model)
+        return
+    with pytest.raises(BdauditError, match="longer than 8,388,608 bytes"):
         inspect(model)
