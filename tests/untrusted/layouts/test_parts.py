@@ -77,6 +77,101 @@ def test_ranges_end_where_they_say(part: Part, key: str, last: Any, beyond: Any)
     assert not part.settings[key].fits(beyond)
 
 
+RANGES: dict[str, tuple[Part, float, float, tuple[str, ...]]] = {
+    "a UNet's widths": (
+        UNET,
+        1,
+        16_384,
+        (
+            *("attention_head_dim", "num_attention_heads", "cross_attention_dim", "norm_num_groups", "encoder_hid_dim"),
+            *("addition_time_embed_dim", "num_class_embeds", "time_cond_proj_dim", "projection_class_embeddings_input_dim"),
+        ),
+    ),
+    "its time embedding": (UNET, 1, 65_536, ("time_embedding_dim",)),
+    "its channels": (UNET, 1, 1024, ("in_channels", "out_channels", "addition_embed_type_num_heads")),
+    "its kernels": (UNET, 1, 31, ("conv_in_kernel", "conv_out_kernel")),
+    "its scales": (UNET, 1e-4, 1e4, ("mid_block_scale_factor", "resnet_out_scale_factor")),
+    "its shares": (UNET, 0, 1, ("freq_shift", "dropout", "norm_eps")),
+    "its padding": (UNET, 0, 8, ("downsample_padding",)),
+    "its layers": (UNET, 1, 8, ("layers_per_block",)),
+    "its depths": (UNET, 1, 16, ("transformer_layers_per_block", "reverse_transformer_layers_per_block")),
+    "its latents": (UNET, 1, 256, ("sample_size",)),
+    "an autoencoder's layers": (AUTOENCODER, 1, 8, ("layers_per_block",)),
+    "its groups and pictures": (AUTOENCODER, 1, 16_384, ("norm_num_groups", "sample_size")),
+    "its own channels": (AUTOENCODER, 1, 1024, ("in_channels", "out_channels", "latent_channels")),
+    "its scale": (AUTOENCODER, 1e-4, 1e4, ("scaling_factor",)),
+    "its shift": (AUTOENCODER, -1e4, 1e4, ("shift_factor",)),
+    "a tower's widths": (TOWER, 1, 16_384, ("hidden_size", "max_position_embeddings")),
+    "its inner width": (TOWER, 1, 65_536, ("intermediate_size",)),
+    "its words": (TOWER, 1, 2_000_000, ("vocab_size",)),
+    "its own tokens": (TOWER, -1, 2_000_000, ("pad_token_id", "bos_token_id", "eos_token_id")),
+    "its own layers": (TOWER, 1, 128, ("num_hidden_layers",)),
+    "its heads": (TOWER, 1, 1024, ("num_attention_heads",)),
+    "its projection": (TOWER, 0, 16_384, ("projection_dim",)),
+    "its own shares": (TOWER, 0, 1, ("layer_norm_eps", "attention_dropout")),
+    "a schedule's steps": (SCHEDULER, 1, 100_000, ("num_train_timesteps", "original_inference_steps")),
+    "its offset": (SCHEDULER, -100_000, 100_000, ("steps_offset",)),
+    "its orders": (SCHEDULER, 1, 8, ("solver_order", "predictor_order", "corrector_order")),
+    "its noise": (SCHEDULER, 0, 1, ("beta_start", "beta_end", "dynamic_thresholding_ratio")),
+    "its amounts": (
+        SCHEDULER,
+        -1e6,
+        1e6,
+        ("sigma_min", "sigma_max", "shift_terminal", "clip_sample_range", "sample_max_value", "timestep_scaling", "flow_shift"),
+    ),
+    "its seed": (SCHEDULER, 0, 2**63, ("noise_sampler_seed",)),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_each_range_ends_where_it_says_on_both_sides(name: str) -> None:
+    part, least, most, keys = RANGES[name]
+    step = 1 if isinstance(least, int) and part.settings[keys[0]].expected.startswith("a whole") else 1e-3 * least or 1e-3
+    for key in keys:
+        fits = part.settings[key].fits
+        assert fits(least), f"{key}: {least}"
+        assert fits(most), f"{key}: {most}"
+        assert not fits(least - abs(step)), f"{key}: {least - abs(step)}"
+        assert not fits(most + abs(step)), f"{key}: {most + abs(step)}"
+
+
+LISTS: list[tuple[Part, str, Any, int]] = [
+    (UNET, "block_out_channels", 1, 8),
+    (UNET, "only_cross_attention", True, 8),
+    (UNET, "layers_per_block", 1, 8),
+    (UNET, "transformer_layers_per_block", [1] * 9, 8),
+    (UNET, "cross_attention_dim", 1, 8),
+    (UNET, "down_block_types", "A", 8),
+    (AUTOENCODER, "block_out_channels", 16_384, 8),
+    (AUTOENCODER, "up_block_types", "A", 8),
+    (AUTOENCODER, "latents_mean", 1e4, 1024),
+    (TOWER, "eos_token_id", -1, 64),
+    (SCHEDULER, "trained_betas", 1, 100_000),
+    (SCHEDULER, "disable_corrector", 100_000, 100_000),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "item", "most"), LISTS, ids=lambda each: each if isinstance(each, str) else "")
+def test_each_list_ends_where_it_says(part: Part, key: str, item: Any, most: int) -> None:
+    assert part.settings[key].fits([item] * most)
+    assert not part.settings[key].fits([item] * (most + 1))
+
+
+@pytest.mark.parametrize("part", [UNET, AUTOENCODER], ids=["unet", "vae"])
+def test_a_size_is_one_side_or_two(part: Part) -> None:
+    fits = part.settings["sample_size"].fits
+    assert fits([8, 8])
+    assert not fits([8])
+    assert not fits([8] * 3)
+
+
+def test_depths_are_one_a_layer_at_most() -> None:
+    fits = UNET.settings["reverse_transformer_layers_per_block"].fits
+    assert fits([[16] * 9])
+    assert not fits([[16] * 10])
+    assert not fits([[17]])
+
+
 def read_by(*classes: Any) -> dict[str, inspect.Parameter]:
     each = (inspect.signature(cls.__init__).parameters for cls in classes)
     return {name: p for parameters in each for name, p in parameters.items() if name not in ("self", "args", "kwargs", "dtype")}
