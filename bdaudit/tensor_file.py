@@ -17,10 +17,10 @@ from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted.open_file import Raised, open_file
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, Header, TensorInfo, header_of
 
-_TORCH = {"BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-_TORCH |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64}
-_TORCH |= {"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}
-_TORCH |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+DTYPES = {"BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+DTYPES |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64}
+DTYPES |= {"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}
+DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TensorFile:
         data = bytearray(info.count * DTYPE_BYTES[info.dtype])
         if self.file.readinto(data) != len(data):
             raise BdauditError(f"{self.said} became shorter while it was read, at {name!a}")
-        return torch.frombuffer(data, dtype=_TORCH[info.dtype]).reshape(info.shape), data
+        return torch.frombuffer(data, dtype=DTYPES[info.dtype]).reshape(info.shape), data
 
 
 @contextmanager

@@ -31,6 +31,7 @@ DOORS = {
     "models/load.py": "a library reads a private folder with what was inspected",
     "models/tokenizer.py": "a library reads a private folder with what was inspected",
     "measure/open_clip_model.py": "a library reads a private folder with what was inspected",
+    "models/save_file.py": "writes its copy",
     "models/save.py": "reads through the directory's door; writes its copy, and reads tensors alone of that",
     "targets.py": "writes",
     "state_lock.py": "a lock file, no link followed, of which nothing is read",

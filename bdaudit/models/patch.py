@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,16 @@ class Patch:
             if bool(difference.any()):
                 moved[name] = difference
         return moved
+
+    @torch.no_grad()
+    def put(self, differences: Mapping[str, Tensor]) -> None:
+        """Have each of these tensors lie this far from its original, float32."""
+        for name, difference in differences.items():
+            parameter, original = self.parameters[name], self.originals[name]
+            after = original.float().cpu() + difference
+            if original.dtype != torch.float32:
+                self._trained[name] = after
+            parameter.copy_(after.to(parameter.dtype))
 
     def revert(self) -> None:
         """Undo everything."""

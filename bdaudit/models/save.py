@@ -18,20 +18,19 @@ from torch import Tensor
 
 from bdaudit import targets
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
+from bdaudit.models.rounding import Differences
+from bdaudit.models.save_file import leave_out, overwrite
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted import layouts
 from bdaudit.untrusted.inspect import File, Inspection, inspect
-from bdaudit.untrusted.tree import Reader, shown
+from bdaudit.untrusted.tree import shown
 
 _BLOCK = 1 << 20
 """Bytes that are copied at once."""
 
 
 _UNWRITTEN = ("F8_E4M3", "F8_E5M2")
-"""Three bits of a number, or two, hold no repair."""
-
-Differences = Mapping[str, Mapping[str, Tensor]]
-"""Component → tensor name → after − before, float32."""
+"""Types in which stock loaders open no directory for use: three bits of a number, or two, hold no repair."""
 
 
 def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None:
@@ -39,25 +38,43 @@ def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None
 
     Raises:
         BdauditError: the disk has no room for it, a folder is in the way of ``extra``, or weights are of a kind that no sum is written in.
+        InconclusiveError: of a single file, a moving average was chosen, or a part lies elsewhere in several files.
     """
-    if inspection.pieces:
-        raise InconclusiveError(f"{shown(inspection.path)} is a single file, whose repair is not written yet; repair it as a directory")
+    chosen = [f"{part} {variant}" for part, variant in inspection.variants.items() if variant and part in inspection.pieces]
+    if chosen:
+        said = f"{shown(inspection.path)}: a repair is of the weights that loaders take, not of {' or '.join(chosen)}"
+        raise InconclusiveError(f"{said}; leave --variant out, the result is written without the others")
     if any(file.path.startswith(f"{extra}/") for file in inspection.copied):
         said = f"{shown(inspection.path)} holds a folder {extra}, where the record of the result belongs"
         raise BdauditError(f"{said}; take it out of a copy of the model, and name that")
-    changed = [name for part in inspection.layout.heeding for name in inspection.weights[part] if name.endswith(".safetensors")]
-    for path in (Path(inspection.path) / name for name in changed):
-        with open_tensors(path, shown(path), error=BdauditError) as file:
-            short = [name for name, info in file.header.tensors.items() if info.dtype in _UNWRITTEN]
-        if short:
-            said = f"{shown(path)} holds {shown(short[0])} in {file.header.tensors[short[0]].dtype}, in which no repair can be written back"
-            raise BdauditError(f"{said}; save the model in float16 or float32 first, and name that")
+    if inspection.pieces:
+        _check_parts(inspection)
+    else:
+        _check_kinds(inspection)
     if out is not None:
         targets.check_room(out.parent, sum(file.bytes for file in inspection.copied), f"--out {out}")
 
 
+def _check_parts(inspection: Inspection) -> None:
+    """Raises ``InconclusiveError`` where a part that a repair may change is not one safetensors file."""
+    for part in inspection.layout.heeding:
+        if part not in inspection.pieces and (part in inspection.pickled or len(inspection.weights[part]) > 1):
+            said = f"the {part} of --config lies in {len(inspection.weights[part])} files, or a pickle"
+            raise InconclusiveError(f"{said}; a repair of it is written beside a single file as one file: name it by --part {part}=FILE")
+
+
+def _check_kinds(inspection: Inspection) -> None:
+    """Raises ``BdauditError`` for a directory whose weights are of a kind that no sum is written in."""
+    for part in inspection.layout.heeding:
+        short = [name for name, kind in inspection.kinds[part].items() if kind in _UNWRITTEN]
+        if short:
+            where = shown(Path(inspection.path) / inspection.weights[part][0])
+            said = f"{where} holds {shown(short[0])} in {inspection.kinds[part][short[0]]}, in which no repair can be written back"
+            raise BdauditError(f"{said}; save the model in float16 or float32 first, and name that")
+
+
 def write_model(inspection: Inspection, out: Path, differences: Differences, extra: Mapping[str, bytes]) -> None:
-    """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors.
+    """Write ``inspection``'s directory to ``out`` with ``differences`` added to its tensors, or of single files those that change.
 
     Only ``inspection.copied`` files are: no code, and no weights that were not loaded, so that none keeps what was not looked at; what
     was loaded from a pickle becomes safetensors. Each tensor keeps its file and its dtype. ``extra`` are further files, by relative name.
@@ -71,14 +88,15 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
     except OSError as error:
         raise BdauditError(f"cannot write beside {out}: {error}") from error
     try:
-        reader = Reader(Path(inspection.path).resolve(), {record.path: record.bytes for record in inspection.files})
+        changed = {file for part in differences for file in inspection.weights[part]}
         for record in inspection.copied:
-            _copy(reader, record, staging)
-            _rewrite(staging, record.path, differences)
-        _check_all_written(staging, differences)
+            if not inspection.pieces or record.path in changed:
+                _copy(inspection, record, staging)
+                _change(inspection, staging, record.path, differences)
+        _check_all_written(inspection, staging, differences)
         for name, content in extra.items():
             (staging / name).write_bytes(content)
-        _check_copy(staging)
+        _check_copy(inspection, staging)
         staging.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -89,13 +107,36 @@ def write_model(inspection: Inspection, out: Path, differences: Differences, ext
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _copy(reader: Reader, record: File, staging: Path) -> None:
+def result_of(inspection: Inspection, out: Path) -> Inspection:
+    """What was made of ``inspection`` in ``out``, inspected: of single files those that were written, and the others where they lie.
+
+    Raises:
+        BdauditError: as ``inspect``.
+    """
+    if not inspection.pieces:
+        return inspect(out)
+    model, parts = written_files(inspection, out)
+    return inspect(model, config=inspection.config, parts=parts)
+
+
+def written_files(inspection: Inspection, out: Path) -> tuple[Path, dict[str, Path]]:
+    """The model's file and its parts', each as it lies in ``out`` where it does."""
+    parts = {**inspection.part_files}
+    for part, files in inspection.weights.items():
+        if files[0].startswith(f"{part}/") and (out / files[0]).is_file():
+            parts[part] = out / files[0]
+    model = out / Path(inspection.path).name
+    return (model if model.is_file() else Path(inspection.path)), parts
+
+
+def _copy(inspection: Inspection, record: File, staging: Path) -> None:
     """One file into ``staging``; what was exchanged since the inspection, by whatever means, has another hash."""
     target = staging / record.path
+    reader, path = inspection.reader_of(record.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), record.bytes
     try:
-        source = reader.open(record.path)
+        source = reader.open(path)
     except RefusedError as error:  # it was none when it was inspected
         raise BdauditError(_changed(record.path, str(error))) from error
     with source, target.open("xb") as copy:
@@ -112,12 +153,26 @@ def _changed(path: str, how: str) -> str:
     return f"{said}; nothing was written; find out who writes to the model, and run again"
 
 
-def _check_copy(staging: Path) -> None:
+def _check_copy(inspection: Inspection, staging: Path) -> None:
     """Raises ``BdauditError`` unless the copy passes what every model must before it is loaded."""
     try:
-        inspect(staging)
+        result_of(inspection, staging)
     except BdauditError as error:
         raise BdauditError(f"the copy that was about to be written does not pass the inspection: {error}; nothing was written") from error
+
+
+def _change(inspection: Inspection, staging: Path, relative: str, differences: Differences) -> None:
+    """The copied file with its part's differences."""
+    own = {part: pieces for part, pieces in inspection.pieces.items() if any(piece.file == relative for piece in pieces.values())}
+    if not own:
+        _rewrite(staging, relative, differences)
+        return
+    if relative in inspection.left_out:
+        leave_out(staging / relative, inspection.left_out[relative], shown(relative))
+    for part, pieces in own.items():
+        found = {name: tensor for name, tensor in differences.get(part, {}).items() if name in pieces}
+        overwrite(staging / relative, pieces, found, f"{shown(relative)}: {part}")
+    (staging / relative).chmod(0o644)
 
 
 def _rewrite(staging: Path, relative: str, differences: Differences) -> None:
@@ -159,10 +214,10 @@ def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
     return new.contiguous()
 
 
-def _check_all_written(staging: Path, differences: Differences) -> None:
+def _check_all_written(inspection: Inspection, staging: Path, differences: Differences) -> None:
     for component, tensors in differences.items():
-        held, canonical = set[str](), layouts.models()[component].canonical
-        for path in (staging / component).glob("*.safetensors"):
+        held, canonical = set(inspection.pieces.get(component, ())), layouts.models()[component].canonical
+        for path in (staging / component).glob("*.safetensors") if component not in inspection.pieces else ():
             with open_tensors(path, shown(path), error=BdauditError) as file:
                 held.update(name for stored in file.header.tensors for name in (stored, canonical(stored)))
         missing = sorted(set(tensors) - held)

@@ -31,6 +31,12 @@ def size_flag(size: Sequence[int] | None) -> list[str]:
     return ["--size", "x".join(map(str, size))] if size else []
 
 
+def part_flags(config: Path | None, parts: Iterable[tuple[str, str, Path]]) -> list[str]:
+    """``--config`` and ``--part``, as ``RunConfig`` has them."""
+    named = [f"{of}{':' if of else ''}{part}={file}" for of, part, file in parts]
+    return [*(["--config", place(config)] if config else []), *(argument for each in named for argument in ("--part", each))]
+
+
 def adapter_flags(adapters: Iterable[tuple[Path, float]]) -> list[str]:
     """``--lora`` and each file, with its scale where that is not 1."""
     scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)

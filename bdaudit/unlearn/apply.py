@@ -36,4 +36,4 @@ def run_apply(config: ApplyConfig, progress: Progress = silent) -> UnlearnReport
         triggers=named_triggers(record),
         method="a finished patch",
     )
-    return with_digests(report, config.out)
+    return with_digests(report, inspection, config.out)

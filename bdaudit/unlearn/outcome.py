@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from bdaudit.config import CheckedConfig, UnlearnConfig
@@ -20,7 +21,8 @@ from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.estimates import about
 from bdaudit.measure.opening import inspected
 from bdaudit.models.lora import Adapter, merged
-from bdaudit.models.save import Differences, check_writable, write_model
+from bdaudit.models.rounding import Differences, rounded
+from bdaudit.models.save import check_writable, result_of, write_model, written_files
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import (
@@ -35,17 +37,17 @@ from bdaudit.records import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.command import place, size_flag, trigger_flags, typed
+from bdaudit.report.command import part_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
 from bdaudit.unlearn.weights import Patch
-from bdaudit.untrusted.inspect import Inspection, inspect
+from bdaudit.untrusted.inspect import Inspection
 from bdaudit.untrusted.tree import shown
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "pairs", "vision", "base", "merge_with", "adapters")
+PRIVATE = ("model", "out", "patch", "state", "from_report", "pairs", "vision", "base", "merge_with", "adapters", "parts", "parts_from")
 """Settings that are paths on the machine of the repair; they are no part of what is handed on."""
 
 
@@ -84,6 +86,8 @@ class Outcome:
     before: list[Effect] = field(default_factory=list)
     after: list[Effect] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    settled: Differences | None = None
+    """What the result lies from MODEL alone as it is read back from its files; None before that is known."""
     finished: UnlearnReport | None = None
     """The report as it stands when all is checked and the result is about to be written."""
 
@@ -140,8 +144,33 @@ def write(run: Outcome) -> UnlearnReport:
     return write_differences(run, _differences(run), provenance(run.finished))
 
 
-def _differences(run: Outcome) -> dict[str, dict[str, Tensor]]:
+@torch.no_grad()
+def settle(run: Outcome) -> None:
+    """Have the model be what it will be read back as, rounded as its files round it: that is what is checked, and what is written.
+
+    Raises:
+        BdauditError: a file of the model cannot be read.
+    """
+    assert run.patch is not None
+    found = _differences(run)
+    exact = rounded(run.inspection, found)
+    of_adapters = merged(run.adapters)
+    for part, tensors in exact.items():
+        for name, difference in tensors.items():
+            key = f"{part}.{name}"
+            if key in run.patch.originals:
+                run.patch.put({key: difference - of_adapters.get((part, name), torch.zeros(()))})
+            else:
+                parameter = run.suspect.modules[part].get_parameter(name)
+                parameter.add_((difference - found[part][name]).to(parameter.device, parameter.dtype))
+    left = {part: {name: d for name, d in tensors.items() if bool(d.any())} for part, tensors in exact.items()}
+    run.settled = {part: tensors for part, tensors in left.items() if tensors}
+
+
+def _differences(run: Outcome) -> Differences:
     """Of the result from MODEL alone: the repair, and the adapters that it was made on."""
+    if run.settled is not None:
+        return run.settled
     found: dict[str, dict[str, Tensor]] = {}
     for name, difference in (run.patch.differences() if run.patch else {}).items():
         folder, _, own_name = name.partition(".")
@@ -172,7 +201,7 @@ def write_differences(run: Outcome, differences: Differences, record: dict[str, 
     assert run.finished is not None
     if run.config.out:  # before the patch: this is where a model that changed under the run is found out
         write_directory(run.inspection, run.config.out, differences, record)
-        run.finished = with_digests(run.finished, run.config.out)
+        run.finished = with_digests(run.finished, run.inspection, run.config.out)
     if run.config.patch:
         digest = write_patch(run.config.patch, differences, record)
         run.finished = replace(run.finished, patch=str(run.config.patch), patch_sha256=digest)
@@ -184,14 +213,19 @@ def write_directory(inspection: Inspection, out: Path, differences: Differences,
     write_model(inspection, out, differences, {PROVENANCE: json.dumps(record, indent=2, allow_nan=False).encode("ascii") + b"\n"})
 
 
-def with_digests(report: UnlearnReport, out: Path) -> UnlearnReport:
+def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
     size = report.config.get("size")
     before = [] if report.adapters else ["--before", place(report.config["model"])]  # the base alone never had the adapter's backdoor
     beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
-    graded = typed("verify", out, *trigger_flags(report.triggers), *beside)
-    return replace(report, out=str(out), written=file_records(inspect(out).files), next_command=graded)
+    model, files = out, inspection.part_files
+    if inspection.pieces:
+        model, files = written_files(inspection, out)
+        others = inspection.part_files if before else {}
+        beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others.items())])
+    graded = typed("verify", model, *trigger_flags(report.triggers), *beside)
+    return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 
 
 def provenance(report: UnlearnReport) -> dict[str, Any]:
@@ -229,7 +263,7 @@ def interrupted(run: Outcome) -> UnlearnReport:
         said += f"; the same command goes on from {run.state.folder}"
     ended = Exit.of(ExitCode.INTERRUPTED, said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
-    return with_digests(found, out) if there and out else found
+    return with_digests(found, run.inspection, out) if there and out else found
 
 
 def effect_estimates(effects: Sequence[Effect]) -> dict[str, Estimate]:

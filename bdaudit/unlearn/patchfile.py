@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.models.save import Differences
+from bdaudit.models.rounding import Differences
 from bdaudit.targets import whole
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.open_file import json_of, sha256

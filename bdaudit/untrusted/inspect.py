@@ -14,7 +14,7 @@ from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_di
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
 from bdaudit.untrusted.inspect_file import inspect_file, verify_files
-from bdaudit.untrusted.inspection import File, Inspection, digest_of
+from bdaudit.untrusted.inspection import File, Inspection, digest_of, kinds_of
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Size
 from bdaudit.untrusted.leftovers import Leftover
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, look
@@ -100,6 +100,7 @@ def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle
         notes=tuple(_notes(tree, {f.path for f in files}, opened, seen) + found.notes),
         names=frozenset(tree.files),
         snapshot=snapshot,
+        kinds=kinds_of(opened.sets, opened.layout),
     )
 
 

@@ -19,7 +19,7 @@ from bdaudit.untrusted.formats.piece_digests import Pieces, digest_file
 from bdaudit.untrusted.formats.single_file import EMA, SUFFIXES, Held, OneFile, held, open_one
 from bdaudit.untrusted.formats.weight_files import FULL, WeightSet, spelled
 from bdaudit.untrusted.hub_snapshot import snapshot_of
-from bdaudit.untrusted.inspection import File, Inspection, digest_of
+from bdaudit.untrusted.inspection import File, Inspection, digest_of, kinds_of
 from bdaudit.untrusted.layouts.layout import Size
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, prints_of
 from bdaudit.untrusted.tree import Reader, shown, walk
@@ -88,11 +88,12 @@ def inspect_file(
         found.usage.append(f"--config {shown(config)} is of {opened.layout.called}, {shown(path.name)} of {opening.held.layout.called}")
     found.settle()
     assert opened.layout is not None, "what no layout covers has been raised"
-    return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, found)
+    named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
+    return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
 
 
 def _inspection(
-    path: Path, opening: Opening, opened: Opened, chosen: Pieces, variants: dict[str, str], found: rules.Findings
+    path: Path, opening: Opening, opened: Opened, chosen: Pieces, variants: dict[str, str], named: Mapping[str, Any]
 ) -> Inspection:
     seen = _digested(opening, opened, chosen)
     assert opened.layout is not None
@@ -124,13 +125,27 @@ def _inspection(
         determined=tuple(seen.notes.get(DETERMINED, ())),
         unused_pickles=(),
         pickled=frozenset(part for part, files in weights.items() if files[0].endswith(".bin")),
-        notes=(*_notes(opening, variants, seen), *found.notes),
+        notes=(*_notes(opening, variants, seen), *named["notes"]),
         names=frozenset({*own, *settings}),
         snapshot=snapshot,
         pieces=chosen,
         places={**own, **settings},
         made=made,
+        kinds=kinds_of(opened.sets, opened.layout),
+        left_out=_left_out(opening.held, chosen),
+        config=named["config"],
+        part_files=named["part_files"],
     )
+
+
+def _left_out(sorted_in: Held, chosen: Pieces) -> dict[str, frozenset[str]]:
+    """File → tensors of the weights that were not chosen, and of no part."""
+    found = {key: set(names) for key, names in sorted_in.leftovers.items()}
+    for each in (sorted_in.averages, sorted_in.parts):
+        for part, pieces in each.items():
+            for piece in pieces.values() if chosen[part] is not pieces else ():
+                found.setdefault(piece.file, set()).add(piece.source.name)
+    return {key: frozenset(names) for key, names in found.items()}
 
 
 def verify_files(inspection: Inspection) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from bdaudit.untrusted import leftovers
 from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
 from bdaudit.untrusted.formats.pieces import Piece
+from bdaudit.untrusted.formats.weight_files import WeightSet
 from bdaudit.untrusted.hub_snapshot import Snapshot
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Size
 from bdaudit.untrusted.other_weights import Unaudited
@@ -74,6 +75,14 @@ class Inspection:
     """Part → canonical name → where it lies, of the parts that lie in single files; none of a directory's own."""
     places: Mapping[str, tuple[Path, str]] = field(default_factory=dict, repr=False)
     """Of ``loaded``, what lies elsewhere than in the directory ``path``: folder, and path in it."""
+    kinds: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """Part → canonical name → the type that the tensor has in its file."""
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    """Single file → tensors of it that nobody looked at, or that are loaded ones again: no model that is made of this one holds them."""
+    config: Path | None = None
+    """The directory that had what a single file lacks."""
+    part_files: Mapping[str, Path] = field(default_factory=dict)
+    """Part → the file that was named for it."""
     made: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Of ``loaded``, what lies nowhere, and its content: settings that a single file leaves out."""
 
@@ -82,6 +91,10 @@ class Inspection:
         root, path = self.places.get(name, (Path(self.path).resolve(), name))
         size = next((file.bytes for file in self.files if file.path == name), 0)
         return Reader(root, {path: size}), path
+
+    def written_in(self, out: Path) -> tuple[File, ...]:
+        """Of ``files``, those that lie in ``out``: of a directory all."""
+        return tuple(file for file in self.files if not self.places or self.reader_of(file.path)[0].root.is_relative_to(out.resolve()))
 
     @property
     def sources(self) -> dict[str, Path | bytes]:
@@ -105,3 +118,8 @@ def digest_of(files: tuple[File, ...], weights: set[str]) -> str:
     rows = sorted(lengthened([os.fsencode(file.path), file.sha256.encode("ascii")]) for file in files)
     loaded = sorted(os.fsencode(path) for path in weights)
     return hashlib.sha256(lengthened([lengthened(rows), lengthened(loaded)])).hexdigest()
+
+
+def kinds_of(sets: Mapping[str, WeightSet], layout: Layout) -> dict[str, dict[str, str]]:
+    """Part → canonical name → the type that a tensor has in its file."""
+    return {part: {layout.parts[part].canonical(name): info.dtype for name, info in held.tensors.items()} for part, held in sets.items()}

@@ -21,6 +21,10 @@ DTYPE_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2
 DTYPE_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 
 
+EMPTY = "scaled_fp8"
+"""The one tensor that may hold nothing: a mark, which says by its name alone that 8-bit weights have scales."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     dtype: str
@@ -128,7 +132,7 @@ def _tensor(name: str, entry: Any, path: str) -> tuple[TensorInfo, tuple[int, in
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise BdauditError(f"{where}: unknown dtype {shown(dtype)}")
-    if isinstance(shape, list) and 0 in shape:
+    if isinstance(shape, list) and 0 in shape and not (name.endswith(EMPTY) and shape == [0]):
         raise BdauditError(f"{where}: shape {shown(shape)} holds nothing; a size without bytes describes no model")
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
         raise BdauditError(f"{where}: shape and data_offsets must be short lists of whole numbers")

@@ -71,10 +71,12 @@ def claim_of(inspection: Inspection) -> Claim:
     Raises:
         BdauditError: it is no JSON object; whoever wrote the model did not write that.
     """
-    if PROVENANCE not in inspection.names:
+    folder = Path(inspection.path).parent if inspection.pieces else Path(inspection.path)
+    there = (folder / PROVENANCE).is_file() if inspection.pieces else PROVENANCE in inspection.names
+    if not there:
         return NO_CLAIM
-    said = f"{PROVENANCE} in {shown(inspection.path)}"
-    record = read_json(inspection.path / PROVENANCE, said, RECORD_LIMITS, error=BdauditError)
+    said = f"{PROVENANCE} in {shown(folder)}"
+    record = read_json(folder / PROVENANCE, said, RECORD_LIMITS, error=BdauditError, follow=not inspection.pieces)
     if not isinstance(record, dict):
         raise BdauditError(f"{said} is no JSON object, as bdaudit writes it; remove it, or take the model from where it was written")
     digest = record.get("input_digest")
@@ -137,7 +139,10 @@ def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Cla
     if isinstance(report, UnlearnReport):
         written = {(file.path, file.sha256) for file in report.written}
         ours = {(file.path, file.sha256) for file in inspection.files}
-        return "" if written and written == ours else "the report of unlearn is of a repair that wrote other files than MODEL's"
+        given = {(file.path, file.sha256) for file in report.model.files} if isinstance(report.model, ModelRecord) else set()
+        others = given if inspection.pieces else set()  # of single files those alone are written that change
+        same = written <= ours and ours - written <= others
+        return "" if written and same else "the report of unlearn is of a repair that wrote other files than MODEL's"
     if digest != claim.digest:
         of = shown(claim.digest, 12) or "none"
         return f"the report of {report.command} is of {shown(digest, 12)}; MODEL's own record says that it was made from {of}"

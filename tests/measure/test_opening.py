@@ -9,6 +9,7 @@ import pytest
 from bdaudit.config import ScanConfig, VerifyConfig
 from bdaudit.errors import UsageError
 from bdaudit.measure.opening import inspected, open_state, variants_in
+from tests.untrusted import one_file
 from tests.untrusted.edits import UNET
 from tests.untrusted.ordinary import halved, named, store
 from tests.untrusted.tiny import write_model
@@ -31,6 +32,32 @@ def test_the_other_model_is_opened_by_the_same_variant_where_it_has_it(both: Pat
     config = VerifyConfig(model=tmp_path, variant="fp16")
     assert inspected(config, both).variants["unet"] == "fp16"
     assert inspected(config, full).variants["unet"] == ""
+
+
+def test_what_a_single_file_has_to_choose(full: Path, tmp_path: Path) -> None:
+    tensors = one_file.tensors_of(full)
+    file = one_file.write(full, tmp_path / "model.safetensors")
+    assert variants_in(file) == ("full",)
+    assert variants_in(one_file.write(full, tmp_path / "model.safetensors", **one_file.averaged(tensors))) == ("full", "ema")
+    assert variants_in(tmp_path / "nowhere.safetensors") == ()
+
+
+def test_parts_are_of_the_model_that_they_are_named_for(full: Path, tmp_path: Path) -> None:
+    file = one_file.write(full, tmp_path / "model.safetensors")
+    vae = full / "vae/diffusion_pytorch_model.safetensors"
+    config = VerifyConfig(model=file, before=full, parts_from=full, parts=(("", "vae", vae),))
+    assert inspected(config, file).weights["vae"] == ("vae/diffusion_pytorch_model.safetensors",)
+    assert inspected(config, file).part_files == {"vae": vae}
+    assert inspected(config, full).part_files == {}
+    with pytest.raises(UsageError, match=r"is of a model in single files, and .* is a directory"):
+        inspected(VerifyConfig(model=full, parts=(("", "vae", vae),)), full)
+
+
+def test_a_part_of_a_model_that_is_not_given() -> None:
+    with pytest.raises(UsageError, match="is of the model of --before, and none is given"):
+        VerifyConfig(model=Path("m"), parts=(("before", "vae", Path("x")),))
+    with pytest.raises(UsageError, match="is of the model of --before, and none is given"):
+        ScanConfig(model=Path("m"), parts=(("before", "vae", Path("x")),))
 
 
 def test_the_model_under_audit_must_have_what_was_chosen(full: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.cli.values import KINDS
-from bdaudit.report.command import adapter_flags, place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.safe import visible
 from bdaudit.spelling.escapes import unescape
 
@@ -59,3 +59,12 @@ def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> 
         for scale in (1.0, 0.8, -0.25, 1e-7, 123456789.125):
             flag, value = adapter_flags([(tmp_path / name, scale)])
             assert (flag, KINDS["adapter"].read([value], flag)) == ("--lora", ((tmp_path / name, scale),))
+
+
+def test_parts_of_a_single_file_are_read_back(tmp_path: Path) -> None:
+    (tmp_path / "a b.safetensors").touch()
+    parts = (("", "vae", tmp_path / "a b.safetensors"), ("before", "text_encoder", tmp_path / "a b.safetensors"))
+    flags = part_flags(Path("-settings"), parts)
+    assert flags[:2] == ["--config", "./-settings"]
+    assert [KINDS["part"].read([flag], "--part") for flag in flags[3::2]] == [(part,) for part in parts]
+    assert part_flags(None, ()) == []

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.models.tokenizer import open_tokenizer
-from bdaudit.untrusted.hub_snapshot import Digest, folder_name, home_of, link_above, model_id, snapshot_of
+from bdaudit.untrusted.hub_snapshot import Digest, folder_name, home_of, link_above, model_id, place_of, snapshot_of
 from bdaudit.untrusted.inspect import inspect, verify_unchanged
 from bdaudit.untrusted.tree import Reader, walk
 from tests.untrusted import tiny
@@ -325,3 +325,11 @@ def test_what_is_never_written_is_the_whole_repository(model: Path, snapshot: Pa
     assert home_of(snapshot) == home_of(snapshot / "unet") == snapshot.parent.parent
     assert home_of(model) == model
     assert link_above(model) is link_above(snapshot) is None
+
+
+def test_what_is_made_of_a_file_goes_beside_it_and_of_a_snapshots_file_here(model: Path, snapshot: Path) -> None:
+    file, cached = model / "model_index.json", snapshot / "model_index.json"
+    assert place_of(file) == model / "model_index"
+    assert place_of(cached) == Path("model_index")
+    assert home_of(file) == file.resolve()
+    assert home_of(cached) == snapshot.parent.parent

@@ -31,7 +31,7 @@ FILES = (FileRecord(path="unet/w.safetensors", bytes=10, sha256="ef" * 32),)
 def inspection(tmp_path: Path) -> Any:
     """Of a model whose own record says that it was made from ``INPUT``."""
     (tmp_path / "bdaudit.json").write_text(json.dumps({"input_digest": INPUT, "triggers": ["\u200b"]}))
-    return SimpleNamespace(path=tmp_path, names=frozenset({"bdaudit.json"}), digest=OWN, files=FILES)
+    return SimpleNamespace(path=tmp_path, names=frozenset({"bdaudit.json"}), digest=OWN, files=FILES, pieces={})
 
 
 def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, *, joined: tuple[int, ...] = (), **settings: Any) -> EvidenceRecord:
@@ -123,6 +123,25 @@ def test_the_models_own_record_alone_is_no_evidence(scan: Any, inspection: Any) 
     assert claim.digest == INPUT
     assert "its maker wrote that" in claim.text
     assert not judged(replace(scan, candidates=()), inspection).holds
+
+
+def test_of_a_single_file_the_record_lies_beside_it(scan: Any, inspection: Any) -> None:
+    of_file = SimpleNamespace(
+        **vars(inspection) | {"path": inspection.path / "model.safetensors", "names": frozenset(), "pieces": {"unet": {}}}
+    )
+    assert judged(replace(scan, model=replace(scan.model, digest=INPUT)), of_file).holds
+    (inspection.path / "bdaudit.json").unlink()
+    assert not judged(replace(scan, model=replace(scan.model, digest=INPUT)), of_file).holds
+
+
+@pytest.mark.parametrize(("other", "holds"), [("settings", True), ("weights", False)])
+def test_of_a_single_file_the_repair_wrote_what_changed(unlearned: Any, inspection: Any, other: str, holds: bool) -> None:
+    """What it took from elsewhere is that of the input; other weights are not."""
+    settings = FileRecord(path="unet/config.json", bytes=2, sha256="aa" * 32)
+    foreign = FileRecord(path="text_encoder/model.safetensors", bytes=2, sha256="bb" * 32)
+    report = replace(unlearned, model=replace(unlearned.model, files=(settings,)))
+    ours = (*FILES, settings if other == "settings" else foreign)
+    assert judged(report, SimpleNamespace(**vars(inspection) | {"pieces": {"unet": {}}, "files": ours})).holds == holds
 
 
 @pytest.mark.parametrize(

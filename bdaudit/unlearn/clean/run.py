@@ -24,7 +24,7 @@ from bdaudit.unlearn.clean.canary_texts import text_canaries
 from bdaudit.unlearn.clean.captioned_pictures import Captioned, read_pairs
 from bdaudit.unlearn.clean.towers import WAYS, Towers
 from bdaudit.unlearn.clean.vision import check_belongs, load_vision, towers_of
-from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, report, write
+from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, report, settle, write
 from bdaudit.unlearn.repair import check, resume
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
@@ -99,6 +99,7 @@ def _clean(run: _Run) -> UnlearnReport:
                 _apply(run, towers, material, run.record.points[run.record.chosen])
     run.patch = patch
     if run.record.chosen >= 0:
+        settle(run)
         with run.timed("check"):
             run.after = _effects(run)
             run.checks += check.one_step_checks(run.after)

@@ -16,6 +16,7 @@ from bdaudit.measure import estimates
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.opening import inspected
 from bdaudit.measure.prompts import default_prompts
+from bdaudit.models.rounding import rounded
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress, silent
 from bdaudit.records import Exit, UnlearnReport
@@ -115,6 +116,7 @@ def _merged(run: _Run) -> UnlearnReport:
         else:
             blend.put_difference(CLOSED_FORMS[_method(config)](blend.vectors, config.seed))
         run.merge = blend.difference()
+        run.merge = _settled(run)
     with run.timed("check"):
         _check(run)
     run.finished = _decided(run)
@@ -184,6 +186,13 @@ def _report(run: _Run, status: Literal["completed", "interrupted"], ended: Exit)
 def _before(run: _Run, name: str, difference: Tensor) -> Tensor:
     """A tensor of the model itself."""
     return run.blend.base[name].cpu() + run.contributors[0].vector.get(name, 0.0)
+
+
+def _settled(run: _Run) -> dict[str, Tensor]:
+    """The merge as it is read back from files of the model's own types."""
+    own, exact = run.contributors[0].vector, rounded(run.inspection, _differences(run))
+    named = {f"{part}.{name}": difference for part, tensors in exact.items() for name, difference in tensors.items()}
+    return {name: own.get(name, 0.0) + named[name] if name in named else tensor for name, tensor in run.merge.items()}
 
 
 def _differences(run: _Run) -> Mapping[str, Mapping[str, Tensor]]:

@@ -17,7 +17,7 @@ from bdaudit.progress import Progress, silent
 from bdaudit.records import Attempt, UnlearnReport
 from bdaudit.unlearn.from_report import check_adapters, triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Course
-from bdaudit.unlearn.outcome import Outcome, decided, interrupted, opened, write
+from bdaudit.unlearn.outcome import Outcome, decided, interrupted, opened, settle, write
 from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, train_text_encoder
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.trajectories import collect
@@ -160,11 +160,13 @@ def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoi
         run.patch.revert()
     suspect = run.suspect
     run.patch = Patch(suspect, trainable)
+    run.settled = None
     run.after, run.checks, run.resumed_at = [], [], len(checkpoint.curve) if checkpoint else 0
     if trainable == "closed-form":
         _solve(run, run.patch, material)
     else:
         _train(run, run.patch, trainable, material, checkpoint)
+    settle(run)
     with run.timed("measure"):
         run.after = _effects_now(run)
 
