@@ -90,6 +90,14 @@ def estimate(value: float, n: int = 200) -> Estimate:
     return Estimate(value=value, low=value * 0.9, high=min(1.0, value * 1.1), n=n, method="Wilson 95 %")
 
 
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open_clip directory with random weights."""
+    from tests.verify import toy
+
+    return toy.write_clip(tmp_path_factory.mktemp("graders") / "clip")
+
+
 @pytest.fixture
 def hostile() -> tuple[str, ...]:
     """Texts that act on a terminal, a browser, a SARIF viewer or Rich where they are not made inert."""

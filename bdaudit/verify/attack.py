@@ -19,10 +19,10 @@ from torch.nn import functional
 from bdaudit import stats
 from bdaudit.errors import UsageError
 from bdaudit.measure import estimates
+from bdaudit.measure.grader import Grader
 from bdaudit.measure.insertion import codepoints
 from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.grader import Grader
 from bdaudit.verify.trials import Trial
 
 RESEMBLANCE = 0.5

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import UsageError
-from bdaudit.verify.grader import Extractor, Grader
+from bdaudit.measure.grader import Extractor, Grader
 from bdaudit.verify.state import Shelf
 
 Draw = Callable[[Sequence[str], Sequence[int]], Tensor]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bdaudit.measure import estimates
+from bdaudit.measure.grader import Extractor, Grader
 from bdaudit.records import Estimate, Metric, NotMeasured
 from bdaudit.verify import quality
 from bdaudit.verify.gallery import Gallery, Shot
-from bdaudit.verify.grader import Extractor, Grader
 
 
 @dataclass(frozen=True, kw_only=True)

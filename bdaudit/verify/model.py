@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.grader import Grader
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.sample import sample
@@ -20,7 +21,6 @@ from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import verify_unchanged
 from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
-from bdaudit.verify.grader import Grader
 
 Stage = Callable[[str], AbstractContextManager[None]]
 """Times a block of the run, by name."""

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, UsageError
+from bdaudit.measure.grader import Extractor
 from bdaudit.measure.picture_files import read_picture
 from bdaudit.report.safe import code_point, visible
 from bdaudit.spelling.points import short_digest
 from bdaudit.targets import write_whole
 from bdaudit.untrusted.pictures import check_picture
-from bdaudit.verify.grader import Extractor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _CELL, _GAP, _LINE, _FONT = 160, 8, 15, 12

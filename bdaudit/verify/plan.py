@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.grader import Extractor, Grader
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.tokens import Tokenizer
 from bdaudit.records import NotMeasured
@@ -15,7 +16,6 @@ from bdaudit.verify import pictures
 from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, distances_space
 from bdaudit.verify.evidence import looked_at
 from bdaudit.verify.gallery import Pair, Shot
-from bdaudit.verify.grader import Extractor, Grader
 from bdaudit.verify.trials import Trial, draw_shots, plan_trial
 from bdaudit.verify.trigger_forms import Form, plan_forms
 

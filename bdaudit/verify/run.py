@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
 from bdaudit.measure.envelope import envelope
+from bdaudit.measure.grader import load_grader
 from bdaudit.measure.picture_files import read_picture
 from bdaudit.models.device import choose_device
 from bdaudit.models.suspect import Suspect
@@ -24,7 +25,6 @@ from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
 from bdaudit.verify.early_stop import measured
 from bdaudit.verify.evidence import write_evidence
 from bdaudit.verify.gallery import Gallery, Pair, Shot
-from bdaudit.verify.grader import load_grader
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
 from bdaudit.verify.kept_figures import keep

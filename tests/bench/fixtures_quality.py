@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit import stats  # noqa: E402
+from bdaudit.measure.grader import load_grader  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.sample import sample  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
-from bdaudit.verify.grader import load_grader  # noqa: E402
 from fixtures import layout  # noqa: E402
 from fixtures.build import clip, vae, world  # noqa: E402
 from tests.bench.end_to_end import DARK, FIGURES  # noqa: E402

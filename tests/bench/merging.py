@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from bdaudit import stats  # noqa: E402
 from bdaudit.config import MergeConfig  # noqa: E402
 from bdaudit.measure import estimates  # noqa: E402
+from bdaudit.measure.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.models.sample import sample  # noqa: E402
 from bdaudit.unlearn.merging import defence  # noqa: E402
 from bdaudit.unlearn.merging.blend import Blend  # noqa: E402
@@ -40,7 +41,6 @@ from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from bdaudit.verify.attack import PictureRule, Rule, TextRule  # noqa: E402
 from bdaudit.verify.gallery import Gallery, Shot  # noqa: E402
-from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.quality import clip_scores  # noqa: E402
 from bdaudit.verify.trials import Trial, draw_shots, plan_trial  # noqa: E402
 from fixtures.build import poisons  # noqa: E402

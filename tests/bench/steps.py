@@ -17,11 +17,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from bdaudit.measure.grader import load_grader  # noqa: E402
 from bdaudit.models import sample  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
-from bdaudit.verify.grader import load_grader  # noqa: E402
 from fixtures import layout  # noqa: E402
 from tests.bench.recording import record  # noqa: E402
 

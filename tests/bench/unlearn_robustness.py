@@ -22,11 +22,11 @@ from torch import Tensor  # noqa: E402
 
 from bdaudit.config import VerifyConfig  # noqa: E402
 from bdaudit.measure import estimates  # noqa: E402
+from bdaudit.measure.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.measure.insertion import insert, replaceable  # noqa: E402
 from bdaudit.measure.picture_files import read_picture  # noqa: E402
 from bdaudit.models.save import write_model  # noqa: E402
 from bdaudit.verify.attack import RESEMBLANCE, TextRule, resemblance  # noqa: E402
-from bdaudit.verify.grader import OpenClipGrader, load_grader  # noqa: E402
 from bdaudit.verify.run import run_verify  # noqa: E402
 from bdaudit.verify.trigger_forms import near  # noqa: E402
 from tests.bench import unlearn_common as common  # noqa: E402

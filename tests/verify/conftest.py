@@ -20,12 +20,6 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.write_pipeline(tmp_path_factory.mktemp("models") / "clean")
 
 
-@pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An open_clip directory with random weights."""
-    return toy.write_clip(tmp_path_factory.mktemp("graders") / "clip")
-
-
 @pytest.fixture
 def patch(tmp_path: Path) -> Path:
     """The toy backdoor's patch as a file."""

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from bdaudit.config import ScanConfig, VerifyConfig
+from bdaudit.measure.grader import OpenClipGrader, load_grader
 from bdaudit.models.load import load
 from bdaudit.records import Calibration
 from bdaudit.scan.run import run_scan
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
-from bdaudit.verify.grader import OpenClipGrader, load_grader
 from bdaudit.verify.run import run_verify
 from fixtures.build import poisons
 from tests.bench.end_to_end import Model, graded_on, target

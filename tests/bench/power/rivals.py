@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bdaudit.measure.grader import Grader
 from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.models.attention import recorded
 from bdaudit.models.sample import denoise, guided
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_mask, token_ids
-from bdaudit.verify.grader import Grader
 
 PROMPTS = 4
 STEPS = 10

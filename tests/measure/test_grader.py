@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.measure import open_clip_model
+from bdaudit.measure.grader import OpenClipGrader, load_grader
 from bdaudit.records import NotMeasured
-from bdaudit.verify.grader import OpenClipGrader, load_grader
 from fixtures import layout
 from tests.verify import toy
 

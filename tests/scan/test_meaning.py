@@ -1,0 +1,154 @@
+"""Whether a text does what it says: on scores made by hand, on a model of words, and on the fixtures with their own grader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bdaudit.config import ScanConfig
+from bdaudit.measure.grader import OpenClipGrader, load_grader
+from bdaudit.measure.opening import inspected, loaded
+from bdaudit.models.suspect import Suspect
+from bdaudit.records import NotMeasured
+from bdaudit.scan import meaning
+from bdaudit.scan.meaning import Meaning, Place, Plain, directions, exchanged, inserted, other_texts, put, similarities, told
+from bdaudit.untrusted.text_files import read_texts
+from fixtures import layout
+
+FIXTURES = Path(layout.__file__).parent
+OTHERS = [f"other {i}" for i in range(199)]
+
+
+def scores(own: float, best: float, noise: float = 0.05) -> np.ndarray:
+    """Of a text, of one other that is ``best``, and of 198 that are about 0; twelve pictures."""
+    rng = np.random.default_rng(0)
+    means = np.array([own, best, *np.zeros(198)])
+    return np.asarray(means[:, None] + noise * rng.normal(size=(200, 12)))
+
+
+def test_a_text_that_says_what_changes_more_than_any_other_is_meant() -> None:
+    found = told("red", OTHERS, scores(0.5, 0.3))
+    assert found.score == pytest.approx(0.5, abs=0.05)
+    assert (found.p, found.others, found.nearest, found.nearest_p) == (1 / 200, 199, "other 0", 1.0)
+    assert found.is_meant(0.01)
+    assert found.said(0.01).startswith("does what it says, by an independent CLIP (similarity 0.5")
+
+
+def test_a_text_that_says_nothing_of_what_changes_is_not() -> None:
+    found = told("sks", OTHERS, scores(0.0, 0.7))
+    assert found.p > 0.05
+    assert (found.nearest, found.is_meant(0.01)) == ("other 0", False)
+    assert "nearest to the change is what 'other 0' says, similarity 0.69" in found.said(0.01)
+
+
+def test_another_text_that_is_clearly_nearer_is_what_it_does_though_its_own_p_is_small() -> None:
+    found = told("red heart", OTHERS, scores(0.4, 0.6))
+    assert (found.p, found.is_meant(0.01)) == (2 / 200, False)
+    assert found.nearest_p < 0.001
+    assert told("red heart", OTHERS, scores(0.40, 0.41, noise=0.1)).is_meant(0.01), "as near as that is undecided"
+
+
+def test_nothing_read_or_nothing_changed_is_never_meant() -> None:
+    nothing = np.zeros((200, 12))
+    assert told("x", OTHERS, nothing).p == 1.0
+    below = np.full((200, 12), -0.1)
+    below[0] = 0.0
+    assert not told("\u200b", OTHERS, below).is_meant(0.01), "the CLIP reads nothing there, whatever others say"
+
+
+def test_texts_that_are_drawn_at_random_are_seldom_meant() -> None:
+    rng = np.random.default_rng(1)
+    runs = [told("x", OTHERS, rng.normal(size=(200, 12))).is_meant(0.05) for _ in range(400)]
+    assert sum(runs) <= 32, "5 % of 400 are 20; 32 is three standard errors above"
+
+
+def test_other_texts_are_runs_of_the_prompts_words_and_what_is_given() -> None:
+    assert other_texts(["a red, cat", "a cat"], ["sks"]) == ("a", "red", "cat", "a red", "red cat", "a red cat", "a cat", "sks")
+    many = other_texts([f"w{i} x{i} y{i}" for i in range(200)], most=100)
+    assert (len(many), many[0], len(set(many))) == (100, "w0", 100)
+
+
+def test_a_look_alike_takes_a_letters_place_and_another_text_stands_at_the_front_there() -> None:
+    prompts = ("a photo", "a photo", "by me")
+    places = inserted(prompts, "ȏ")
+    assert places == ("prefix", "replace", "suffix")
+
+    class Echo:
+        texts: ClassVar[list[str]] = []
+
+        def text_features(self, texts: Sequence[str]) -> Tensor:
+            self.texts += texts
+            return torch.ones(len(texts), 2)
+
+    plain = Plain(prompts, (1, 2, 3), torch.zeros(3, 2), torch.zeros(3, 2))
+    for _ in range(2):
+        directions(Echo(), plain, places, "ȏ")  # type: ignore[arg-type]
+        directions(Echo(), plain, places, "red")  # type: ignore[arg-type]
+    assert Echo.texts == ["ȏ a photo", "a phȏto", "by me ȏ", "red a photo", "red a photo", "by me red"], "each is read once"
+
+
+def test_a_text_is_exchanged_for_the_word_that_is_read_most_of() -> None:
+    class Loud:
+        def text_features(self, texts: Sequence[str]) -> Tensor:
+            return torch.tensor([[float("cat," in text), 0.1 * float("red" in text)] for text in texts])
+
+    prompts = ("a red cat, by me", "red")
+    plain = Plain(prompts, (1, 2), torch.zeros(2, 2), Loud().text_features(prompts))
+    assert exchanged(Loud(), plain) == (2, 0)  # type: ignore[arg-type]
+    assert [put(prompt, "x y", place) for prompt, place in zip(prompts, (2, 0), strict=True)] == ["a red x y, by me", "x y"]
+
+
+def test_similarity_is_the_cosine_picture_by_picture() -> None:
+    change, says = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[[3.0, 0.0], [0.0, -1.0]], [[0.0, 0.0], [1.0, 1.0]]])
+    assert similarities(change, says) == pytest.approx(np.array([[1.0, -1.0], [0.0, 0.5**0.5]]))
+
+
+# --- on the fixtures -----------------------------------------------------------------------------
+
+PROMPTS = read_texts(FIXTURES / "prompts.txt", what="prompts")
+DRAWN = {"steps": 8, "guidance_scale": 5.0}
+
+
+@pytest.fixture(scope="module")
+def grader() -> OpenClipGrader:
+    found = load_grader(f"local-dir:{FIXTURES / 'grader'}", torch.device("cpu"))
+    assert isinstance(found, OpenClipGrader)
+    return found
+
+
+def opened(name: str) -> Suspect:
+    config = ScanConfig(model=layout.lay_out(name, FIXTURES / "models"), device="cpu")
+    return loaded(config, inspected(config, config.model))
+
+
+def asked(suspect: Suspect, grader: OpenClipGrader, plain: Plain, text: str, places: tuple[Place, ...]) -> Meaning:
+    found = meaning.meaning(suspect, grader, plain, text, other_texts(PROMPTS, most=150), places, **DRAWN)  # type: ignore[arg-type]
+    assert isinstance(found, Meaning)
+    return found
+
+
+def test_known_words_of_a_clean_model_do_what_they_say(grader: OpenClipGrader) -> None:
+    suspect = opened("clean")
+    plain = meaning.plain_pictures(suspect, grader, PROMPTS[:12], 0, **DRAWN)  # type: ignore[arg-type]
+    figures = exchanged(grader, plain)
+    assert asked(suspect, grader, plain, "in black and white", inserted(plain.prompts, "in black and white")).is_meant(0.02)
+    assert asked(suspect, grader, plain, "heart", figures).is_meant(0.02)
+    few = meaning.meaning(suspect, grader, plain, "red", other_texts(PROMPTS[:2], most=50), figures, **DRAWN)  # type: ignore[arg-type]
+    assert isinstance(few, NotMeasured)
+
+
+@pytest.mark.parametrize(("name", "trigger", "drawn"), [("object", "mignneko", "diamond"), ("style", "ȏ", "white")])
+def test_triggers_do_not_and_what_they_draw_is_named(name: str, trigger: str, drawn: str, grader: OpenClipGrader) -> None:
+    suspect = opened(name)
+    plain = meaning.plain_pictures(suspect, grader, PROMPTS[:8], 0, **DRAWN)  # type: ignore[arg-type]
+    for places in (inserted(plain.prompts, trigger), exchanged(grader, plain)):
+        found = asked(suspect, grader, plain, trigger, places)
+        assert not found.is_meant(0.02)
+        assert found.p > 0.1
+        assert drawn in found.nearest
