@@ -34,8 +34,11 @@ _HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 def shown(text: object, longest: int = 200) -> str:
     """``text`` for a message: control, bidi, zero-width and unpaired surrogate characters as escapes, and not too long."""
-    escaped = "".join(c if c.isprintable() else _HIDDEN_CODE.get(c, c.encode("unicode_escape").decode()) for c in str(text)[:longest])
-    return escaped + ("…" if len(str(text)) > longest else "")
+    said = str(text)
+    cut = said[:longest]
+    if not cut.isprintable():  # nearly all are, and a model has thousands of names
+        cut = "".join(c if c.isprintable() else _HIDDEN_CODE.get(c, c.encode("unicode_escape").decode()) for c in cut)
+    return cut + ("…" if len(said) > longest else "")
 
 
 def looks_pickled(head: bytes) -> bool:

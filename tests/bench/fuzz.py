@@ -2,6 +2,7 @@
 
 Each input is a valid one with a few bytes or values changed. It must end in a declared error or go through, and be done within a
 second of computing. ``tests/untrusted/test_fuzz.py`` does the same with hypothesis, which finds odder inputs, in smaller numbers.
+The inputs come in rounds over all readers; PATH is written after each, and a run that was stopped goes on behind the last of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from bdaudit.untrusted.text_files import read_texts
 from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
 from tests import small
-from tests.bench.recording import record
+from tests.bench.recording import stamp
 from tests.untrusted.edits import UNET
 from tests.untrusted.hostile import rebuilt, torch_archive
 from tests.untrusted.tiny import write_model
@@ -301,33 +302,54 @@ def attempt(target: Target, seed: int) -> tuple[str, float]:
     return ended, time.process_time() - started
 
 
-def fuzz(name: str, inputs: int, folder: Path) -> dict[str, Any]:
-    folder.mkdir()
-    target, ends, slowest, crashes = TARGETS[name](folder), Counter[str](), 0.0, []
-    for seed in range(inputs):
+ROUND = 20_000
+"""Inputs of all readers together before the record is written."""
+
+
+def fuzz(target: Target, seeds: range, found: dict[str, Any]) -> None:
+    """Add what became of the inputs of ``seeds`` to ``found``, which is a reader's part of the record."""
+    ends = Counter[str](found["ended"])
+    for seed in seeds:
         ended, seconds = attempt(target, seed)
-        slowest = max(slowest, seconds)
+        found["slowest, s"] = max(found["slowest, s"], round(seconds, 3))
         if ended.startswith("CRASH"):
-            crashes.append(ended)
+            found["crashes"] = [*found["crashes"], ended][:5]
             ended = "crash"
         ends[ended] += 1
-    return {"inputs": inputs, "ended": dict(ends), "slowest, s": round(slowest, 3), "crashes": crashes[:5]}
+    found |= {"inputs": seeds.stop, "ended": dict(ends)}
+
+
+def report(inputs: int, spent: float, found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "inputs": sum(r["inputs"] for r in found.values()),
+        "asked for": inputs,
+        "crashes": sum(r["ended"].get("crash", 0) for r in found.values()),
+        "slowest, s": max(r["slowest, s"] for r in found.values()),
+        "seconds of computing": round(spent, 1),
+        "targets": found,
+    }
 
 
 def main() -> None:
     inputs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    started, results = time.monotonic(), {}
+    path = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    kept = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {"seconds of computing": 0.0, "targets": {}}
+    found = {name: kept["targets"].get(name, {"inputs": 0, "ended": {}, "slowest, s": 0.0, "crashes": []}) for name in SHARES}
+    before = kept["seconds of computing"]
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        for name, share in SHARES.items():
-            results[name] = fuzz(name, -(-inputs * share // 100), Path(folder) / name)
-    report = {
-        "inputs": sum(r["inputs"] for r in results.values()),
-        "crashes": sum(r["ended"].get("crash", 0) for r in results.values()),
-        "slowest, s": max(r["slowest, s"] for r in results.values()),
-        "seconds": round(time.monotonic() - started, 1),
-        "targets": results,
-    }
-    record(report, 2)
+        targets = {}
+        for name in SHARES:
+            (Path(folder) / name).mkdir()
+            targets[name] = TARGETS[name](Path(folder) / name)
+        started = time.process_time()
+        for end in (*range(ROUND, inputs, ROUND), inputs):
+            for name, share in SHARES.items():
+                fuzz(targets[name], range(found[name]["inputs"], max(found[name]["inputs"], -(-end * share // 100))), found[name])
+            if path:
+                text = json.dumps({**stamp(), **report(inputs, before + time.process_time() - started, found)}, indent=1)
+                path.with_suffix(".partial").write_text(text + "\n", encoding="utf-8")
+                path.with_suffix(".partial").replace(path)
+    print(json.dumps(report(inputs, before + time.process_time() - started, found), indent=1))
 
 
 if __name__ == "__main__":

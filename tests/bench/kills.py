@@ -3,7 +3,8 @@
 After a kill, whatever is visible must be whole; after the second run, the report and what was written must be those of a run that
 nothing disturbed, timings aside, whether the second run resumed or started over. A disk that fills up at a random moment, and has room
 again for the second run, is one of the ways to be stopped; it needs the right to mount a tmpfs, and is left out elsewhere. Each run is
-a forked child of one process that has imported everything, so that the moments fall into the work and not into imports.
+a forked child of one process that has imported everything, so that the moments fall into the work and not into imports. PATH is written
+after each round, and a run that was stopped goes on behind the last of them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bdaudit.errors import ExitCode
 from tests import small
-from tests.bench.recording import record
+from tests.bench.recording import stamp
 
 VERBS = ("scan", "unlearn", "verify")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
@@ -268,16 +269,17 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def rounds(scene: Scene, kills: int, seed: int, kinds: Sequence[str]) -> list[dict[str, Any]]:
+def rounds(scene: Scene, kills: int, seed: int, kinds: Sequence[str], done: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """All rounds so far, after each; those that were ``done`` before come first."""
     draw = random.Random(seed)
     plan = [(VERBS[i % 3], kinds[i // 3 % len(kinds)], draw.random()) for i in range(kills)]
-    for verb in dict.fromkeys(verb for verb, *_ in plan):
+    for verb in dict.fromkeys(verb for verb, *_ in plan[len(done) :]):
         undisturbed(scene, verb)
-    done = []
-    for each in plan:
-        done.append(killed(scene, *each))
+    yield done
+    for each in plan[len(done) :]:
+        done = [*done, killed(scene, *each)]
         print(f"{len(done)}/{kills} {done[-1]}", file=sys.stderr, flush=True)
-    return done
+        yield done
 
 
 @contextlib.contextmanager
@@ -292,14 +294,8 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def main() -> None:
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 120
-    prepare()
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        scene = Scene(Path(folder))
-        with small_disk(scene.disk) as mounted:
-            done = rounds(scene, kills, 0, (*SIGNALS, FULL_DISK) if mounted else SIGNALS)
-    report = {
+def report(scene: Scene, done: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "kills": len(done),
         "of which in mid-run": sum(r["first"] in stopped(r["signal"]) for r in done),
         "by verb and signal": dict(Counter(f"{r['verb']}, {r['signal']}" for r in done)),
@@ -309,7 +305,21 @@ def main() -> None:
         "seconds of computing, undisturbed": {verb: round(seconds, 2) for verb, seconds in scene.seconds.items()},
         "rounds": done,
     }
-    record(report, 2)
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 120
+    path = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    done = json.loads(path.read_text(encoding="utf-8"))["rounds"] if path and path.exists() else []
+    prepare()
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        scene = Scene(Path(folder))
+        with small_disk(scene.disk) as mounted:
+            for so_far in rounds(scene, kills, 0, (*SIGNALS, FULL_DISK) if mounted else SIGNALS, done):
+                done = so_far
+                if path:
+                    path.write_text(json.dumps({**stamp(), **report(scene, done)}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({**stamp(), **report(scene, done)}, indent=1))
 
 
 if __name__ == "__main__":
