@@ -9,7 +9,7 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,15 @@ class Case:
     code: ExitCode
     run: Callable[[Path, Path], object]
     """``run(folder, canary)`` makes the file in the empty ``folder`` and reads it."""
+
+
+Run = Callable[[Path, Path], object]
+Cases = dict[str, tuple[ExitCode, Run]]
+"""Name → how it ends, and what makes and reads it."""
+
+
+def cases_of(kinds: Mapping[str, Callable[[], Cases]]) -> list[Case]:
+    return [Case(kind, name, code, run) for kind, make in kinds.items() for name, (code, run) in make().items()]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Hostile folders and values at the doors: adapters, graders, a model's own record, pictures, state, places, exchanged files."""
+"""Hostile folders and values at the doors: graders, a model's own record, other models, pictures, state, places, exchanged files."""
 
 from __future__ import annotations
 
@@ -22,109 +22,11 @@ from bdaudit.targets import try_written
 from bdaudit.untrusted.inspect import inspect, verify_unchanged
 from bdaudit.verify.input_report import claim_of
 from bdaudit.verify.pictures import check_pictures, picture_files
-from tests.hostile_doors import DEEP, DIGEST, GRADER, HOLE, Case, adapter, bomb, header, kept, load_clip, pairs, patch, pickled, picture
+from tests.hostile_doors import DEEP, GRADER, HOLE, Cases, Run, bomb, cases_of, kept, load_clip, pairs, pickled, picture
 from tests.untrusted import edits, tiny
 
 PASS, USAGE, ERROR, INCONCLUSIVE, REFUSED = ExitCode.PASS, ExitCode.USAGE, ExitCode.ERROR, ExitCode.INCONCLUSIVE, ExitCode.REFUSED
-KEY = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-Run = Callable[[Path, Path], object]
 Tensors = dict[str, np.ndarray]
-
-
-def factors(rank: int = 2) -> Tensors:
-    return {f"{KEY}.lora_A.weight": np.ones((rank, 8), np.float32), f"{KEY}.lora_B.weight": np.ones((8, rank), np.float32)}
-
-
-def of_tensors(tensors: Tensors, metadata: dict[str, str] | None = None) -> Run:
-    def run(folder: Path, _: Path) -> object:
-        (folder / "a.safetensors").write_bytes(save(tensors, metadata))
-        return adapter(folder / "a.safetensors")
-
-    return run
-
-
-def _adapters() -> dict[str, tuple[ExitCode, Run]]:
-    a, b = factors()
-    plain = factors()
-    lone = header({"\ud800": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, data=bytes(4))
-
-    def surrogate(folder: Path, _: Path) -> object:
-        (folder / "a.safetensors").write_bytes(lone)
-        return adapter(folder / "a.safetensors")
-
-    return {
-        "a factor without a dimension": (ERROR, of_tensors({**plain, a: np.ones((), np.float32)})),
-        "factors that do not fit each other": (ERROR, of_tensors({**plain, b: np.ones((8, 3), np.float32)})),
-        "a layer of another size": (ERROR, of_tensors({a: np.ones((2, 9), np.float32), b: plain[b]})),
-        "a layer that is not there": (ERROR, of_tensors({key.replace("attn2", "attn9"): t for key, t in plain.items()})),
-        "NaN": (ERROR, of_tensors({**plain, a: np.full((2, 8), np.nan, np.float32)})),
-        "a product beyond all": (ERROR, of_tensors({key: np.full(t.shape, 1e30, np.float32) for key, t in plain.items()})),
-        "whole numbers": (INCONCLUSIVE, of_tensors({key: t.astype(np.int8) for key, t in plain.items()})),
-        "an unpaired surrogate for a name": (INCONCLUSIVE, surrogate),
-        "a name of 100,000 characters": (INCONCLUSIVE, of_tensors({"x" * 100_000 + ".lora_A.weight": plain[a]})),
-        "a name of underscores": (INCONCLUSIVE, of_tensors({"_lora_down" * 40_000 + ".weight": plain[a]})),
-        "settings in the header, 3,000 deep": (ERROR, of_tensors(plain, {"lora_adapter_metadata": DEEP})),
-        "settings in the header that are a list": (ERROR, of_tensors(plain, {"lora_adapter_metadata": "[]"})),
-        "one factor alone": (ERROR, of_tensors({a: plain[a]})),
-    }
-
-
-def beside(settings: dict[str, Any] | str, *, change: Callable[[Path, Path], object] | None = None) -> Run:
-    """peft's folder with these settings."""
-
-    def run(folder: Path, canary: Path) -> object:
-        named = {key.replace("unet.", "base_model.model."): tensor for key, tensor in factors().items()}
-        (folder / "adapter_model.safetensors").write_bytes(save(named))
-        told = settings if isinstance(settings, str) else json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2} | settings)
-        (folder / "adapter_config.json").write_text(told)
-        (folder / "evil.py").write_text(edits.code(canary))
-        if change:
-            change(folder, canary)
-        return adapter(folder)
-
-    return run
-
-
-def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path, Path], object]:
-    def change(folder: Path, _: Path) -> None:
-        (folder / name).unlink()
-        make(folder / name)
-
-    return change
-
-
-def _adapter_settings() -> dict[str, tuple[ExitCode, Run]]:
-    huge = "1" * 400
-    return {
-        "an alpha of 400 digits": (ERROR, beside({"lora_alpha": int(huge)})),
-        "a rank of 400 digits": (ERROR, beside({"r": int(huge)})),
-        "a rank of nought": (ERROR, beside({"r": 0})),
-        "an alpha that is none": (ERROR, beside('{"peft_type": "LORA", "r": 2, "lora_alpha": NaN}')),
-        "another kind": (INCONCLUSIVE, beside({"peft_type": "evil.Evil"})),
-        "a pattern that backtracks": (INCONCLUSIVE, beside({"rank_pattern": {"(a+)+$": 2}})),
-        "a pattern for its modules": (INCONCLUSIVE, beside({"target_modules": "(a+)+$"})),
-        "6,000 patterns": (ERROR, beside({"alpha_pattern": {f"a{i}": 2 for i in range(6_000)}})),
-        "3,000 lists in each other": (ERROR, beside(DEEP)),
-        "code for its base's class": (PASS, beside({"auto_mapping": {"base_model_class": "evil.Evil", "parent_library": "evil"}})),
-        "a base elsewhere": (PASS, beside({"base_model_name_or_path": "/etc", "revision": "../.."})),
-        "a link": (REFUSED, beside({}, change=instead("adapter_config.json", lambda path: path.symlink_to("/etc/passwd")))),
-        "a pipe": (REFUSED, beside({}, change=instead("adapter_config.json", os.mkfifo))),
-    }
-
-
-def _adapter_folders() -> dict[str, tuple[ExitCode, Run]]:
-    weights, name = "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
-    twice = beside({}, change=lambda folder, _: shutil.copy(folder / weights, folder / name))
-    bare = beside(
-        {}, change=lambda folder, canary: ((folder / weights).unlink(), (folder / "adapter_model.bin").write_bytes(pickled(canary)))
-    )
-    return {
-        "two files of weights": (USAGE, twice),
-        "a pickle alone": (USAGE, bare),
-        "a device": (USAGE, beside({}, change=instead(weights, lambda path: path.symlink_to("/dev/zero")))),
-        "a pipe": (USAGE, beside({}, change=instead(weights, os.mkfifo))),
-        "a link in a circle": (USAGE, beside({}, change=instead(weights, lambda path: path.symlink_to(path.name)))),
-    }
 
 
 def serialised(**sections: Any) -> Run:
@@ -144,7 +46,7 @@ def replaced(text: str, content: str, n: int) -> dict[str, Any]:
     return {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": text}, "content": content}] * n}
 
 
-def _graders_tokenizers() -> dict[str, tuple[ExitCode, Run]]:
+def _graders_tokenizers() -> Cases:
     model = json.loads((GRADER / "tokenizer.json").read_text())["model"]
     piece = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
     special = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [1], "tokens": ["<|endoftext|>"]}}
@@ -173,7 +75,7 @@ def folder_of(change: Callable[[Path, Path], object]) -> Run:
     return run
 
 
-def _graders_folders() -> dict[str, tuple[ExitCode, Run]]:
+def _graders_folders() -> Cases:
     weights = "open_clip_model.safetensors"
 
     def away(clip: Path, _: Path) -> None:
@@ -212,7 +114,7 @@ def claims(content: bytes) -> Run:
     return of_model(edits.add("bdaudit.json", content), lambda model: claim_of(inspect(model)))
 
 
-def _records() -> dict[str, tuple[ExitCode, Run]]:
+def _records() -> Cases:
     return {
         "a number": (ERROR, claims(b"5")),
         "a list": (ERROR, claims(b"[]")),
@@ -227,7 +129,7 @@ def _records() -> dict[str, tuple[ExitCode, Run]]:
     }
 
 
-def _other_models() -> dict[str, tuple[ExitCode, Run]]:
+def _other_models() -> Cases:
     """As ``--before``, ``--reference``, ``--base`` and ``--merge-with`` open them."""
 
     def opened(model: Path) -> object:
@@ -244,7 +146,7 @@ def _other_models() -> dict[str, tuple[ExitCode, Run]]:
     return {name: (code, of_model(edit, opened)) for name, (code, edit) in cases.items()}
 
 
-def _names() -> dict[str, tuple[ExitCode, Run]]:
+def _names() -> Cases:
     names = {"an escape": "\x1b[2J", "a line feed": "a\nb", "a bell": "a\ab", "a C1 control": "a\x9bb", "a carriage return": "a\rb"}
     found = {name: (REFUSED, of_model(edits.add(f"unet/{text}.json", b"{}"))) for name, text in names.items()}
     turned = {"unet": ["diffusers", "\x1b[2J\u202e"]}
@@ -256,7 +158,7 @@ def _names() -> dict[str, tuple[ExitCode, Run]]:
     }
 
 
-def _exchanged() -> dict[str, tuple[ExitCode, Run]]:
+def _exchanged() -> Cases:
     """Files that are other ones when the model is loaded than they were when it was inspected."""
 
     def after(change: edits.Edit) -> Run:
@@ -293,7 +195,7 @@ def listed(line: str, make: Callable[[Path], object] = lambda folder: None) -> R
     return run
 
 
-def _pairs() -> dict[str, tuple[ExitCode, Run]]:
+def _pairs() -> Cases:
     outside = {"a way up": "../x.png", "an absolute way": "/etc/passwd", "a way up inside": "a/../../x.png", "NUL": "a\0b", "nothing": " "}
     found = {name: (USAGE, listed(line, lambda folder: (folder.parent / "x.png").write_bytes(bomb(8)))) for name, line in outside.items()}
     there: dict[str, Callable[[Path], object]] = {
@@ -309,7 +211,7 @@ def _pairs() -> dict[str, tuple[ExitCode, Run]]:
     return {**found, "a name of 100,000 characters": (USAGE, listed("a" * 100_000)), "a name of 300": (USAGE, listed("a" * 300))}
 
 
-def _real_pictures() -> dict[str, tuple[ExitCode, Run]]:
+def _real_pictures() -> Cases:
     def of(make: Callable[[Path], object]) -> Run:
         def run(folder: Path, _: Path) -> object:
             for name in ("a.png", "b.png"):
@@ -334,7 +236,7 @@ def _real_pictures() -> dict[str, tuple[ExitCode, Run]]:
     return {**{name: (USAGE, of(make)) for name, make in cases.items()}, "none": (USAGE, alone)}
 
 
-def _pictures() -> dict[str, tuple[ExitCode, Run]]:
+def _pictures() -> Cases:
     """Files that Pillow knows and that are not decoded here, and damaged ones of kinds that are."""
 
     def of(make: Callable[[Path, Path], bytes]) -> Run:
@@ -356,7 +258,7 @@ def _pictures() -> dict[str, tuple[ExitCode, Run]]:
     def postscript(folder: Path, canary: Path) -> bytes:
         return f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch {canary}) (w) file\n".encode()
 
-    whole: dict[str, tuple[ExitCode, Run]] = {
+    whole: Cases = {
         "PostScript, which another program draws": (USAGE, of(postscript)),
         "SVG with something outside": (USAGE, of(lambda folder, _: b'<svg xmlns:xlink="x"><image xlink:href="file:///etc/passwd"/></svg>')),
     }
@@ -367,28 +269,7 @@ def _pictures() -> dict[str, tuple[ExitCode, Run]]:
     return whole
 
 
-def _patches() -> dict[str, tuple[ExitCode, Run]]:
-    def of(tensors: Tensors, **record: Any) -> Run:
-        def run(folder: Path, _: Path) -> object:
-            (folder / "p.safetensors").write_bytes(save(tensors, {"bdaudit": json.dumps({"input_digest": DIGEST} | record)}))
-            return patch(folder / "p.safetensors")
-
-        return run
-
-    one = np.ones(4, np.float32)
-    return {
-        "a part that it may not change": (USAGE, of({"tokenizer.a": one})),
-        "a name without a part": (USAGE, of({"a": one})),
-        "a part without a name": (USAGE, of({"unet.": one})),
-        "half precision": (USAGE, of({"unet.a": one.astype(np.float16)})),
-        "NaN": (USAGE, of({"unet.a": one * np.nan})),
-        "infinity": (USAGE, of({"unet.a": one * np.inf})),
-        "nothing": (USAGE, of({})),
-        "a digest that is a list": (USAGE, of({"unet.a": one}, input_digest=[DIGEST])),
-    }
-
-
-def _states() -> dict[str, tuple[ExitCode, Run]]:
+def _states() -> Cases:
     def of(make: Callable[[Path], object]) -> Run:
         def run(folder: Path, _: Path) -> object:
             make(folder / "state")
@@ -421,7 +302,7 @@ def _states() -> dict[str, tuple[ExitCode, Run]]:
     }
 
 
-def _kept() -> dict[str, tuple[ExitCode, Run]]:
+def _kept() -> Cases:
     def of(tensors: Tensors, notes: str | None = "{}") -> Run:
         def run(folder: Path, _: Path) -> object:
             (folder / "kept-x.safetensors").write_bytes(save(tensors, None if notes is None else {"notes": notes}))
@@ -449,7 +330,7 @@ def _kept() -> dict[str, tuple[ExitCode, Run]]:
     }
 
 
-def _places() -> dict[str, tuple[ExitCode, Run]]:
+def _places() -> Cases:
     def to(flag: str, make: Callable[[Path], Path]) -> Run:
         return lambda folder, _: try_written([(flag, make(folder))])
 
@@ -478,10 +359,7 @@ def _places() -> dict[str, tuple[ExitCode, Run]]:
     }
 
 
-KINDS: dict[str, Callable[[], dict[str, tuple[ExitCode, Run]]]] = {
-    "adapters whose tensors do not fit": _adapters,
-    "adapters' settings": _adapter_settings,
-    "adapters' folders": _adapter_folders,
+KINDS: dict[str, Callable[[], Cases]] = {
     "a grader's tokenizer": _graders_tokenizers,
     "a grader's folder": _graders_folders,
     "what a model says of itself": _records,
@@ -491,9 +369,8 @@ KINDS: dict[str, Callable[[], dict[str, tuple[ExitCode, Run]]]] = {
     "pictures that pairs name": _pairs,
     "folders of pictures": _real_pictures,
     "pictures that are none": _pictures,
-    "a patch's tensors": _patches,
     "folders of state": _states,
     "what was kept": _kept,
     "places that are written": _places,
 }
-CASES = [Case(kind, name, code, run) for kind, make in KINDS.items() for name, (code, run) in make().items()]
+CASES = cases_of(KINDS)

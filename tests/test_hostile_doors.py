@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import BdauditError, ExitCode
-from tests import hostile_doors, hostile_folders
+from tests import hostile_doors, hostile_folders, hostile_weights
 from tests.hostile_doors import Case
 from tests.untrusted import hostile, hostile_cache
 
-CASES = (*hostile_doors.CASES, *hostile_folders.CASES)
+CASES = (*hostile_doors.CASES, *hostile_folders.CASES, *hostile_weights.CASES)
 
 SECONDS, MEGABYTES = 20, 700
 """Of one case; the first loads the libraries."""

@@ -14,6 +14,9 @@ MAX_HEADER = 16 << 20
 MAX_ITEMS = 200_000
 """Commas and brackets of a header; a tensor takes about nine."""
 
+LONGEST_NAME = 1_000
+"""Characters of a tensor's name; those in use have up to 200. Maps of names take time by the square of their dots."""
+
 _FIRST = b"{ \t\r\n"
 """What a header may begin with: the format asks for a brace, its readers take white space before it as well."""
 
@@ -127,6 +130,8 @@ def _tensors(header: dict[str, Any], path: str, span: int) -> dict[str, TensorIn
 
 def _tensor(name: str, entry: Any, path: str) -> tuple[TensorInfo, tuple[int, int]]:
     where = f"{shown(path)}: tensor {shown(name)}"
+    if len(name) > LONGEST_NAME:
+        raise BdauditError(f"{where}: a name of {len(name):,} characters; at most {LONGEST_NAME:,} are read")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise BdauditError(f"{where}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from bdaudit.errors import BdauditError, RefusedError
-from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, TensorInfo
+from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, LONGEST_NAME, TensorInfo
 from bdaudit.untrusted.tree import PointerError, Reader, is_pointer, shown
 
 MAX_PICKLE = 16 << 20
-"""Bytes of the archive's pickle and of its table of contents; a Stable Diffusion UNet's have 0.1 MB."""
+"""Bytes of an archive's pickle; a Stable Diffusion UNet's has 0.1 MB."""
+MAX_DIRECTORY = 4 << 20
+"""Bytes of an archive's list of its parts, some 50,000; a model has hundreds."""
 _MAX_MEMO = 2_000_000
 _STORAGES = {
     f"{name}Storage": dtype
@@ -100,10 +102,10 @@ class _Reader(pickle.Unpickler):
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more than ``MAX_PICKLE`` bytes are read at once, whatever an archive says of itself."""
+    """A file of which no more than ``most`` bytes are read at once, whatever an archive says of itself."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file, self.most = file, most
 
     def seekable(self) -> bool:
         return True
@@ -115,9 +117,9 @@ class _Bounded(io.RawIOBase):
         return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size if 0 <= size <= MAX_PICKLE else MAX_PICKLE + 1)
-        if len(data) > MAX_PICKLE:
-            raise ValueError(f"a part of more than {MAX_PICKLE:,} bytes; no more are read at once")
+        data = self._file.read(size if 0 <= size <= self.most else self.most + 1)
+        if len(data) > self.most:
+            raise ValueError(f"a part of more than {self.most:,} bytes; no more are read at once")
         return data
 
 
@@ -135,7 +137,9 @@ def read_torch(reader: Reader, path: str) -> dict[str, TensorInfo]:
         if not head.startswith(b"PK\x03\x04"):
             raise RefusedError([f"{shown(path)} is no archive of torch 1.6 or later; --allow-pickle reads no other pickle"])
         try:
-            with zipfile.ZipFile(_Bounded(file)) as archive:
+            bounded = _Bounded(file, MAX_DIRECTORY)
+            with zipfile.ZipFile(bounded) as archive:
+                bounded.most = MAX_PICKLE
                 content, storages = _parts(archive)
             return _tensors(_decode(content), storages)
         except RefusedError as error:
@@ -171,6 +175,8 @@ def _decode(content: bytes) -> Any:
 def _tensors(value: Any, storages: dict[str, int]) -> dict[str, TensorInfo]:
     if not isinstance(value, dict) or not all(isinstance(n, str) and isinstance(t, _Described) for n, t in value.items()):
         raise ValueError("expected names and tensors, and nothing else")
+    if max(map(len, value), default=0) > LONGEST_NAME:
+        raise ValueError(f"a tensor's name of {max(map(len, value)):,} characters; at most {LONGEST_NAME:,} are read")
     for name, tensor in value.items():
         end = (tensor.offset + math.prod(tensor.info.shape)) * DTYPE_BYTES[tensor.info.dtype]
         held = storages.get(tensor.stored.key, -1)

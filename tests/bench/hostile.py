@@ -27,7 +27,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
 from tests import hostile_doors as doors
-from tests import hostile_folders
+from tests import hostile_folders, hostile_weights
 from tests.bench.recording import Cells, record
 from tests.untrusted import hostile_cache
 from tests.untrusted.hostile import CASES, TEXTS, Case
@@ -35,7 +35,7 @@ from tests.untrusted.hostile_cache import CacheCase
 from tests.untrusted.tiny import write_model
 
 DIRECTORIES: tuple[Case | CacheCase, ...] = (*CASES, *hostile_cache.CASES)
-DOORS = (*doors.CASES, *hostile_folders.CASES)
+DOORS = (*doors.CASES, *hostile_folders.CASES, *hostile_weights.CASES)
 
 PLAIN_SECONDS, PLAIN_WAITING = 15, 60
 """Seconds of computing, and of waiting, after which plain diffusers hangs."""

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.models.load import load
 from bdaudit.models.save import write_model
+from bdaudit.untrusted import torch_file
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
@@ -117,3 +118,17 @@ def test_a_whole_module_is_refused(tmp_path: Path) -> None:
 def test_the_format_of_old_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"torch 1\.6"):
         saved(tmp_path, {"a": torch.ones(1)}, _use_new_zipfile_serialization=False)
+
+
+def test_names_end_at_a_thousand_characters(tmp_path: Path) -> None:
+    assert saved(tmp_path, {"a" * 1_000: torch.ones(1)})
+    with pytest.raises(BdauditError, match="a tensor's name of 1,001 characters"):
+        saved(tmp_path, {"a" * 1_001: torch.ones(1)})
+
+
+def test_a_list_of_parts_is_read_as_far_as_a_model_has_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(saved(tmp_path, {str(i): torch.ones(1) for i in range(500)})) == 500
+    monkeypatch.setattr(torch_file, "MAX_DIRECTORY", 10_000)
+    with pytest.raises(BdauditError, match="a part of more than 10,000 bytes"):
+        saved(tmp_path, {str(i): torch.ones(1) for i in range(500)})
+    assert torch_file.MAX_DIRECTORY < torch_file.MAX_PICKLE
