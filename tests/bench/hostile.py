@@ -185,43 +185,66 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def by_kind(results: dict[Any, dict[str, Any]], opened: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    table = {}
-    for kind in dict.fromkeys(case.kind for case in DIRECTORIES):
-        table[kind] = summary([result for case, result in results.items() if case.kind == kind])
-        outcomes = [result for case, result in opened.items() if case.kind == kind]
-        table[kind]["plain diffusers"] = {o: sum(r["outcome"] == o for r in outcomes) for o in ("loaded", "error", "hung", "killed")}
-        table[kind]["plain diffusers, canaries"] = sum(r["sang"] for r in outcomes)
-    return table
+def name_of(case: Case | CacheCase) -> str:
+    return f"{case.kind}: {case.name}"
+
+
+def of_plain(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "plain diffusers": {o: sum(r["outcome"] == o for r in outcomes) for o in ("loaded", "error", "hung", "killed")},
+        "plain diffusers, canaries": sum(r["sang"] for r in outcomes),
+    }
+
+
+def by_bdaudit() -> dict[str, Any]:
+    """What bdaudit does with every directory, cache and list, by kind."""
+    for first in (CASES[0], hostile_cache.CASES[0]):
+        inspected(first)
+    baseline = peak_mb()
+    results = {name_of(case): inspected(case) for case in DIRECTORIES}
+    texts = [read(write) for write in TEXTS.values()]
+    kinds = dict.fromkeys(case.kind for case in DIRECTORIES)
+    return {
+        "python": sys.version.split()[0],
+        "directories": summary(list(results.values())),
+        "texts": summary(texts),
+        "peak of all, MB": round(peak_mb() - baseline, 1),
+        "kinds": {kind: summary([r for name, r in results.items() if name.startswith(f"{kind}: ")]) for kind in kinds},
+        "wrong": [name for name, result in results.items() if not result["right"] or result["executed"]],
+        "cases": {name: {"bdaudit": result} for name, result in results.items()},
+    }
 
 
 def table(report: dict[str, Any]) -> str:
-    """The rows of SECURITY.md's table."""
-    rows = []
-    for kind, row in report["kinds"].items():
-        outcomes = " / ".join(str(row["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
-        rows.append([kind, *list(row.values())[:5], outcomes, row["plain diffusers, canaries"]])
+    """The rows of SECURITY.md's table; dashes where plain diffusers was not tried."""
+
+    def plain_cells(row: dict[str, Any]) -> list[Any]:
+        told = row.get("plain diffusers")
+        return [" / ".join(str(told[o]) for o in ("loaded", "error", "hung")), row["plain diffusers, canaries"]] if told else ["–", "–"]
+
+    rows = [[kind, *list(row.values())[:5], *plain_cells(row)] for kind, row in report["kinds"].items()]
     rows.append(["candidates and prompt files", *report["texts"].values(), "–", "–"])
-    outcomes = " / ".join(str(report["plain diffusers"][o]) for o in ("loaded", "error", "hung"))
     sums = [sum(row[i] for row in rows) for i in (1, 2, 3)]
-    sang = len(report["plain diffusers, canaries"])
-    rows.append(["**all**", *sums, max(row[4] for row in rows), report["peak of all, MB"], outcomes, sang])
+    rows.append(["**all**", *sums, max(row[4] for row in rows), report["peak of all, MB"], *plain_cells(report)])
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def doors_table(report: dict[str, Any]) -> str:
+    """The rows of its second table."""
+    rows = [[kind, *row.values()] for kind, row in report["kinds"].items()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [*rows, ["**all**", *report["all"].values()]])
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--table"]:
-        print(table(json.loads(Path(sys.argv[2]).read_text())))
+        report = json.loads(Path(sys.argv[2]).read_text())
+        print(table(report) if "texts" in report else doors_table(report))
         return
     if sys.argv[1:2] == ["--doors"]:
         record(all_doors(), 2)
         return
-    for first in (CASES[0], hostile_cache.CASES[0]):
-        inspected(first)
-    baseline = peak_mb()
-    results = {case: inspected(case) for case in DIRECTORIES}
-    texts = [read(write) for write in TEXTS.values()]
-    highest = round(peak_mb() - baseline, 1)
+    report = by_bdaudit()
+    record(report, 1)  # before the longer part
     os.environ["HF_HUB_OFFLINE"] = "1"
     import diffusers
     import torch
@@ -231,19 +254,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with scene() as (model, _):
         StableDiffusionPipeline.from_pretrained(str(model))
-    opened = {case: kept_plain(case) for case in DIRECTORIES}
-    report = {
-        "versions": {"python": sys.version.split()[0], "diffusers": diffusers.__version__, "transformers": transformers.__version__},
-        "directories": summary(list(results.values())),
-        "texts": summary(texts),
-        "peak of all, MB": highest,
-        "plain diffusers": {o: sum(r["outcome"] == o for r in opened.values()) for o in ("loaded", "error", "hung", "killed")},
-        "plain diffusers, canaries": [f"{case.kind}: {case.name}" for case, result in opened.items() if result["sang"]],
-        "kinds": by_kind(results, opened),
-        "cases": {f"{case.kind}: {case.name}": {"bdaudit": results[case], "plain": opened[case]} for case in DIRECTORIES},
-        "wrong": [f"{case.kind}: {case.name}" for case, result in results.items() if not result["right"] or result["executed"]],
-    }
-    record(report, 1)
+    opened = {name_of(case): kept_plain(case) for case in DIRECTORIES}
+    for name, outcome in opened.items():
+        report["cases"][name]["plain"] = outcome
+    for kind, row in report["kinds"].items():
+        row |= of_plain([outcome for name, outcome in opened.items() if name.startswith(f"{kind}: ")])
+    versions = {module.__name__: module.__version__ for module in (diffusers, transformers)}
+    record({"versions": versions, **of_plain(list(opened.values())), **report}, 1)
 
 
 if __name__ == "__main__":
