@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.untrusted import clip_folder
 from bdaudit.untrusted.clip_folder import CONFIG, TOKENIZERS, WEIGHTS, inspect_clip
 from fixtures import layout
 
@@ -204,3 +205,53 @@ def test_steps_of_other_text_towers_are_taken(folder: Path) -> None:
     edit(folder / "tokenizer.json", lambda c: c["model"].update(dropout=0))
     edit(folder / "tokenizer.json", lambda c: c.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}))
     assert inspect_clip(folder, "--clip").tokenizer
+
+
+RANGES = {
+    "embed_dim": 16_384, "width": 16_384, "layers": 128, "heads": 256, "head_width": 1_024, "mlp_ratio": 64, "patch_size": 512,
+    "image_size": 2_048, "context_length": 4_096, "vocab_size": 1_000_000, "pad_id": 1_000_000, "eos_id": 1_000_000,
+    "attn_pooler_queries": 4_096, "attn_pooler_heads": 256, "ls_init_value": 1_000, "patch_dropout": 1, "timm_drop": 1, "timm_drop_path": 1,
+    "init_logit_scale": 1_000, "init_logit_bias": 1_000, "size": 2_048, "fill_color": 255, "eps": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_each_number_ends_where_it_says(key: str) -> None:
+    most = RANGES[key]
+    for value in (most, -most, [most] * 4, 0, None):
+        clip_folder._check_settings({key: value}, "--clip")
+    for value in (most + 1, -most - 1, [most + 1], [most] * 5, float("nan"), True, "1"):
+        with pytest.raises(UsageError, match=f"{key} is .*; expected a number of at most {most:,}"):
+            clip_folder._check_settings({key: value}, "--clip")
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_three_numbers_of_a_preparation_end_where_they_say(key: str) -> None:
+    clip_folder._check_preparation({key: [1e-3, 1, 1_000]}, "--clip")
+    for value in ([1, 1, 1_001], [1, 1], [1] * 4, [1, 1, "1"], 1, [1, 1, float("inf")]):
+        with pytest.raises(UsageError, match=f"{key} is .*; expected three numbers"):
+            clip_folder._check_preparation({key: value}, "--clip")
+    if key == "mean":
+        clip_folder._check_preparation({key: [0, -1_000, 0]}, "--clip")
+        return
+    with pytest.raises(UsageError, match="expected three numbers above 0"):
+        clip_folder._check_preparation({key: [1, 1, 0]}, "--clip")
+
+
+@pytest.mark.parametrize(("characters", "right"), [(1_000, True), (1_001, False)])
+def test_a_token_ends_where_it_says(folder: Path, characters: int, right: bool) -> None:
+    edit(folder / "tokenizer_config.json", lambda config: config.update(additional_special_tokens=["x" * characters]))
+    if right:
+        inspect_clip(folder, "--clip")
+        return
+    with pytest.raises(UsageError, match="at most 1,000 characters"):
+        inspect_clip(folder, "--clip")
+
+
+@pytest.mark.parametrize(("word", "right"), [("a" * 100, True), ("a" * 101, False), ("a/b", False), ("", True)])
+def test_a_word_ends_where_it_says(word: str, right: bool) -> None:
+    if right:
+        clip_folder._check_settings({"pool_type": word}, "--clip")
+        return
+    with pytest.raises(UsageError, match="expected a word"):
+        clip_folder._check_settings({"pool_type": word}, "--clip")
