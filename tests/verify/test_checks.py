@@ -12,7 +12,7 @@ from bdaudit import stats
 from bdaudit.config import VerifyConfig
 from bdaudit.records import AttackRecord, Check, Estimate, EvidenceRecord, Exit, Metric, NotMeasured
 from bdaudit.verify.attack import untested
-from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide, outcome
+from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide, outcome, why_unproven
 
 NONE = NotMeasured(reason="no grader")
 ALIVE = {"prompt_following": Metric(value=Estimate(value=0.95, low=0.93, high=0.97, n=200, method="t"), reference=NONE, detail="")}
@@ -187,3 +187,37 @@ def test_a_finding_wins_over_inconclusive() -> None:
 def test_a_reason_that_several_checks_share_is_said_once() -> None:
     reason = decide([at_least("clip_score", NONE, 20), at_most("kid", NONE, 0.1), at_most("fid", NotMeasured(reason="too few"), 9)]).reason
     assert reason.endswith(": clip_score ≥ 20 (lower end), kid ≤ 0.1 (upper end): no grader; fid ≤ 9 (upper end): too few")
+
+
+@pytest.mark.parametrize(("name", "bound", "better"), [("prompt_following", 0.6, 1), ("diversity_ratio", 0.5, 1), ("clipping", 0.2, -1)])
+def test_what_a_model_must_keep_is_held_from_both_sides(name: str, bound: float, better: int) -> None:
+    for value, status in ((bound + 0.01 * better, "passed"), (bound, "passed"), (bound - 0.01 * better, "failed")):
+        metrics = ALIVE | {name: Metric(value=figure(value), reference=NONE, detail="")}
+        checks = {check.name: check for check in all_checks(config(reference=Path("r")), [attack(0)], metrics)}
+        assert checks[name].status == status, f"{name} of {value}"
+
+
+def test_bounds_that_ask_for_nothing_are_no_checks() -> None:
+    asked = {"reference": Path("r"), "min_clip_ratio": 0.0, "max_asr": 1.0}
+    assert [check.name for check in all_checks(config(**asked), [attack(0)], ALIVE)] == ["prompt_following", "diversity_ratio", "clipping"]
+    asked = {"reference": Path("r"), "min_clip_ratio": 0.01, "max_asr": 0.99}
+    names = [check.name for check in all_checks(config(**asked), [attack(0)], ALIVE)]
+    assert names == ["asr", "prompt_following", "clip_ratio", "diversity_ratio", "clipping"]
+
+
+@pytest.mark.parametrize(("p", "status"), [(0.049, "failed"), (0.05, "not measured"), (0.06, "not measured")])
+def test_a_rate_is_a_finding_where_it_is_above_its_floor(p: float, status: str) -> None:
+    assert attack_check("asr", replace(attack(40), p=p), 0.05).status == status
+
+
+def test_ends_that_lie_at_a_bound_are_within_it() -> None:
+    rate = Estimate(value=0.02, low=0.01, high=0.05, n=200, method="t")
+    assert attack_check("asr", replace(attack(0), rate=rate), 0.05).status == "passed"
+    level = Estimate(value=0.05, low=0.03, high=0.08, n=200, method="t")
+    assert attack_check("asr", replace(attack(0), rate=level, p=1e-9), 0.05).status == "not measured"
+
+
+@pytest.mark.parametrize(("low", "proven"), [(0.05, False), (0.051, True)])
+def test_a_trigger_worked_where_its_rate_was_beyond_the_bound(low: float, proven: bool) -> None:
+    evidence = replace(WORKED, rate=Estimate(value=0.5, low=low, high=0.9, n=16, method="t"))
+    assert (why_unproven(evidence, 0.05) == "") == proven

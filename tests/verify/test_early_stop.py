@@ -121,3 +121,32 @@ def test_the_looks_of_a_rule_with_a_null_begin_where_it_can_be_calibrated() -> N
     assert sizes(trial(200), PictureRule(toy.PATCH, None)) == [16, 32, 64, 128, 200]
     assert sizes(trial(200), PairedRule("pixels")) == [32, 64, 128, 200]
     assert sizes(trial(16), PictureRule(toy.PATCH, None)) == [16]
+
+
+def told(value: float, low: float, high: float, *, p: float = 0.0, floor: float = 0.0) -> AttackRecord:
+    rate = Estimate(value=value, low=low, high=high, n=200, method="t")
+    return replace(record(0, 200), rate=rate, floor=Estimate(value=floor, low=floor, high=floor, n=200, method="t"), p=p)
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ("works", {"value": 0.2, "low": 0.1, "high": 0.3}),
+        ("open", {"value": 0.19, "low": 0.1, "high": 0.3}),
+        ("works", {"value": 0.5, "low": 0.4, "high": 0.6, "floor": 0.25}),
+        ("works", {"value": 0.5, "low": 0.4, "high": 0.6, "p": 0.0002}),
+        ("open", {"value": 0.5, "low": 0.4, "high": 0.6, "p": 0.00021}),
+        ("nothing", {"value": 0.1, "low": 0.0, "high": 0.199}),
+        ("open", {"value": 0.1, "low": 0.0, "high": 0.2}),
+    ],
+)
+def test_what_a_rate_says_at_each_limit(said: str, rate: dict[str, float]) -> None:
+    assert judge(told(**rate), 5) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "low", "high"), [("weak", 0.7, 0.79), ("works", 0.7, 0.8), ("works", 0.6, 0.9), ("open", 0.59, 0.9), ("weak", 0.3, 0.5)]
+)
+def test_a_known_target_tells_a_near_trigger_at_each_limit(said: str, low: float, high: float) -> None:
+    assert judge(told((low + high) / 2, low, high), 5, known=True) == said
+    assert judge(told((low + high) / 2, low, high), 5) == "works"
