@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
-from bdaudit.untrusted import rules
+from bdaudit.untrusted import layouts, rules
 from bdaudit.untrusted.fingerprint import Fingerprint, tensor_digests
 from bdaudit.untrusted.formats import prediction, reference_settings
 from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_directory
@@ -56,6 +56,7 @@ def open_file_model(path: Path, config: Path | None, parts: Mapping[str, Path], 
     if wrong:
         raise UsageError(f"--part {shown(wrong[0])}: the model has the parts {', '.join(sorted_in.layout.models)}; name one of these")
     if directory is not None:
+        _check_one_family(directory, sorted_in, path)
         return Opening(files, sorted_in, directory, "")
     _check_nothing_lacks(sorted_in, path)
     reference = reference_settings.fitting(sorted_in, shown(path.name))
@@ -84,8 +85,6 @@ def inspect_file(
         size=size,
         elsewhere=sets,
     )
-    if opened.layout is not None and opened.layout is not opening.held.layout:
-        found.usage.append(f"--config {shown(config)} is of {opened.layout.called}, {shown(path.name)} of {opening.held.layout.called}")
     found.settle()
     assert opened.layout is not None, "what no layout covers has been raised"
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
@@ -207,6 +206,14 @@ def _settings_of(config: Path, found: rules.Findings) -> Reader:
     if INDEX not in tree.files:
         raise UsageError(f"--config {shown(config)} has no {INDEX}; expected a model in diffusers' layout")
     return Reader(config.resolve(), tree.files)
+
+
+def _check_one_family(directory: Reader, sorted_in: Held, path: Path) -> None:
+    """Raises ``UsageError`` where the settings are another family's; what else is wrong with them is told later."""
+    layout = layouts.layout_of(Reader(directory.root, directory.files).json(INDEX).get("_class_name"))
+    if layout is not None and layout is not sorted_in.layout:
+        said = f"--config is of {layout.called}, and {shown(path.name)} is of {sorted_in.layout.called}"
+        raise UsageError(f"{said}; name a directory of the same family")
 
 
 def _layers(reader: Reader) -> dict[str, int]:

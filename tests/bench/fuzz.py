@@ -31,6 +31,7 @@ from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
 from tests import small
 from tests.bench.recording import stamp
+from tests.untrusted import hostile_files
 from tests.untrusted.edits import UNET
 from tests.untrusted.hostile import rebuilt, torch_archive
 from tests.untrusted.tiny import write_model
@@ -42,7 +43,8 @@ JSON_FILES = (
     *("tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
 )
 SHARES = {
-    "candidates": 22, "safetensors headers": 22, "torch archives": 11, "reports": 8, "adapters": 5, "model directories": 8, "policies": 6,
+    "candidates": 18, "safetensors headers": 18, "torch archives": 11, "reports": 8, "adapters": 5, "model directories": 8,
+    "single files": 8, "policies": 6,
     "pictures": 6, "patches": 5, "state": 3, "graders": 4,
 }  # fmt: skip
 """Of a hundred inputs."""
@@ -186,6 +188,24 @@ def directories(folder: Path) -> Target:
     return target
 
 
+def single_files(folder: Path) -> Target:
+    hostile_files.lay_out(folder)
+    file = folder / "model.safetensors"
+    plain = file.read_bytes()
+    end = 8 + int.from_bytes(plain[:8], "little")
+    header = json.loads(plain[8:end])
+
+    def target(draw: random.Random) -> None:
+        if draw.random() < 0.7:
+            text = json_changed(draw, header)
+            file.write_bytes(len(text).to_bytes(8, "little") + text + plain[end:])
+        else:
+            file.write_bytes(bytes_changed(draw, plain[:end]) + plain[end:])
+        inspect(file, config=folder / "directory")
+
+    return target
+
+
 def policies(folder: Path) -> Target:
     from bdaudit.verify.policy import read_policy
 
@@ -285,7 +305,8 @@ def graders(folder: Path) -> Target:
 
 TARGETS = {
     "candidates": texts, "safetensors headers": headers, "torch archives": archives, "reports": reports, "adapters": adapters,
-    "model directories": directories, "policies": policies, "pictures": pictures, "patches": patches, "state": states, "graders": graders,
+    "model directories": directories, "single files": single_files, "policies": policies, "pictures": pictures,
+    "patches": patches, "state": states, "graders": graders,
 }  # fmt: skip
 
 

@@ -27,6 +27,12 @@ SD1: dict[str, tuple[str, ToFile]] = {
 }
 SD2 = SD1 | {"text_encoder": ("cond_stage_model.model.", open_clip.sources_in_part)}
 """Part → beginning of its names, and what the rest are called."""
+SDXL = {
+    "unet": SD1["unet"],
+    "vae": SD1["vae"],
+    "text_encoder": ("conditioner.embedders.0.transformer.", as_it_is),
+    "text_encoder_2": ("conditioner.embedders.1.model.", open_clip.sources_in_part),
+}
 
 
 def part_tensors(model: Path, part: str) -> dict[str, Tensor]:
@@ -37,8 +43,8 @@ def part_tensors(model: Path, part: str) -> dict[str, Tensor]:
 def stored(tensors: Mapping[str, Tensor], part: str, prefix: str, to_file: ToFile) -> dict[str, Tensor]:
     """A part's tensors as a single file has them."""
     canonical = layouts.models()[part].canonical
-    whole = {(name if name.startswith("text_model.") or part != "text_encoder" else f"text_model.{name}"): t for name, t in tensors.items()}
-    whole = {name if part == "text_encoder" else canonical(name): tensor for name, tensor in whole.items()}
+    tower = part.startswith("text_encoder")
+    whole = {_prefixed(name) if tower else canonical(name): tensor for name, tensor in tensors.items()}
     thirds: dict[str, dict[int, Tensor]] = {}
     found = {}
     for name, source in to_file(whole).items():
@@ -49,6 +55,11 @@ def stored(tensors: Mapping[str, Tensor], part: str, prefix: str, to_file: ToFil
         else:
             thirds.setdefault(prefix + source.name, {})[source.third] = tensor
     return found | {name: cat([each[k] for k in range(3)]) for name, each in thirds.items()}
+
+
+def _prefixed(name: str) -> str:
+    """A tower's tensor as files call it: transformers 5 drops a prefix."""
+    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
 
 
 def tensors_of(model: Path, spelling: Mapping[str, tuple[str, ToFile]] = SD1) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
 from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
+from tests.untrusted import hostile_files
 from tests.untrusted.edits import TEXT, UNET, VAE, safetensors
 from tests.untrusted.hostile import BIN, rebuilt, torch_archive
 from tests.untrusted.tiny import write_model
@@ -144,6 +146,45 @@ def test_mutated_headers(model: Path, data: st.DataObject, path: str) -> None:
     end = 8 + int.from_bytes(content[:8], "little")
     header = data.draw(mutations(content[:end]) | st.builds(lambda v: safetensors(v), VALUES) | st.binary(max_size=64))
     check(model, path, header + (content[end:] if data.draw(st.booleans()) else b""))
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A single file beside its settings, and what it holds."""
+    folder = tmp_path_factory.mktemp("single")
+    hostile_files.lay_out(folder)
+    return folder / "model.safetensors", (folder / "model.safetensors").read_bytes()
+
+
+PIECES = (
+    "model.diffusion_model.",
+    "first_stage_model.",
+    "cond_stage_model.model.",
+    "input_blocks.",
+    "transformer.resblocks.0.",
+    "999",
+    "0",
+    "",
+)
+"""What names of single files are made of."""
+
+
+@SETTINGS
+@given(data=st.data())
+def test_mutated_single_files(single: tuple[Path, bytes], data: st.DataObject) -> None:
+    file, content = single
+    end = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8:end])
+    if data.draw(st.booleans()):
+        chosen = data.draw(st.lists(st.sampled_from(sorted(header)), min_size=1, max_size=3, unique=True))
+        for name in chosen:
+            parts = st.lists(st.sampled_from([*PIECES, *name.split(".")]) | st.text(max_size=3), max_size=4)
+            cut = name[: data.draw(st.integers(0, len(name)))]
+            header["".join(data.draw(parts)) if data.draw(st.booleans()) else cut] = header.pop(name)
+        file.write_bytes(safetensors(header) + content[end:])
+    else:
+        file.write_bytes(data.draw(mutations(content[:end])) + content[end:])
+    assert declared(lambda: inspect(file, config=file.parent / "directory")).isprintable()
 
 
 @SETTINGS

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import BdauditError, UsageError
-from bdaudit.untrusted.inspect import inspect
+from bdaudit.models.load import load
+from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.text_files import read_texts
-from tests.untrusted import hostile_cache
+from tests.untrusted import hostile_cache, hostile_files
 from tests.untrusted.cached import empty_hub
 from tests.untrusted.edits import code, pickled
 from tests.untrusted.hostile import CASES, TEXTS, Case
@@ -57,8 +58,32 @@ def test_a_cache_ends_in_its_exit_code(case: hostile_cache.CacheCase, tmp_path: 
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize("case", hostile_files.CASES, ids=lambda case: f"{case.kind}: {case.name}")
+def test_a_single_file_ends_in_its_exit_code(case: hostile_files.FileCase, tmp_path: Path) -> None:
+    canary, seconds = hostile_files.lay_out(tmp_path, case), [time.process_time()]
+
+    def opened() -> Inspection:
+        try:
+            return case.open(tmp_path)
+        finally:
+            seconds.append(time.process_time())
+
+    with pytest.raises(BdauditError) as caught:
+        load(opened(), device="cpu")
+    assert seconds[1] - seconds[0] < 1
+    assert caught.value.code == case.code, caught.value
+    assert str(caught.value).isprintable()
+    assert not canary.exists()
+
+
+def test_a_single_file_that_nobody_touched_is_read(tmp_path: Path) -> None:
+    hostile_files.lay_out(tmp_path)
+    assert hostile_files.FileCase("", "", 0, lambda file, canary: None).open(tmp_path)  # type: ignore[arg-type]
+
+
 def test_the_corpus_is_broad() -> None:
-    kinds = Counter(case.kind for case in (*CASES, *hostile_cache.CASES))
+    kinds = Counter((type(case).__name__, case.kind) for case in (*CASES, *hostile_cache.CASES, *hostile_files.CASES))
+    assert len({(case.kind, case.name) for case in hostile_files.CASES}) == len(hostile_files.CASES)
     assert len(CASES) + len(TEXTS) >= 60
     assert min(kinds.values()) >= 4, kinds
     assert len({(case.kind, case.name) for case in CASES}) == len(CASES)

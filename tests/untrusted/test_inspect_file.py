@@ -17,6 +17,7 @@ from bdaudit.errors import BdauditError, ExitCode
 from bdaudit.models.load import load
 from bdaudit.untrusted.inspect import Inspection, inspect, verify_unchanged
 from bdaudit.untrusted.inspect_file import variants_of_file
+from tests.models import tiny_sdxl
 from tests.small import hashes
 from tests.untrusted import cached, one_file
 
@@ -330,3 +331,51 @@ def test_a_change_after_the_inspection_is_seen(tiny_model: Path, file: Path) -> 
     rewritten(file, {f"{UNET}out.0.weight": torch.ones(8)})
     with pytest.raises(BdauditError, match=r"model\.safetensors changed while the model was being loaded"):
         verify_unchanged(inspection)
+
+
+# --- SDXL -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl.write(tmp_path_factory.mktemp("xl") / "directory")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_sdxl_is_the_directory_again(xl: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    """Its second tower's projection lies transposed in the file, and is no square."""
+    model = Path(shutil.copytree(xl, tmp_path / "xl"))
+    for path in model.glob("*/*.safetensors"):
+        save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    mine, theirs = inspect(one_file.write(model, tmp_path / "xl.safetensors", one_file.SDXL), config=model), inspect(model)
+    assert mine.tensors == theirs.tensors
+    assert (mine.pipeline_class, mine.latents, mine.unaudited) == (theirs.pipeline_class, theirs.latents, ())
+    held, other = tensors_of(mine), tensors_of(theirs)
+    assert held.keys() == other.keys()
+    assert all(torch.equal(held[name], other[name]) for name in held)
+
+
+def test_sdxl_in_files_of_its_parts(xl: Path, tmp_path: Path) -> None:
+    parts = {part: tmp_path / f"{part}.safetensors" for part in one_file.SDXL}
+    for part, path in parts.items():
+        save_file(one_file.stored(one_file.part_tensors(xl, part), part, "", one_file.SDXL[part][1]), path)
+    inspection = inspect(parts.pop("unet"), config=xl, parts=parts)
+    assert inspection.tensors == inspect(xl).tensors
+    load(inspection, device="cpu")
+
+
+def test_a_checkpoint_and_settings_of_two_families(xl: Path, tiny_model: Path, file: Path, tmp_path: Path) -> None:
+    whole = one_file.write(xl, tmp_path / "xl.safetensors", one_file.SDXL)
+    for path, config in ((whole, tiny_model), (file, xl)):
+        code, said = refused(path, config=config)
+        assert code == ExitCode.USAGE
+        assert "name a directory of the same family" in said
+
+
+def test_sdxls_refiner_is_named(xl: Path, tmp_path: Path) -> None:
+    tensors = one_file.tensors_of(xl, one_file.SDXL)
+    refiner = {name.replace("embedders.1", "embedders.0"): t for name, t in tensors.items() if "embedders.0" not in name}
+    save_file(refiner, tmp_path / "refiner.safetensors")
+    code, said = refused(tmp_path / "refiner.safetensors", config=xl)
+    assert code == ExitCode.INCONCLUSIVE
+    assert "SDXL's refiner" in said

@@ -23,11 +23,15 @@ def digest_file(file: OneFile, sets: Sequence[Pieces], kinds: Collection[str]) -
     Raises:
         BdauditError: as ``fingerprint``.
     """
-    cut = {piece.source.name for parts in sets for of in parts.values() for piece in of.values() if piece.source.third is not None}
+    cut = {piece.source.name for parts in sets for of in parts.values() for piece in of.values() if _is_cut(file, piece)}
     cells = {f"{name}/{k}": info for name in cut for k, info in enumerate(_thirds(file.header.tensors[name]))}
     cells |= {name: info for name, info in file.header.tensors.items() if name not in cut}
     whole, prints = fingerprint(file.reader, file.path, cells, kinds)
     return whole, [_of_set(file, parts, prints, kinds) for parts in sets]
+
+
+def _is_cut(file: OneFile, piece: Piece) -> bool:
+    return piece.file == file.key and piece.source.third is not None
 
 
 def _thirds(info: TensorInfo) -> list[TensorInfo]:

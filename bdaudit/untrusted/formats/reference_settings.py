@@ -115,6 +115,37 @@ def _stable_diffusion(called: str, unet: dict[str, Any], encoder: dict[str, Any]
     return Reference(called=called, index=_INDEX, configs=configs, padding={"tokenizer": padding})
 
 
+_SDXL = Reference(
+    called="Stable Diffusion XL",
+    index={
+        **_INDEX,
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": True,
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    },
+    configs={
+        "unet/config.json": {
+            **_cross_attention(2048, [5, 10, 20]),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "projection_class_embeddings_input_dim": 2816,
+            "sample_size": 128,
+            "transformer_layers_per_block": [1, 2, 10],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "use_linear_projection": True,
+        },
+        "vae/config.json": autoencoder(0.13025, 1024, force_upcast=True),
+        "text_encoder/config.json": tower(768, 12, "quick_gelu", projection_dim=768),
+        "text_encoder_2/config.json": tower(1280, 32, "gelu", architectures=["CLIPTextModelWithProjection"], projection_dim=1280),
+        "scheduler/scheduler_config.json": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", **BETAS},
+    },
+    padding={"tokenizer": clip_vocabulary.END, "tokenizer_2": "!"},
+    marked=True,
+)
 REFERENCES: dict[str, tuple[Reference, ...]] = {
     "stable-diffusion": (
         _stable_diffusion("Stable Diffusion 1", _cross_attention(768, 8), tower(768, 12, "quick_gelu"), clip_vocabulary.END),
@@ -128,6 +159,7 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
             spread=True,
         ),
     ),
+    "sdxl": (_SDXL,),
 }
 """Family → what was published of it."""
 LAYERS = {"text_encoder": 23}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import layouts, leftovers
+from bdaudit.untrusted.formats import spellings
 from bdaudit.untrusted.formats.pieces import SCALE, Piece, check_numbers, piece
 from bdaudit.untrusted.formats.spellings import SPELLINGS, Spelling, ema_names, is_idle, unsupported
 from bdaudit.untrusted.layouts.layout import Layout, Part
@@ -84,9 +85,9 @@ def family_of(names: Collection[str], key: str) -> str:
     said = unsupported(names)
     if said:
         raise InconclusiveError(f"{shown(key)} is {said}; as a single file, expected {layouts.expected()}")
-    for family, parts in SPELLINGS.items():
-        if any(each.fits(names) for each in parts[layouts.LAYOUTS[family].heeding[0]]):
-            return family
+    family = spellings.family_of(names)
+    if family:
+        return family
     said = f"{shown(key)} holds no denoiser that is known by its names, the first tensor is {shown(next(iter(names), 'none'))}"
     raise InconclusiveError(f"{said}; an adapter or an embedding is audited with the model it is for (--lora FILE)")
 

@@ -77,16 +77,39 @@ SPELLINGS: dict[str, dict[str, tuple[Spelling, ...]]] = {
             *(_clip("text_encoders.clip_l.transformer."), _clip("text_encoder."), _clip(""), _tower("")),
         ),
     },
+    "sdxl": {
+        "unet": UNETS,
+        "vae": VAES,
+        "text_encoder": (
+            *(_clip("conditioner.embedders.0.transformer."), _clip("text_encoders.clip_l.transformer.")),
+            *(_clip("text_encoder."), _clip("")),
+        ),
+        "text_encoder_2": (
+            *(_tower("conditioner.embedders.1.model."), _clip("text_encoders.clip_g.transformer.")),
+            *(_clip("text_encoder_2."), _clip(""), _tower("")),
+        ),
+    },
 }
 """Family → part → the ways in which files hold it; those without a beginning are of files that hold nothing else."""
+_ADDED = ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
+"""What the UNet of SDXL has and that of Stable Diffusion has not: where the pooled vector and the size go in."""
+
+
+def family_of(names: Collection[str]) -> str:
+    """The family whose denoiser a file with these names holds; empty where it holds none that is known."""
+    prefixes = [each.prefix for each in UNETS if each.fits(names)]
+    if not prefixes:
+        return ""
+    return "sdxl" if any(f"{prefix}{name}" in names for prefix in prefixes for name in _ADDED) else "stable-diffusion"
+
 
 UNSUPPORTED = {
     r"(model\.diffusion_model\.)?joint_blocks\.0\.": "Stable Diffusion 3",
     r"(model\.diffusion_model\.)?double_blocks\.0\.": "FLUX or a kin of it",
     r"(model\.diffusion_model\.)?transformer_blocks\.0\.": "a diffusion transformer",
-    r"model\.diffusion_model\.label_emb\.0\.0\.": "SDXL, or its refiner",
-    r"add_embedding\.linear_1\.": "SDXL, or its refiner",
-    r"(conditioner\.embedders|model\.(control_model|audio))\.": "of another family",
+    r"conditioner\.embedders\.0\.model\.": "SDXL's refiner, which draws nothing by itself (audit the base that it refines)",
+    r"edm_(mean|std|vpred)": "an SDXL with EDM's noise levels",
+    r"model\.(control_model|audio)\.": "of another family",
 }
 """Beginning of a name → what the file is, which is not read."""
 
@@ -95,7 +118,8 @@ IDLE = {
     r"(posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights|logvar|scale_factor)": "noise",
     r"model_ema\.(decay|num_updates)": "counters",
     r"first_stage_model\.loss\..*": "the autoencoder's training loss",
-    r"cond_stage_model\.model\.(attn_mask|visual\..*)|cond_stage_model\.(logit_scale|text_projection)": "what a CLIP has besides",
+    r"(cond_stage_model|conditioner\.embedders\.1)\.model\.(attn_mask|visual\..*)": "what a CLIP has besides",
+    r"(cond_stage_model|conditioner\.embedders\.\d)\.(logit_scale|text_projection)|denoiser\.sigmas": "what a CLIP has besides",
     r"(.*\.)?(scaled_fp8|v_pred|ztsnr)": "marks that say how the rest is meant",
 }
 """Pattern of a whole name → what it is: nothing that a loader builds a part from."""

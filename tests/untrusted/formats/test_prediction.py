@@ -20,6 +20,7 @@ from bdaudit.untrusted.safetensors_header import Header, TensorInfo
 from bdaudit.untrusted.tree import Reader
 
 SD1, SD2 = REFERENCES["stable-diffusion"]
+(SDXL,) = REFERENCES["sdxl"]
 TELLING = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
 
 
@@ -58,3 +59,10 @@ def test_what_loaders_read_differently_is_not_decided(tmp_path: Path) -> None:
         told(SD1, tmp_path, names=("v_pred",))
     with pytest.raises(InconclusiveError, match="says that it predicts sample"):
         told(SD1, tmp_path, said="sample")
+
+
+@pytest.mark.parametrize("marks", [(), ("v_pred",), ("v_pred", "ztsnr")])
+def test_sdxls_marks_are_read_by_all_loaders(tmp_path: Path, marks: tuple[str, ...]) -> None:
+    found = told(SDXL, tmp_path, names=marks)
+    assert found["prediction_type"] == ("v_prediction" if marks else "epsilon")
+    assert found.get("rescale_betas_zero_snr", False) == ("ztsnr" in marks)

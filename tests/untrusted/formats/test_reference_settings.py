@@ -19,21 +19,24 @@ from bdaudit.untrusted.safetensors_header import Header, TensorInfo
 from tests.untrusted import one_file
 
 SD1, SD2 = REFERENCES["stable-diffusion"]
+(SDXL,) = REFERENCES["sdxl"]
 
 
 def header_of(reference: Reference, spelling: Any, more_layers: int = 0) -> Header:
     """The header of a checkpoint of that model in one file, of the stock classes' own tensors, none of which is made."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     configs = {path.split("/")[0]: dict(config) for path, config in reference.configs.items()}
     configs["text_encoder"]["num_hidden_layers"] += more_layers
     with torch.device("meta"):
-        models = {
+        models: dict[str, Any] = {
             "unet": UNet2DConditionModel.from_config(configs["unet"]),
             "vae": AutoencoderKL.from_config(configs["vae"]),
             "text_encoder": CLIPTextModel(CLIPTextConfig(**configs["text_encoder"])),
         }
+        if "text_encoder_2" in configs:
+            models["text_encoder_2"] = CLIPTextModelWithProjection(CLIPTextConfig(**configs["text_encoder_2"]))
     tensors, begin = {}, 0
     for part, model in models.items():
         own = {name: tensor for name, tensor in model.state_dict().items() if "position_ids" not in name}
@@ -50,8 +53,8 @@ def opened(header: Header) -> tuple[OneFile, Held]:
 
 @pytest.mark.parametrize(
     ("reference", "spelling", "more_layers"),
-    [(SD1, one_file.SD1, 0), (SD2, one_file.SD2, 1), (SD2, one_file.SD2, 0)],
-    ids=["Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion 2 without its last layer"],
+    [(SD1, one_file.SD1, 0), (SD2, one_file.SD2, 1), (SD2, one_file.SD2, 0), (SDXL, one_file.SDXL, 0)],
+    ids=["Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion 2 without its last layer", "Stable Diffusion XL"],
 )
 def test_a_checkpoint_of_the_published_sizes_needs_no_settings(reference: Reference, spelling: Any, more_layers: int) -> None:
     file, found = opened(header_of(reference, spelling, more_layers))
@@ -60,7 +63,7 @@ def test_a_checkpoint_of_the_published_sizes_needs_no_settings(reference: Refere
     findings = rules.Findings()
     directory = open_directory(bundled(reference, {"prediction_type": "epsilon"}), findings, elsewhere=sets)
     findings.settle()
-    assert directory.latents == (64, 64)
+    assert directory.latents == ((128, 128) if reference is SDXL else (64, 64))
     assert found.leftovers == {}
     assert not any(directory.unknown.values())
 
