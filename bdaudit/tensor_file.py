@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.untrusted.open_file import Raised, open_file
+from bdaudit.untrusted.open_file import Raised, open_file, reading
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, Header, TensorInfo, header_of
 
 DTYPES = {"BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -58,7 +58,9 @@ class TensorFile:
 
     def _tensor(self, name: str, info: TensorInfo) -> tuple[Tensor, bytearray]:
         data = bytearray(info.count * DTYPE_BYTES[info.dtype])
-        if self.file.readinto(data) != len(data):
+        with reading(self.said, BdauditError):
+            length = self.file.readinto(data)
+        if length != len(data):
             raise BdauditError(f"{self.said} became shorter while it was read, at {name!a}")
         return torch.frombuffer(data, dtype=DTYPES[info.dtype]).reshape(info.shape), data
 
@@ -74,7 +76,8 @@ def open_tensors(path: Path, said: str, *, error: Raised = UsageError, follow: b
     with open_file(path, said, error=error, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            header = header_of(file, size, said)
+            with reading(said, BdauditError):
+                header = header_of(file, size, said)
         except RefusedError:
             raise
         except BdauditError as problem:

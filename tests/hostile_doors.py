@@ -244,6 +244,9 @@ def cases() -> list[Case]:
         for name, make in ODD.items():
             code = door.odd if door.link is None or name in ("a pipe", "a folder") else door.link
             found.append(Case("no regular file", f"{door.name}: {name}", code, at(door, make)))
+        held = ExitCode.USAGE if door.link is None else door.link
+        memory = door.damaged if door.name == "adapter" else held
+        found.append(Case("a file that cannot be read", door.name, memory, at(door, lambda path: path.symlink_to("/proc/self/mem"))))
         found.append(Case("mostly a hole", door.name, door.damaged, at(door, hole)))
         if door.file.endswith((".json", ".toml")):
             texts = {name: text.encode("utf-8", "surrogateescape") for name, text in TEXT.items()}

@@ -115,6 +115,8 @@ def _adapter_folders() -> Cases:
         "a device": (USAGE, beside({}, change=instead(weights, lambda path: path.symlink_to("/dev/zero")))),
         "a pipe": (USAGE, beside({}, change=instead(weights, os.mkfifo))),
         "a link in a circle": (USAGE, beside({}, change=instead(weights, lambda path: path.symlink_to(path.name)))),
+        "a link out": (REFUSED, beside({}, change=instead(weights, lambda path: path.symlink_to("/etc/passwd")))),
+        "a link to this process's memory": (REFUSED, beside({}, change=instead(weights, lambda path: path.symlink_to("/proc/self/mem")))),
     }
 
 

@@ -13,14 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
-from bdaudit.tensor_file import _TORCH, open_tensors
+from bdaudit.tensor_file import DTYPES, open_tensors
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES
 
 
 def held(path: Path) -> dict[str, torch.Tensor]:
     """One tensor of every type, a scalar among them, in a file with metadata."""
     numbers = torch.randn(3, 4) * 8
-    tensors = {name: numbers.abs().to(dtype) if dtype not in (torch.bool,) else numbers > 0 for name, dtype in _TORCH.items()}
+    tensors = {name: numbers.abs().to(dtype) if dtype not in (torch.bool,) else numbers > 0 for name, dtype in DTYPES.items()}
     save_file({**tensors, "scalar": torch.tensor(2.5)}, path, metadata={"a": "b"})
     return load_file(path)
 
@@ -31,7 +31,7 @@ def test_every_type_that_a_header_may_name_is_read_as_the_library_reads_it(tmp_p
         ours, digest = file.load()
         assert file.header.metadata == {"a": "b"}
         assert file.size == (tmp_path / "x.safetensors").stat().st_size
-    assert set(_TORCH) == set(DTYPE_BYTES)
+    assert set(DTYPES) == set(DTYPE_BYTES)
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert (tensor.dtype, tensor.shape) == (theirs[name].dtype, theirs[name].shape)
@@ -103,3 +103,10 @@ def test_names_that_are_no_text_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
     with open_tensors(tmp_path / "x", "it") as file:
         assert list(file.load()[0]) == ["\ud800"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the system has no such file")
+def test_a_file_that_opens_and_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").symlink_to("/proc/self/mem")
+    with pytest.raises(UsageError, match=r"^--x f cannot be read: Input/output error$"), open_tensors(tmp_path / "x.safetensors", "--x f"):
+        pass

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import RefusedError, UsageError
+from bdaudit.untrusted.hub_snapshot import snapshot_of
 from bdaudit.untrusted.inspect import File
 from bdaudit.untrusted.tree import Reader, shown
 
@@ -26,14 +27,28 @@ def adapter_file(path: Path) -> Path:
 
     Raises:
         UsageError: a directory with none of them, or with both.
+        RefusedError: it is a link in a directory that leads out of it, and not as the hub's cache has it.
     """
     if not os.path.isdir(path):
         return path
     there = [path / name for name in WEIGHTS if os.path.isfile(path / name)]
     if len(there) == 1:
+        _check_inside(path, there[0].name)
         return there[0]
     got = "holds both of" if there else "holds none of"
     raise UsageError(f"{shown(path)} {got} {' and '.join(WEIGHTS)}; name the adapter's .safetensors file itself (a pickle is never opened)")
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Raises ``RefusedError`` for a link that leads out of an adapter's directory; who names a file means what lies there."""
+    if not os.path.islink(folder / name):
+        return
+    root = folder.resolve()
+    snapshot = snapshot_of(root)
+    inside = os.path.realpath(root / name).startswith(f"{root}{os.sep}")
+    where = snapshot.look(name, os.readlink(root / name))[1] if snapshot else "" if inside else "out of the directory"
+    if where:
+        raise RefusedError([f"{shown(folder / name)} is a link that leads {where}; copy the adapter with `cp -rL` and name the copy"])
 
 
 def settings_beside(path: Path) -> tuple[dict[str, Any], File] | None:

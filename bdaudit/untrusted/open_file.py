@@ -12,7 +12,8 @@ import io
 import os
 import stat
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,8 @@ def read_file(path: Path | str, said: str, limit: int, *, error: Raised = UsageE
 
 def read_all(file: io.BufferedReader, said: str, limit: int, *, error: Raised = UsageError) -> bytes:
     """All of an open file; raises as ``read_file``."""
-    try:
-        data = file.read(limit + 1)
-    except OSError as problem:
-        raise error(f"{said} cannot be read: {problem.strerror}") from problem
+    with reading(said, error):
+        data = file.read(limit + 1) or b""  # None where there is nothing yet, as of the kernel's log
     if len(data) > limit:
         raise error(f"{said} is longer than {limit:,} bytes; expected a smaller file")
     if is_pointer(data):
@@ -118,6 +117,15 @@ def read_toml(path: Path, said: str) -> dict[str, Any]:
 
 
 def sha256(path: Path, said: str, *, error: Raised = UsageError) -> str:
-    """A file's SHA-256, in hex; raises as ``open_file``."""
-    with open_file(path, said, error=error) as file:
+    """A file's SHA-256, in hex; raises as ``open_file``, and where it cannot be read."""
+    with open_file(path, said, error=error) as file, reading(said, error):
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(said: str, error: Raised) -> Iterator[None]:
+    """A block that reads an open file: what the system refuses then is told as ``error``. Some files open and cannot be read."""
+    try:
+        yield
+    except OSError as problem:
+        raise error(f"{said} cannot be read: {problem.strerror}") from problem

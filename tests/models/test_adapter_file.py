@@ -9,6 +9,7 @@ import pytest
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.models.adapter_file import adapter_file, is_adapter_directory, settings_beside
+from tests.untrusted.cached import lay_out, relink
 
 
 def test_a_directory_stands_for_the_one_adapter_in_it(tmp_path: Path) -> None:
@@ -64,3 +65,30 @@ def test_hostile_settings_beside(tmp_path: Path) -> None:
         beside.write_bytes(content)
         with pytest.raises(BdauditError):
             settings_beside(weights)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"])
+def test_weights_in_a_directory_are_no_link_out_of_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "outside.safetensors").write_bytes(b"secret")
+    weights = tmp_path / "adapter" / name
+    for target in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "/proc/self/mem"):
+        weights.symlink_to(target)
+        with pytest.raises(RefusedError, match=r"is a link that leads out of the directory; copy the adapter"):
+            adapter_file(tmp_path / "adapter")
+        assert adapter_file(weights) == weights, "who names a file means what lies there"
+        weights.unlink()
+    (tmp_path / "adapter/inside.safetensors").write_bytes(b"")
+    weights.symlink_to("inside.safetensors")
+    assert adapter_file(tmp_path / "adapter") == weights
+
+
+def test_weights_in_the_hubs_cache_are_the_link_that_it_makes(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_model.safetensors").write_bytes(b"weights")
+    snapshot = lay_out(tmp_path / "adapter", tmp_path / "hub")
+    weights = snapshot / "adapter_model.safetensors"
+    assert adapter_file(snapshot) == weights
+    relink(weights, f"./{os.readlink(weights)}")
+    with pytest.raises(RefusedError, match="leads elsewhere than one step to blobs/ and a digest"):
+        adapter_file(snapshot)

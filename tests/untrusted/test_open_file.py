@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
+from bdaudit.untrusted import open_file as open_file_module
 from bdaudit.untrusted.open_file import TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
 
 JSON_LIMITS = (1 << 20, 1000)
@@ -157,3 +158,22 @@ def test_toml_up_to_the_bounds_is_read_at_once(tmp_path: Path) -> None:
 def test_a_digest_is_the_files_own(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     assert sha256(tmp_path / "file", "it") == hashlib.sha256(b"content").hexdigest()
+
+
+MEMORY = Path("/proc/self/mem")
+"""A regular file that opens and cannot be read at its start."""
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="the system has no such file")
+@pytest.mark.parametrize("read", [lambda path: read_file(path, "--x f", 9), lambda path: sha256(path, "--x f")])
+def test_a_file_that_opens_and_cannot_be_read_is_told(read: Callable[[Path], object]) -> None:
+    with pytest.raises(UsageError, match="--x f cannot be read: Input/output error"):
+        read(MEMORY)
+
+
+def test_a_file_that_has_nothing_yet_is_empty() -> None:
+    class Waiting:
+        def read(self, size: int) -> None:
+            """As a buffered file whose system call would have to wait."""
+
+    assert open_file_module.read_all(Waiting(), "--x f", 9) == b""  # type: ignore[arg-type]
