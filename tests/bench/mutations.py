@@ -47,7 +47,9 @@ SENSE: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 EXITS = ("PASS", "FINDING", "USAGE", "ERROR", "INCONCLUSIVE", "REFUSED")
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "unlearn/clean/canary_texts.py: rng.random() < INSIDE → (rng.random() <= INSIDE)": "a draw is exactly a half once in 2**53",
+}
 """``file: before → after`` → why nothing can tell the two apart."""
 
 
