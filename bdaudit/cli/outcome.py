@@ -121,7 +121,7 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
     first = replace(config, variant="") if config.variant == ALL_VARIANTS else config
     for directory in config.models:
         seen = inspected(first, directory)
-        sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files}
+        sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files} | dict.fromkeys(seen.made, "as it was published")
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents
         loaded += [f"{of}{seen.pipeline_class}, digest {seen.digest}", f"{of}drawing from latents of {width} × {height}"]
