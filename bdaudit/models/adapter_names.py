@@ -32,10 +32,10 @@ _ROLES = (
 _EMBEDDING = "bundle_emb."
 LONGEST = 500
 """Characters of a tensor's name; those in use have up to 150."""
-_KOHYA = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te_": "text_encoder"}
-_DIFFUSERS = {"unet.": "unet", "text_encoder.": "text_encoder"}
+_KOHYA = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2", "lora_te_": "text_encoder"}
+_DIFFUSERS = {"unet.": "unet", "text_encoder.": "text_encoder", "text_encoder_2.": "text_encoder_2"}
 _PEFT = "base_model.model."
-_OTHER_MODEL = re.compile(r"lora_te[23]_|text_encoder_[23]\.|lora_transformer_|transformer\.|lora_unet_(input|output|middle)_block")
+_OTHER_MODEL = re.compile(r"lora_te3_|text_encoder_3\.|lora_transformer_|transformer\.|lora_unet_(input|output|middle)_block")
 _TEXT_PROJECTION = re.compile(r"_to_(q|k|v|out)(_0)?$")
 
 
@@ -78,8 +78,8 @@ def _check_supported(name: str, where: str) -> None:
         said = f"{where} bundles an embedding (textual inversion) for the text {text!r}, which is not audited with an adapter"
         raise InconclusiveError(f"{said}; save it into the model and scan that with the text as a candidate, and this file without it")
     if _OTHER_MODEL.match(name):
-        said = f"{where}: {shown(name)} is a layer of another architecture (SDXL or later), or in the original code's block names"
-        raise InconclusiveError(f"{said}; adapters of Stable Diffusion 1.x and 2.x in diffusers' or kohya's names are supported")
+        said = f"{where}: {shown(name)} is a layer of another architecture, or in the original code's block names"
+        raise InconclusiveError(f"{said}; adapters of Stable Diffusion 1.x, 2.x and XL in diffusers' or kohya's names are supported")
     if name.endswith((".dora_scale", ".scalar")):
         said = f"{where}: {shown(name)} is a factor that diffusers leaves out and other tools apply, so there is no one model to audit"
         raise InconclusiveError(f"{said}; merge the adapter with the tool that you use, and audit the result")
@@ -126,7 +126,11 @@ class Layers:
 
         Raises:
             BdauditError: no such layer.
+            InconclusiveError: no such component: the adapter is for another family.
         """
+        if key.component and key.component not in self._components:
+            said = f"{where}: {shown(key.module)} is a layer of {key.component}, which this model has not"
+            raise InconclusiveError(f"{said}; the adapter is for another family of models, and nothing of it was applied")
         for component in (key.component,) if key.component else self._components:
             found = self._modules.get((component, _flat(key.module, component)))
             if found:
@@ -137,6 +141,6 @@ class Layers:
 def _flat(name: str, component: str) -> str:
     """Dots as underscores; older diffusers' names of attention processors as the layers they stand for."""
     flat = re.sub(r"\.processor(?=\.|$)", "", name).replace(".", "_").removeprefix("text_model_")
-    if component == "text_encoder":
+    if component.startswith("text_encoder"):
         return _TEXT_PROJECTION.sub(r"_\1_proj", flat)
     return re.sub(r"_to_out$", "_to_out_0", flat)

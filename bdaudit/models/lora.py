@@ -35,7 +35,7 @@ LARGEST = 4 << 30
 HEADER_KEY = "lora_adapter_metadata"
 """Where diffusers keeps peft's settings in a file's header."""
 _BIAS = "diff_b"
-_KOHYA_PARTS = ("unet", "text_encoder")
+_PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _source(keys: Sequence[Key], header: dict[str, Any] | None, path: Path) -> t
     elif header is not None:
         if family == "kohya":
             raise InconclusiveError(f"{where}: kohya's names with diffusers' settings in the header; loaders disagree about alpha")
-        parts = ("unet", "text_encoder") if family == "diffusers" else ("",)
+        parts = _PARTS if family == "diffusers" else ("",)
         settings = {part: read_settings(_of(header, part), f"{where}: the header's {HEADER_KEY}") for part in parts}
     if settings and with_alpha:
         raise InconclusiveError(f"{where}: alpha stands in its tensors and in its settings; loaders disagree about which counts")
@@ -218,12 +218,13 @@ def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[st
     """diffusers (0.42 too) has one alpha for a kohya file's attention layers and text encoder: the commonest, whatever theirs is."""
     if family != "kohya" or not {key.role for key in keys.values()} <= {"down", "up", "alpha"}:
         return ""  # not kohya's names, or factors that diffusers does not open at all
-    for component in _KOHYA_PARTS:
+    for component in _PARTS:
         own = {name: key for name, key in keys.items() if key.role == "alpha" and key.component == component}
         alphas = {key.module: float(tensors[name].flatten()[0]) for name, key in own.items()}
         counts = Counter(alphas.values())
         usual = {alpha for alpha, n in counts.items() if n == max(counts.values())}
-        held = {alpha for module, alpha in alphas.items() if component == "text_encoder" or "_attn1_" in module or "_attn2_" in module}
+        whole = component != "unet"
+        held = {alpha for module, alpha in alphas.items() if whole or "_attn1_" in module or "_attn2_" in module}
         if len(held | usual) > 1 and held:
             return f"{where} as diffusers reads it, which takes the commonest alpha for attention and text encoder; others differ here"
     return ""

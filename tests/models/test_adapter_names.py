@@ -50,7 +50,7 @@ def test_each_spelling_finds_its_layer(tiny_suspect: Suspect, name: str, compone
     ("name", "said"),
     [
         ("bundle_emb.my token.string_to_param.*", "bundles an embedding .* for the text 'my token'"),
-        ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "another architecture"),
+        ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "another architecture"),
         ("lora_unet_input_blocks_1_1_proj_in.lora_up.weight", "another architecture"),
         ("lora_unet_conv_in.dora_scale", "diffusers leaves out and other tools apply"),
         ("lora_unet_conv_in.scalar", "diffusers leaves out and other tools apply"),
@@ -78,6 +78,13 @@ def test_a_layer_that_the_model_does_not_have(tiny_suspect: Suspect) -> None:
     ):
         with pytest.raises(BdauditError, match="names no layer of this model"):
             layers.find(taken_apart(name, "here"), "here")
+
+
+@pytest.mark.parametrize("name", ["lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text_encoder_2.text_model.x.lora_A.weight"])
+def test_a_tower_that_the_model_does_not_have_is_another_familys(tiny_suspect: Suspect, name: str) -> None:
+    layers = Layers({name: tiny_suspect.modules[name] for name in ("unet", "text_encoder")})
+    with pytest.raises(InconclusiveError, match="text_encoder_2, which this model has not"):
+        layers.find(taken_apart(name, "here"), "here")
 
 
 def test_two_spellings_in_one_file() -> None:

@@ -28,6 +28,7 @@ from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, report,
 from bdaudit.unlearn.repair import check, resume
 from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
 from bdaudit.unlearn.weights import Patch
+from bdaudit.untrusted.layouts.layout import Layout
 
 HELD = 256
 """Pairs to measure on, a quarter of them all at most; whole groups of 32."""
@@ -63,11 +64,13 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
 
     Raises:
         UsageError: the pairs, the vision tower or the state are not what they must be.
-        InconclusiveError: the vision tower is not on this machine, a trigger encodes to nothing, or no canary could be planted.
+        InconclusiveError: there are several text encoders, the vision tower is not on this machine, a trigger encodes to nothing, or no
+            canary could be planted.
         RefusedError, BdauditError: the model cannot be opened safely, or at all.
     """
     assert config.pairs is not None
     inspection = opened(config)
+    check_one_tower(inspection.layout)
     pairs = read_pairs(config.pairs)
     state = open_state("unlearn", config, resume.UNTOUCHED, inspection.digest + pairs.digest())
     suspect = loaded(config, inspection)
@@ -80,6 +83,13 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
         return _described(run, interrupted(run))
     state.finish()
     return found
+
+
+def check_one_tower(layout: Layout) -> None:
+    """Raises ``InconclusiveError`` for a family of several text encoders, or whose denoiser hears other states than a CLIP's last."""
+    if layout.vocabularies.keys() != {"tokenizer"}:
+        said = f"--method cleanclip cleans the one text encoder of Stable Diffusion 1.x and 2.x; this is {layout.called} with several"
+        raise InconclusiveError(f"{said}, which is not supported; name the trigger with --trigger, or merge with --merge-with")
 
 
 def _clean(run: _Run) -> UnlearnReport:
