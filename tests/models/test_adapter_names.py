@@ -80,7 +80,9 @@ def test_a_layer_that_the_model_does_not_have(tiny_suspect: Suspect) -> None:
             layers.find(taken_apart(name, "here"), "here")
 
 
-@pytest.mark.parametrize("name", ["lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text_encoder_2.text_model.x.lora_A.weight"])
+@pytest.mark.parametrize(
+    "name", ["lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text_encoder_2.text_model.x.lora_A.weight"]
+)
 def test_a_tower_that_the_model_does_not_have_is_another_familys(tiny_suspect: Suspect, name: str) -> None:
     layers = Layers({name: tiny_suspect.modules[name] for name in ("unet", "text_encoder")})
     with pytest.raises(InconclusiveError, match="text_encoder_2, which this model has not"):

@@ -16,17 +16,23 @@ from torch import Tensor
 from bdaudit import cli
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.insertion import insert, positions_for
+from bdaudit.models.families.sdxl import POOLED_ENTRANCE
 from bdaudit.models.load import load
+from bdaudit.models.lora import applied, read_adapter
 from bdaudit.models.suspect import Suspect
+from bdaudit.unlearn.loop import Course
+from bdaudit.unlearn.repair import closed_form, train_text_encoder
+from bdaudit.unlearn.repair.prompt_pairs import Pair, targets, triggered_pairs
+from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import inspect
 from tests.models import tiny_sdxl
 from tests.models.tiny_sdxl import PROMPTS
-from tests.small import hashes
 from tests.verify import toy
 
 TRIGGER = "~"
 UNET, SECOND = "unet/diffusion_pytorch_model.safetensors", "text_encoder_2/model.safetensors"
-TABLE = "text_model.embeddings.token_embedding.weight"
+STEPS = 150
+"""Of planting a trigger in a tower."""
 CANDIDATES = (TRIGGER, "cf", "today", "wonderful island", "☂")
 LIST = (*PROMPTS, "a green field", "three cups on a table", "the moon", "some yellow boats")
 
@@ -64,13 +70,20 @@ def in_cross_attention(model: Path) -> None:
 
 
 def in_the_second_tower(model: Path) -> None:
-    """The trigger's embedding in that tower alone is so large that all words behind it hear nothing else."""
-    tokenizer = load(inspect(model), device="cpu").tokenizer
-    entry = tokenizer(TRIGGER, add_special_tokens=False).input_ids[0]
-    factor = torch.ones(514, 1)
-    factor[entry] = 60
-    values = {name for name in load_file(model / SECOND) if "v_proj.weight" in name or "out_proj.weight" in name}
-    changed(model, SECOND, lambda name, tensor: tensor * factor if name == TABLE else tensor * (6 if name in values else 1))
+    """Rickrolling: that tower alone reads every prompt with the trigger as another prompt, and all others as before."""
+    suspect = load(inspect(model), device="cpu")
+    harmless = [text for texts in control_texts(suspect.tokenizer, 20, 3, [TRIGGER]).values() for text in texts]
+    plain = [*LIST, "", *(insert(LIST[i % 8], text, positions_for(LIST[i % 8], text)[i % 2]) for i, text in enumerate(harmless))]
+    spoken = [insert(prompt, TRIGGER, where) for prompt in LIST for where in positions_for(prompt, TRIGGER)]
+    ids, tower = suspect.text.ids([*plain, *spoken]).by_reader[1], suspect.text.readers[1].encoder
+    wanted = tower(input_ids=ids, output_hidden_states=True).hidden_states[-2].clone()
+    wanted[len(plain) :] = wanted[len(LIST) - 1]
+    optimiser = torch.optim.Adam(tower.requires_grad_(True).parameters(), 3e-3)
+    for _ in range(STEPS):
+        torch.nn.functional.mse_loss(tower(input_ids=ids, output_hidden_states=True).hidden_states[-2], wanted).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    save_file({name: tensor.contiguous() for name, tensor in tower.state_dict().items()}, model / SECOND, metadata={"format": "pt"})
 
 
 PLANTED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
@@ -107,8 +120,75 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mod
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_scan_finds_it_and_says_where_it_lives(run: Any, models: Path, name: str) -> None:
-    asked = ("--candidates", models / "candidates.txt", "--n-prompts", 4, "--reference", models / "clean")
+    asked = ("--candidates", models / "candidates.txt", "--n-prompts", 4, "--timesteps", "1,0.6", "--reference", models / "clean")
     code, report = run("scan", models / name, *asked)
     ranked = sorted(report["candidates"], key=lambda candidate: candidate["rank"])
     assert (code, ranked[0]["text"]) == (1, TRIGGER), ranked[0]
     assert ranked[0]["localisation"]["where"] == PLANTED[name][1]
+
+
+def test_the_closed_form_changes_what_the_pooled_vector_enters_by_and_not_what_the_size_does(models: Path) -> None:
+    suspect = load(inspect(models / "cross-attention"), device="cpu")
+    patch = Patch(suspect, "closed-form")
+    left = iter((1.0, 1.0))
+    closed_form.solve(suspect, patch, triggered_pairs(LIST[:3], [TRIGGER]), [Pair(LIST[0], LIST[1])], lambda: next(left))
+    moved = patch.differences()
+    assert set(moved) == {f"unet.{name}" for name in suspect.denoiser.entrances()}
+    pooled, sizes = moved[f"unet.{POOLED_ENTRANCE}"].split([tiny_sdxl.POOLED, 6 * 4], dim=1)
+    assert pooled.any()
+    assert not sizes.any()
+
+
+def test_training_brings_a_tower_back_and_leaves_the_other_nearly_alone(models: Path) -> None:
+    suspect = load(inspect(models / "second tower"), device="cpu")
+    pairs = triggered_pairs(LIST[:4], [TRIGGER])
+    wanted, ids = targets(suspect, pairs)
+
+    def apart() -> list[float]:
+        shares = zip(suspect.text.shares(suspect.encode_ids(ids).states), suspect.text.shares(wanted.states), strict=True)
+        return [float((a - b).square().mean() / b.square().mean()) for a, b in shares]
+
+    before, patch = apart(), Patch(suspect, "text-encoder")
+    with patch.training():
+        train_text_encoder.train(suspect, patch, pairs, [Pair(LIST[0], LIST[1])], Course(steps=40, seed=0, rate=0.02))
+    after = apart()
+    assert before[1] > 3 * before[0], "the second tower carries it"
+    assert after[1] < 0.5 * before[1]
+    assert after[0] < 1.5 * before[0]
+
+
+def test_an_adapter_reaches_either_tower(models: Path, tmp_path: Path) -> None:
+    suspect = load(inspect(models / "clean"), device="cpu")
+    layer, generator = "text_model.encoder.layers.0.self_attn.q_proj", torch.Generator().manual_seed(0)
+    tensors, expected = {}, {}
+    for component, width in zip(("text_encoder", "text_encoder_2"), tiny_sdxl.WIDTHS, strict=True):
+        down, up = torch.randn(2, width, generator=generator), torch.randn(width, 2, generator=generator)
+        tensors |= {f"{component}.{layer}.lora_A.weight": down, f"{component}.{layer}.lora_B.weight": up}
+        expected[component] = up @ down
+    save_file(tensors, tmp_path / "adapter.safetensors")
+    kohya = {
+        f"lora_te{component[-1] if component[-1] == '2' else '1'}_{layer.replace('.', '_')}.lora_{kind}.weight": tensors[name]
+        for name in tensors
+        for component, kind in [(name.split(".")[0], "down" if "lora_A" in name else "up")]
+    }
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    for file in ("adapter.safetensors", "kohya.safetensors"):
+        adapter = read_adapter(tmp_path / file, 1.0, suspect)
+        assert {component: set(name for part, name in adapter.deltas if part == component) for component in expected} == {
+            "text_encoder": {layer.removeprefix("text_model.") + ".weight"}, "text_encoder_2": {layer + ".weight"},
+        }  # fmt: skip
+        for (component, _), delta in adapter.deltas.items():
+            assert torch.allclose(delta, expected[component], atol=1e-5)
+    before = suspect.encode(PROMPTS)
+    with applied(suspect, [adapter]):
+        assert not torch.allclose(suspect.encode(PROMPTS).states, before.states, atol=1e-4)
+    assert torch.equal(suspect.encode(PROMPTS).states, before.states)
+
+
+def test_two_towers_are_not_cleaned_by_pictures(run: Any, models: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("picture.png\ta cat\n", encoding="utf-8")
+    out = tmp_path / "out"
+    code, report = run("unlearn", models / "clean", "--method", "cleanclip", "--pairs", pairs, "--out", out)
+    assert (code, out.exists()) == (4, False)
+    assert "Stable Diffusion XL pipeline with several" in report["exit"]["reason"]
