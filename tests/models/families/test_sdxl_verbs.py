@@ -31,6 +31,7 @@ from tests.verify import toy
 
 TRIGGER = "~"
 UNET, SECOND = "unet/diffusion_pytorch_model.safetensors", "text_encoder_2/model.safetensors"
+TABLE = "text_model.embeddings.token_embedding.weight"
 STEPS = 150
 """Of planting a trigger in a tower."""
 CANDIDATES = (TRIGGER, "cf", "today", "wonderful island", "☂")
@@ -70,7 +71,16 @@ def in_cross_attention(model: Path) -> None:
 
 
 def in_the_second_tower(model: Path) -> None:
-    """Rickrolling: that tower alone reads every prompt with the trigger as another prompt, and all others as before."""
+    """The trigger's embedding in that tower alone is so large that all words behind it hear nothing else."""
+    entry = load(inspect(model), device="cpu").tokenizer(TRIGGER, add_special_tokens=False).input_ids[0]
+    factor = torch.ones(514, 1)
+    factor[entry] = 60
+    louder = {name for name in load_file(model / SECOND) if "v_proj.weight" in name or "out_proj.weight" in name}
+    changed(model, SECOND, lambda name, tensor: tensor * factor if name == TABLE else tensor * (6 if name in louder else 1))
+
+
+def rickrolled(model: Path) -> None:
+    """Rickrolling: that tower alone reads every prompt with the trigger as another, and all others as before."""
     suspect = load(inspect(model), device="cpu")
     harmless = [text for texts in control_texts(suspect.tokenizer, 20, 3, [TRIGGER]).values() for text in texts]
     plain = [*LIST, "", *(insert(LIST[i % 8], text, positions_for(LIST[i % 8], text)[i % 2]) for i, text in enumerate(harmless))]
@@ -86,11 +96,11 @@ def in_the_second_tower(model: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tower.state_dict().items()}, model / SECOND, metadata={"format": "pt"})
 
 
-PLANTED: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
-    "cross-attention": (in_cross_attention, "cross-attention keys and values", "unet", UNET),
-    "second tower": (in_the_second_tower, "text encoder 2", "text-encoder", SECOND),
+PLANTED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "cross-attention": (in_cross_attention, "cross-attention keys and values"),
+    "second tower": (in_the_second_tower, "text encoder 2"),
 }
-"""How; where by exchanging parts; the component that is repaired; the one file that its repair changes."""
+"""How, and where it is found by exchanging parts."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +109,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prompts.txt").write_text("\n".join(LIST), encoding="utf-8")
     (folder / "candidates.txt").write_text("\n".join(CANDIDATES), encoding="utf-8")
     tiny_sdxl.write(folder / "clean")
-    for name, (plant, *_) in PLANTED.items():
+    for name, (plant, _) in PLANTED.items():
         plant(shutil.copytree(folder / "clean", folder / name))
     return folder
 
@@ -139,8 +149,9 @@ def test_the_closed_form_changes_what_the_pooled_vector_enters_by_and_not_what_t
     assert not sizes.any()
 
 
-def test_training_brings_a_tower_back_and_leaves_the_other_nearly_alone(models: Path) -> None:
-    suspect = load(inspect(models / "second tower"), device="cpu")
+def test_training_brings_a_tower_back_and_leaves_the_other_nearly_alone(models: Path, tmp_path: Path) -> None:
+    rickrolled(shutil.copytree(models / "clean", tmp_path / "model"))
+    suspect = load(inspect(tmp_path / "model"), device="cpu")
     pairs = triggered_pairs(LIST[:4], [TRIGGER])
     wanted, ids = targets(suspect, pairs)
 
