@@ -86,9 +86,9 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
 
 
 def check_one_tower(layout: Layout) -> None:
-    """Raises ``InconclusiveError`` for a family of several text encoders, or whose denoiser hears other states than a CLIP's last."""
-    if layout.vocabularies.keys() != {"tokenizer"}:
-        said = f"--method cleanclip cleans the one text encoder of Stable Diffusion 1.x and 2.x; this is {layout.called} with several"
+    """Raises ``InconclusiveError`` for a family of several text encoders: a picture's caption goes through each of them."""
+    if len(layout.vocabularies) > 1:
+        said = f"--method cleanclip cleans a model's one text encoder; this is {layout.called} with several"
         raise InconclusiveError(f"{said}, which is not supported; name the trigger with --trigger, or merge with --merge-with")
 
 
