@@ -130,7 +130,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mod
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_scan_finds_it_and_says_where_it_lives(run: Any, models: Path, name: str) -> None:
-    asked = ("--candidates", models / "candidates.txt", "--n-prompts", 4, "--timesteps", "1,0.6", "--reference", models / "clean")
+    asked = ("--candidates", models / "candidates.txt", "--n-prompts", 4, "--reference", models / "clean")
     code, report = run("scan", models / name, *asked)
     ranked = sorted(report["candidates"], key=lambda candidate: candidate["rank"])
     assert (code, ranked[0]["text"]) == (1, TRIGGER), ranked[0]
