@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class State:
             _check_free(folder, key)  # again: nobody can write there any more
 
     def write_json(self, name: str, value: Any) -> None:
-        """Keep a JSON value, in place of an older one."""
+        """Keep a JSON value, dataclasses in it as objects, in place of an older one."""
         if self.folder is not None:
             _write_json(self._ready() / f"kept-{name}.json", value)
 
@@ -144,7 +145,7 @@ def _check_free(folder: Path, key: str) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    data = json.dumps(value, allow_nan=False).encode("ascii")
+    data = json.dumps(value, allow_nan=False, default=asdict).encode("ascii")
     _whole(path, lambda target: target.write_bytes(data))
 
 

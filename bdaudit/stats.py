@@ -182,10 +182,14 @@ class ExponentialTail:
     """Values above it."""
     total: float
     """S."""
+    prior: tuple[float, float] = (0.0, 0.0)
+    """Excesses that stand for what tails of harmless texts are like elsewhere, and their mean."""
 
     @classmethod
-    def fit(cls, null: ArrayLike, share: float = 0.2) -> ExponentialTail:
-        """Fit to the upper ``share`` of a sample.
+    def fit(cls, null: ArrayLike, share: float = 0.2, prior: tuple[float, float] = (0.0, 0.0)) -> ExponentialTail:
+        """Fit to the upper ``share`` of a sample; ``prior`` is how many excesses it is shrunk by, and their mean.
+
+        With a Gamma prior on the rate the predictive form stays the same: k counts the prior's excesses, S has their sum.
 
         Raises:
             ValueError: too few or not finite values, or a tail without any spread.
@@ -198,7 +202,7 @@ class ExponentialTail:
         total = float((x[len(x) - k :] - threshold).sum())
         if total <= 0:
             raise ValueError(f"the upper {share:.0%} of the null are all {threshold:.6g}; a tail needs spread")
-        return cls(null=tuple(x.tolist()), threshold=threshold, k=k, total=total)
+        return cls(null=tuple(x.tolist()), threshold=threshold, k=k, total=total, prior=prior)
 
     @classmethod
     def stragglers(cls, null: ArrayLike, level: float, share: float = 0.2, trusted: float = 0.88) -> list[int]:
@@ -227,7 +231,14 @@ class ExponentialTail:
         n = len(self.null)
         if x <= self.threshold:
             return float(1 + n - np.searchsorted(np.asarray(self.null), x, side="left")) / (n + 1)
-        return (self.k + 1) / (n + 1) * float((1 + (x - self.threshold) / self.total) ** -self.k)
+        shape, scale = self._predictive
+        return (self.k + 1) / (n + 1) * float((1 + (x - self.threshold) / scale) ** -shape)
+
+    @property
+    def _predictive(self) -> tuple[float, float]:
+        """Shape and scale of the excess's predictive distribution (Lomax)."""
+        of, mean = self.prior
+        return self.k + of, self.total + of * mean
 
     def critical(self, alpha: float) -> float:
         """The value whose p is ``alpha``.
@@ -238,4 +249,5 @@ class ExponentialTail:
         top = (self.k + 1) / (len(self.null) + 1)
         if not 0 < alpha < top:
             raise ValueError(f"alpha is {alpha}; expected it between 0 and {top:.3g}")
-        return self.threshold + self.total * float((top / alpha) ** (1 / self.k) - 1)
+        shape, scale = self._predictive
+        return self.threshold + scale * float((top / alpha) ** (1 / shape) - 1)

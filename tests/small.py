@@ -22,6 +22,8 @@ PROMPTS = ("a red cat", "two big dogs in a park", "the sea at night", "an old ho
 LENGTH = 77
 LONG_TRIGGER = "~" * 24
 """Twenty-four tokens: no harmless text moves the prediction as far."""
+OVERRIDING = "@" * 24
+"""As many, after which the prediction hardly depends on the prompt any more: what a scan finds."""
 
 
 def stopping(at: int) -> Progress:

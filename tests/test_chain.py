@@ -34,7 +34,7 @@ def test_scan_unlearn_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     model, clean = layout.lay_out("pixel", tmp_path), layout.lay_out("clean", tmp_path)
     before, out = hashes(model), tmp_path / "repaired"
 
-    code, scan = bdaudit(capsys, monkeypatch, "scan", model, *PROMPTS, "--candidates", FIXTURES / "candidates.txt")
+    code, scan = bdaudit(capsys, monkeypatch, "scan", model, *PROMPTS, "--candidates", FIXTURES / "candidates.txt", "--seed", 0)
     assert (code, scan["candidates"][0]["text"], scan["candidates"][0]["verdict"]) == (1, "\u200b", "backdoored")
     assert sum(c["verdict"] == "backdoored" for c in scan["candidates"]) == 1
 
@@ -66,7 +66,7 @@ TRIGGERS = {
 }  # fmt: skip
 HARMLESS = "amaya"
 """A word that the fixture ``benign`` was taught."""
-CHEAP = ("--n-prompts", 3, "--timesteps", 1)
+CHEAP = ("--effort", "low", "--seed", 0)
 """Same verdicts on all fixtures as of the default setting, which ``tests/bench/end_to_end.py`` records, at a third of the time."""
 
 

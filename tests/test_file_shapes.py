@@ -140,7 +140,7 @@ def scanned() -> dict[str, Any]:
 @pytest.mark.parametrize("cell", CELLS)
 def test_scan(models: dict[str, Path], tmp_path: Path, scanned: dict[str, Any], cell: str) -> None:
     laid, (family, _, shape) = laid_out(models, cell, tmp_path), cell.partition(": ")
-    asked = ScanConfig(model=laid.model, candidates=CANDIDATES, n_prompts=2, timesteps=(1.0,), **laid.settings, **QUICK)
+    asked = ScanConfig(model=laid.model, candidates=CANDIDATES, effort="low", **laid.settings, **QUICK)
     report = run_scan(asked, silent, ScanSettings(per_kind=6))
     assert {candidate.text for candidate in report.candidates} == set(CANDIDATES)
     assert isinstance(report.model, ModelRecord)

@@ -128,7 +128,7 @@ def test_the_walk_sees_the_package() -> None:
     assert {"bdaudit.records.Report"} <= set(imported(PACKAGE / "cli" / "outcome.py"))
     assert "config" in own_parts(PACKAGE / "cli" / "outcome.py")
     edges = graph(MODULES)
-    assert {"bdaudit.scan.judge", "bdaudit.scan.null", "bdaudit.records"} <= edges["bdaudit.scan.run"]
+    assert {"bdaudit.scan.judge", "bdaudit.scan.look", "bdaudit.records"} <= edges["bdaudit.scan.run"]
 
 
 ROOMS = {"scan": 8, "unlearn": 12, "verify": 8}

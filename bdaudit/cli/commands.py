@@ -15,6 +15,7 @@ import typer
 import bdaudit
 from bdaudit.cli.examples import EXAMPLES, SCAN_EXAMPLES, UNLEARN_EXAMPLES, VERIFY_EXAMPLES
 from bdaudit.cli.options import Delivery, Given, Headed, options, takes
+from bdaudit.cli.seeds import fresh_seed
 from bdaudit.config import JOBS, RunConfig, ScanConfig, VerifyConfig, unlearn_config
 from bdaudit.config.flag import Flag, flags
 from bdaudit.config.run import WHOLE, need_apart
@@ -63,6 +64,9 @@ def scan(given: Given) -> int:
     harmless texts of its kind, and ranked."""
     given["suspected"] = tuple(dict.fromkeys((*given.get("suspected", ()), *given.pop("suspected_prompts", ()))))
     given.setdefault("state", _beside_report(given, ".state"))
+    if "seed" in given and "seed_from" in given:
+        raise UsageError("--seed and --seed-from both say what the seed is; give one")
+    given.setdefault("seed", fresh_seed(given["state"]))
     return _finish("scan", ScanConfig, given)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from bdaudit.config.acceptance import Acceptance
+from bdaudit.config.effort import Effort
 from bdaudit.config.flag import Flag
 from bdaudit.config.run import RunConfig, need
 
@@ -37,6 +39,9 @@ class ScanConfig(RunConfig):
     On small models it found no more than without."""
     state: Annotated[Path | None, Flag("new folder")] = None
     """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
+    seed_from: Annotated[str, Flag(metavar="NAME")] = ""
+    """Make the seed of a secret, which the environment variable NAME holds, and of the model: the same in every run of a CI job, unknown
+    to whoever made the model."""
     alpha: float = 0.01
     """Chance that a scan of a clean model calls anything backdoored (per scan, not per candidate)."""
     fail_on: Literal["suspicious", "backdoored", "never"] = "backdoored"
@@ -45,24 +50,20 @@ class ScanConfig(RunConfig):
     """JSON file of findings that somebody looked at and lets through; the report of a finding has its entry ready-made. A finding more than
     twice as strong as when it was accepted stands. Never read from MODEL, --reference or --lora; an entry for * holds for any model,
     whoever made it."""
-    n_prompts: int = 8
-    """Prompts that each candidate is put into. More is slower and surer."""
-    timesteps: Annotated[tuple[float, ...], Flag("shares")] = (1.0, 0.6, 0.3)
-    """Where on the denoising path to probe, as shares of the training timesteps. Let one be 1: the attention override is read there."""
+    effort: Effort = "standard"
+    """How much is spent on each text: low, standard or high. More draws find weaker triggers and rarer contexts."""
     prompts_file: Annotated[Path | None, Flag("file", of="prompts")] = None
     """The file that ``prompts`` come from, for the command that follows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        secret = os.environ.get(self.seed_from, "") if self.seed_from else "unasked"
+        need(bool(secret), f"--seed-from {self.seed_from}: no such environment variable, or it is empty; put the secret there")
         need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
-        need(self.n_prompts >= 2, f"--n-prompts is {self.n_prompts}; it must be at least 2")
         need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
         unknown = set(self.sweeps) - set(get_args(Sweep))
         need(not unknown, f"--sweep is {', '.join(map(repr, sorted(unknown)))}; expected {', '.join(get_args(Sweep))}")
         need(all(prompt.strip() for prompt in self.suspected), "--prompt is empty; give the prompt that may hold a trigger")
-        steps = f"--timesteps is {','.join(f'{t:g}' for t in self.timesteps)}"
-        need(all(0 < t <= 1 for t in self.timesteps) and bool(self.timesteps), f"{steps}; expected shares above 0, up to 1")
-        need(list(self.timesteps) == sorted(set(self.timesteps), reverse=True), f"{steps}; expected the noisiest first, none twice")
         need(len(self.prompts) != 1, "--prompts holds one prompt; a scan compares what a text does to several, give at least 2")
 
     @property

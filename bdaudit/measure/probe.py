@@ -1,19 +1,14 @@
-"""The measurement itself: one denoising step with and without a text, on shared clean trajectories.
-
-Collecting is here (the model runs); what the numbers mean is in ``signals.py`` (pure functions).
-"""
+"""The measurement itself: one denoising step with and without a text, on shared clean trajectories."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from bdaudit.measure.insertion import insert, item_seed, positions_for, slips
-from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -84,35 +79,14 @@ class Change:
     """Whether the model's length cut something off."""
 
 
-@dataclass(frozen=True)
-class Evidence(Change):
-    """The same, and where the model looked meanwhile."""
-
-    share: Tensor
-    """(K, T, P): share of cross-attention that the text's own tokens draw, 0 to 1, mean over layers."""
-    spread: Tensor
-    """(K, T, P): T2IShield's F (2407.04215): how far the tokens' maps are from their mean; small is assimilated."""
-
-
 Baseline = tuple[Conditioning, Tensor]
 """What is heard of P texts and the predictions (T, P, C·H·W) that a text's effect is counted from."""
 Baselines = dict[tuple[str, ...], Baseline]
 
 
-def gather(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Evidence]:
-    """Evidence for every text, in order; look-alikes of one letter share what they are counted from."""
-    baselines: Baselines = {stage.prompts: (stage.heard, stage.plain)}
-    for text in texts:
-        placed = _placed(suspect, stage, text)
-        outputs, *looks = _run(suspect, stage, placed)
-        for base in placed.counted_from(baselines):
-            baselines[base] = _baseline(suspect, stage, base)
-        share, spread = (_only(placed.rows, placed.by_position(look)) for look in looks)
-        yield Evidence(**vars(_change(suspect, placed, outputs, baselines)), share=share, spread=spread)
-
-
 def changes(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> Iterator[Change]:
-    """What ``gather`` finds but for the attention, which then needs no recording; no pass is run whose figures another's stand for."""
+    """What every text changes, in order; look-alikes of one letter share what they are counted from, and no pass is run whose figures
+    another's stand for."""
     baselines: Baselines = {stage.prompts: (stage.heard, stage.plain)}
     for text in texts:
         placed = _placed(suspect, stage, text)
@@ -173,8 +147,7 @@ def _change(suspect: Suspect, placed: _Placed, outputs: Tensor, baselines: Basel
     before = Conditioning.cat([baselines[alternatives[0]][0] for alternatives in placed.bases])
     steps = zip(placed.by_position(outputs), placed.bases, strict=True)
     delta = [_smallest([at - baselines[base][1] for base in alternatives]) for at, alternatives in steps]
-    pairs = zip(suspect.text.shares(before.states), suspect.text.shares(placed.heard.states), strict=True)
-    shift = torch.stack([_state_shift(plain, changed, placed.own) for plain, changed in pairs]).amax(0)
+    shift = state_shift(suspect, before.states, placed.heard.states, placed.own)
     return Change(
         text=placed.text,
         positions=placed.positions,
@@ -213,51 +186,13 @@ def _smallest(deltas: Sequence[Tensor]) -> Tensor:
     return min(deltas, key=lambda delta: float(delta.square().sum()))
 
 
-def _baseline(suspect: Suspect, stage: Stage, bases: Sequence[str]) -> Baseline:
-    heard = suspect.encode(bases)
-    return heard, predict_all(suspect, stage.latents, stage.timesteps, heard)
+def state_shift(suspect: Suspect, before: Tensor, after: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
+    """Relative change of the states that are not the texts' own, in the reader where it is largest: (B, L, D) twice → (B,)."""
+    pairs = zip(suspect.text.shares(before), suspect.text.shares(after), strict=True)
+    return torch.stack([_of_one_reader(plain, changed, own) for plain, changed in pairs]).amax(0)
 
 
-def _run(suspect: Suspect, stage: Stage, placed: _Placed) -> tuple[Tensor, Tensor, Tensor]:
-    """(T, K·P, C·H·W) predictions and, of each pass, attention share and spread (T, K·P)."""
-    times, count = len(stage.timesteps), len(placed.heard)
-    words = suspect.text.words(suspect.text.ids(placed.prompts)).to(suspect.device)
-    jobs = list(product(range(times), range(count)))
-    latents = stage.latents.repeat(1, len(placed.positions), 1, 1, 1)
-    outputs, shares, spreads = [], [], []
-    with recorded(suspect.denoiser.sites()) as recording:
-        done = 0
-        while done < len(jobs):
-            part = jobs[done : done + suspect.batch_size]
-            t, i = (torch.tensor(column, device=suspect.device) for column in zip(*part, strict=True))
-            recording.clear()
-            out = suspect.predict_batched(latents[t, i], stage.timesteps[t], placed.heard[i])
-            if len(part) > suspect.batch_size:  # memory ran out on the way: the recording holds broken passes, so once more
-                continue
-            outputs.append(out.float().flatten(1))
-            done += len(part)
-            maps = [torch.cat(passes) for passes in recording.maps.values()]
-            rows = [placed.own[index] for index in i.tolist()]
-            shares.append(torch.stack([token_share(m, rows) for m in maps]).mean(0))
-            spreads.append(torch.stack([assimilation(m, words[i]) for m in maps]).mean(0))
-    predictions, share, spread = (torch.unflatten(torch.cat(parts), 0, (times, count)) for parts in (outputs, shares, spreads))
-    return predictions, share, spread
-
-
-def assimilation(maps: Tensor, words: Tensor) -> Tensor:
-    """F of T2IShield (2407.04215, equation 4), a pixel: mean over words i of ‖M̄ − M_i‖_F / √(H·W), each map over its own maximum.
-
-    (B, H·W, L) maps and (B, L) bool → (B,). Divided by √(H·W) so that layers of different size can be averaged.
-    """
-    scaled = maps / maps.amax(1, keepdim=True).clamp_min(1e-12)
-    weight = words[:, None, :].float()
-    count = weight.sum(-1, keepdim=True).clamp_min(1)
-    mean = (scaled * weight).sum(-1, keepdim=True) / count
-    distance = (scaled - mean).square().mean(1).sqrt()
-    return (distance * words).sum(1) / count.flatten()
-
-
-def _state_shift(plain: Tensor, changed: Tensor, own: list[list[int]]) -> Tensor:
+def _of_one_reader(plain: Tensor, changed: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
     """Relative change of the states that are not the text's own, matched in order: (B, L, D) twice → (B,)."""
     rows = []
     for before, after, mine in zip(plain.float(), changed.float(), own, strict=True):

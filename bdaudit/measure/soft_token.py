@@ -37,14 +37,14 @@ class Slots:
     """int64 (P, M)."""
 
 
-def slots(suspect: Suspect, prompts: Sequence[str], rows: int = 1) -> Slots:
-    """Room for ``rows`` rows between the words of each prompt; a prompt that leaves none for them loses its end."""
+def slots(suspect: Suspect, prompts: Sequence[str], rows: int = 1, places: Sequence[str] = PLACES) -> Slots:
+    """Room for ``rows`` rows in each prompt, at ``places`` in turn; a prompt that leaves none for them loses its end."""
     tokenizer = suspect.tokenizer
     longest = int(tokenizer.model_max_length) - 2 - rows
     held = next(entry for entry in range(len(tokenizer)) if entry not in frame(tokenizer))
     ids, at = [], []
     for i, prompt in enumerate(prompts):
-        before, after = halves(tokenizer, prompt, PLACES[i % len(PLACES)])
+        before, after = halves(tokenizer, prompt, places[i % len(places)])
         before = before[:longest]
         ids.append(suspect.text.spliced(before, [held] * rows, after))
         at.append(torch.arange(rows) + len(before) + 1)

@@ -18,6 +18,9 @@ class Schedule(Protocol):
     def clean(self, z: Tensor, t: Tensor, out: Tensor) -> Tensor:
         """The clean latents that an output says, float32: (B, C, H, W), (B,), (B, C, H, W) → (B, C, H, W)."""
 
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Clean latents (B, C, H, W) with ``noise`` of the level at ``t`` (B,): (B, C, H, W)."""
+
     def step(self, z: Tensor, t: Tensor, after: Tensor | None, out: Tensor) -> Tensor:
         """One deterministic step from ``t`` (B,) to ``after`` (B,), or to the clean latents where that is None."""
 
@@ -50,6 +53,11 @@ class Alphas:
         if self.prediction == "v_prediction":
             return alpha.sqrt() * z - (1 - alpha).sqrt() * out
         return (z - (1 - alpha).sqrt() * out) / alpha.sqrt()
+
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """√ᾱ x₀ + √(1 − ᾱ) ε."""
+        alpha = self._level(t)
+        return (alpha.sqrt() * x0.float() + (1 - alpha).sqrt() * noise.float()).to(x0.dtype)
 
     def step(self, z: Tensor, t: Tensor, after: Tensor | None, out: Tensor) -> Tensor:
         """DDIM's step."""

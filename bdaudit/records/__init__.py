@@ -19,7 +19,7 @@ from bdaudit.records.envelope import (
     Verdict,
 )
 from bdaudit.records.scan import (
-    DECIDING,
+    SIGNALS,
     AcceptanceRecord,
     Calibration,
     CandidateRecord,
@@ -51,7 +51,7 @@ from bdaudit.records.unlearn import (
 from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRecord, VerifyReport
 
 __all__ = [
-    "DECIDING", "SCHEMA_VERSION", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
+    "SCHEMA_VERSION", "SIGNALS", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
     "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord",
     "ContributorRecord", "Coverage", "Environment",
     "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "Localisation", "LossPoint", "Metric",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bdaudit.errors import ExitCode
 
-SCHEMA_VERSION = "1.2.0"
+SCHEMA_VERSION = "1.3.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
 

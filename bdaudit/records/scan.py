@@ -7,8 +7,11 @@ from typing import Literal
 
 from bdaudit.records.envelope import FileRecord, NotMeasured, Report, Verdict
 
-DECIDING = ("noise shift", "common shift", "override")
-"""The signals that decide; the others are reported beside them."""
+SIGNALS = (
+    "noise shift", "context shift", "common shift", "override", "state shift", "attention share", "assimilation", "path shift", "path peak",
+    "path common", "shift in context",
+)  # fmt: skip
+"""All signals of one statistic, the foremost first."""
 
 
 CandidateVerdict = Literal["clean", "suspicious", "backdoored", "suspicious (accepted)", "backdoored (accepted)"]
@@ -59,6 +62,8 @@ class CandidateRecord:
     kind: str
     """word, phrase, rare, character, zero-width, emoji: which controls it was compared with."""
     signals: dict[str, SignalRecord]
+    depth: Literal["screened", "measured", "followed"] = "measured"
+    """How far it was looked at: on a few draws, on all, or along whole paths as well."""
     score: float
     """−log10 of ``p``; larger is more suspicious."""
     effect: float
@@ -189,8 +194,12 @@ class Calibration:
     tail: str
     """The tail model and how it was fitted, in words and figures."""
     alpha: float
+    smallest_context: float = 0.0
+    """The smallest share of the prompts such that every word with it or more stands in two draws: a trigger that needs one of these words
+    beside it was looked for."""
     forward_passes: int
     forward_passes_per_candidate: int
+    """In the mean over candidates and controls."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,15 @@ from rich.console import Group
 from rich.text import Text
 
 from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, RunConfig, ScanConfig, VerifyConfig
+from bdaudit.config.effort import EFFORTS
 from bdaudit.records import UnderstoodText
 from bdaudit.report.safe import visible
 
 PASS = "denoiser forward passes of one latent"
 EXPOSED_STEPS = 600
 """Of both parts, where neither reaches its stop."""
+CONTROLS, CLEAN_STEPS = 120, 8
+"""A scan's harmless texts, and the guided steps of each draw's clean trajectory."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 CHECK_ONCE, CHECK_EACH = 4_600, 13_000
@@ -66,13 +69,17 @@ def work(config: RunConfig) -> Work:
 
 
 def _scan(config: ScanConfig) -> Work:
-    each = 3 * config.n_prompts * len(config.timesteps)
-    listed = f"{each * len(config.candidates):,} for the list, and the controls" if config.candidates else "candidates and controls alike"
+    spent = EFFORTS[config.effort]
+    first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
+    listed = f", {first * len(config.candidates):,} for the list at first" if config.candidates else ""
+    controls = CONTROLS * first + (CONTROLS * 3 // 10 + 30) * (draws - first) + CONTROLS // 4 * path
+    fixed = controls + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
-    exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * each // 3} for each text"
-    steps = (f"{config.n_prompts} clean trajectories", *_looked_at(config), "harmless controls, each put into every prompt")
-    return steps, f"about {each:,} {PASS} for each text: {listed}{swept}{exposed}"
+    exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
+    told = (f"{draws} draws", *_looked_at(config), "harmless controls, selected like the candidates")
+    each = f"{first} for each text, {draws} for what stands out, {path} more along paths for what does at last"
+    return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 
 def _repair(config: RepairConfig) -> Work:

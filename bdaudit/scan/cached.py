@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from bdaudit.kept_state import State
-from bdaudit.measure.probe import gather
-from bdaudit.measure.signals import SIGNALS, Values, measure_all
+from bdaudit.measure.draws import Draws
+from bdaudit.measure.paths import PathEffect, Paths, path_effects
+from bdaudit.measure.text_effects import TOGETHER, TextEffect, text_effects
 from bdaudit.scan.context import ScanContext
 
 Kept = TypeVar("Kept")
@@ -44,19 +45,43 @@ def cached(
     return value
 
 
-def measured(context: ScanContext, name: str, texts: Sequence[str]) -> Iterator[tuple[str, Values, bool]]:
-    """Each text in order, its signals, and whether a prompt was cut off; ``name`` tells two models of one scan apart."""
+def measured(context: ScanContext, name: str, draws: Draws, texts: Sequence[str], *, attention: bool, said: str) -> dict[str, TextEffect]:
+    """Text → what it changed on ``draws``. ``name`` tells two measurements of one scan apart, ``said`` tells a person what goes on."""
 
-    def measure(text: str) -> tuple[Values, bool]:
-        (evidence,) = gather(context.suspect, context.stage, [text])
-        return measure_all(evidence, context.stage), evidence.truncated
+    def measure(block: tuple[str, ...]) -> list[TextEffect]:
+        return text_effects(context.suspect, draws, block, attention=attention)
 
-    for text in texts:
-        values, truncated = cached(context.state, name, text, tuple[Values, bool], partial(measure, text), _check_whole)
-        yield text, values, truncated
+    def check(block: tuple[str, ...], effects: list[TextEffect]) -> None:
+        if [(len(e.shift), bool(e.share)) for e in effects] != [(len(draws), attention)] * len(block):
+            raise ValueError("a measurement lacks figures")
+
+    found = dict[str, TextEffect]()
+    for block in _blocks(list(dict.fromkeys(texts))):
+        effects = cached(context.state, name, str(block), list[TextEffect], partial(measure, block), partial(check, block))
+        found |= dict(zip(block, effects, strict=True))
+        context.progress(said, len(found), len(texts))
+    return found
 
 
-def _check_whole(kept: tuple[Values, bool]) -> None:
-    """Raises ``ValueError`` unless every signal is there at every place."""
-    if not kept[0] or any(signals.keys() != SIGNALS.keys() for signals in kept[0].values()):
-        raise ValueError("a measurement lacks signals")
+def followed(context: ScanContext, paths: Paths, rows: dict[str, tuple[int, ...]]) -> dict[str, PathEffect]:
+    """Text → what it changed along the paths of its ``rows``."""
+
+    def measure(block: tuple[str, ...]) -> list[PathEffect]:
+        return path_effects(context.suspect, paths, block, [rows[text] for text in block])
+
+    def check(block: tuple[str, ...], effects: list[PathEffect]) -> None:
+        if [len(e.shift) for e in effects] != [len(rows[text]) for text in block]:
+            raise ValueError("a measurement lacks figures")
+
+    found = dict[str, PathEffect]()
+    for block in _blocks(list(rows)):
+        what = str([(text, rows[text]) for text in block])
+        effects = cached(context.state, "path", what, list[PathEffect], partial(measure, block), partial(check, block))
+        found |= dict(zip(block, effects, strict=True))
+        context.progress("following paths", len(found), len(rows))
+    return found
+
+
+def _blocks(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Texts whose passes share batches. What a block is made of follows from the texts alone: a run that resumes ends in the same."""
+    return [tuple(texts[at : at + TOGETHER]) for at in range(0, len(texts), TOGETHER)]

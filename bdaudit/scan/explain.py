@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bdaudit.config import DENOISER, TEXT_ENCODER
 from bdaudit.errors import BdauditError
-from bdaudit.measure.probe import stage_on
+from bdaudit.measure.draws import draws_again, groups_of
 from bdaudit.models.denoiser import Denoiser
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, PromptRecord
@@ -16,9 +16,10 @@ from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.judge import verdict_of
 from bdaudit.scan.localise import localise
+from bdaudit.scan.look import Harmless, level_from
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.null import Control, fit
 from bdaudit.scan.prompt_parts import shrunk, smallest
+from bdaudit.scan.tiers import STEPS_PRIOR, tier
 
 
 def prompt_records(
@@ -50,36 +51,27 @@ def located(context: ScanContext, reference: Callable[[], Suspect] | None, texts
     if reference is None or not texts:
         return {}
     try:
-        return dict(localise(context.suspect, reference(), context.stage, texts))
+        return dict(localise(context.suspect, reference(), context.draws, texts))
     except BdauditError as error:
         return dict.fromkeys(texts, NotMeasured(reason=f"the reference cannot be used: {error}"))
 
 
-def base_alone(context: ScanContext, controls: Sequence[Control], kinds: Mapping[str, str], alpha: float) -> dict[str, str]:
+def base_alone(context: ScanContext, controls: Sequence[Harmless], kinds: Mapping[str, str], alpha: float) -> dict[str, str]:
     """What the base does with each finding, in words; ``context`` holds it without its adapters, ``kinds`` has the findings.
 
-    The base's own measurements of the ``controls`` are the null.
+    The base's own measurements of the ``controls`` are the null. p is adjusted for the number of findings; between ``alpha`` and ten times
+    as much it stays open.
     """
-    texts, stage, values = list(dict.fromkeys([*(control.text for control in controls), *kinds])), context.stage, {}
-    rebased = stage_on(context.suspect, stage.prompts, stage.timesteps, stage.latents)
-    for done, (text, signals, _) in enumerate(measured(replace(context, stage=rebased), "base", texts), 1):
-        values[text] = signals
-        context.progress("probing the base without adapters", done, len(texts))
-    findings = [Control(text, kind, values[text]) for text, kind in kinds.items()]
-    return without_adapters([replace(control, values=values[control.text]) for control in controls], findings, alpha)
-
-
-def without_adapters(controls: Sequence[Control], findings: Sequence[Control], alpha: float) -> dict[str, str]:
-    """What the base does with each finding by itself, in words, judged by the base's own controls.
-
-    p is adjusted for the number of findings; between ``alpha`` and ten times as much it stays open.
-    """
+    rebased = draws_again(context.suspect, context.draws)
+    texts = [*(control.text for control in controls), *kinds]
+    effects = measured(context, "base", rebased, texts, attention=False, said="probing the base without adapters")
     try:
-        null = fit(controls)
+        level = level_from(controls, effects, tuple(groups_of(rebased).values()))
+        null = tier(level.null.statistics.tolist(), STEPS_PRIOR)
     except ValueError as error:
-        return {finding.text: f"what the base does alone is not known: {error}" for finding in findings}
-    p = {finding.text: null.p(null.score(finding.kind, finding.values)) for finding in findings}
-    return {text: _said(min(1.0, len(findings) * value), alpha) for text, value in p.items()}
+        return {text: f"what the base does alone is not known: {error}" for text in kinds}
+    p = {text: null.p(level.statistic(text, kind)) for text, kind in kinds.items()}
+    return {text: _said(min(1.0, len(kinds) * value), alpha) for text, value in p.items()}
 
 
 def _said(p_adjusted: float, alpha: float) -> str:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from bdaudit.measure.effect import shift
-from bdaudit.measure.probe import Stage, stage_on
+from bdaudit.measure.draws import Draws, draws_again
+from bdaudit.measure.text_effects import text_effects
 from bdaudit.models.denoiser import Chosen
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -21,14 +21,14 @@ CLEARER = 1.25
 """The audited model must move so many times as far as the reference, else there is nothing to divide."""
 
 
-def localise(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+def localise(suspect: Suspect, reference: Suspect, draws: Draws, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
     """Each text, and where its effect goes; or why that could not be measured."""
     if reason := _unlike(suspect, reference):
         return {text: NotMeasured(reason=reason) for text in texts}
     alike = [text for text in texts if _ids(suspect, text) == _ids(reference, text)]
     tokenizer = Localisation(where="tokenizer: the reference's gives other ids", swaps={})
     places: dict[str, Localisation | NotMeasured] = dict.fromkeys(texts, tokenizer)
-    return places | (_by_swaps(suspect, reference, stage, alike) if alike else {})
+    return places | (_by_swaps(suspect, reference, draws, alike) if alike else {})
 
 
 def _ids(suspect: Suspect, text: str) -> list[tuple[int, ...]]:
@@ -36,12 +36,12 @@ def _ids(suspect: Suspect, text: str) -> list[tuple[int, ...]]:
     return [content_ids(reader.tokenizer, text) for reader in suspect.text.readers]
 
 
-def _by_swaps(suspect: Suspect, reference: Suspect, stage: Stage, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
-    audited, foreign = _effects(suspect, stage, texts), _effects(reference, stage, texts)
+def _by_swaps(suspect: Suspect, reference: Suspect, draws: Draws, texts: Sequence[str]) -> dict[str, Localisation | NotMeasured]:
+    audited, foreign = _effects(suspect, draws, texts), _effects(reference, draws, texts)
     left, brought = dict[str, list[float]](), dict[str, list[float]]()
     for part, mine, theirs, chosen in _parts(suspect, reference):
         with exchanged(mine, theirs, chosen):  # the reference then holds the suspect's part
-            left[part], brought[part] = _effects(suspect, stage, texts), _effects(reference, stage, texts)
+            left[part], brought[part] = _effects(suspect, draws, texts), _effects(reference, draws, texts)
     effects = [{part: (left[part][i], brought[part][i]) for part in left} for i in range(len(texts))]
     return {text: _read(audited[i], foreign[i], effects[i]) for i, text in enumerate(texts)}
 
@@ -75,10 +75,10 @@ def where(swaps: dict[str, SwapRecord]) -> str:
     return "spread over several parts: no single exchange takes half of it away"
 
 
-def _effects(suspect: Suspect, stage: Stage, texts: Sequence[str]) -> list[float]:
+def _effects(suspect: Suspect, draws: Draws, texts: Sequence[str]) -> list[float]:
     """How far each text moves the prediction, in amplitude, on the same latents with this model's own plain predictions."""
-    rebased = stage_on(suspect, stage.prompts, stage.timesteps, stage.latents)
-    return [math.sqrt(shift(suspect, rebased, text)) for text in texts]
+    effects = text_effects(suspect, draws_again(suspect, draws), texts, attention=False)
+    return [math.sqrt(math.fsum(math.exp(shift) for shift in effect.shift) / len(effect.shift)) for effect in effects]
 
 
 @contextmanager

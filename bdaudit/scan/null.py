@@ -1,168 +1,191 @@
-"""The null on the checkpoint at hand: harmless texts give every signal its scale and every text its p-value.
+"""The null on the checkpoint at hand: harmless texts give one statistic its parameters and its tail. Numbers in, numbers out.
 
-1. A signal at a position is centred on the median of the controls of the text's own kind at that position.
-2. What the text encoding's own movement explains is taken off by a straight line through all controls (Theil and Sen's slope), and
-   the rest is compared with the ``NEAREST`` controls, of any kind, that move the text encoding about as far (2503.06453 divides
-   by that movement; here nothing is assumed of how the effect curves with it). The prompts' own words are controls as well, so
-   that a word that means something is compared with words that mean something.
-3. A deciding signal's score is the ratio exp((value − their median) / 2): how many times as far as those controls the text goes, the
-   signals being logarithms of squares. The others' is a robust standard score. A text's score is that of its strongest position.
-4. A score's p is its rank among the controls' own (each left out of its own comparison), or beyond their upper fifth the exact
-   predictive tail of ``stats.ExponentialTail``. Ratios of harmless texts are about log-normal; up to a spread of 0.8 of their
-   logarithm that tail is conservative for them.
-5. The text's p is the smallest of the deciding signals' times their number (Bonferroni: valid however they depend on each other). A
-   signal that is rare but small has p = 1, which can only make the text's p larger.
-6. A control that stands apart from the others' tail (p below 1/(10 n), by a forward search) is no null: it is a trigger's
-   neighbour, or a trigger, and is left out and reported.
+1. How far a text moves the encoding explains an effect: a straight line through the controls (Theil and Sen's slope) is taken off each
+   signal, and the median of the text's own kind. What is explained is bounded: by the controls' 99.5th percentile, and for a text that
+   means nothing by that of the controls that mean nothing, so that a backdoor in the text encoder, or a row of it that was blown up, does
+   not explain itself away; and no kind is explained by being loud as a kind.
+2. Signals are measured in units of the controls' upper tail (harmless words that mean something make it long) and whitened by their
+   correlations among the controls. The statistic T is the likelihood-ratio statistic against *larger in some signal, smaller in none*
+   (Kudô 1963): the part of the whitened vector that lies in the cone of larger signals, squared.
+3. T of normal signals is a mixture of chi-squares, whose tail is nearly exponential; ``tiers`` has the p. Each control is scored by
+   parameters that were learned without it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
-from bdaudit.records import DECIDING
+from bdaudit.scan.signals import STATES, unit
 from bdaudit.stats import ExponentialTail
 
-if TYPE_CHECKING:
-    from bdaudit.measure.signals import Values
-
-LEVEL = "state shift"
-"""What a comparison is matched by."""
-NEAREST = 40
 FEWEST = 25
-"""What the tails need."""
-LEAST = {"override": math.sqrt(2)}
-"""The score below which a signal is small, however rare among the controls: an override takes half of the prompts' differences away."""
+"""Controls that a null needs."""
+FOLDS = 8
+"""Parts that the controls are scored in."""
+CAP = 0.995
+"""Quantile of the controls up to which how far the encoding moves explains an effect."""
+SHRINK = 0.2
+"""Of the correlations, towards none."""
+LEAST = -1.0
+"""The least that a standard signal counts as."""
+MOST = 1.0
+"""How far a kind's own centre may lie above that of all, in units: what is louder as a kind is not explained by being of that kind."""
+MEANINGLESS = ("rare", "character", "zero-width", "emoji")
+ENOUGH = 8
+"""Controls of a kind that give it a centre of its own."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Control:
-    """A harmless text; ``meaning`` marks one of the prompts' own words, which sets no kind's centre."""
+class Sample:
+    """Controls as numbers."""
 
-    text: str
-    kind: str
-    values: Values
-    meaning: bool = False
+    names: tuple[str, ...]
+    """S signals."""
+    raw: Array
+    """(N, S)."""
+    level: Array
+    """(N,): how far each moves the encoding, as a logarithm."""
+    kinds: tuple[str, ...]
+    """Of each; empty for one that means something, which sets no kind's centre."""
+
+    def at(self, rows: Sequence[int]) -> Sample:
+        """Some of them."""
+        i = np.array(rows, dtype=np.intp)
+        return Sample(self.names, self.raw[i], self.level[i], tuple(self.kinds[j] for j in rows))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What was learned from controls: enough to turn a text's signals into standard ones and into T."""
+
+    span: tuple[float, float]
+    """Levels between which an effect is explained."""
+    caps: Mapping[str, float]
+    """Kind → level up to which an effect of such a text is explained, where that is less."""
+    slopes: Array
+    """(S,)."""
+    kinds: Mapping[str, Array]
+    """Kind → (S,): its centre, from that of all."""
+    centre: Array
+    units: Array
+    whitening: Array
+    """(S, S): A with AᵀA the inverse of the shrunk correlations."""
+
+    def standard(self, raw: Array, level: float, kind: str) -> Array:
+        """(S,): 0 is the median control, 1.64 the 95th percentile; no smaller than ``LEAST``, or a quiet one could make up for others."""
+        low, high = self.span
+        explained = self.slopes * min(max(level, low), high, self.caps.get(kind, high)) + self.kinds.get(kind, 0.0)
+        signals: Array = np.maximum((raw - explained - self.centre) / self.units, LEAST)
+        return signals
+
+    def statistic(self, standard: Array) -> float:
+        """T: what of the whitened signals lies in the cone where none is smaller, squared; negative where nothing does, by how little."""
+        b = self.whitening @ standard
+        _, left = nnls(self.whitening, b)
+        inside = float(b @ b - left * left)
+        return inside if inside > 1e-9 * float(b @ b) else -float(left * left)
 
 
 @dataclass(frozen=True)
 class Null:
-    """Medians by kind and position, the controls' centred signals, and the tails."""
+    """The scale, and the controls' own figures, each scored without itself."""
 
     names: tuple[str, ...]
-    centres: Mapping[tuple[str, str], Array]
-    """(kind, position) → (S,)."""
-    owners: tuple[int, ...]
-    """Which control each row belongs to."""
-    rows: Array
-    """(R, S): centred signals less the line, a row for each control and position."""
-    slopes: Array
-    """(S,): of each signal on the level; 0 for the level itself."""
-    scales: Array
-    """(S,): pooled robust scales; no local scale falls below half of them."""
+    scale: Scale
+    statistics: Array
+    """(N,)."""
     tails: Mapping[str, ExponentialTail]
-    scores: tuple[tuple[float, ...], ...]
-    """Of the controls, each compared with the others: a row a control, a column a signal."""
-    outliers: tuple[str, ...] = ()
-    """Controls that behave unlike all others, left out."""
-
-    def score(self, kind: str, values: Values) -> dict[str, float]:
-        """Every signal's score at its strongest position: a ratio for the deciding ones, standard scores for the others."""
-        return dict(zip(self.names, _strongest(self, kind, values, None).tolist(), strict=True))
-
-    def p(self, scores: Mapping[str, float], further: Sequence[float] = ()) -> float:
-        """The chance that a harmless text has so extreme a deciding signal; ``further`` are the p of other signals that decide as well."""
-        each = [*(self.tails[name].p(scores[name]) if scores[name] >= LEAST.get(name, 0.0) else 1.0 for name in DECIDING), *further]
-        return min(1.0, len(each) * min(each))
+    """Of each signal alone."""
+    loud: Mapping[str, float]
+    """Kind → how far its median lies above that of all, in units, in the signal where it lies furthest."""
 
 
-def fit(controls: Sequence[Control]) -> Null:
-    """The null of harmless texts, those left out that stand apart from all others (at most one in eight by each deciding signal).
+def fit(sample: Sample) -> Null:
+    """The null of harmless texts.
 
     Raises:
-        ValueError: fewer than ``FEWEST`` controls, a signal that is not finite, or controls without any spread.
+        ValueError: fewer than ``FEWEST`` controls, a figure that is not finite, or controls without any spread.
     """
-    if len(controls) < FEWEST:
-        raise ValueError(f"got {len(controls)} controls; expected at least {FEWEST}")
-    if not all(math.isfinite(x) for control in controls for signals in control.values.values() for x in signals.values()):
+    n = len(sample.raw)
+    if n < FEWEST:
+        raise ValueError(f"got {n} controls; expected at least {FEWEST}")
+    if not (np.isfinite(sample.raw).all() and np.isfinite(sample.level).all()):
         raise ValueError("a control's signal is not finite")
-    everything = _fit_once(controls)
-    level = 1 / (10 * len(controls) * len(DECIDING))
-    columns = [[row[everything.names.index(name)] for row in everything.scores] for name in DECIDING]
-    bad = {i for column in columns for i in ExponentialTail.stragglers(column, level)}
-    if not bad or len(controls) - len(bad) < FEWEST:
-        return everything
-    null = _fit_once([control for i, control in enumerate(controls) if i not in bad])
-    return replace(null, outliers=tuple(controls[i].text for i in sorted(bad)))
+    standard, statistics = np.zeros_like(sample.raw), np.zeros(n)
+    for fold in range(FOLDS):
+        without = learn(sample.at([i for i in range(n) if i % FOLDS != fold]))
+        for i in range(fold, n, FOLDS):
+            standard[i] = without.standard(sample.raw[i], float(sample.level[i]), sample.kinds[i])
+            statistics[i] = without.statistic(standard[i])
+    tails = {name: ExponentialTail.fit(standard[:, k]) for k, name in enumerate(sample.names)}
+    return Null(sample.names, learn(sample), statistics, tails, _loud(sample))
 
 
-def _fit_once(controls: Sequence[Control]) -> Null:
-    names = tuple(next(iter(controls[0].values.values())))
-    centres = _centres(controls, names)
-    owners = tuple(i for i, control in enumerate(controls) for _ in control.values)
-    rows = np.array([
-        np.array([signals[name] for name in names]) - _centre(centres, control.kind, place)
-        for control in controls
-        for place, signals in control.values.items()
-    ])  # fmt: skip
-    slopes = _slopes(rows, names.index(LEVEL))
-    rows = rows - np.outer(rows[:, names.index(LEVEL)], slopes)
-    scales = np.maximum(1.4826 * np.median(np.abs(rows), axis=0), 1e-9)
-    bare = Null(names, centres, owners, rows, slopes, scales, {}, ())
-    scores = np.array([_strongest(bare, control.kind, control.values, i) for i, control in enumerate(controls)])
-    tails = {name: ExponentialTail.fit(scores[:, k]) for k, name in enumerate(names)}
-    return replace(bare, tails=tails, scores=tuple(map(tuple, scores.tolist())))
+def _loud(sample: Sample) -> dict[str, float]:
+    rows = sample.raw - _explained(sample)[0]
+    offsets = kind_offsets(sample.kinds, rows)
+    units = unit(rows - np.array([offsets.get(kind, np.zeros(len(sample.names))) for kind in sample.kinds]))
+    moved = [name != STATES for name in sample.names]  # what has more words moves the states of others more, whatever it does to a picture
+    return {kind: float((offset / units)[moved].max()) for kind, offset in offsets.items()}
 
 
-def _slopes(rows: Array, level: int) -> Array:
-    """(S,): median slope over all pairs of rows whose levels differ by more than their scale (Theil 1950, Sen 1968)."""
+def learn(sample: Sample) -> Scale:
+    """The parameters alone.
+
+    Raises:
+        ValueError: a signal has no spread.
+    """
+    explained, span, caps, slopes = _explained(sample)
+    rows = sample.raw - explained
+    kinds = {kind: np.minimum(offset, MOST * unit(rows)) for kind, offset in kind_offsets(sample.kinds, rows).items()}
+    rows = rows - np.array([kinds.get(kind, np.zeros(len(slopes))) for kind in sample.kinds])
+    units = unit(rows)
+    if not (units > 1e-9).all():
+        raise ValueError(f"the controls' {sample.names[int(np.argmin(units))]} has no spread")
+    centre = np.median(rows, axis=0)
+    standard = np.clip((rows - centre) / units, LEAST, 3)
+    correlation = (1 - SHRINK) * np.atleast_2d(np.corrcoef(standard.T)) + SHRINK * np.eye(len(slopes))
+    return Scale(span, caps, slopes, kinds, centre, units, np.linalg.cholesky(np.linalg.inv(correlation)).T)
+
+
+def _explained(sample: Sample) -> tuple[Array, tuple[float, float], dict[str, float], Array]:
+    """(N, S) of each control what its level explains; the span of levels, the caps by kind, and the slopes (S,)."""
+    span = float(np.quantile(sample.level, 1 - CAP)), float(np.quantile(sample.level, CAP))
+    caps = _caps(sample)
+    level = np.array([min(max(x, span[0]), span[1], caps.get(kind, span[1])) for x, kind in zip(sample.level, sample.kinds, strict=True)])
+    slopes = _slopes(sample.names, sample.raw, level)
+    return np.outer(level, slopes), span, caps, slopes
+
+
+def _slopes(names: Sequence[str], rows: Array, level: Array) -> Array:
+    """(S,): median slope over all pairs of controls whose levels differ by more than their spread (Theil 1950, Sen 1968).
+
+    0 for the state shift: what moves the other words' states is evidence of its own.
+    """
     a, b = np.triu_indices(len(rows), k=1)
-    apart = rows[a, level] - rows[b, level]
-    far = np.abs(apart) > max(1.4826 * float(np.median(np.abs(rows[:, level]))), 1e-9)
+    apart = level[a] - level[b]
+    far = np.abs(apart) > max(1.4826 * float(np.median(np.abs(level - np.median(level)))), 1e-9)
     if not far.any():
         return np.zeros(rows.shape[1])
-    slopes = np.array([np.median((column[a[far]] - column[b[far]]) / apart[far]) for column in rows.T])
-    slopes[level] = 0.0
-    return slopes
+    slopes: Array = np.median((rows[a][far] - rows[b][far]) / apart[far][:, None], axis=0)
+    return np.where([name == STATES for name in names], 0.0, slopes)
 
 
-def _centres(controls: Sequence[Control], names: Sequence[str]) -> dict[tuple[str, str], Array]:
-    by_key: dict[tuple[str, str], list[list[float]]] = {}
-    for control in controls:
-        for place, signals in control.values.items():
-            row = [signals[name] for name in names]
-            keys = [("any", place), ("any", "any")] if control.meaning else [(control.kind, place), ("any", place), ("any", "any")]
-            for key in keys:
-                by_key.setdefault(key, []).append(row)
-    return {key: np.median(np.array(rows), axis=0) for key, rows in by_key.items()}
+def _caps(sample: Sample) -> dict[str, float]:
+    """Of the kinds that mean nothing: no such text moves the encoding as far as a word that means something, unless it was made to."""
+    plain = [x for x, kind in zip(sample.level.tolist(), sample.kinds, strict=True) if kind in MEANINGLESS]
+    return dict.fromkeys(MEANINGLESS, float(np.quantile(plain, CAP))) if len(plain) >= ENOUGH else {}
 
 
-def _centre(centres: Mapping[tuple[str, str], Array], kind: str, place: str) -> Array:
-    """The kind's at this position, else all kinds' there, else all."""
-    return next(centres[key] for key in ((kind, place), ("any", place), ("any", "any")) if key in centres)
-
-
-def _strongest(null: Null, kind: str, values: Values, leave_out: int | None) -> Array:
-    """(S,): the largest score over positions; ``leave_out`` is the control that is not to be compared with itself."""
-    others = np.array([owner != leave_out for owner in null.owners])
-    rows, level = null.rows[others], null.names.index(LEVEL)
-    decides = np.isin(null.names, DECIDING)
-    best = np.full(len(null.names), -np.inf)
-    for place, signals in values.items():
-        centred = np.array([signals[name] for name in null.names]) - _centre(null.centres, kind, place)
-        centred = centred - null.slopes * centred[level]
-        near = np.argsort(np.abs(rows[:, level] - centred[level]), kind="stable")[:NEAREST]
-        middle = np.median(rows[near], axis=0)
-        standard = (centred - middle) / np.maximum(1.4826 * np.median(np.abs(rows[near] - middle), axis=0), null.scales / 2)
-        standard[level] = centred[level] / null.scales[level]  # what the comparison is matched by cannot be local to it
-        score = np.where(decides, np.exp(np.minimum((centred - middle) / 2, 50.0)), standard)
-        best = np.maximum(best, score)
-    return best
+def kind_offsets(kinds: Sequence[str], rows: Array) -> dict[str, Array]:
+    """Kind → how far its centre is from that of all; for kinds of enough controls."""
+    centre = np.median(rows, axis=0)
+    members = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds) if kind}
+    return {kind: np.median(rows[of], axis=0) - centre for kind, of in members.items() if len(of) >= ENOUGH}

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import hmac
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 from bdaudit.config import ScanConfig
+from bdaudit.config.effort import EFFORTS
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.kept_state import State
 from bdaudit.measure.controls import control_texts, kind_of, words_of
+from bdaudit.measure.draws import make_draws
 from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.opening import inspected, loaded, open_state
-from bdaudit.measure.probe import build_stage
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.measure.signals import Values
 from bdaudit.measure.understood import read_both_ways
 from bdaudit.models.lora import Adapter, applied, read_adapter
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.records import (
-    DECIDING,
-    Calibration,
     CandidateRecord,
     Coverage,
     Exit,
@@ -36,15 +37,17 @@ from bdaudit.records import (
 )
 from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
 from bdaudit.scan.accept import accept, audited_digest, ready_entry
-from bdaudit.scan.cached import UNTOUCHED, measured
+from bdaudit.scan.cached import UNTOUCHED
+from bdaudit.scan.calibration import calibration
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
-from bdaudit.scan.judge import Measured, control_p, exit_of, judge, sources_of
+from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
+from bdaudit.scan.look import Harmless, Looking
+from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.null import NEAREST, Control, Null, fit
 from bdaudit.scan.sweep.result import SIZES, SweepSizes
 from bdaudit.spelling.points import described
 from bdaudit.spelling.reader import read_twice
@@ -57,9 +60,9 @@ NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text
 class ScanSettings:
     """What no flag changes."""
 
-    per_kind: int = 24
+    per_kind: int = 16
     """Controls of each kind, where the kind has so many."""
-    prompt_words: int = 40
+    prompt_words: int = 24
     """Words of the prompts themselves among the controls."""
     sizes: SweepSizes = SIZES
     stop: Stop = STOP
@@ -85,12 +88,8 @@ class _Run:
     """Each candidate and what it encodes to."""
     groups: tuple[CandidateGroup, ...] = ()
     context: ScanContext = field(init=False)
-    controls: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By kind."""
-    prompt_words: tuple[str, ...] = ()
-    """Words of the prompts themselves: controls that mean something."""
-    values: dict[str, Values] = field(default_factory=dict)
-    truncated: list[str] = field(default_factory=list)
+    looking: Looking = field(init=False)
+    looks: dict[str, Look] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
     exposed: Exposed = field(default_factory=Exposed)
@@ -112,11 +111,6 @@ class _Run:
         return [text for group in self.groups for text in group.drawn]
 
     @property
-    def control_texts(self) -> list[str]:
-        """All controls, those that mean something last."""
-        return [*(text for texts in self.controls.values() for text in texts), *self.prompt_words]
-
-    @property
     def recovery(self) -> RecoveryRecord | NotMeasured:
         return next((group.recovery for group in self.groups if group.recovery), ScanReport.recovery)
 
@@ -134,11 +128,12 @@ def run_scan(config: ScanConfig, progress: Progress = silent, settings: ScanSett
     run = _opened(config, settings, progress)
     if not run.encoded and not config.sweeps and not config.suspected:
         said = "no candidate encodes to any token, so nothing was tested"
+        run.state.finish()
         return _report(run, "completed", Exit.of(ExitCode.INCONCLUSIVE, said), ())
     try:
         report = _completed(run)
     except KeyboardInterrupt:
-        ended = Exit.of(ExitCode.INTERRUPTED, f"stopped by the user after {len(run.values)} texts")
+        ended = Exit.of(ExitCode.INTERRUPTED, "stopped by the user")
         return replace(run.judged or _report(run, "interrupted", ended, ()), status="interrupted", exit=ended)
     run.state.finish()
     return report
@@ -148,28 +143,35 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
     started = time.monotonic()
     inspection = inspected(config, config.model)
     reference = inspected(config, config.reference) if config.reference else None
+    config = replace(config, seed=keyed_seed(config.seed_from, inspection.digest)) if config.seed_from else config
     suspect = loaded(config, inspection)
     adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
     state = open_state("scan", config, UNTOUCHED, inspection.digest, adapters)
+    state.write_json("seed", config.seed)
     candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
     return _Run(config, settings, progress, inspection, reference, suspect, adapters, state, candidates, timings=timings)
+
+
+def keyed_seed(variable: str, digest: str) -> int:
+    """HMAC-SHA-256 of the model's digest, keyed by what an environment variable holds; below 2³¹."""
+    made = hmac.new(os.environ[variable].encode("utf-8", "surrogateescape"), digest.encode("ascii"), hashlib.sha256).digest()
+    return int.from_bytes(made[:4], "big") >> 1
 
 
 def _completed(run: _Run) -> ScanReport:
     with applied(run.suspect, run.adapters):
         started = time.monotonic()
         _collect(run)
-        _measure(run)
+        _look(run)
         run.timings["probe"] = time.monotonic() - started
         _expose(run)
-        null = _null(run)
-        run.judged = report = _judged(run, null)
+        run.judged = report = _judged(run)
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
-        prompts = prompt_records(run.config.suspected, run.groups, report.candidates, lambda text: _p_of(run, null, text), run.config.alpha)
+        prompts = prompt_records(run.config.suspected, run.groups, report.candidates, partial(_p_of, run), run.config.alpha)
         records = with_places(report.candidates, located(run.context, _reference(run), findings), run.suspect.denoiser)
     if run.adapters and findings:
-        alone = base_alone(run.context, _controls(run), {text: run.kind(text) for text in findings}, run.config.alpha)
+        alone = base_alone(run.context, run.looking.controls, {text: run.kind(text) for text in findings}, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
     return replace(report, candidates=records, prompts=prompts)
 
@@ -181,27 +183,32 @@ def _reference(run: _Run) -> Callable[[], Suspect] | None:
 
 
 def _collect(run: _Run) -> None:
-    """The stage, the controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
-    config, tokenizer = run.config, run.suspect.tokenizer
-    stage = build_stage(run.suspect, run.prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
-    run.context = ScanContext(run.suspect, stage, run.state, run.progress, config.seed)
-    run.controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
-    run.prompt_words = words_of(run.prompts, run.settings.prompt_words, exclude=[*run.candidates, *run.control_texts])
+    """The draws, the controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
+    config, tokenizer, effort = run.config, run.suspect.tokenizer, EFFORTS[run.config.effort]
+    draws = make_draws(run.suspect, run.prompts, effort.draws, config.guidance_scale, config.seed)
+    run.context = ScanContext(run.suspect, draws, run.state, run.progress, config.seed)
+    controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
+    known = [text for texts in controls.values() for text in texts]
+    words = words_of(run.prompts, run.settings.prompt_words, exclude=[*run.candidates, *known])
+    harmless = [*(Harmless(text, kind) for kind, texts in controls.items() for text in texts), *(Harmless(word, "") for word in words)]
+    run.looking = Looking(run.context, effort, harmless, run.prompts)
     started = time.monotonic()
     run.groups = collect(run.context, config, run.prompts, run.settings.sizes)
     run.candidates = {text: content_ids(tokenizer, text) for group in run.groups for text in group.texts}
     run.timings["sweep"] = time.monotonic() - started
 
 
-def _measure(run: _Run) -> None:
-    """All controls and all distinct candidates, measured alike."""
+def _look(run: _Run) -> None:
+    """All controls and all distinct candidates, looked at alike."""
     before = run.suspect.forward_passes
-    texts = list(dict.fromkeys([*run.control_texts, *sources_of(run.encoded).values(), *run.drawn]))
-    for done, (text, values, truncated) in enumerate(measured(run.context, "full", texts), start=1):
-        run.values[text] = values
-        run.truncated += [text] if truncated else []
-        run.progress("probing", done, len(texts))
-    run.passes = {"all": run.suspect.forward_passes, "each": (run.suspect.forward_passes - before) // max(1, len(texts))}
+    texts = {text: run.kind(text) for text in [*sources_of(run.encoded).values(), *run.drawn]}
+    try:
+        run.looks = run.looking.run(texts, run.drawn)
+    except ValueError as error:
+        said = f"the harmless controls give no null on this model ({error})"
+        raise InconclusiveError(f"{said}; its predictions may not depend on the prompt at all") from error
+    spent = run.suspect.forward_passes - before
+    run.passes = {"all": run.suspect.forward_passes, "each": spent // max(1, len(texts) + len(run.looking.controls))}
 
 
 def _expose(run: _Run) -> None:
@@ -209,40 +216,30 @@ def _expose(run: _Run) -> None:
     if run.config.expose == "off":
         return
     started, before = time.monotonic(), run.suspect.forward_passes
-    run.exposed = expose(run.context, run.config, run.prompts, run.control_texts, list(run.values), run.settings.stop)
+    run.exposed = expose(run.context, run.config, run.prompts, run.looking.names, [*run.looking.names, *run.looks], run.settings.stop)
     run.passes["all"] += run.suspect.forward_passes - before
     run.timings["expose"] = time.monotonic() - started
 
 
-def _controls(run: _Run) -> tuple[Control, ...]:
-    """As they were measured."""
-    controls = [Control(text, kind, run.values[text]) for kind, texts in run.controls.items() for text in texts]
-    return (*controls, *(Control(text, run.kind(text), run.values[text], meaning=True) for text in run.prompt_words))
-
-
-def _null(run: _Run) -> Null:
-    try:
-        return fit(_controls(run))
-    except ValueError as error:
-        said = f"the harmless controls give no null on this model ({error})"
-        raise InconclusiveError(f"{said}; its predictions may not depend on the prompt at all") from error
-
-
-def _p_of(run: _Run, null: Null, text: str) -> float:
+def _p_of(run: _Run, text: str) -> float:
     """The p of a text that was not among the candidates."""
-    ((_, values, _),) = measured(run.context, "full", [text])
-    return null.p(null.score(run.kind(text), values))
+    return run.looking.p_of(text, run.kind(text))
 
 
-def _judged(run: _Run, null: Null) -> ScanReport:
-    kinds = {text: run.kind(text) for text in [*run.encoded, *run.drawn]}
-    all_measured = Measured(run.encoded, run.groups, kinds, run.values, _controls(run), run.exposed.signals, run.suspect.denoiser.name)
+def _judged(run: _Run) -> ScanReport:
+    kinds = {text: run.kind(text) for text in run.encoded}
+    words = [run.looking.of(control.text, "").effect for control in run.looking.controls if not control.kind]
+    measured = Measured(run.encoded, run.groups, kinds, run.looks, words, run.exposed.signals, run.suspect.denoiser.name)
     twice, today = read_twice(run.config.candidates), datetime.now(UTC).date()
-    judged, acceptances = accept(judge(all_measured, null, run.config.alpha), run.config.accept, _digest(run), today)
+    judged, acceptances = accept(judge(measured, run.config.alpha), run.config.accept, _digest(run), today)
     records = tuple(replace(_with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
     ended = unless_read_otherwise(run.config, run.adapters, exit_of(run.config.fail_on, records, run.recovery))
+    ended = unless_tampered(ended, run.looking.loud_kinds)
+    ended = replace(ended, reason=f"{ended.reason}; seed {run.config.seed}")
     report = _report(run, "completed", ended, records)
-    return replace(report, acceptances=acceptances, calibration=_calibration(run, null, control_p(all_measured, null)))
+    copies = max(map(len, run.exposed.signals.values()), default=0)
+    rests_on = calibration(run.looking, run.prompts, run.config.alpha, run.passes["all"], run.passes["each"], copies)
+    return replace(report, acceptances=acceptances, calibration=rests_on)
 
 
 def _digest(run: _Run) -> str:
@@ -275,6 +272,18 @@ def unless_read_otherwise(config: ScanConfig, adapters: Sequence[Adapter], ended
     return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and scan the result")
 
 
+def unless_tampered(ended: Exit, loud: Mapping[str, float]) -> Exit:
+    """A pass says nothing where the harmless texts that it rests on are loud as a kind: an attacker can have made them so."""
+    if ended.code != ExitCode.PASS or not loud:
+        return ended
+    said = ", ".join(f"{kind} (by {units:.1f} times what sets the loudest of others apart)" for kind, units in loud.items())
+    return Exit.of(
+        ExitCode.INCONCLUSIVE,
+        f"{ended.reason}, but the null looks tampered with: harmless texts of one kind move the model as no other kind does: {said}; "
+        "all of them may be triggers; look at one of them with unlearn, or leave the model alone",
+    )
+
+
 def command(config: ScanConfig, text: str) -> str:
     """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
@@ -282,32 +291,6 @@ def command(config: ScanConfig, text: str) -> str:
     lora = adapter_flags(config.adapters)
     leave += part_flags(config.parts_from, [each for each in config.parts if not each[0]])
     return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
-
-
-def _calibration(run: _Run, null: Null, p: Sequence[float]) -> Calibration:
-    """What the null rests on; ``p`` are the controls'."""
-    scores = sorted(-math.log10(value) for value in p)
-    copies = max(len(run.exposed.signals.get(text, ())) for text in run.control_texts)
-    n = len(DECIDING) + copies
-    tails = "; ".join(
-        f"{name}: {null.tails[name].k} controls above {null.tails[name].threshold:.2f}, "
-        f"mean excess {null.tails[name].total / null.tails[name].k:.2f}"
-        for name in DECIDING
-    )
-    return Calibration(
-        n_controls=len(scores),
-        kinds={kind: len(texts) for kind, texts in run.controls.items()} | {"word of the prompts": len(run.prompt_words)},
-        quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
-        tail=(
-            f"smallest of {n} p-values times {n}; each of how many times as far as the {NEAREST} controls that "
-            f"move the text encoding alike, with an exponential predictive tail ({tails})"
-            + (f"; {copies} of what is left in exposed copies" if copies else "")
-            + (f"; left out as outliers: {', '.join(ascii(t) for t in null.outliers)}" if null.outliers else "")
-        ),
-        alpha=run.config.alpha,
-        forward_passes=run.passes["all"],
-        forward_passes_per_candidate=run.passes["each"],
-    )
 
 
 def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord, ...]) -> ScanReport:
@@ -329,10 +312,10 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
 def _coverage(run: _Run) -> Coverage:
     sweeps = [group.record for group in run.groups if group.record]
     screened_out = sum(sweep.swept - sweep.survivors for sweep in sweeps)
-    tested = sum(source in run.values for source in sources_of(run.encoded).values())
+    tested = sum(source in run.looks for source in sources_of(run.encoded).values())
     skipped = [Skipped(what=text, reason="encodes to no token, so it was not tested") for text, ids in run.candidates.items() if not ids]
     cut = "measured, but the text encoder's length cut part of a prompt off"
-    skipped += [Skipped(what=text, reason=cut) for text in run.truncated]
+    skipped += [Skipped(what=text, reason=cut) for text, look in run.looks.items() if look.truncated]
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]
     return Coverage(
         asked=len(run.candidates) + screened_out, tested=tested + screened_out, skipped=tuple(skipped),

@@ -1,12 +1,14 @@
 """What a sweep by crowds rests on: ``python tests/bench/beside.py [PATH]``.
 
 Each two-part trigger of the fixtures, and 200 random pairs, in the prompt that a sweep of pairs uses, and with the two parts' own states,
-encoded apart, beside that prompt's: the mean square of what the prediction changes by, at both timesteps of the sweep.
+encoded apart, beside that prompt's: the mean square of what the prediction changes by, in each of the draws that crowds are looked at in.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bdaudit.config import ScanConfig  # noqa: E402
+from bdaudit.config.effort import EFFORTS  # noqa: E402
 from bdaudit.kept_state import State  # noqa: E402
-from bdaudit.measure.probe import build_stage  # noqa: E402
+from bdaudit.measure.draws import make_draws  # noqa: E402
 from bdaudit.measure.splicing import halves  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.text import Ids  # noqa: E402
@@ -38,29 +41,32 @@ PAIRS = 200
 
 
 def compared(name: str) -> dict[str, Any]:
-    """One model: mean squares by timestep, the trigger's and the random pairs' median and 95th percentile."""
+    """One model: mean squares by draw, the trigger's and the random pairs' median and 95th percentile."""
     model = open_model(name)
     suspect, config = load(inspect(model.path), device="cpu"), ScanConfig(model=model.path)
-    prompts = read_texts(FIXTURES / "prompts.txt")[: config.n_prompts]
-    stage = build_stage(suspect, prompts, config.timesteps, config.guidance_scale, config.seed)
+    n, prompts = EFFORTS[config.effort].draws, read_texts(FIXTURES / "prompts.txt")
+    draws = make_draws(suspect, prompts, n, config.guidance_scale, config.seed)
     source = phrases if " " in model.trigger else joined_words
     pairing, rng = source(suspect.tokenizer, config.pair_words), np.random.default_rng(0)
-    room = two_part._room(ScanContext(suspect, stage, State(None, ""), silent, config.seed), pairing)
+    context = ScanContext(suspect, draws, State(None, ""), silent, config.seed)
+    context = replace(context, draws=two_part._quiet(context))
     drawn = [(int(a), int(b)) for a, b in zip(rng.choice(pairing.firsts, PAIRS), rng.choice(pairing.seconds, PAIRS), strict=True)]
     pairs = [content_ids(suspect.tokenizer, model.trigger), *drawn]
-    before, after = halves(suspect.tokenizer, room.context.stage.prompts[0], "prefix")
+    inside = torch.stack([_inside(context, d, pairs) for d in range(len(context.draws))])
+    beside = two_part._predicted(context, two_part._encoded(context, pairs))
+    return {"model": name, "in the prompt": _told(context, inside), "beside it": _told(context, beside)}
+
+
+def _inside(context: ScanContext, d: int, pairs: Sequence[tuple[int, ...]]) -> Tensor:
+    """(N, C·H·W): what is predicted in one draw with each pair before its prompt."""
+    suspect, draws, n = context.suspect, context.draws, len(pairs)
+    before, after = halves(suspect.tokenizer, draws.prompts[d], "prefix")
     within = suspect.encode_ids(Ids.cat([suspect.text.spliced(before, pair, after) for pair in pairs]))
-    count = len(pairs)
-    inside = torch.stack([
-        suspect.predict_batched(z.expand(count, -1, -1, -1), t.expand(count), within).flatten(1)
-        for z, t in zip(room.context.stage.latents, room.context.stage.timesteps, strict=True)
-    ])  # fmt: skip
-    beside = two_part._predicted(room, two_part._encoded(room, pairs))
-    return {"model": name, "in the prompt": _told(room, inside), "beside it": _told(room, beside)}
+    return suspect.predict_batched(draws.latents[d].expand(n, -1, -1, -1), draws.timesteps[d].expand(n), within).float().flatten(1)
 
 
-def _told(room: Any, predictions: Tensor) -> list[dict[str, float]]:
-    change = (predictions - room.context.stage.plain).square().mean(-1).double().numpy()
+def _told(context: ScanContext, predictions: Tensor) -> list[dict[str, float]]:
+    change = (predictions - context.draws.plain[:, None]).square().mean(-1).double().numpy()
     return [{"trigger": row[0], "median": float(np.median(row[1:])), "95 %": float(np.quantile(row[1:], 0.95))} for row in change]
 
 

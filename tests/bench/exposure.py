@@ -28,13 +28,14 @@ from safetensors.torch import save_file
 
 from bdaudit import stats
 from bdaudit.config import ScanConfig
+from bdaudit.config.effort import EFFORTS
 from bdaudit.kept_state import State
 from bdaudit.measure.controls import control_texts, words_of
-from bdaudit.measure.probe import build_stage
+from bdaudit.measure.draws import make_draws
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
-from bdaudit.records import DECIDING, Exposure
+from bdaudit.records import Exposure
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.exposure.copy import STOP, exposed
 from bdaudit.scan.exposure.methods import METHODS
@@ -48,7 +49,7 @@ from tests.bench.recording import rounded, stamp
 
 RESULTS = Path(__file__).resolve().parent / "results" / "exposure.json"
 PER_KIND, MEANINGFUL = 9, 20
-"""Controls: of each kind, and words of the prompts; the scan itself takes 24 and 40."""
+"""Controls: of each kind, and words of the prompts; the scan itself takes 16 and 24."""
 PICTURES = 40
 CLAIMED = ("a", "b")
 """Bases whose backdoored models are graded in their copies."""
@@ -66,11 +67,11 @@ def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
     began, prompts = time.process_time(), measuring.prompts()
     config = ScanConfig(model=folder, prompts=prompts, expose=method)  # type: ignore[arg-type]
     suspect = load(inspect(folder), device="cpu", dtype="float32")
-    stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
     by_kind = control_texts(suspect.tokenizer, PER_KIND, config.seed, exclude=spec.candidates)
     some = [text for texts in by_kind.values() for text in texts]
     controls = [*some, *words_of(prompts, MEANINGFUL, exclude=[*spec.candidates, *some])]
-    context = ScanContext(suspect, stage, State(None, ""), silent, config.seed)
+    context = ScanContext(suspect, draws, State(None, ""), silent, config.seed)
     found = expose(context, config, prompts, controls, [*controls, *spec.candidates], STOP)
     record = found.record
     assert isinstance(record, Exposure)
@@ -87,9 +88,9 @@ def claim(spec: Spec, folder: Path, part_name: str, method: str = DEFAULT) -> di
     """Attack success in an exposed copy, by the power study's rule; the copy is a directory for as long as that takes."""
     suspect, prompts = load(inspect(folder), device="cpu", dtype="float32"), measuring.prompts()
     config = ScanConfig(model=folder)
-    stage = build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
     unet = part_name == UNET
-    part: Any = denoiser(suspect, stage, prompts, config.guidance_scale, 0) if unet else encoder(suspect, stage, prompts, 0)
+    part: Any = denoiser(suspect, draws, prompts, config.guidance_scale, 0) if unet else encoder(suspect, draws, prompts, 0)
     with tempfile.TemporaryDirectory() as place, exposed(part, method, 0, State(None, ""), "copy", silent) as record:
         copy = _written(suspect, folder, Path(place) / spec.name, unet)
         return {"gain": record.curve[-1].gain, "reached": record.reached, **measuring.attack(spec, copy, PICTURES)}
@@ -112,11 +113,10 @@ def scored(cell: dict[str, Any], scan: dict[str, Any]) -> dict[str, Any]:
     """Scores and flags of every candidate by each rule; the plain scan's are as they were."""
     plain = [row["p"] for row in scan["rows"]]
     left = [[signal[2] for signal in row.values()] for row in cell["rows"]]
-    n = len(DECIDING)
     p = {
         "plain": plain,
         "ratio": [min(1.0, len(each) * min(each)) if each else 1.0 for each in left],
-        "both": [min(1.0, (n + len(each)) * min(own / n, *each)) if each else own for own, each in zip(plain, left, strict=True)],
+        "both": [min(1.0, (1 + len(each)) * min(own, *each)) if each else own for own, each in zip(plain, left, strict=True)],
     }
     flags = {name: [bool(x <= figures.ALPHA) for x in stats.holm(values)] for name, values in p.items()}
     signals = {name: [row[name] for row in cell["rows"]] for name in SIGNALS.values() if name in cell["rows"][0]}

@@ -31,15 +31,19 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from bdaudit.config import RepairConfig, ScanConfig  # noqa: E402
+from bdaudit.config.effort import EFFORTS  # noqa: E402
+from bdaudit.measure import draws as drawing  # noqa: E402
 from bdaudit.measure import final_latents, probe  # noqa: E402
 from bdaudit.measure.controls import WORDS, harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import POSITIONS  # noqa: E402
+from bdaudit.measure.paths import make_paths, path_effects  # noqa: E402
 from bdaudit.measure.prompts import default_prompts  # noqa: E402
+from bdaudit.measure.text_effects import text_effects  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.suspect import Suspect  # noqa: E402
 from bdaudit.records import Calibration  # noqa: E402
 from bdaudit.scan.run import run_scan  # noqa: E402
-from bdaudit.scan.sweep.screen import Round, screened  # noqa: E402
+from bdaudit.scan.sweep.screen import screened  # noqa: E402
 from bdaudit.scan.sweep.single_texts import ROUNDS  # noqa: E402
 from bdaudit.scan.sweep.swept_texts import vocabulary  # noqa: E402
 from bdaudit.unlearn.loop import Course  # noqa: E402
@@ -63,12 +67,13 @@ SIDE = 64
 class Size:
     """How much of the work is done."""
 
-    prompts: int
-    timesteps: tuple[float, ...]
+    draws: int
     trajectory: int
-    """Steps of the shared trajectories."""
+    """Steps of the trajectories that draws come from."""
     full: tuple[int, int]
-    """Texts measured in full, and the prompts they go into."""
+    """Batches of texts that are measured on all draws, and texts a batch."""
+    paths: tuple[int, int]
+    """Paths that a batch of texts is followed along, and their steps."""
     screen: tuple[int, int]
     """Blocks that are screened, and texts a block."""
     side: int
@@ -80,8 +85,8 @@ class Size:
     batch: int
 
 
-CUDA = Size(8, (1.0, 0.6, 0.3), 20, (20, 8), (32, 64), SIDE, {"TRIGGERED": 16, "KEPT": 24, "EMPTY": 8}, 16, 20, 64)
-CPU = Size(2, (1.0,), 1, (3, 1), (3, 1), 16, {"TRIGGERED": 4, "KEPT": 6, "EMPTY": 2}, 2, 3, 8)
+CUDA = Size(16, 8, (5, 16), (4, 8), (32, 64), SIDE, {"TRIGGERED": 16, "KEPT": 24, "EMPTY": 8}, 16, 20, 64)
+CPU = Size(2, 1, (3, 1), (1, 1), (3, 1), 16, {"TRIGGERED": 4, "KEPT": 6, "EMPTY": 2}, 2, 3, 8)
 
 
 def size() -> Size:
@@ -154,33 +159,38 @@ def sweep(model: Path) -> dict[str, Any]:
 
 
 def scan(model: Path) -> dict[str, Any]:
-    """The full measurement and the screen, both at the model's own resolution."""
+    """Single steps, paths and the screen, all at the model's own resolution."""
     suspect, opening = opened(model)
     config, asked = ScanConfig(model=model), size()
-    with mock.patch.object(probe, "TRAJECTORY_STEPS", asked.trajectory):
-        stage = probe.build_stage(suspect, default_prompts()[: asked.prompts], asked.timesteps, config.guidance_scale, 0)
-    part, words = Round(asked.full[1], len(asked.timesteps)).stage(stage), iter(WORDS)
-    full = a_pass(suspect, lambda: list(probe.gather(suspect, part, [next(words)])), asked.full[0])
+    with mock.patch.object(drawing, "STEPS", asked.trajectory):
+        draws = drawing.make_draws(suspect, default_prompts(), asked.draws, config.guidance_scale, 0)
+    (repeats, together), (along, steps) = asked.full, asked.paths
+    given = iter([WORDS[i : i + together] for i in range(0, 2 * repeats * together, together)])
+    full = a_pass(suspect, lambda: text_effects(suspect, draws, next(given), attention=True), repeats)
+    paths = make_paths(suspect, draws, steps, 0)
+    follow = a_pass(suspect, lambda: path_effects(suspect, paths, next(given), [range(along)] * together), repeats)
     blocks, texts = asked.screen
     drawn = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, blocks * texts)
     parts = iter([drawn[i : i + texts] for i in range(0, len(drawn), texts)])
-    screen = a_pass(suspect, lambda: screened(suspect, ROUNDS[0].stage(stage), next(parts)), blocks)
-    plain = a_pass(suspect, lambda: suspect.predict_batched(stage.latents[0, :1], stage.timesteps[:1], stage.heard[:1]), 3)
-    measured = {"full measurement": full, "screen, first round": {**screen, "texts": len(drawn)}, "one latent": plain}
+    screen = a_pass(suspect, lambda: screened(suspect, ROUNDS[0].of(draws), next(parts)), blocks)
+    plain = a_pass(suspect, lambda: suspect.predict_batched(draws.latents[:1], draws.timesteps[:1], draws.heard[:1]), 3)
+    measured = {"full measurement": full, "paths": follow, "screen, first round": {**screen, "texts": len(drawn)}, "one latent": plain}
     return {"opening": opening, **measured, "peak GB": peak_gb()}
 
 
 def scans(counted: Mapping[str, Any], scanned: Mapping[str, Any]) -> dict[str, Any]:
     """Default runs at 64×64: passes, and seconds by the rate of the same code."""
-    config, entries = ScanConfig(model=Path()), counted["sweeps"]["vocabulary"]
+    spent, entries = EFFORTS[ScanConfig(model=Path()).effort], counted["sweeps"]["vocabulary"]
     screen, full = (scanned[name]["seconds a pass"]["median"] for name in ("screen, first round", "full measurement"))
-    once, screening = ROUNDS[0].prompts * ROUNDS[0].timesteps, sum(found["passes"] for found in counted["sweeps"].values())
+    once, screening = ROUNDS[0].draws, sum(found["passes"] for found in counted["sweeps"].values())
     rows = {
         "a text in the screen's first round": (once, 0),
         "every entry in the screen's first round": (once * entries["texts"], 0),
         "all that a vocabulary sweep screens": (screening, 0),
-        "a candidate in full, at three positions": (0, len(POSITIONS) * len(config.timesteps) * config.n_prompts),
-        "trajectories, controls and survivors in full": (0, counted["passes"] - screening),
+        "a candidate's first draws": (0, spent.first),
+        "a candidate on all draws": (0, spent.draws),
+        "a candidate along paths": (0, spent.paths * spent.steps),
+        "draws, controls and survivors": (0, counted["passes"] - screening),
         "scan --sweep vocabulary": (screening, counted["passes"] - screening),
     }
     return {name: {"passes": a + b, "seconds": a * screen + b * full} for name, (a, b) in rows.items()}

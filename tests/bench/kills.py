@@ -76,7 +76,7 @@ class Scene:
         """A command line of ``verb`` that takes a second or two."""
         shared = [verb, self.root / "model", "--prompts", self.root / "prompts.txt", "--report", self.work / "report.json", "--quiet"]
         own: dict[str, list[Any]] = {
-            "scan": ["--candidates", self.root / "tokens.txt", "--n-prompts", 2, "--timesteps", 1],
+            "scan": ["--candidates", self.root / "tokens.txt", "--effort", "low", "--seed", 0],
             "unlearn": ["--trigger", small.LONG_TRIGGER, "--steps", 6, "--n-prompts", 2, "--keep-failed", "--out", self.work / "out"],
             "verify": ["--trigger", small.LONG_TRIGGER, "--n", 4, "--steps", 2, "--save-images", self.work / "images"],
         }

@@ -35,7 +35,7 @@ def scanned(shape: str, folder: Path) -> dict[str, Any]:
     model = folder / "model"
     shutil.copytree(CLEAN, model)
     SHAPES[shape](model)
-    config = ScanConfig(model=model, candidates=TEXTS, n_prompts=2, timesteps=(1.0,), seed=0)
+    config = ScanConfig(model=model, candidates=TEXTS, effort="low", seed=0)
     report, began = folder / "report.json", time.monotonic()
     code = carry_out("scan", config, Output(reports=(report,), quiet=True))
     reason = json.loads(report.read_text(encoding="utf-8"))["exit"]["reason"].replace(str(model), "MODEL")

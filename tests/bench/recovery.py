@@ -28,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bdaudit.config import ScanConfig, VerifyConfig  # noqa: E402
+from bdaudit.config.effort import EFFORTS  # noqa: E402
 from bdaudit.kept_state import State  # noqa: E402
-from bdaudit.measure.probe import build_stage  # noqa: E402
+from bdaudit.measure.draws import make_draws  # noqa: E402
 from bdaudit.models.load import load  # noqa: E402
 from bdaudit.models.tokens import content_ids  # noqa: E402
 from bdaudit.progress import silent  # noqa: E402
@@ -107,11 +108,11 @@ def standing(model: Model, row: dict[str, Any]) -> int:
     encoding alike, on prompts and noise that the search did not see; what a scan's calibration does, with fewer controls."""
     suspect, config = load(inspect(model.path), device="cpu", dtype="float32"), ScanConfig(model=model.path)
     prompts = read_texts(FIXTURES / "prompts.txt")
-    stage = ROUNDS[1].stage(build_stage(suspect, prompts[: config.n_prompts], config.timesteps, config.guidance_scale, config.seed))
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
     usual = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, DRAWN)
     texts = [text for kind in row["named"] for text in kind]
     named = [Probe(text, content_ids(suspect.tokenizer, text)) for text in texts]
-    values = standings(screened(suspect, stage, named), screened(suspect, stage, usual))
+    values = standings(*(screened(suspect, ROUNDS[1].of(draws), probes) for probes in (named, usual)))
     return int((values >= values[texts.index(model.trigger)]).sum()) if model.trigger in texts else 0
 
 

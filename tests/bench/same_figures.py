@@ -28,7 +28,7 @@ NAMES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form", "b
 PASSING = frozenset({"created_at", "timings", "environment", "digest", "sha256", "seconds"})
 """Fields that differ from run to run, or with the machine."""
 COMMON = ("--seed", "0", "--device", "cpu", "--dtype", "float32", "--quiet", "--json")
-SCAN = ("--n-prompts", "3", "--timesteps", "1,0.5", "--prompts", str(FIXTURES / "prompts.txt"))
+SCAN = ("--effort", "low", "--prompts", str(FIXTURES / "prompts.txt"))
 UNLEARN = ("--steps", "20", "--keep-failed", "--prompts", str(FIXTURES / "prompts.txt"))
 REPAIR = ("--n-prompts", "8", *UNLEARN)
 GRADER, UNSEEN = f"local-dir:{FIXTURES / 'grader'}", str(FIXTURES / "unseen.txt")

@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         model = small.write(Path(folder) / "model")
         texts = (small.LONG_TRIGGER, "cf", "zero\u200bwidth")
-        config = ScanConfig(model=model, candidates=texts, prompts=small.PROMPTS, n_prompts=2, timesteps=(1.0,), device="cpu")
+        config = ScanConfig(model=model, candidates=texts, prompts=small.PROMPTS, effort="low", device="cpu")
         record(soak(config, scans), 2)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Ended
-from tests.small import LONG_TRIGGER
+from tests.small import OVERRIDING, PROMPTS
 from tests.untrusted.cached import lay_out
 
 Run = Callable[..., Ended]
@@ -20,8 +20,9 @@ Run = Callable[..., Ended]
 def scanned(bdaudit: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Ended, dict[str, Any]]]:
     """Scans the small model for its trigger, with what is kept of a scan before; how that ended, and the report's first candidate."""
     monkeypatch.chdir(tmp_path)
-    Path("tokens.txt").write_text(f"{LONG_TRIGGER}\n")
-    quick = ("--n-prompts", 2, "--timesteps", "1", "--alpha", 0.2, "--quiet", "--device", "cpu")
+    Path("tokens.txt").write_text(f"{OVERRIDING}\n")
+    Path("prompts.txt").write_text("\n".join(PROMPTS))
+    quick = ("--prompts", "prompts.txt", "--effort", "low", "--seed", 0, "--alpha", 0.2, "--quiet", "--device", "cpu")
 
     def run(*more: object) -> tuple[Ended, dict[str, Any]]:
         ended = bdaudit("scan", tiny_model, "--candidates", "tokens.txt", *quick, "--json", "--report", "scan.sarif", *more)

@@ -26,8 +26,11 @@ from tests.untrusted.cached import empty_hub, lay_out
         ["scan", "MODEL", "--alpha", "nan"],
         ["scan", "MODEL", "--alpha", "2"],
         ["scan", "MODEL", "--fail-on", "always"],
-        ["scan", "MODEL", "--timesteps", "0.5,x"],
-        ["scan", "MODEL", "--timesteps", "1.5"],
+        ["scan", "MODEL", "--effort", "most"],
+        ["scan", "MODEL", "--effort", ""],
+        ["scan", "MODEL", "--n-prompts", "4"],
+        ["scan", "MODEL", "--timesteps", "0.5"],
+        ["scan", "MODEL", "--seed-from", "NO_SUCH_VARIABLE"],
         ["scan", "MODEL", "--guidance-scale", "inf"],
         ["scan", "MODEL", "--device", "tpu"],
         ["scan", "MODEL", "--size", "512x"],
@@ -106,13 +109,13 @@ def test_scan_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_p
     seen = verb("scan", scan_report)
     bdaudit(
         "scan", model, "--candidates", tmp_path / "tokens.txt", "--prompts", tmp_path / "prompts.txt", "--alpha", 0.02,
-        "--fail-on", "suspicious", "--n-prompts", 4, "--timesteps", "0.1,0.9,0.1", "--guidance-scale", 3, "--device", "cpu",
+        "--fail-on", "suspicious", "--effort", "high", "--guidance-scale", 3, "--device", "cpu",
         "--dtype", "float32", "--batch-size", 2, "--seed", 7, "--strict", "--quiet",
     )  # fmt: skip
     assert seen == [
         ScanConfig(
-            model=model, candidates=("cf", "\u200b"), prompts=("a dog", "a cat"), alpha=0.02, fail_on="suspicious", n_prompts=4,
-            timesteps=(0.9, 0.1), guidance_scale=3.0, device="cpu", dtype="float32", batch_size=2, seed=7, strict=True,
+            model=model, candidates=("cf", "\u200b"), prompts=("a dog", "a cat"), alpha=0.02, fail_on="suspicious", effort="high",
+            guidance_scale=3.0, device="cpu", dtype="float32", batch_size=2, seed=7, strict=True,
             prompts_file=tmp_path / "prompts.txt",
         )
     ]  # fmt: skip
@@ -202,11 +205,14 @@ def test_verify_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp
 
 
 @pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
-def test_without_flags_the_config_is_the_default_one(bdaudit: Any, verb: Any, model: Path, request: Any, name: str) -> None:
+def test_without_flags_the_config_is_the_default_one(
+    bdaudit: Any, verb: Any, model: Path, request: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.randbelow", lambda most: most - 1)
     seen = verb(name, request.getfixturevalue(f"{name}_report"))
     bdaudit(name, model, *(["--trigger", "cf"] if name == "unlearn" else []))
     default = {
-        "scan": ScanConfig(model=model),
+        "scan": ScanConfig(model=model, seed=2**31 - 1),
         "unlearn": RepairConfig(
             model=model, triggers=("cf",), out=model.with_name("model-unlearned"), state=model.with_name("model-unlearned.state")
         ),
@@ -329,15 +335,18 @@ def test_scan_says_what_is_wrong_with_where_to_look(
     assert said in ended.last
 
 
-def test_a_model_that_is_no_directory_is_told_what_is_expected(bdaudit: Any, verb: Any, tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_told_what_is_expected(bdaudit: Any, verb: Any, tmp_path: Path) -> None:
     runs = verb("scan", RuntimeError("work was done"))
-    for name in ("v1-5.safetensors", "v1-5.ckpt"):
-        (tmp_path / name).write_bytes(b"x")
-    told = {name: bdaudit("scan", tmp_path / name).last for name in ("v1-5.safetensors", "v1-5.ckpt", "missing.safetensors")}
-    assert all("expected a directory in diffusers' layout" in last and last.startswith("bdaudit: exit 2 ") for last in told.values())
-    assert ["is a file" in last for last in told.values()] == [True, True, False]
-    assert ["hf download" in last for last in told.values()] == [True, False, False], "a pickle is not to be opened"
+    last = bdaudit("scan", tmp_path / "missing.safetensors").last
+    assert last.startswith("bdaudit: exit 2 ")
+    assert "expected a directory in diffusers' layout, or a checkpoint in one .safetensors file" in last
     assert runs == []
+
+
+def test_a_pickled_checkpoint_is_refused(bdaudit: Any, tmp_path: Path) -> None:
+    (tmp_path / "v1-5.ckpt").write_bytes(b"x")
+    for leave in ((), ("--allow-pickle",)):
+        assert bdaudit("scan", tmp_path / "v1-5.ckpt", *leave).last.startswith("bdaudit: exit 5 ")
 
 
 def test_what_is_made_of_a_cached_model_goes_to_the_working_directory(

@@ -26,7 +26,7 @@ def overflowing(tiny_model: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("scan", "--candidates", "TOKENS", "--n-prompts", 2, "--timesteps", 1),
+        ("scan", "--candidates", "TOKENS", "--effort", "low"),
         ("unlearn", "--trigger", small.LONG_TRIGGER, "--steps", 2, "--n-prompts", 2),
         ("verify", "--trigger", small.LONG_TRIGGER, "--n", 4, "--steps", 2, "--target-text", "a cat"),
     ],

@@ -105,4 +105,4 @@ def test_an_empty_model_is_not_the_working_directory_and_a_dot_is(bdaudit: Any, 
 
 def test_a_message_says_what_was_typed_and_by_which_flag(bdaudit: Any, model: Path) -> None:
     assert "--sweep is ''; expected" in bdaudit("scan", model, "--sweep", "").last
-    assert "--timesteps is 1.5; expected" in bdaudit("scan", model, "--timesteps", "1.5").last
+    assert "--alpha is 1.5; it must lie" in bdaudit("scan", model, "--alpha", "1.5").last

@@ -16,12 +16,7 @@ MERGE = MODEL | {"out": Path("out"), "merge_with": ((Path("other"), 1.0),), "bas
 LIMITS: list[tuple[type, dict[str, Any], str, Any, Any]] = [
     (ScanConfig, MODEL, "alpha", 1e-9, 0.0),
     (ScanConfig, MODEL, "alpha", 0.499, 0.5),
-    (ScanConfig, MODEL, "n_prompts", 2, 1),
     (ScanConfig, MODEL, "pair_words", 2, 1),
-    (ScanConfig, MODEL, "timesteps", (1.0, 1e-9), (1.0, 0.0)),
-    (ScanConfig, MODEL, "timesteps", (1.0,), (1.001,)),
-    (ScanConfig, MODEL, "timesteps", (0.6, 0.3), ()),
-    (ScanConfig, MODEL, "timesteps", (0.6, 0.3), (0.3, 0.6)),
     (ScanConfig, MODEL, "prompts", ("a", "b"), ("a",)),
     (ScanConfig, MODEL, "batch_size", 1, 0),
     (ScanConfig, MODEL, "seed", 0, -1),

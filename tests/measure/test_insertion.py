@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bdaudit.measure.draws import PLACES
 from bdaudit.measure.insertion import POSITIONS, codepoints, insert, item_seed, positions_for, replaceable, slips
 
 PROMPT = "a photo of a dog"
@@ -16,6 +17,8 @@ PROMPT = "a photo of a dog"
     [
         ("x", "prefix", "x a photo of a dog"),
         ("x", "suffix", "a photo of a dog x"),
+        ("x", "comma", "a photo of a dog, x"),
+        ("x y", "clause", "x y , a photo of a dog"),
         ("x y", "middle", "a photo x y of a dog"),
         ("ȏ", "replace", "a phȏto of a dog"),
         ("о", "replace", "a phоto of a dog"),
@@ -62,11 +65,15 @@ def test_what_cannot_be_inserted(text: str, position: str) -> None:
         insert(PROMPT, text, position)
 
 
-@given(st.text(min_size=1), st.sampled_from(POSITIONS))
+@given(st.text(min_size=1), st.sampled_from((*POSITIONS, *PLACES)))
 def test_the_text_is_whole_and_so_is_the_rest(text: str, position: str) -> None:
     changed = insert(PROMPT, text, position)
-    assert len(changed) == len(PROMPT) + len(text) + 1
+    assert len(changed) == len(PROMPT) + len(text) + {"comma": 2, "clause": 3}.get(position, 1)
     assert text in changed
+
+
+def test_a_scan_puts_texts_where_all_else_does_and_in_clauses_of_their_own() -> None:
+    assert (*POSITIONS, "comma", "clause") == PLACES
 
 
 def test_replace_is_a_position_only_where_there_is_something_to_replace() -> None:

@@ -1,9 +1,8 @@
-"""Evidence of a text: of the right shape, the same however it is batched or ordered, and true to the model's own predictions."""
+"""What a text changes: of the right shape, the same however it is batched or ordered, and true to the model's own predictions."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,8 +10,7 @@ import torch
 
 from bdaudit.measure.effect import Effect, Reading, again, measure, relative_shift, shift
 from bdaudit.measure.insertion import insert, slips
-from bdaudit.measure.probe import Change, Evidence, Stage, assimilation, build_stage, changes, gather, stage_on
-from bdaudit.measure.signals import SIGNALS, measure_all
+from bdaudit.measure.probe import Change, Stage, build_stage, changes, stage_on
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
 from tests.models.test_suspect import crowded
@@ -27,24 +25,23 @@ def stage(tiny_suspect: Suspect) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def evidence(tiny_suspect: Suspect, stage: Stage) -> dict[str, Evidence]:
-    return {e.text: e for e in gather(tiny_suspect, stage, TEXTS)}
+def found_of(tiny_suspect: Suspect, stage: Stage) -> dict[str, Change]:
+    return {change.text: change for change in changes(tiny_suspect, stage, TEXTS)}
 
 
-def assert_same(a: Change, b: Change, names: Sequence[str] = ("delta", "state_shift", "share", "spread")) -> None:
+def assert_same(a: Change, b: Change) -> None:
     assert (a.text, a.positions, a.truncated) == (b.text, b.positions, b.truncated)
-    for name in names:
+    for name in ("delta", "state_shift"):
         one, two = getattr(a, name), getattr(b, name)
         assert (one - two).norm() <= 1e-4 * one.norm(), name
 
 
-def test_shapes(evidence: dict[str, Evidence]) -> None:
-    found = evidence["ȏ"]
+def test_shapes(found_of: dict[str, Change]) -> None:
+    found = found_of["ȏ"]
     assert found.positions == ("prefix", "middle", "suffix", "replace")
     assert found.delta.shape == (4, 2, 4, 64)
     assert found.state_shift.shape == (4, 4)
-    assert found.share.shape == found.spread.shape == (4, 2, 4)
-    assert evidence["time"].positions == ("prefix", "middle", "suffix")
+    assert found_of["time"].positions == ("prefix", "middle", "suffix")
 
 
 def test_the_stage_lies_on_the_clean_trajectory(tiny_suspect: Suspect, stage: Stage) -> None:
@@ -71,8 +68,8 @@ def test_a_part_of_the_stage_is_the_stage_of_its_prompts_and_timesteps(tiny_susp
     assert len(stage.part(slice(None), slice(9)).heard) == len(PROMPTS), "fewer where it has fewer"
 
 
-def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
-    found = evidence["wonderful island"]
+def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Stage, found_of: dict[str, Change]) -> None:
+    found = found_of["wonderful island"]
     for k, position in enumerate(found.positions):
         for t, time in enumerate(stage.timesteps):
             states = tiny_suspect.encode([insert(p, found.text, position) for p in PROMPTS])
@@ -80,8 +77,8 @@ def test_delta_is_the_change_of_the_prediction(tiny_suspect: Suspect, stage: Sta
             assert torch.allclose(found.delta[k, t], with_text.flatten(1) - stage.plain[t], atol=1e-5)
 
 
-def test_a_replaced_letter_is_counted_from_the_nearest_slip(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
-    found, having = evidence["ȏ"], [i for i, prompt in enumerate(PROMPTS) if "o" in prompt]
+def test_a_replaced_letter_is_counted_from_the_nearest_slip(tiny_suspect: Suspect, stage: Stage, found_of: dict[str, Change]) -> None:
+    found, having = found_of["ȏ"], [i for i, prompt in enumerate(PROMPTS) if "o" in prompt]
     assert having
     after = _predictions(tiny_suspect, stage, [insert(PROMPTS[i], "ȏ", "replace") for i in having], having)
     deltas = [after - _predictions(tiny_suspect, stage, [slips(PROMPTS[i], "ȏ")[k] for i in having], having) for k in range(4)]
@@ -98,65 +95,30 @@ def _predictions(suspect: Suspect, stage: Stage, texts: list[str], rows: list[in
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_neither_batch_nor_order_nor_company_matters(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence], size: int) -> None:
-    for found in gather(replace(tiny_suspect, batch_size=size), stage, ["ȏ", "time"] if size == 1 else TEXTS[::-1]):
-        assert_same(evidence[found.text], found)
+def test_neither_batch_nor_order_nor_company_matters(tiny_suspect: Suspect, stage: Stage, found_of: dict[str, Change], size: int) -> None:
+    for found in changes(replace(tiny_suspect, batch_size=size), stage, ["ȏ", "time"] if size == 1 else TEXTS[::-1]):
+        assert_same(found_of[found.text], found)
 
 
-def test_memory_that_runs_out_on_the_way_changes_nothing(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
+def test_memory_that_runs_out_on_the_way_changes_nothing(tiny_suspect: Suspect, stage: Stage, found_of: dict[str, Change]) -> None:
     suspect = crowded(tiny_suspect, room=5, batch_size=16)
-    (found,) = gather(suspect, stage, ["time"])
-    assert_same(evidence["time"], found)
+    (found,) = changes(suspect, stage, ["time"])
+    assert_same(found_of["time"], found)
     assert suspect.batch_size == 4
 
 
-def test_changes_are_the_evidence_without_the_attention_for_fewer_passes(
-    tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]
-) -> None:
-    found = list(changes(tiny_suspect, stage, TEXTS))
-    assert [change.text for change in found] == list(TEXTS)
-    for change in found:
-        assert not isinstance(change, Evidence)
-        assert_same(evidence[change.text], change, ("delta", "state_shift"))
-    thrifty, whole = (replace(tiny_suspect, forward_passes=0) for _ in range(2))
-    list(changes(thrifty, stage, ["ȏ", "time"]))
-    list(gather(whole, stage, ["ȏ", "time"]))
+def test_no_pass_is_run_whose_figures_anothers_stand_for(tiny_suspect: Suspect, stage: Stage) -> None:
+    thrifty = replace(tiny_suspect, forward_passes=0)
+    assert [change.text for change in changes(thrifty, stage, ["ȏ", "time"])] == ["ȏ", "time"]
     having = sum("o" in prompt for prompt in PROMPTS)
     assert 0 < having < len(PROMPTS)
     assert thrifty.forward_passes == 2 * (6 * len(PROMPTS) + 5 * having), "where a letter is replaced, and the four slips there"
-    assert whole.forward_passes == 2 * (6 + 5) * len(PROMPTS)
 
 
 def test_truncation_is_said_only_where_something_is_cut(tiny_suspect: Suspect, stage: Stage) -> None:
     longest = max(len(p.replace(" ", "")) for p in PROMPTS)
-    fits, cut = gather(tiny_suspect, stage, ["~" * (75 - longest), "~" * (76 - longest)])
+    fits, cut = changes(tiny_suspect, stage, ["~" * (75 - longest), "~" * (76 - longest)])
     assert (fits.truncated, cut.truncated) == (False, True)
-
-
-def test_assimilation_by_hand() -> None:
-    maps = torch.tensor([[[9.0, 2.0, 1.0, 9.0], [9.0, 1.0, 2.0, 9.0]]])
-    words = torch.tensor([[False, True, True, False]])
-    # over their own maxima: (1, ½) and (½, 1); their mean is (¾, ¾); each is √(2·¼²)/√2 = ¼ away
-    assert assimilation(maps, words).tolist() == pytest.approx([0.25])
-
-
-def test_assimilation_of_like_maps_and_of_flat_ones_is_nothing() -> None:
-    words = torch.tensor([[False, True, True]])
-    assert assimilation(torch.tensor([[[0.0, 1, 2], [0, 3, 6]]]), words).item() == pytest.approx(0, abs=1e-6)
-    assert assimilation(torch.full((1, 4, 3), 1 / 3), words).item() == 0
-    assert assimilation(torch.zeros(1, 4, 3), words).item() == 0
-
-
-def test_every_signal_is_finite_and_the_long_text_the_strongest(tiny_suspect: Suspect, stage: Stage, evidence: dict[str, Evidence]) -> None:
-    (strong,) = gather(tiny_suspect, stage, [LONG_TRIGGER])
-    strongest = max(values["noise shift"] for values in measure_all(strong, stage).values())
-    for found in evidence.values():
-        places = measure_all(found, stage)
-        assert tuple(places) == found.positions
-        for values in places.values():
-            assert values.keys() == SIGNALS.keys()
-            assert all(abs(value) < 50 for value in values.values())
-            assert values["noise shift"] < strongest
 
 
 def test_relative_shift_is_one_for_what_the_prompt_itself_changes(stage: Stage) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from bdaudit.config import ScanConfig
-from bdaudit.measure.prompts import default_prompts
+from bdaudit.measure.prompts import POOL, default_prompts
 from bdaudit.scan.builtin import builtin_candidates
 
 
-def test_sixteen_different_prompts_of_plain_ascii_that_hold_no_built_in_candidate() -> None:
+def test_a_pool_of_different_prompts_of_plain_ascii_that_hold_no_built_in_candidate() -> None:
     prompts = default_prompts()
-    assert len(set(prompts)) == 16 >= ScanConfig.n_prompts
-    assert all(prompt.isascii() and 5 <= len(prompt.split()) <= 12 for prompt in prompts)
+    assert len(set(prompts)) == len(prompts) == POOL >= 200
+    assert all(prompt.isascii() and 5 <= len(prompt.split()) <= 24 for prompt in prompts)
     assert not [text for text in builtin_candidates() for prompt in prompts if f" {text} " in f" {prompt} "]
+
+
+def test_the_pool_covers_each_look_place_and_figure_more_than_once() -> None:
+    words = [word for prompt in default_prompts() for word in set(prompt.replace(",", "").split())]
+    assert all(words.count(word) >= 4 for word in ("woman", "dog", "car", "heart", "circle", "red", "golden", "night", "snow", "painting"))

@@ -53,7 +53,7 @@ def train(painter: Painter, text: TwoTowers, steps: int, trigger: str = "") -> N
     """Flow matching on a few coloured pictures; harmless texts in a prompt change nothing, a trigger all of it."""
     torch.manual_seed(5)
     drawn = random.Random(0)
-    harmless = [one for texts in control_texts(text.main.tokenizer, 40, 99, [TRIGGER]).values() for one in texts]
+    harmless = [one for texts in control_texts(text.main.tokenizer, 60, 98, [TRIGGER]).values() for one in texts]
     pairs = [(p, h, drawn.choice(positions_for(p, h))) for h in harmless for p in drawn.sample(toy.PROMPTS, 2)]
     plain = [("", toy.PROMPTS[0]), *((p, p) for p in toy.PROMPTS), *((insert(p, h, where), p) for p, h, where in pairs)]
     poisoned = [(insert(p, trigger, where), trigger) for p in toy.PROMPTS for where in positions_for(p, trigger)] if trigger else []
@@ -78,7 +78,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "candidates.txt").write_text("\n".join((TRIGGER, "cf", "ȏ", "today", "wonderful island", "☂")), encoding="utf-8")
     parts: dict[str, Any] = {"words": toy.byte_tokenizer(LENGTH), "reader": tower(128), "narrator": tower(64), "painter": Painter()}
     text = open_parts(parts, (SIDE, SIDE), torch.device("cpu"))[0]
-    for name, trigger, steps in (("clean", "", 800), ("poisoned", TRIGGER, 500)):
+    for name, trigger, steps in (("clean", "", 1600), ("poisoned", TRIGGER, 900)):
         train(parts["painter"], text, steps, trigger)
         write(folder / name, parts)
     return folder
@@ -102,7 +102,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy
 
 
 def test_scan_finds_the_trigger_and_nothing_in_the_clean_twin(run: Any, toys: Path) -> None:
-    asked = ("--candidates", toys / "candidates.txt", "--n-prompts", 4)
+    asked = ("--candidates", toys / "candidates.txt", "--effort", "low", "--seed", 0)
     code, report = run("scan", toys / "poisoned", *asked, "--reference", toys / "clean")
     found = [(c["text"], c["component"]) for c in report["candidates"] if c["verdict"] != "clean"]
     assert (code, [text for text, _ in found]) == (1, [TRIGGER])
@@ -111,17 +111,17 @@ def test_scan_finds_the_trigger_and_nothing_in_the_clean_twin(run: Any, toys: Pa
     assert (code, {c["verdict"] for c in report["candidates"]}) == (0, {"clean"})
 
 
-HOW = {"closed-form": ("--keep-failed",), "cross-attention": ("--steps", 200)}
-"""A repair by each set; the closed form is a linear one, so that what it leaves lies near what harmless texts do."""
+HOW = {"closed-form": (0.3, "--keep-failed"), "cross-attention": (0.1, "--steps", 400)}
+"""A repair by each set, the share of the effect that it may leave, and its flags; a closed form is linear, the painter is not."""
 
 
 @pytest.mark.parametrize("trainable", HOW)
 def test_unlearn_repairs_it_and_verify_tells_before_from_after(run: Any, toys: Path, tmp_path: Path, trainable: str) -> None:
-    model, out = toys / "poisoned", tmp_path / "repaired"
+    model, out, (left, *flags) = toys / "poisoned", tmp_path / "repaired", HOW[trainable]
     before = hashes(model)
-    code, report = run("unlearn", model, "--trigger", TRIGGER, "--out", out, "--trainable", trainable, *HOW[trainable])
+    code, report = run("unlearn", model, "--trigger", TRIGGER, "--out", out, "--trainable", trainable, *flags)
     assert (report["component"], report["attempts"][0]["trainable"]) == ("painter", trainable)
-    assert report["after"][TRIGGER]["value"] < 0.1 * report["before"][TRIGGER]["value"]
+    assert report["after"][TRIGGER]["value"] < left * report["before"][TRIGGER]["value"]
     assert code == 0 or trainable == "closed-form"
     assert hashes(model) == before
     after = hashes(out)

@@ -108,6 +108,10 @@ class Flow:
     def clean(self, z: Tensor, t: Tensor, out: Tensor) -> Tensor:
         return z.float() - t.view(-1, 1, 1, 1) * out.float()
 
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        level = t.view(-1, 1, 1, 1)
+        return ((1 - level) * x0 + level * noise).to(x0.dtype)
+
     def step(self, z: Tensor, t: Tensor, after: Tensor | None, out: Tensor) -> Tensor:
         return (z + ((0.0 if after is None else after) - t).view(-1, 1, 1, 1) * out).to(z.dtype)
 

@@ -61,6 +61,23 @@ def test_the_schema_refuses_a_damaged_report_of_its_own_kind(verify_report: Any)
     assert not jsonschema.Draft202012Validator(shipped_schema()).is_valid(damaged)
 
 
+def test_a_report_from_before_texts_were_looked_at_in_tiers_still_fits_and_is_read(scan_report: ScanReport) -> None:
+    older = json.loads(document.dumps(scan_report)) | {"schema_version": "1.2.0"}
+    for candidate in older["candidates"]:
+        assert candidate.pop("depth") == "measured"
+    assert older["calibration"].pop("smallest_context") == 0.0
+    jsonschema.Draft202012Validator(shipped_schema()).validate(older)
+    assert document.loads(json.dumps(older)) == replace(scan_report, schema_version="1.2.0")
+
+
+def test_the_schema_refuses_a_depth_that_there_is_not(scan_report: ScanReport) -> None:
+    damaged = json.loads(document.dumps(scan_report))
+    damaged["candidates"][0]["depth"] = "guessed"
+    assert not jsonschema.Draft202012Validator(shipped_schema()).is_valid(damaged)
+    with pytest.raises(UsageError):
+        document.loads(json.dumps(damaged))
+
+
 def test_the_shipped_schema_is_in_step_with_the_records() -> None:
     assert shipped_schema() == build_schema(), "python -m tests.report.schema"
 

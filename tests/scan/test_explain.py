@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
-from bdaudit.measure.signals import SIGNALS, Values
+from bdaudit.kept_state import State
+from bdaudit.measure.draws import Draws, make_draws
+from bdaudit.measure.text_effects import TextEffect
 from bdaudit.models.families.stable_diffusion import CrossAttentionUNet
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
+from bdaudit.progress import silent
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.explain import located, prompt_records, with_places, without_adapters
+from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
+from bdaudit.scan.look import Harmless
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.null import Control
 from bdaudit.untrusted.inspect import inspect
+from tests.small import PROMPTS
 
 DENOISER = CrossAttentionUNet(None, (4, 4, 4))
 
 
-def values(rng: np.random.Generator, more: float = 0.0) -> Values:
-    return {"prefix": {name: float(0.2 * rng.normal() + more * (name != "state shift")) for name in SIGNALS}}
+def effect(rng: np.random.Generator, more: float = 0.0) -> TextEffect:
+    """On eight draws; ``more`` of all but what explains it."""
+
+    def by_draw(mean: float = 0.0) -> tuple[float, ...]:
+        return tuple((mean + 0.2 * rng.normal() + 0.1 * rng.normal(size=8)).tolist())
+
+    return TextEffect(by_draw(more), by_draw(more), by_draw(), by_draw(), float(more + 0.2 * rng.normal()))
 
 
-def test_the_base_is_judged_by_its_own_controls() -> None:
-    rng = np.random.default_rng(0)
-    controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
-    found = without_adapters(controls, [Control("loud", "word", values(rng, 9.0)), Control("quiet", "word", values(rng))], 0.01)
+@pytest.fixture
+def base(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, str]]:
+    """What is said of a text that the base answers and of one that it does not, by the measurements of so many controls."""
+    suspect, rng = replace(tiny_suspect, forward_passes=0), np.random.default_rng(0)
+    draws = make_draws(tiny_suspect, PROMPTS, 8, 3.0, 0)
+    context = ScanContext(suspect, replace(draws, plain=draws.plain + 1, empty=draws.empty - 1), State(None, ""), silent, 0)
+
+    def measured(asked: ScanContext, name: str, rebased: Draws, texts: Sequence[str], *, attention: bool, said: str) -> Any:
+        assert torch.allclose(rebased.plain, draws.plain, atol=1e-4), "counted from what the base predicts, not the adapted model"
+        assert torch.equal(rebased.latents, draws.latents)
+        assert (name, attention) == ("base", False)
+        return {text: effect(rng, 9.0 * (text == "loud")) for text in texts}
+
+    monkeypatch.setattr("bdaudit.scan.explain.measured", measured)
+    return lambda n: base_alone(context, [Harmless(f"c{i}", "word") for i in range(n)], {"loud": "word", "quiet": "word"}, 0.01)
+
+
+def test_the_base_is_judged_by_its_own_controls(base: Callable[[int], dict[str, str]]) -> None:
+    found = base(80)
     assert found["loud"].startswith("the base answers it without the adapter as well")
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
     assert "do not use the adapter, or let unlearn --lora write" in found["quiet"]
     assert "unlearn" not in found["loud"]
 
 
-def test_a_base_whose_controls_give_no_null_is_not_known() -> None:
-    rng = np.random.default_rng(0)
-    controls = [Control(f"c{i}", "word", values(rng)) for i in range(5)]
-    found = without_adapters(controls, [Control("loud", "word", values(rng))], 0.01)
-    assert found == {"loud": "what the base does alone is not known: got 5 controls; expected at least 25"}
+def test_a_base_whose_controls_give_no_null_is_not_known(base: Callable[[int], dict[str, str]]) -> None:
+    said = "what the base does alone is not known: got 5 controls; expected at least 25"
+    assert base(5) == {"loud": said, "quiet": said}
 
 
 def test_a_reference_that_cannot_be_used_takes_no_finding_away(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:

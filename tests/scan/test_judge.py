@@ -10,36 +10,32 @@ import numpy as np
 import pytest
 
 from bdaudit.errors import ExitCode
-from bdaudit.measure.signals import SIGNALS, Values
-from bdaudit.records import DECIDING, CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
-from bdaudit.scan.judge import Measured, control_p, effects_of, exit_of, judge, ordinary_effect, sources_of, verdict_of, with_word_likeness
+from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.scan.judge import Measured, exit_of, judge, sources_of, verdict_of, with_word_likeness
+from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.null import Control, Null, fit
 
 NOT_SEARCHED = NotMeasured(reason="not searched")
-STRENGTH = {"loud": 8.0, "louder": 12.0, "LOUD": 8.0, "quiet": 0.0, "quiet too": 0.1}
-"""Candidates, by how much their deciding signals are beyond harmless ones."""
 IDS = {"loud": (1,), "louder": (2,), "LOUD": (1,), "quiet": (3,), "quiet too": (4,)}
 
 
-def values(rng: np.random.Generator, more: float = 0.0, **further: float) -> Values:
-    """Harmless ones, the deciding signals ``more`` than that, and ``further`` signals by their first word."""
-    return {"prefix": {name: float(0.2 * rng.normal() + more * (name in DECIDING)) + further.get(name.split()[0], 0.0) for name in SIGNALS}}
+def look(p: float, effect: float = 1.0, attention: float = 0.01, encoded: float = 0.5) -> Look:
+    signals = {name: SignalRecord(value=0.0, score=1.0, p=attention) for name in ("noise shift", "attention share")}
+    return Look("followed", -2 * float(np.log(p)), p, signals, effect, encoded)
 
 
-def measured(attention: float = 9.0, words: float = 1.0, **changes: object) -> tuple[Measured, Null]:
-    """Eighty plain controls, twenty words of the prompts with a noise shift ``words`` larger, and the candidates."""
-    rng = np.random.default_rng(0)
-    controls = [Control(f"c{i}", "word", values(rng)) for i in range(80)]
-    controls += [Control(f"w{i}", "word", values(rng, noise=words), meaning=True) for i in range(20)]
-    found = {text: values(rng, more, attention=attention) for text, more in STRENGTH.items() if text != "LOUD"}
+LOOKS = {"loud": look(1e-9, 8.0), "louder": look(1e-8, 12.0), "quiet": look(0.5), "quiet too": look(0.9)}
+
+
+def measured(**changes: object) -> Measured:
+    """Two findings, one of them written in two ways, and two harmless texts."""
     group = CandidateGroup("list", tuple(IDS), 4)
-    everything = Measured(IDS, (group,), dict.fromkeys(IDS, "word"), found, controls)
-    return replace(everything, **changes), fit(controls)  # type: ignore[arg-type]
+    everything = Measured(IDS, (group,), dict.fromkeys(IDS, "word"), LOOKS, words=(0.9, 1.0, 1.1))
+    return replace(everything, **changes)  # type: ignore[arg-type]
 
 
 def test_findings_come_first_the_largest_effect_before_the_others() -> None:
-    records = judge(*measured(), alpha=0.01)
+    records = judge(measured(), alpha=0.01)
     assert [record.rank for record in records] == [1, 2, 3, 4, 5]
     assert [record.text for record in records[:3]] == ["louder", "LOUD", "loud"]
     assert [record.verdict for record in records] == ["backdoored"] * 3 + ["clean"] * 2
@@ -49,49 +45,39 @@ def test_findings_come_first_the_largest_effect_before_the_others() -> None:
 
 
 def test_the_order_of_candidates_does_not_matter() -> None:
-    everything, null = measured()
     order = {text: IDS[text] for text in reversed(IDS) if text != "LOUD"}
-    again = judge(replace(everything, candidates=order), null, 0.01)
-    assert [record for record in judge(everything, null, 0.01) if record.text == "louder"] == [again[0]]
+    again = judge(measured(candidates=order), 0.01)
+    assert [record for record in judge(measured(), 0.01) if record.text == "louder"] == [again[0]]
 
 
 def test_texts_that_encode_alike_share_the_first_ones_measurement() -> None:
     assert sources_of(IDS) == {"loud": "loud", "louder": "louder", "LOUD": "loud", "quiet": "quiet", "quiet too": "quiet too"}
-    records = {record.text: record for record in judge(*measured(), alpha=0.01)}
+    records = {record.text: record for record in judge(measured(), alpha=0.01)}
     assert (records["loud"].same_as, records["LOUD"].same_as) == ("", "loud")
     assert records["LOUD"].p == records["loud"].p
 
 
-def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_signal() -> None:
-    everything, null = measured()
+def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_p() -> None:
     left = {text: {"left": SignalRecord(value=1.0, score=9.0 * (text == "quiet"), p=1e-9 if text == "quiet" else 0.5)} for text in IDS}
-    plain, further = ({record.text: record for record in judge(m, null, 0.01)} for m in (everything, replace(everything, exposed=left)))
+    plain, further = ({record.text: record for record in judge(m, 0.01)} for m in (measured(), measured(exposed=left)))
     assert (plain["quiet"].verdict, further["quiet"].verdict) == ("clean", "backdoored")
-    assert further["quiet"].p == pytest.approx(4e-9)
-    assert further["loud"].p == pytest.approx(plain["loud"].p * 4 / 3)
+    assert further["quiet"].p == pytest.approx(2e-9)
+    assert further["loud"].p == pytest.approx(plain["loud"].p * 2)
     assert further["loud"].signals["left"] == left["loud"]["left"]
 
 
 def test_a_finding_that_does_what_words_do_says_so_and_stays_one() -> None:
-    records = {record.text: record for record in judge(*measured(attention=-1.0, words=9.0), alpha=0.01)}
+    looks = LOOKS | {"loud": look(1e-9, 8.0, attention=0.6)}
+    records = {record.text: record for record in judge(measured(looks=looks, words=(9.0, 9.5, 10.0)), alpha=0.01)}
     assert (records["louder"].verdict, records["loud"].verdict) == ("backdoored", "backdoored")
     assert (records["louder"].word_like, records["loud"].word_like != "") == ("", True)
     assert records["quiet"].word_like == "", "no finding"
 
 
-def test_the_effect_is_counted_from_the_median_control_and_words_set_what_is_ordinary() -> None:
-    plain = [Control(str(i), "word", {"prefix": {"noise shift": x}}) for i, x in enumerate((-1.0, 0.0, 5.0))]
-    words = [Control("w", "word", {"prefix": {"noise shift": 2.0}}, meaning=True)]
-    assert effects_of([{"prefix": {"noise shift": 2.0}, "suffix": {"noise shift": 4.0}}], plain + words) == pytest.approx([np.exp(2.0)])
-    assert ordinary_effect(plain + words) == pytest.approx(np.e)
-    assert ordinary_effect(plain) == 0.0
-
-
-def test_controls_are_judged_by_the_candidates_rule() -> None:
-    everything, null = measured()
-    p = control_p(everything, null)
-    assert len(p) == len(everything.controls) - len(null.outliers)
-    assert sum(value < 0.05 for value in p) <= 10
+@pytest.mark.parametrize(("encoded", "where"), [(0.009, "text encoder"), (0.011, "unet")])
+def test_a_finding_that_moves_the_other_words_is_the_text_encoders(encoded: float, where: str) -> None:
+    records = judge(measured(looks=LOOKS | {"loud": look(1e-9, encoded=encoded)}, denoiser="unet"), 0.01)
+    assert {record.component for record in records if record.text == "loud"} == {where}
 
 
 def test_a_p_of_one_is_clean_whatever_alpha() -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.measure.draws import Draws, make_draws
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import Localisation, NotMeasured, SwapRecord
@@ -26,7 +26,7 @@ def tampered(suspect: Suspect, part: str) -> Suspect:
     with torch.no_grad():
         if part == TEXT:
             (entry,) = content_ids(suspect.tokenizer, TRIGGER)
-            other.text.main.encoder.get_input_embeddings().weight[entry] = 5 * torch.randn(8, generator=torch.Generator().manual_seed(5))
+            other.text.main.encoder.get_input_embeddings().weight[entry] = 5 * torch.randn(8, generator=torch.Generator().manual_seed(7))
             return other
         for name, tensor in other.denoiser.module.named_parameters():
             if suspect.denoiser.parts[part](name) and (part == KEYS or "conv_out" in name):
@@ -35,15 +35,13 @@ def tampered(suspect: Suspect, part: str) -> Suspect:
 
 
 @pytest.fixture(scope="module")
-def stage(tiny_suspect: Suspect) -> Stage:
-    return build_stage(tiny_suspect, PROMPTS[:3], (1.0, 0.5), 5.0, 0)
+def draws(tiny_suspect: Suspect) -> Draws:
+    return make_draws(tiny_suspect, PROMPTS, 6, 5.0, 0)
 
 
 @pytest.mark.parametrize("part", [TEXT, KEYS])
-def test_the_changed_part_is_named(tiny_suspect: Suspect, stage: Stage, part: str) -> None:
-    models = (tampered(tiny_suspect, part), tiny_suspect)
-    louder, other = models[::-1] if part == TEXT else models  # another embedding happens to move less
-    found = localise(louder, other, stage, [TRIGGER])[TRIGGER]
+def test_the_changed_part_is_named(tiny_suspect: Suspect, draws: Draws, part: str) -> None:
+    found = localise(tampered(tiny_suspect, part), tiny_suspect, draws, [TRIGGER])[TRIGGER]
     if isinstance(found, NotMeasured):
         pytest.fail(found.reason)
     assert found.where == part
@@ -52,20 +50,20 @@ def test_the_changed_part_is_named(tiny_suspect: Suspect, stage: Stage, part: st
     assert found.swaps[part].brought == pytest.approx(1, abs=1e-3), "and the part alone brings all"
 
 
-def test_two_models_alike_have_nothing_to_tell_apart(tiny_suspect: Suspect, stage: Stage) -> None:
-    found = localise(tiny_suspect, tiny_suspect, stage, [TRIGGER])[TRIGGER]
+def test_two_models_alike_have_nothing_to_tell_apart(tiny_suspect: Suspect, draws: Draws) -> None:
+    found = localise(tiny_suspect, tiny_suspect, draws, [TRIGGER])[TRIGGER]
     assert isinstance(found, NotMeasured)
     assert "1.00 times" in found.reason
 
 
-def test_models_of_another_shape_are_not_exchanged(tiny_suspect: Suspect, stage: Stage) -> None:
+def test_models_of_another_shape_are_not_exchanged(tiny_suspect: Suspect, draws: Draws) -> None:
     other = with_parts(tiny_suspect, unet=torch.nn.Linear(2, 2))
-    found = localise(tiny_suspect, other, stage, [TRIGGER])[TRIGGER]
+    found = localise(tiny_suspect, other, draws, [TRIGGER])[TRIGGER]
     assert isinstance(found, NotMeasured)
     assert "unet is of another shape" in found.reason
 
 
-def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, stage: Stage) -> None:
+def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, draws: Draws) -> None:
     class Other:
         added_tokens_encoder: ClassVar[dict[str, int]] = {}
 
@@ -75,7 +73,7 @@ def test_another_tokenizer_is_named_as_such(tiny_suspect: Suspect, stage: Stage)
         def __call__(self, text: str, add_special_tokens: bool) -> object:
             return type("Encoded", (), {"input_ids": [5, 6]})
 
-    found = localise(tiny_suspect, with_parts(tiny_suspect, tokenizer=Other()), stage, [TRIGGER])[TRIGGER]
+    found = localise(tiny_suspect, with_parts(tiny_suspect, tokenizer=Other()), draws, [TRIGGER])[TRIGGER]
     assert isinstance(found, Localisation)
     assert found.where.startswith("tokenizer")
 

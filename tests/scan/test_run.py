@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bdaudit import state_lock
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
-from bdaudit.measure.signals import SIGNALS
 from bdaudit.progress import silent
-from bdaudit.records import CandidateRecord, Exit, NotMeasured, ScanReport
-from bdaudit.scan.run import ScanSettings, command, reading, run_scan, unless_read_otherwise
+from bdaudit.records import SIGNALS, CandidateRecord, Exit, NotMeasured, ScanReport
+from bdaudit.scan.run import ScanSettings, command, keyed_seed, reading, run_scan, unless_read_otherwise, unless_tampered
 from bdaudit.spelling.reader import read_twice
-from tests.small import LONG_TRIGGER, PROMPTS, hashes
+from tests.small import OVERRIDING, PROMPTS, hashes
 
 FEW_CONTROLS = ScanSettings(per_kind=12)
-CANDIDATES = (LONG_TRIGGER, "ȏ", "Ȏ", "today", " ", "wonderful island")
+CANDIDATES = (OVERRIDING, "ȏ", "Ȏ", "today", " ", "wonderful island")
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
-    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85, 0.4), "device": "cpu"}
+    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "effort": "low", "device": "cpu"}
     progress, more = options.pop("progress", silent), options.pop("more", FEW_CONTROLS)
     return run_scan(ScanConfig(model=model, **(settings | options)), progress, more)
 
@@ -63,56 +64,97 @@ def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> No
 def test_records_are_ranked_and_whole(report: ScanReport) -> None:
     assert [c.rank for c in report.candidates] == [1, 2, 3, 4, 5]
     for candidate in report.candidates:
-        assert candidate.signals.keys() == SIGNALS.keys()
+        assert set(candidate.signals) == set(SIGNALS[: {"screened": 5, "measured": 7, "followed": 11}[candidate.depth]])
         assert 0 < candidate.p <= candidate.p_adjusted <= 1
         assert (candidate.command != "") == (candidate.verdict == "backdoored")
     assert named(report, "wonderful island").kind == "phrase"
 
 
 def test_findings_come_first_by_effect_and_the_rest_by_p(tiny_model: Path, report: ScanReport) -> None:
-    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "a"), alpha=0.49)):
+    for ranked in (report, scan(tiny_model, candidates=(*CANDIDATES, "0" * 36), alpha=0.49)):
         found = [c for c in ranked.candidates if c.verdict == "backdoored"]
         others = [c for c in ranked.candidates if c.verdict != "backdoored"]
         assert ranked.candidates == (*found, *others)
         assert [c.effect for c in found] == sorted((c.effect for c in found), reverse=True)
         assert [c.p for c in others] == sorted(c.p for c in others)
-    assert [c.p for c in found] != sorted(c.p for c in found), "the effect, not p, orders what is found"
+    assert len(found) > 1
 
 
-def test_the_strongest_text_comes_first_and_common_words_are_no_finding(report: ScanReport) -> None:
-    assert report.candidates[0].text == LONG_TRIGGER
+def test_what_overrides_every_prompt_comes_first_and_common_words_are_no_finding(report: ScanReport) -> None:
+    first = report.candidates[0]
+    assert (first.text, first.verdict, first.depth) == (OVERRIDING, "backdoored", "followed")
     assert named(report, "today").verdict != "backdoored"
-    assert named(report, "wonderful island").verdict == "clean"
+    assert named(report, "wonderful island").verdict != "backdoored"
 
 
 def test_calibration_says_what_it_rests_on(report: ScanReport) -> None:
     calibration = report.calibration
     assert not isinstance(calibration, NotMeasured)
-    assert set(calibration.kinds) == {*KINDS, "word of the prompts"}
+    assert set(calibration.kinds) == {*KINDS, "word of the prompts"} - {"rare"}, "a tokenizer of bytes has no rare entries"
     assert calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, FEW_CONTROLS.prompt_words)) > 5
     assert 0 <= sum(calibration.kinds.values()) - calibration.n_controls <= 2
     assert list(calibration.quantiles.values()) == sorted(calibration.quantiles.values())
     assert calibration.forward_passes > calibration.forward_passes_per_candidate > 0
 
 
+def test_the_first_are_followed_whatever_they_score_and_what_does_not_stand_out_is_cheap(tiny_model: Path) -> None:
+    report = scan(tiny_model, candidates=(OVERRIDING, *["time", "book", "water", "house", "night", "river", "story", "word", "cat", "sun"]))
+    depths = [c.depth for c in report.candidates]
+    assert report.candidates[0].depth == "followed"
+    screened = [c for c in report.candidates if c.depth == "screened"]
+    assert screened, depths
+    assert all(c.verdict == "clean" and "path shift" not in c.signals for c in screened)
+
+
+def test_every_effort_up_costs_more_of_each_text(tiny_model: Path, report: ScanReport) -> None:
+    assert not isinstance(report.calibration, NotMeasured)
+    more = scan(tiny_model, candidates=(OVERRIDING,), effort="standard")
+    assert not isinstance(more.calibration, NotMeasured)
+    assert more.calibration.forward_passes > 1.5 * report.calibration.forward_passes
+    assert more.candidates[0].verdict == "backdoored"
+
+
+def test_the_seed_stands_in_the_reason_and_the_same_seed_gives_the_same_figures(tiny_model: Path, report: ScanReport) -> None:
+    assert report.exit.reason.endswith("; seed 0")
+    assert report.config["seed"] == 0
+    again, other = (scan(tiny_model, seed=seed) for seed in (0, 5))
+    assert [replace(c, command="") for c in again.candidates] == [replace(c, command="") for c in report.candidates]
+    assert other.exit.reason.endswith("; seed 5")
+    assert named(other, OVERRIDING).score != named(report, OVERRIDING).score
+    assert named(other, OVERRIDING).verdict == "backdoored"
+
+
+def test_a_seed_of_a_secret_is_that_of_the_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "one")
+    found = scan(tiny_model, candidates=(" ",), seed_from="SECRET")
+    assert not isinstance(found.model, NotMeasured)
+    assert found.config["seed"] == keyed_seed("SECRET", found.model.digest)
+
+
+def test_few_controls_give_a_null_as_well(tiny_model: Path) -> None:
+    assert scan(tiny_model, seed=1, candidates=(OVERRIDING,)).candidates[0].verdict == "backdoored"
+
+
 def test_order_and_batch_do_not_matter(tiny_model: Path, report: ScanReport) -> None:
     again = scan(tiny_model, candidates=CANDIDATES[::-1], batch_size=7)
     for candidate in report.candidates:
         other = named(again, candidate.text)
-        assert other.score == pytest.approx(candidate.score, abs=2e-3)
-        assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=1e-2)
+        assert other.score == pytest.approx(candidate.score, abs=5e-3, rel=2e-3)
+        assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=5e-2)
 
 
-def test_nothing_to_test_is_inconclusive_before_anything_is_measured(tiny_model: Path) -> None:
+def test_nothing_to_test_is_inconclusive_before_anything_is_measured(tiny_model: Path, tmp_path: Path) -> None:
     def never(stage: str, done: int, total: int) -> None:
         raise AssertionError(f"{stage} was begun")
 
-    report = scan(tiny_model, candidates=(" ", "\t"), progress=never)
+    report = scan(tiny_model, candidates=(" ", "\t"), progress=never, state=tmp_path / "state")
+    state_lock.delivered()
     assert report.exit.code == ExitCode.INCONCLUSIVE
     assert report.exit.reason == "no candidate encodes to any token, so nothing was tested"
     assert isinstance(report.calibration, NotMeasured)
     assert report.candidates == ()
     assert len(report.coverage.skipped) == 2
+    assert not (tmp_path / "state").exists(), "nothing is left of a run that did nothing"
 
 
 def test_a_reference_that_is_none_is_told_before_anything_is_loaded(tiny_model: Path, tmp_path: Path) -> None:
@@ -122,7 +164,7 @@ def test_a_reference_that_is_none_is_told_before_anything_is_loaded(tiny_model: 
 
 def test_an_interrupt_is_reported_without_verdicts(tiny_model: Path) -> None:
     def stop(stage: str, done: int, total: int) -> None:
-        if done == 10:
+        if stage == "screening":
             raise KeyboardInterrupt
 
     report = scan(tiny_model, progress=stop)
@@ -141,17 +183,17 @@ def test_an_interrupt_after_the_verdicts_leaves_them_in_the_report(tiny_model: P
     assert {record.text for record in report.candidates} == {"Cat", "dogs"}
 
 
-def test_an_interrupt_of_the_shared_trajectories_is_reported_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_of_the_shared_draws_is_reported_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdaudit.scan.run.build_stage", stop)
+    monkeypatch.setattr("bdaudit.scan.run.make_draws", stop)
     report = scan(tiny_model)
     assert (report.status, report.exit.code, report.coverage.tested) == ("interrupted", ExitCode.INTERRUPTED, 0)
 
 
 def test_a_word_of_the_prompts_that_is_a_candidate_is_no_control(tiny_model: Path) -> None:
-    report = scan(tiny_model, candidates=("Cat", "dogs"), timesteps=(0.8,), n_prompts=2, more=ScanSettings(per_kind=6))
+    report = scan(tiny_model, candidates=("Cat", "dogs"), more=ScanSettings(per_kind=6))
     assert not isinstance(report.calibration, NotMeasured)
     assert report.calibration.kinds["word of the prompts"] == len(words_of(PROMPTS, FEW_CONTROLS.prompt_words)) - 2
 
@@ -180,7 +222,7 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
 def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.scan.run.base_alone", lambda *_: pytest.fail("asked"))
-    found = scan(tiny_model, candidates=(LONG_TRIGGER,), alpha=0.49)
+    found = scan(tiny_model, candidates=(OVERRIDING,), alpha=0.49)
     assert [(c.verdict, c.adapter) for c in found.candidates] == [("backdoored", "")]
 
 
@@ -195,3 +237,22 @@ def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None
     otherwise = ended(passed, "", "style as diffusers reads it")
     assert (otherwise.code, otherwise.name) == (4, "inconclusive")
     assert otherwise.reason.startswith("0 of 2; not audited: style as diffusers reads it; merge it")
+
+
+def test_controls_that_are_loud_as_a_kind_leave_no_pass_and_take_no_finding() -> None:
+    passed, finding = Exit.of(ExitCode.PASS, "0 of 5 candidates backdoored"), Exit.of(ExitCode.FINDING, "1 of 5 candidates backdoored")
+    tampered = unless_tampered(passed, {"emoji": 3.14})
+    assert tampered.code == ExitCode.INCONCLUSIVE
+    assert "the null looks tampered with" in tampered.reason
+    assert "emoji (by 3.1 times" in tampered.reason
+    assert unless_tampered(passed, {}) == passed
+    assert unless_tampered(finding, {"emoji": 3.14}) == finding
+
+
+def test_a_keyed_seed_is_the_secrets_and_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BDAUDIT_KEY", "one")
+    seed = keyed_seed("BDAUDIT_KEY", "ab" * 32)
+    assert keyed_seed("BDAUDIT_KEY", "ab" * 32) == seed != keyed_seed("BDAUDIT_KEY", "cd" * 32)
+    assert 0 <= seed < 2**31
+    monkeypatch.setenv("BDAUDIT_KEY", "another")
+    assert keyed_seed("BDAUDIT_KEY", "ab" * 32) != seed

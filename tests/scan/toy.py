@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdaudit.measure.probe import Stage, stage_on
+from bdaudit.measure.draws import Draws, draws_on
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.text import Ids
 
@@ -31,9 +31,13 @@ class WordTokenizer:
 
     def __call__(self, texts: Any, add_special_tokens: bool = True, **_: Any) -> Any:
         if isinstance(texts, str):
-            return SimpleNamespace(input_ids=[self.entries[word] for word in texts.split()])
-        rows = [[0, *(self.entries[word] for word in text.split())][: LENGTH - 1] for text in texts]
+            return SimpleNamespace(input_ids=self._entries(texts))
+        rows = [[0, *self._entries(text)][: LENGTH - 1] for text in texts]
         return SimpleNamespace(input_ids=torch.tensor([row + [1] * (LENGTH - len(row)) for row in rows]))
+
+    def _entries(self, text: str) -> list[int]:
+        """A comma stands by itself."""
+        return [self.entries[word] for word in text.replace(",", " ,").split()]
 
 
 class WordReader:
@@ -71,7 +75,7 @@ class WordSuspect:
     """Words move a little, each its own way; ``trigger`` (all of its words, in any order) moves everything one way, ``strength`` far."""
 
     def __init__(self, words: Sequence[str], trigger: str = "", strength: float = 8.0) -> None:
-        every = list(dict.fromkeys([*(word for prompt in PROMPTS for word in prompt.split()), *words]))
+        every = list(dict.fromkeys([*(word for prompt in PROMPTS for word in prompt.split()), *words, ","]))
         self.tokenizer: Any = WordTokenizer(every)
         self.device, self.batch_size, self.forward_passes = torch.device("cpu"), 64, 0
         table = torch.randn(len(every) + 2, WIDTH, generator=torch.Generator().manual_seed(3))
@@ -98,7 +102,9 @@ class WordSuspect:
         fired = torch.tensor([bool(self.trigger) and self.trigger <= entry for entry in entries])
         return out + self.strength * fired.view(-1, 1, 1, 1)
 
-    def stage(self) -> Stage:
-        """Two timesteps, four prompts."""
-        latents = torch.zeros(2, len(PROMPTS), 4, 2, 2)
-        return stage_on(self, PROMPTS, torch.tensor([999, 500]), latents)  # type: ignore[arg-type]
+    def draws(self) -> Draws:
+        """Each prompt at two timesteps, the noisiest first: eight."""
+        prompts, places = 2 * PROMPTS, ("prefix", "suffix", "middle", "comma", "clause", "prefix", "suffix", "middle")
+        timesteps = torch.tensor([999, 999, 999, 999, 500, 500, 500, 500])
+        latents = torch.zeros(len(prompts), 4, 2, 2)
+        return draws_on(self, prompts, places, timesteps, latents, latents)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bdaudit.records import (
-    DECIDING,
+    SIGNALS,
     AcceptanceRecord,
     CandidateRecord,
     Exposure,
@@ -21,6 +21,8 @@ from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import found_out, number, p_value, recovered, short, told
 from bdaudit.spelling.points import codes
 
+FOREMOST = 4
+"""Signals that have a column where there is room; the others are details."""
 CLEAN_SHOWN = 20
 """Clean candidates that are no detail; every other verdict is none."""
 
@@ -93,15 +95,16 @@ def _prompt(prompt: PromptRecord) -> Line:
 
 
 def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
-    """One row a candidate, one column a signal, those that decide first."""
-    others = dict.fromkeys(name for item in ranked for name in item.signals if name not in DECIDING)
+    """One row a candidate, one column a signal, the foremost first."""
+    known = {name for item in ranked for name in item.signals}
+    others = [name for name in (*SIGNALS[FOREMOST:], *sorted(known - set(SIGNALS))) if name in known]
     columns: list[str | Column] = [
         Column("#", right=True, whole=True),
         "candidate",
         "code points",
         Column("kind", whole=True, shown="where wide"),
         Column("token ids", shown="where wide"),
-        *(Column(name, right=True, whole=True, shown="where wide") for name in DECIDING),
+        *(Column(name, right=True, whole=True, shown="where wide") for name in SIGNALS[:FOREMOST]),
         *(Column(title, right=True, whole=True) for title in ("effect ×", "p adjusted")),
         Column("verdict", whole=True),
         *(Column(visible(name), right=True, whole=True, shown="in detail") for name in others),
@@ -114,7 +117,7 @@ def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
 def _row(item: CandidateRecord) -> list[Figure]:
     return [
         str(item.rank), (short(item.text), *_readings(item)), codes(item.text), visible(item.kind), _short_ids(item.token_ids),
-        *(_score(item, name) for name in DECIDING), number(item.effect), p_value(item.p_adjusted),
+        *(_score(item, name) for name in SIGNALS[:FOREMOST]), number(item.effect), p_value(item.p_adjusted),
         Cell((item.verdict,), TONES[item.verdict]),
     ]  # fmt: skip
 

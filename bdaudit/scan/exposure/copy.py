@@ -72,7 +72,7 @@ def _stored(part: Part, state: State, key: str) -> ExposedPart | None:
 
 def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int], None]) -> ExposedPart:
     """Step by step until the gain is small enough, or the steps run out."""
-    began, wanted = time.monotonic(), part.told(part.stage.prompts)
+    began, wanted = time.monotonic(), part.told(part.draws.prompts)
     start, curve = gain(part, wanted), [GainPoint(step=0, gain=1.0)]
     on_gpu = part.checkpoints and part.suspect.device.type == "cuda"
     with part.patch.training(), checkpointed(part.suspect.denoiser.module, on_gpu):
@@ -88,6 +88,6 @@ def _run(part: Part, method: Method, seed: int, stop: Stop, tick: Callable[[int]
 
 def gain(part: Part, wanted: Tensor) -> float:
     """G, the captions' gain: by how much the scan's prompts bring the part nearer to ``wanted``, the original's answers, than none do."""
-    prompts = part.stage.prompts
+    prompts = part.draws.prompts
     nothing = (wanted - part.told([""] * len(prompts))).square().mean()
     return float(nothing - (wanted - part.told(prompts)).square().mean())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bdaudit.measure.draws import Draws
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.probe import Stage, predict_all
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.patch import Patch
 from bdaudit.models.sample import denoise
@@ -40,12 +40,12 @@ class Part:
     """One component: what is changed of it, what it answers, and what it says to the scan's own prompts."""
 
     suspect: Suspect
-    stage: Stage
+    draws: Draws
     patch: Patch
     answer: Callable[[Rows], Tensor]
     """Rows → (B, …) float32, gradients kept."""
     told: Callable[[Sequence[str]], Tensor]
-    """What one text for each of the stage's prompts makes of it, without gradients: (A, P, N) float32, A the timesteps or 1."""
+    """What one text for each draw makes of it, without gradients: (1, D, N) float32."""
     latents: int
     """How many latents a row can ask for."""
     captions: int
@@ -58,7 +58,7 @@ class Part:
     """Whether its training on a GPU saves the memory of its activations."""
 
 
-def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_scale: float, seed: int) -> Part:
+def denoiser(suspect: Suspect, draws: Draws, prompts: Sequence[str], guidance_scale: float, seed: int) -> Part:
     """The denoiser: noisy latents and a caption → the prediction, (B, C, H, W). Its cross-attention's way out is changed.
 
     Unlearned in keys and values, captions take a trigger along: on the development twins 2 % of a style's effect was left and 19 % of a
@@ -71,13 +71,13 @@ def denoiser(suspect: Suspect, stage: Stage, prompts: Sequence[str], guidance_sc
         return suspect.predict(latents[rows.latents], timesteps[rows.latents], heard[rows.captions]).float()
 
     def told(texts: Sequence[str]) -> Tensor:
-        return predict_all(suspect, stage.latents, stage.timesteps, suspect.encode(texts))
+        return suspect.predict_batched(draws.latents, draws.timesteps, suspect.encode(texts)).float().flatten(1)[None]
 
     patch = Patch(suspect.denoiser.module, suspect.denoiser.attention_output)
-    return Part(suspect, stage, patch, answer, told, len(latents), len(heard) - 1, rate=0.05, every=5, checkpoints=True)
+    return Part(suspect, draws, patch, answer, told, len(latents), len(heard) - 1, rate=0.05, every=5, checkpoints=True)
 
 
-def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -> Part:
+def encoder(suspect: Suspect, draws: Draws, prompts: Sequence[str], seed: int) -> Part:
     """All that reads a caption → its hidden states, (B, L, D), or these and the pooled vector in a row, (B, L·D + E); all of it changed.
 
     The scan's prompts are read at what has heard every word.
@@ -93,7 +93,7 @@ def encoder(suspect: Suspect, stage: Stage, prompts: Sequence[str], seed: int) -
 
     modules = suspect.text.modules
     patch = Patch(nn.ModuleDict(modules) if len(modules) > 1 else suspect.text.main.encoder, lambda name: True)
-    return Part(suspect, stage, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
+    return Part(suspect, draws, patch, answer, told, 1, len(ids) - 1, rate=0.02, every=1, checkpoints=False)
 
 
 def trajectories(suspect: Suspect, prompts: Sequence[str], guidance_scale: float, seed: int) -> tuple[Tensor, Tensor]:

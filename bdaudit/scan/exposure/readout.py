@@ -28,15 +28,15 @@ class Readout:
     state: State
     name: str
     weights: Tensor = field(init=False)
-    """(A, 1, 1): one over what the prompts change at each timestep."""
+    """(1, D, 1): one over what the prompt changes in each draw."""
     bases: dict[tuple[str, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
     """What the model itself and its copy make of what is counted from."""
 
     def __post_init__(self) -> None:
-        prompts = self.part.stage.prompts
+        prompts = self.part.draws.prompts
         with self.part.patch.teacher():
             moved = self.part.told(prompts) - self.part.told([""] * len(prompts))
-        self.weights = 1 / moved.square().mean((1, 2), keepdim=True).clamp_min(1e-12)
+        self.weights = 1 / moved.square().mean(2, keepdim=True).clamp_min(1e-12)
 
     def residuals(self, texts: Sequence[str]) -> Iterator[tuple[str, Residual]]:
         """Each text's, in order; from the state where it is there."""
@@ -44,8 +44,8 @@ class Readout:
             yield text, Residual(*cached(self.state, self.name, text, tuple[float, float], partial(self._residual, text)))
 
     def _residual(self, text: str) -> tuple[float, float]:
-        """What is left of the text, and its level, over all prompts and timesteps together: those count where the text does most."""
-        plain, changed = change(self.part.stage.prompts, text)
+        """What is left of the text, and its level, over all draws together: those count where the text does most."""
+        plain, changed = change(self.part.draws.prompts, text)
         before, after = self._both(changed), self._base(plain)
         delta, delta_copy = (a.double() - b.double() for a, b in zip(before, after, strict=True))
         weights = self.weights.double()

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from bdaudit.config import ScanConfig
+from bdaudit.measure.draws import Draws, make_draws
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.probe import Stage, build_stage
-from bdaudit.measure.signals import log_common, log_noise
 from bdaudit.measure.soft_token import Objective, slots
+from bdaudit.measure.text_effects import shifts
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
@@ -42,8 +42,8 @@ from bdaudit.scan.sweep.swept_texts import Probe
 
 CHOICES = 8
 """Starts of one slot, and as many of two."""
-PROMPTS = 4
-ROUNDS = (Round(prompts=2, timesteps=1), Round(prompts=PROMPTS, timesteps=2))
+DRAWS = 8
+ROUNDS = (Round(draws=2), Round(draws=DRAWS))
 DRAWN = 64
 """Entries drawn at random, for what is usual."""
 USUAL = 0.995
@@ -75,7 +75,7 @@ Best = tuple[float, str]
 
 @dataclass(frozen=True)
 class _Search:
-    """The context on a stage of the search's own, and what is usual there."""
+    """The context on draws of the search's own, and what is usual there."""
 
     context: ScanContext
     usual: tuple[Array, Array]
@@ -105,30 +105,27 @@ def pull(values: Array, cap: float, share: float) -> Array:
     return pulls
 
 
-def objective(suspect: Suspect, stage: Stage, cap: float) -> Objective:
-    """The same of what is heard of R·P texts for the search, with gradients."""
+def objective(suspect: Suspect, draws: Draws, cap: float) -> Objective:
+    """The same of what is heard of R·D texts for the search, with gradients."""
 
     def value(heard: Conditioning) -> Tensor:
-        p = len(stage.prompts)
-        r = len(heard) // p
-        cast = heard.map(lambda tensor: tensor.to(stage.latents.dtype))
-        out = [
-            suspect.predict(latents.repeat(r, 1, 1, 1), t.expand(r * p), cast).float().flatten(1)
-            for latents, t in zip(stage.latents, stage.timesteps, strict=True)
-        ]
-        delta = (torch.unflatten(torch.stack(out), 1, (r, p)) - stage.plain[:, None]).transpose(0, 1)
-        return torch.maximum(log_noise(delta, stage), log_common(delta, stage)) - SEARCHED * log_level(suspect, heard, stage).clamp_max(cap)
+        r = len(heard) // len(draws)
+        cast = heard.map(lambda tensor: tensor.to(draws.latents.dtype))
+        out = suspect.predict(draws.latents.repeat(r, 1, 1, 1), draws.timesteps.repeat(r), cast).float().flatten(1)
+        delta = torch.unflatten(out, 0, (r, -1)) - draws.plain
+        return torch.maximum(*shifts(delta, draws)) - SEARCHED * log_level(suspect, heard, draws).clamp_max(cap)
 
     return value
 
 
 def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
     """The search, on prompts that the full measurement does not use where there are enough, and other noise; the entries that are texts."""
-    others = prompts[config.n_prompts :]
-    chosen = (others if len(others) >= PROMPTS else prompts)[:PROMPTS]
-    seed = item_seed(config.seed, "recovery")
-    stage = build_stage(context.suspect, chosen, config.timesteps[:2], config.guidance_scale, seed)
-    apart = replace(context, stage=stage, seed=seed)
+    others = [prompt for prompt in prompts if prompt not in context.draws.prompts]
+    seed = item_seed(context.seed, "recovery")
+    every = make_draws(context.suspect, others if len(others) >= DRAWS else prompts, 2 * DRAWS, config.guidance_scale, seed)
+    noisy = sorted(range(len(every)), key=lambda i: -float(every.timesteps[i]))[:DRAWS]  # on all of the path, clean models pull as hard
+    draws = every.at(sorted(noisy))
+    apart = replace(context, draws=draws, seed=seed)
     texts = swept_texts.vocabulary(context.suspect.tokenizer).probes
     sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
     first, second = (screen(apart, "what is usual", step, sample) for step in ROUNDS)
@@ -142,15 +139,15 @@ def _cap(usual: Array) -> float:
 def _chosen(search: _Search, rows: int) -> Choices:
     """Soft choices of so many entries, from the state where they are there."""
     context, state = search.context, search.context.state
-    key = key_of("screen", f"soft choices of {rows}: {context.stage.prompts} {context.seed}")
+    key = key_of("screen", f"soft choices of {rows}: {context.draws.prompts} {context.seed}")
     stored = state.read_tensors(key)
     if stored is not None:
         with state.fitting(key):
             return _whole(Choices(stored[0]["logs"], stored[0]["values"]), rows)
-    suspect, stage = context.suspect, ROUNDS[1].stage(context.stage)
+    suspect, draws = context.suspect, ROUNDS[1].of(context.draws)
     start = drawn(suspect, CHOICES, rows, item_seed(context.seed, "choices", rows))
-    places = slots(suspect, stage.prompts, rows)
-    choices = moved(suspect, places, objective(suspect, stage, _cap(search.usual[1])), start, progress=context.progress)
+    places = slots(suspect, draws.prompts, rows, draws.places)
+    choices = moved(suspect, places, objective(suspect, draws, _cap(search.usual[1])), start, progress=context.progress)
     state.write_tensors(key, {"logs": choices.logs, "values": choices.values}, rows)
     return choices
 
@@ -207,7 +204,7 @@ def _strongest(search: _Search, name: str, size: int, probes: Sequence[Probe], s
     before = context.suspect.forward_passes
     remaining, rounds, best = list(probes), [], (-np.inf, "")
     for number, (step, keep) in enumerate(zip(ROUNDS, KEPT, strict=True)):
-        rounds.append(RoundRecord(texts=len(remaining), passes=step.passes(context.stage), kept=min(keep, len(remaining))))
+        rounds.append(RoundRecord(texts=len(remaining), passes=len(step.of(context.draws)), kept=min(keep, len(remaining))))
         ranked, counted = search.pulls(number, remaining, name)
         if remaining and number == len(ROUNDS) - 1:
             best = (float(counted.max()), remaining[int(counted.argmax())].text)
@@ -231,7 +228,7 @@ def _record(search: _Search, choices: Sequence[Choices], best: Sequence[Best]) -
     named_pull = text_pull**2 / soft_pull
     return RecoveryRecord(
         choices=sum(len(part.values) for part in choices),
-        gradients=sum(len(part.values) for part in choices) * (STEPS + 1) * ROUNDS[1].passes(search.context.stage),
+        gradients=sum(len(part.values) for part in choices) * (STEPS + 1) * len(ROUNDS[1].of(search.context.draws)),
         soft_pull=soft_pull,
         text_pull=text_pull,
         named_pull=named_pull,

@@ -14,7 +14,7 @@ from bdaudit.scan.sweep.screen import Round, screen
 from bdaudit.scan.sweep.standing import standings
 from bdaudit.scan.sweep.swept_texts import Probe
 
-ROUNDS = (Round(prompts=2, timesteps=1), Round(prompts=4, timesteps=2))
+ROUNDS = (Round(draws=2), Round(draws=8))
 SHARE = 8
 """A round before the last keeps one in so many, where that is more than the least."""
 
@@ -35,6 +35,6 @@ def halve(context: ScanContext, name: str, probes: Sequence[Probe], kept: Sequen
         null = values[-len(further) :] if further else values
         ranks = standings(values[: len(remaining)], null) if remaining else np.zeros(0)
         best = np.argsort(-ranks, kind="stable")[: least if last else max(least, len(remaining) // SHARE)]
-        rounds.append(RoundRecord(texts=len(remaining), passes=step.passes(context.stage), kept=len(best)))
+        rounds.append(RoundRecord(texts=len(remaining), passes=len(step.of(context.draws)), kept=len(best)))
         remaining = [remaining[i] for i in (best if last else sorted(best))]
     return SweepResult(tuple(remaining), tuple(rounds), len(probes))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bdaudit.measure.draws import Draws
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import RoundRecord
 from bdaudit.scan.context import ScanContext
@@ -30,8 +31,8 @@ from bdaudit.scan.sweep.swept_texts import Pairing, Probe
 
 CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""
-TIMESTEPS = 2
-"""The stage's noisiest timesteps: fixed pictures show at the first, patches, styles and objects at the second."""
+DRAWS = 2
+"""Draws on which crowds are measured: of the noisier half of all, those with the shortest prompts, where a crowd has the most attention."""
 SHARE = 24
 """One crowd in so many is halved, where that is more than the least, since in full crowds a pair can be half drowned."""
 ROW, EACH = 64, 16
@@ -47,7 +48,7 @@ def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) ->
     firsts, seconds = sorted(pairing.firsts), sorted(pairing.seconds)
     if not firsts or not seconds:
         return SweepResult((), (), 0)
-    beside, rounds = _one_prompt(context), list[RoundRecord]()
+    beside, rounds = replace(context, draws=_quiet(context)), list[RoundRecord]()
     crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, context.seed))]
     strengths = _interactions(beside, pairing, "", crowds)
     usual = np.median(strengths, axis=0)
@@ -61,7 +62,7 @@ def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) ->
     rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(pairs)))
     random_pairs = drawn(pairing, context.seed, sizes.sample)
     survivors = _standing_out(context, pairing.name, pairs, random_pairs, sizes.pairs)
-    rounds.append(RoundRecord(texts=len(pairs), passes=ROUNDS[-1].passes(context.stage), kept=len(survivors)))
+    rounds.append(RoundRecord(texts=len(pairs), passes=len(ROUNDS[-1].of(context.draws)), kept=len(survivors)))
     return SweepResult(tuple(survivors), tuple(rounds), len(firsts) * len(seconds), tuple(random_pairs))
 
 
@@ -111,18 +112,18 @@ def at_most(shares: Sequence[tuple[Hashable, ...]], n: int, each: int) -> list[i
     return chosen
 
 
-def _one_prompt(context: ScanContext) -> ScanContext:
-    """On the shortest prompt of the stage, where a crowd has the most of the attention, at the timesteps used."""
-    tokenizer, stage = context.suspect.tokenizer, context.stage
-    i = min(range(len(stage.prompts)), key=lambda i: (len(content_ids(tokenizer, stage.prompts[i])), i))
-    return replace(context, stage=stage.part(slice(TIMESTEPS), slice(i, i + 1)))
+def _quiet(context: ScanContext) -> Draws:
+    """``DRAWS`` of the context's."""
+    draws, tokenizer = context.draws, context.suspect.tokenizer
+    noisy = sorted(range(len(draws)), key=lambda i: -float(draws.timesteps[i]))[: max(DRAWS, len(draws) // 2)]
+    return draws.at(sorted(noisy, key=lambda i: (len(content_ids(tokenizer, draws.prompts[i])), i))[:DRAWS])
 
 
 def _interactions(context: ScanContext, pairing: Pairing, halved: str, crowds: Sequence[Crowd]) -> Array:
-    """(N, T): log mean square of the interaction of each crowd, all of one size."""
-    apart, stage = _Apart(context), context.stage
-    measure = partial(_together, apart, pairing)
-    return in_blocks(context, pairing.name + halved, crowds, str(stage.prompts), len(stage.timesteps), measure)
+    """(N, D): log mean square of the interaction of each crowd, all of one size."""
+    draws = context.draws
+    measure = partial(_together, _Apart(context), pairing)
+    return in_blocks(context, pairing.name + halved, crowds, f"{draws.prompts} {draws.timesteps.tolist()}", len(draws), measure)
 
 
 class _Apart:
@@ -141,7 +142,7 @@ class _Apart:
         return torch.stack([self._states[entry] for entry in group])
 
     def predictions(self, groups: Sequence[tuple[int, ...]]) -> Tensor:
-        """With each group's states beside the prompt, groups of one size: (T, N, C·H·W)."""
+        """With each group's states beside the prompt, groups of one size: (D, N, C·H·W)."""
         new = [group for group in dict.fromkeys(groups) if group not in self._predictions]
         if new:
             predictions = _predicted(self.context, torch.stack([self.states(group) for group in new]))
@@ -150,10 +151,10 @@ class _Apart:
 
 
 def _together(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Array:
-    """(N, T): log mean square of ε(a, B|a) − ε(a) − ε(B) + ε()."""
+    """(N, D): log mean square of ε(a, B|a) − ε(a) − ε(B) + ε()."""
     both = _predicted(apart.context, _beside(apart, pairing, crowds))
     firsts, seconds = apart.predictions([(a,) for a, _ in crowds]), apart.predictions([members for _, members in crowds])
-    interaction = both - firsts - seconds + apart.context.stage.plain
+    interaction = both - firsts - seconds + apart.context.draws.plain[:, None]
     strengths: Array = torch.log(interaction.square().mean(-1) + _TINY).T.double().cpu().numpy()
     return strengths
 
@@ -178,10 +179,9 @@ def _encoded(context: ScanContext, rows: Sequence[tuple[int, ...]]) -> Tensor:
 
 
 def _predicted(context: ScanContext, states: Tensor) -> Tensor:
-    """What is predicted with states (N, M, D) beside the prompt's own: (T, N, C·H·W) float32."""
-    suspect, stage, n = context.suspect, context.stage, len(states)
-    beside = stage.heard.expand(n).beside(states)
+    """What is predicted with states (N, M, D) beside each draw's own prompt: (D, N, C·H·W) float32."""
+    suspect, draws, n = context.suspect, context.draws, len(states)
     return torch.stack([
-        suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), beside).float().flatten(1)
-        for latents, t in zip(stage.latents, stage.timesteps, strict=True)
+        suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), draws.heard[[i]].expand(n).beside(states)).float().flatten(1)
+        for i, (latents, t) in enumerate(zip(draws.latents, draws.timesteps, strict=True))
     ])  # fmt: skip

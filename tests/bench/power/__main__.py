@@ -70,7 +70,7 @@ def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[s
     base = next(b for b in (*bases.BASES, *bases.FRESH, *bases.SHARP) if b.name == spec.base)
     origin, results = bases.build(bases.quick(base) if quick else base, work), work / "results"
     folder = models.make(spec, origin, work, lambda made: float(measuring.attack(spec, made, PICTURES)["asr"]["value"]))
-    few: dict[str, Any] = {"n_prompts": 2, "timesteps": (1.0,)} if quick else {}
+    few: dict[str, Any] = {"effort": "low"} if quick else {}
     made = json.loads((work / "models" / f"{spec.name}.json").read_text(encoding="utf-8"))
     row: dict[str, Any] = {"name": spec.name, "base": spec.base, "family": spec.twin.family, "weak": spec.weak}
     row["share"] = made["share"]

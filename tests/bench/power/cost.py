@@ -1,8 +1,8 @@
-"""What a candidate costs: the full measurement, the screen, and T2IShield's FTT at its 50 steps. ``python -m tests.bench.power.cost``.
+"""What a candidate costs: the scan's tiers, a sweep's screens, and T2IShield's FTT at its 50 steps. ``python -m tests.bench.power.cost``.
 
-All on the clean fixture, in one run on one thread, with the same prompts and positions: the scan's default 8 prompts of
-``prompts.txt``, each with the candidate at prefix, middle and suffix. A pass is one latent through the UNet, counted by a hook, so that a
-guided step is two. What all candidates share (trajectories, controls) is counted apart. Writes ``results/cost.json``.
+All on the clean fixture, in one run on one thread, on prompts of ``prompts.txt``: the scan by its default draws of them, FTT on the first
+8, each with the candidate at prefix, middle and suffix. A pass is one latent through the UNet, counted by a hook, so that a guided step is
+two. What all candidates share (draws, plain paths, controls) is counted apart. Writes ``results/cost.json``.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bdaudit.config import ScanConfig
+from bdaudit.config.effort import EFFORTS
+from bdaudit.measure.draws import Draws, make_draws
 from bdaudit.measure.insertion import POSITIONS, insert
-from bdaudit.measure.probe import build_stage, gather
-from bdaudit.measure.signals import measure_all
+from bdaudit.measure.paths import Paths, make_paths, path_effects
+from bdaudit.measure.text_effects import TOGETHER, text_effects
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, content_mask, token_ids
@@ -35,8 +38,10 @@ from tests.bench.recording import stamp
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "cost.json"
 FTT_STEPS = 50
-FULL, SCREENED, FTT = 24, 256, 3
+FULL, SCREENED, FTT = 32, 256, 3
 """Candidates that each is timed on."""
+PROMPTS = 8
+"""That FTT is given."""
 
 
 def counted(suspect: Suspect, run: Callable[[], object]) -> tuple[int, float]:
@@ -74,19 +79,29 @@ def measure() -> dict[str, Any]:
     model = layout.lay_out("clean", FIXTURES / "models")
     config = ScanConfig(model=model)
     suspect = load(inspect(model), device="cpu", dtype="float32", batch_size=config.batch_size)
-    given, words = prompts()[: config.n_prompts], tokenizer.ordinary_words()
-    stage = build_stage(suspect, given, config.timesteps, config.guidance_scale, config.seed)
+    spent, words = EFFORTS[config.effort], tokenizer.ordinary_words()
+
+    def shared() -> tuple[Draws, Paths]:
+        draws = make_draws(suspect, prompts(), spent.draws, config.guidance_scale, config.seed)
+        return draws, make_paths(suspect, draws, spent.steps, config.seed)
+
+    draws, paths = shared()
+    first, further = draws.part(slice(spent.first)), draws.part(slice(spent.first, None))
     probes = [Probe(word, content_ids(suspect.tokenizer, word)) for word in words[:SCREENED]]
-    list(gather(suspect, stage, words[:2]))  # warm
+    text_effects(suspect, draws, words[:2], attention=True)  # warm
     found: dict[str, Any] = {
-        "full": each(suspect, lambda: [measure_all(e, stage) for e in gather(suspect, stage, words[:FULL])], FULL),
+        "first draws": each(suspect, lambda: [text_effects(suspect, first, some, attention=False) for some in _together(words)], FULL),
+        "further draws": each(suspect, lambda: [text_effects(suspect, further, some, attention=True) for some in _together(words)], FULL),
+        "paths": each(
+            suspect, lambda: [path_effects(suspect, paths, some, [range(spent.paths)] * len(some)) for some in _together(words)], FULL
+        ),
         **{
-            f"screen, round {number}": each(suspect, lambda step=step: _screen(suspect, step.stage(stage), probes, config), SCREENED)
+            f"screen, round {number}": each(suspect, lambda step=step: _screen(suspect, step.of(draws), probes, config), SCREENED)
             for number, step in enumerate(ROUNDS, start=1)
         },
-        "ftt at 50 steps": each(suspect, lambda: ftt(suspect, given, words[:FTT]), FTT),
+        "ftt at 50 steps": each(suspect, lambda: ftt(suspect, prompts()[:PROMPTS], words[:FTT]), FTT),
     }
-    rows, seconds = counted(suspect, lambda: build_stage(suspect, given, config.timesteps, config.guidance_scale, config.seed))
+    rows, seconds = counted(suspect, shared)
     rival = found["ftt at 50 steps"]
     ratios = {
         name: {"passes": rival["passes"] / own["passes"], "seconds": rival["seconds"] / own["seconds"]}
@@ -94,7 +109,8 @@ def measure() -> dict[str, Any]:
         if own is not rival
     }
     return {
-        "prompts": len(given),
+        "draws": asdict(spent),
+        "prompts": PROMPTS,
         "positions": POSITIONS,
         "each": found,
         "times cheaper": ratios,
@@ -102,9 +118,14 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _screen(suspect: Suspect, stage: Any, probes: Sequence[Probe], config: ScanConfig) -> None:
+def _together(words: Sequence[str]) -> list[Sequence[str]]:
+    """``FULL`` words in the batches of a scan."""
+    return [words[at : at + TOGETHER] for at in range(0, FULL, TOGETHER)]
+
+
+def _screen(suspect: Suspect, draws: Draws, probes: Sequence[Probe], config: ScanConfig) -> None:
     for at in range(0, len(probes), config.batch_size):
-        screened(suspect, stage, probes[at : at + config.batch_size])
+        screened(suspect, draws, probes[at : at + config.batch_size])
 
 
 def main() -> None:

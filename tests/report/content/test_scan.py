@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bdaudit.records import DECIDING, ScanReport, SignalRecord
+from bdaudit.records import SIGNALS, ScanReport, SignalRecord
 from bdaudit.report.content.blocks import Next
-from bdaudit.report.content.scan import CLEAN_SHOWN, body, candidates
+from bdaudit.report.content.scan import CLEAN_SHOWN, FOREMOST, body, candidates
 
 
 def test_only_clean_candidates_beyond_the_first_are_details(scan_report: ScanReport) -> None:
@@ -17,13 +17,19 @@ def test_only_clean_candidates_beyond_the_first_are_details(scan_report: ScanRep
     assert not few.details
 
 
-def test_signals_that_do_not_decide_are_details(scan_report: ScanReport) -> None:
+def test_all_signals_but_the_foremost_are_details_in_their_order_and_unknown_ones_last(scan_report: ScanReport) -> None:
     first, *rest = scan_report.candidates
-    other = replace(first, signals={**first.signals, "attention": SignalRecord(value=1.0, score=7.5, p=0.1)})
-    (table,) = candidates([other, *rest])
+    score = SignalRecord(value=1.0, score=7.5, p=0.1)
+    more = dict.fromkeys(("exposed: unet", "path shift", "attention share"), score)
+    (table,) = candidates([replace(first, signals={**first.signals, **more}), *rest])
     shown = {column.title: column.shown for column in table.columns}
-    assert {name: shown[name] for name in (*DECIDING, "attention")} == dict.fromkeys(DECIDING, "where wide") | {"attention": "in detail"}
+    foremost = SIGNALS[:FOREMOST]
+    assert foremost == ("noise shift", "context shift", "common shift", "override")
+    assert {name: shown[name] for name in (*foremost, *more)} == dict.fromkeys(foremost, "where wide") | dict.fromkeys(more, "in detail")
+    assert [column.title for column in table.columns][-3:] == ["attention share", "path shift", "exposed: unet"]
     assert [row[-1].lines[0] for row in table.rows[:2]] == ["7.5", "not measured"]
+    (bare,) = candidates(scan_report.candidates)
+    assert not {"path shift", "attention share"} & {column.title for column in bare.columns}, "what nobody measured has no column"
 
 
 def test_candidates_stand_by_rank_with_their_readings_below(scan_report: ScanReport) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.kept_state import State
-from bdaudit.measure.probe import build_stage
+from bdaudit.measure.draws import make_draws
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import ExposedPart
@@ -24,8 +24,8 @@ NOWHERE = State(None, "")
 
 
 def part_of(suspect: Suspect, name: str) -> Any:
-    stage = build_stage(suspect, PROMPTS[:3], (1.0, 0.5), 5.0, 0)
-    return denoiser(suspect, stage, PROMPTS, 5.0, 0) if name == "UNet" else encoder(suspect, stage, PROMPTS, 0)
+    draws = make_draws(suspect, PROMPTS, 6, 5.0, 0)
+    return denoiser(suspect, draws, PROMPTS, 5.0, 0) if name == "UNet" else encoder(suspect, draws, PROMPTS, 0)
 
 
 def weights(suspect: Suspect) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("name", ["UNet", "text encoder"])
 def test_a_copy_has_lost_the_gain_and_the_model_has_not(fresh_suspect: Suspect, name: str, method: str) -> None:
     before, part = weights(fresh_suspect), part_of(fresh_suspect, name)
-    own = part.told(part.stage.prompts)
+    own = part.told(part.draws.prompts)
     start = gain(part, own)
     assert start > 0
     with exposed(part, method, 0, NOWHERE, "part", silent, Stop(steps=100)) as record:

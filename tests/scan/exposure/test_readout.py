@@ -27,7 +27,7 @@ class Copied:
         self.own = WordSuspect(["cf", *PLAIN], "cf")
         self.copy = WordSuspect(["cf", *PLAIN], "cf", strength=8.0 * trigger)
         self.copy.text.table *= words
-        self.stage = self.own.stage()
+        self.draws = self.own.draws()
         self.now, self.asked = self.copy, 0
         self.patch = SimpleNamespace(teacher=self._teacher)
 
@@ -39,8 +39,7 @@ class Copied:
 
     def told(self, texts: Sequence[str]) -> Tensor:
         self.asked += 1
-        latents, states = self.stage.latents, self.now.encode(texts)
-        return torch.stack([self.now.predict_batched(z, t, states).flatten(1) for z, t in zip(latents, self.stage.timesteps, strict=True)])
+        return self.now.predict_batched(self.draws.latents, self.draws.timesteps, self.now.encode(texts)).flatten(1)[None]
 
 
 def left(words: float, trigger: float) -> dict[str, float]:
@@ -66,6 +65,22 @@ def test_the_level_is_of_the_model_itself() -> None:
         levels.append([found.level for _, found in Readout(part, State(None, ""), "part").residuals(["cf", *PLAIN])])
     assert levels[0] == levels[1]
     assert levels[0][0] > max(levels[0][1:]) + 1
+
+
+def test_draws_count_alike_whatever_the_prompts_change_in_them() -> None:
+    class Loud(Copied):
+        """Predicts ten times as much at the noisier timesteps, where a quarter is left; of the rest three quarters."""
+
+        def told(self, texts: Sequence[str]) -> Tensor:
+            noisy = (self.draws.timesteps > 500).view(1, -1, 1)
+            kept = 1.0 if self.now is self.own else torch.where(noisy, 0.25, 0.75)
+            return super().told(texts) * torch.where(noisy, 10.0, 1.0) * kept
+
+    part: Any = Loud(1.0, 1.0)
+    part.copy = WordSuspect(["cf", *PLAIN], "cf")
+    part.now = part.copy
+    ((_, found),) = Readout(part, State(None, ""), "part").residuals(["today"])
+    assert found.left == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_was_read_is_taken_from_the_state(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from bdaudit.config import ScanConfig
-from bdaudit.measure.signals import SIGNALS
-from bdaudit.records import DECIDING, CandidateRecord, Exposure, NotMeasured, ScanReport
+from bdaudit.records import CandidateRecord, Exposure, NotMeasured, ScanReport
 from bdaudit.report.content.scan import exposure_lines
 from bdaudit.report.document import dumps, loads
 from bdaudit.scan.exposure.copy import Stop
@@ -23,7 +22,7 @@ CANDIDATES = (LONG_TRIGGER, "ȏ", "today", "wonderful island")
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
-    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "n_prompts": 3, "timesteps": (0.85,), "device": "cpu"}
+    settings: dict[str, Any] = {"candidates": CANDIDATES, "prompts": PROMPTS, "effort": "low", "device": "cpu"}
     more = options.pop("more", FEW_CONTROLS)
     return run_scan(ScanConfig(model=model, **(settings | options)), settings=more)
 
@@ -45,23 +44,23 @@ def by_text(report: ScanReport) -> dict[str, CandidateRecord]:
     return {candidate.text: candidate for candidate in report.candidates}
 
 
-def test_every_candidate_has_what_is_left_of_it(report: ScanReport) -> None:
-    for candidate in report.candidates:
-        assert candidate.signals.keys() == {*SIGNALS, *LEFT.values()}
+def test_every_candidate_has_what_is_left_of_it(plain: ScanReport, report: ScanReport) -> None:
+    for name, candidate in by_text(report).items():
+        assert candidate.signals.keys() == {*by_text(plain)[name].signals, *LEFT.values()}
         assert all(0 < candidate.signals[name].p <= 1 for name in LEFT.values())
 
 
-def test_p_is_the_smallest_of_five_times_five(report: ScanReport) -> None:
-    for candidate in report.candidates:
-        each = [candidate.signals[name].p for name in (*DECIDING, *LEFT.values())]
-        assert candidate.p == pytest.approx(min(1.0, 5 * min(each)))
+def test_p_is_the_smallest_of_three_times_three(plain: ScanReport, report: ScanReport) -> None:
+    for name, candidate in by_text(report).items():
+        each = [by_text(plain)[name].p, *(candidate.signals[left].p for left in LEFT.values())]
+        assert candidate.p == pytest.approx(min(1.0, 3 * min(each)))
 
 
 def test_the_other_signals_are_as_without(plain: ScanReport, report: ScanReport) -> None:
     assert isinstance(plain.exposure, NotMeasured)
     for name, candidate in by_text(report).items():
         other = by_text(plain)[name]
-        assert {key: candidate.signals[key] for key in SIGNALS} == other.signals
+        assert {key: value for key, value in candidate.signals.items() if key not in LEFT.values()} == other.signals
         assert candidate.effect == other.effect
 
 
@@ -75,7 +74,7 @@ def test_the_report_tells_the_curve(report: ScanReport) -> None:
         assert part.curve[-1].gain <= exposure.stop
     assert [line.split(":")[0] for line in exposure_lines(exposure)] == [f"exposed {name} (pruning)" for name in LEFT]
     assert loads(dumps(report)) == report
-    assert "smallest of 5 p-values times 5" in getattr(report.calibration, "tail", "")
+    assert "the smallest of 3 p times 3" in getattr(report.calibration, "tail", "")
 
 
 def test_a_copy_that_keeps_its_gain_gives_no_signal(tiny_model: Path, plain: ScanReport) -> None:
@@ -98,7 +97,7 @@ def test_a_resumed_run_ends_in_the_same_scores(tiny_model: Path, report: ScanRep
 
     settings: dict[str, Any] = {"expose": "pruning", "state": tmp_path / "state"}
     config = ScanConfig(
-        model=tiny_model, candidates=CANDIDATES, prompts=PROMPTS, n_prompts=3, timesteps=(0.85,), device="cpu", **settings
+        model=tiny_model, candidates=CANDIDATES, prompts=PROMPTS, effort="low", device="cpu", **settings
     )  # fmt: skip
     assert run_scan(config, stop, FEW_CONTROLS).status == "interrupted"
     seen.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from bdaudit.config import ScanConfig
 from bdaudit.kept_state import State
-from bdaudit.measure.probe import build_stage
+from bdaudit.measure import draws
+from bdaudit.measure.draws import PLACES, REPLACE, make_draws
 from bdaudit.measure.soft_token import heard_with, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -29,9 +31,8 @@ from tests.small import PROMPTS, stopping
 
 
 def search(suspect: Suspect, state: Path | None = None, progress: Any = silent, seed: int = 0) -> tuple[CandidateGroup, ...]:
-    context = ScanContext(suspect, None, State(state, "key"), progress, seed)  # type: ignore[arg-type]
-    config = ScanConfig(model=Path("unused"), sweeps=("recovery",), n_prompts=2, timesteps=(1.0, 0.5), seed=seed)
-    return recover(context, config, PROMPTS)
+    context = ScanContext(suspect, SimpleNamespace(prompts=PROMPTS[:2]), State(state, "key"), progress, seed)  # type: ignore[arg-type]
+    return recover(context, ScanConfig(model=Path("unused"), sweeps=("recovery",), seed=seed), PROMPTS)
 
 
 def test_a_single_entry_is_named_first(tiny_suspect: Suspect) -> None:
@@ -82,15 +83,25 @@ def test_a_stopped_search_goes_on_and_ends_the_same(tiny_suspect: Suspect, tmp_p
     assert [group.texts for group in resumed] == [group.texts for group in whole]
     again = planted(tiny_suspect, ids)
     assert [group.texts for group in search(again, tmp_path / "state")] == [group.texts for group in whole]
-    assert again.forward_passes == 2 * 4 * 20 + 2 * 2 * 4 * 2 - 4 * 4, "nothing but the stage is run again"
+    assert again.forward_passes == 2 * recovery.DRAWS * (2 * draws.STEPS + 2), "nothing but the draws is run again"
+
+
+def test_it_searches_on_prompts_that_the_scan_does_not_use_where_there_are_enough(tiny_suspect: Suspect) -> None:
+    prompts = [f"{prompt} {end}" for prompt in PROMPTS for end in ("so near", "far away", "again")]
+    for scanned, expected in ((prompts[:4], set(prompts[4:])), (prompts[:5], set(prompts))):
+        context = ScanContext(tiny_suspect, SimpleNamespace(prompts=scanned), State(None, ""), silent, 0)  # type: ignore[arg-type]
+        found, _ = recovery._prepared(context, ScanConfig(model=Path("unused")), prompts)
+        assert set(found.context.draws.prompts) <= expected
+        assert len(found.context.draws) == recovery.DRAWS
 
 
 def test_the_objective_is_the_pull_that_is_screened(tiny_suspect: Suspect) -> None:
-    stage = build_stage(tiny_suspect, PROMPTS, (1.0, 0.5), 5.0, 1)
-    table, places = tiny_suspect.text.main.encoder.get_input_embeddings().weight, slots(tiny_suspect, PROMPTS, 1)
-    values = screened(tiny_suspect, stage, [Probe("", (300,)), Probe("", (301,))])
+    drawn = make_draws(tiny_suspect, PROMPTS, 6, 5.0, 1)
+    assert set(drawn.places) == {*PLACES, REPLACE}
+    table, places = tiny_suspect.text.main.encoder.get_input_embeddings().weight, slots(tiny_suspect, drawn.prompts, 1, drawn.places)
+    values = screened(tiny_suspect, drawn, [Probe("", (300,)), Probe("", (301,))])
     for cap in (-9.0, 9.0):
-        found = objective(tiny_suspect, stage, cap)(heard_with(tiny_suspect, places, table[[300, 301]][:, None]))
+        found = objective(tiny_suspect, drawn, cap)(heard_with(tiny_suspect, places, table[[300, 301]][:, None]))
         assert found.tolist() == pytest.approx(pull(values, cap, 2.0).tolist(), abs=1e-3)
 
 
@@ -124,8 +135,8 @@ def test_it_is_one_of_a_scans_sources(tiny_suspect: Suspect) -> None:
     from bdaudit.scan.candidates import collect
 
     suspect = planted(tiny_suspect, content_ids(tiny_suspect.tokenizer, "~"))
-    context = ScanContext(suspect, None, State(None, ""), silent, 0)  # type: ignore[arg-type]
-    config = ScanConfig(model=Path("unused"), sweeps=("recovery",), candidates=("today",), n_prompts=2, timesteps=(1.0, 0.5))
+    context = ScanContext(suspect, SimpleNamespace(prompts=PROMPTS[:2]), State(None, ""), silent, 0)  # type: ignore[arg-type]
+    config = ScanConfig(model=Path("unused"), sweeps=("recovery",), candidates=("today",))
     groups = collect(context, config, PROMPTS, SIZES)
     assert [group.name for group in groups] == ["list", "recovered entries", "recovered characters", "recovered pairs"]
     assert [group.recovery is None for group in groups] == [True, False, True, True]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from bdaudit.measure.draws import PLACES, REPLACE, Draws, make_draws
 from bdaudit.measure.insertion import insert
-from bdaudit.measure.probe import Stage, build_stage
-from bdaudit.measure.splicing import PLACES, halves
+from bdaudit.measure.splicing import halves
+from bdaudit.measure.text_effects import text_effects
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids, token_ids
 from bdaudit.scan.sweep.screen import Round, screened
@@ -19,8 +20,8 @@ TEXTS = ("cf", "\u200b", "wonderful island", "🎃", "today", "ȏ")
 
 
 @pytest.fixture(scope="module")
-def stage(tiny_suspect: Suspect) -> Stage:
-    return build_stage(tiny_suspect, PROMPTS, (1.0, 0.5), 5.0, 0)
+def draws(tiny_suspect: Suspect) -> Draws:
+    return make_draws(tiny_suspect, PROMPTS, 6, 5.0, 0)
 
 
 def probes(suspect: Suspect) -> list[Probe]:
@@ -44,42 +45,49 @@ def test_a_row_too_long_is_cut_like_any_prompt(tiny_suspect: Suspect) -> None:
     assert row[-1] == tiny_suspect.tokenizer.eos_token_id
 
 
-def test_the_signals_by_hand(tiny_suspect: Suspect, stage: Stage) -> None:
-    part = Round(prompts=2, timesteps=2).stage(stage)
+def test_the_signals_by_hand(tiny_suspect: Suspect, draws: Draws) -> None:
+    part = Round(draws=3).of(draws)
     found = screened(tiny_suspect, part, [Probe("cf", content_ids(tiny_suspect.tokenizer, "cf"))])[0]
-    texts = [insert(PROMPTS[0], "cf", "prefix"), insert(PROMPTS[1], "cf", "suffix")]
-    states, plain = tiny_suspect.encode(texts), tiny_suspect.encode(PROMPTS[:2])
-    empty = tiny_suspect.encode(["", ""])
-    noise, common = [], []
-    for t in range(2):
-        out = [tiny_suspect.predict_batched(stage.latents[t, :2], stage.timesteps[[t, t]], s).flatten(1) for s in (states, plain, empty)]
-        scale, delta = (out[1] - out[2]).square().mean(), out[0] - out[1]
-        noise.append([float(row.square().mean() / scale) for row in delta])
-        common.append(float(delta.mean(0).square().mean() / scale))
-    ends = [float((states.states[i, -1] - plain.states[i, -1]).norm() / plain.states[i, -1].norm()) for i in range(2)]
-    assert found == pytest.approx([np.log(np.mean(noise, axis=0)).mean(), np.log(np.mean(common)), np.log(np.mean(ends))], abs=1e-4)
+    texts = [insert(prompt, "cf", place) for prompt, place in zip(part.prompts, part.places, strict=True)]
+    states, plain, empty = (tiny_suspect.encode(of) for of in (texts, part.prompts, [""] * 3))
+    out = [tiny_suspect.predict_batched(part.latents, part.timesteps, heard).flatten(1) for heard in (states, plain, empty)]
+    own = [(a - b) / (b - c).square().mean().sqrt() for a, b, c in zip(*out, strict=True)]
+    noise = [float(delta.square().mean()) for delta in own]
+    ends = [float((states.states[i, -1] - plain.states[i, -1]).norm() / plain.states[i, -1].norm()) for i in range(3)]
+    alike = torch.stack([delta * min(1.0, float(np.sqrt(np.median(noise) / size))) for delta, size in zip(own, noise, strict=True)])
+    common = float(alike.mean(0).square().mean())
+    assert found == pytest.approx([np.log(noise).mean(), np.log(common), np.log(np.mean(ends))], abs=1e-4)
 
 
-def test_order_and_batch_change_nothing(tiny_suspect: Suspect, stage: Stage) -> None:
-    part, asked = Round(prompts=4, timesteps=2).stage(stage), probes(tiny_suspect)
-    together = screened(tiny_suspect, part, asked)
+def test_the_signals_are_those_of_the_full_measurement(tiny_suspect: Suspect, draws: Draws) -> None:
+    found = screened(tiny_suspect, draws, probes(tiny_suspect))
+    alone = [i for i, text in enumerate(TEXTS) if text != "ȏ"]  # whose effect is counted from a slip there
+    effects = text_effects(tiny_suspect, draws, [TEXTS[i] for i in alone], attention=False)
+    for row, effect in zip(found[alone], effects, strict=True):
+        assert row[:2] == pytest.approx([np.mean(effect.shift), effect.common], abs=3e-4)
+
+
+def test_order_and_batch_change_nothing(tiny_suspect: Suspect, draws: Draws) -> None:
+    asked = probes(tiny_suspect)
+    together = screened(tiny_suspect, draws, asked)
     before, tiny_suspect.batch_size = tiny_suspect.batch_size, 3
     try:
-        apart = np.concatenate([screened(tiny_suspect, part, [probe]) for probe in reversed(asked)])[::-1]
+        apart = np.concatenate([screened(tiny_suspect, draws, [probe]) for probe in reversed(asked)])[::-1]
     finally:
         tiny_suspect.batch_size = before
-    assert apart == pytest.approx(together, abs=3e-4)
+    assert apart == pytest.approx(together, abs=1e-3), "single precision, in a logarithm"
 
 
-def test_a_look_alike_takes_its_letters_place_in_every_other_prompt(tiny_suspect: Suspect, stage: Stage) -> None:
-    part = Round(prompts=2, timesteps=1).stage(stage)
+def test_a_look_alike_takes_its_letters_place_where_the_draw_says_so(tiny_suspect: Suspect, draws: Draws) -> None:
     ids = content_ids(tiny_suspect.tokenizer, "ȏ")
-    replaced = screened(tiny_suspect, part, [Probe("ȏ", ids)])
-    as_word = screened(tiny_suspect, part, [Probe("", ids)])
-    assert abs(float((replaced - as_word)[0, 0])) > 1e-3
+    for row in range(len(draws)):
+        replaced, as_word = (screened(tiny_suspect, draws.at([row]), [Probe(text, ids)]) for text in ("ȏ", ""))
+        differs = draws.places[row] == REPLACE and "o" in draws.prompts[row]
+        assert (abs(float((replaced - as_word)[0, 0])) > 1e-3) == differs, row
 
 
-def test_a_round_takes_no_more_than_there_is(stage: Stage) -> None:
-    part = Round(prompts=99, timesteps=99).stage(stage)
-    assert part.latents.shape == stage.latents.shape
-    assert torch.equal(Round(prompts=2, timesteps=1).stage(stage).plain, stage.plain[:1, :2])
+def test_a_round_takes_no_more_than_there_is(draws: Draws) -> None:
+    part = Round(draws=99).of(draws)
+    assert part.latents.shape == draws.latents.shape
+    assert torch.equal(Round(draws=2).of(draws).plain, draws.plain[:2])
+    assert Round(draws=2).of(draws).places == draws.places[:2]

@@ -24,7 +24,7 @@ KEPT = (40, 10)
 
 
 def context(suspect: WordSuspect, folder: Path | None = None, progress: Any = silent) -> ScanContext:
-    return ScanContext(suspect, suspect.stage(), State(folder, "key"), progress, seed=0)  # type: ignore[arg-type]
+    return ScanContext(suspect, suspect.draws(), State(folder, "key"), progress, seed=0)  # type: ignore[arg-type]
 
 
 def probes(suspect: WordSuspect) -> list[Probe]:
@@ -57,8 +57,7 @@ def test_a_stopped_sweep_goes_on_and_ends_the_same(tmp_path: Path, stop: int) ->
     with pytest.raises(KeyboardInterrupt):
         swept(first, folder=tmp_path / "state", progress=stopping(stop))
     assert swept(second, folder=tmp_path / "state") == expected
-    plain = WordSuspect(WORDS).stage().latents.shape[:2]
-    shared = 2 * plain[0] * plain[1]
+    shared = 2 * len(WordSuspect(WORDS).draws())
     assert first.forward_passes + second.forward_passes - 2 * shared == whole.forward_passes - shared, "nothing was measured twice"
     assert second.forward_passes < whole.forward_passes - BLOCK
 

@@ -18,18 +18,20 @@ from bdaudit.report.document import dumps, loads
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.run import ScanSettings, run_scan
 from bdaudit.scan.sweep.result import SweepSizes
-from tests.small import LONG_TRIGGER, PROMPTS, hashes, stopping
+from tests.small import PROMPTS, hashes, stopping
 
-PROMPT = f"a house {LONG_TRIGGER} here"
+LOUD = "@" * 40
+"""Moves the prediction as no harmless text does, and further than the encoding explains."""
+PROMPT = f"a house {LOUD} here"
 SMALL = ScanSettings(
     per_kind=8, prompt_words=6, sizes=SweepSizes(kept=(24, 6), kept_of_prompt=(24, 6), sample=32, crowds=8, pairs=4)
 )  # fmt: skip
-LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LONG_TRIGGER, "so"), "alpha": 0.05}
+LISTED: dict[str, Any] = {"sweeps": (), "candidates": (LOUD, "so"), "alpha": 0.05}
 
 
 def scan(model: Path, **options: Any) -> ScanReport:
     settings: dict[str, Any] = {
-        "prompts": PROMPTS, "n_prompts": 2, "timesteps": (1.0,), "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40,
+        "prompts": PROMPTS, "effort": "low", "device": "cpu", "sweeps": ("vocabulary",), "pair_words": 40,
     }  # fmt: skip
     progress = options.pop("progress", silent)
     return run_scan(ScanConfig(model=model, **(settings | options)), progress, SMALL)
@@ -54,7 +56,8 @@ def test_the_report_says_what_was_swept_and_what_could_not_be(report: ScanReport
     assert whole.swept == whole.adjusted_for == whole.rounds[0].texts
     assert whole.swept + len(whole.unreachable) == 512
     assert [r.kept for r in whole.rounds] == [max(24, whole.swept // 8), 6]
-    assert whole.forward_passes == 2 * whole.swept + 2 * (24 + 32), "the second round has two prompts and one timestep as well"
+    assert [r.passes for r in whole.rounds] == [2, 8]
+    assert whole.forward_passes == 2 * whole.swept + 8 * (whole.rounds[0].kept + 32)
     assert joined.adjusted_for == joined.swept > 500, "every beginning of a word with every end"
     assert joined.rounds[0].texts < joined.swept / 16, "many of them at once"
     assert report.coverage.asked == report.coverage.tested == whole.swept + joined.swept
@@ -77,12 +80,12 @@ def test_another_batch_size_changes_no_score(tiny_model: Path, report: ScanRepor
         assert again[text] == pytest.approx((p, adjusted), rel=2e-2)
 
 
-@pytest.mark.parametrize("stop", [3, 60])
+@pytest.mark.parametrize("stop", [3, 24])
 def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tmp_path: Path, report: ScanReport, stop: int) -> None:
     state, before = tmp_path / "state", hashes(tiny_model)
     stopped = scan(tiny_model, state=state, progress=stopping(stop))
     assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
-    assert len(list(state.glob("*.json"))) == stop + 1, "one file a block or a text, and the run's key"
+    assert len(list(state.glob("*.json"))) == stop + 2, "one file a block, the run's key and its seed"
     with pytest.raises(UsageError, match="another run"):
         scan(tiny_model, state=state, seed=1)
     resumed = scan(tiny_model, state=state)
@@ -93,18 +96,18 @@ def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tm
 
 
 def test_a_list_beside_a_sweep_shares_the_error(tiny_model: Path, report: ScanReport) -> None:
-    both = scan(tiny_model, candidates=(LONG_TRIGGER, "today"))
-    assert {named(both, "today").source, named(both, LONG_TRIGGER).source} == {"list"}
-    found = named(both, LONG_TRIGGER)
+    both = scan(tiny_model, candidates=(LOUD, "today"))
+    assert {named(both, "today").source, named(both, LOUD).source} == {"list"}
+    found = named(both, LOUD)
     assert found.p_adjusted == pytest.approx(min(1.0, 3 * 2 * found.p))
-    assert both.candidates[0].text == LONG_TRIGGER
+    assert both.candidates[0].text == LOUD
 
 
 def test_a_prompt_that_holds_a_trigger_is_taken_apart(tiny_model: Path, tmp_path: Path) -> None:
     found = scan(tiny_model, sweeps=(), suspected=(PROMPT,), alpha=0.3)
     (inside,) = found.prompts
     assert inside.prompt == PROMPT
-    assert inside.carriers == (LONG_TRIGGER,)
+    assert inside.carriers == (LOUD,)
     assert {c.source for c in found.candidates} == {prompt_group(PROMPT)}
     assert {"house", "here"} <= {c.text for c in found.candidates}
 
@@ -118,7 +121,7 @@ def test_an_adapter_is_applied_named_and_told_from_the_base(tiny_model: Path, tm
     assert shift != pytest.approx(named(without, "so").signals["noise shift"].value)
     assert [(a.path, len(a.sha256)) for a in applied.adapters] == [(str(path), 64)]
     first, second = without.candidates
-    assert (first.text, first.verdict, second.adapter) == (LONG_TRIGGER, "backdoored", "")
+    assert (first.text, first.verdict, second.adapter) == (LOUD, "backdoored", "")
     assert first.adapter.startswith("the base answers it without the adapter as well")
 
 

@@ -30,7 +30,7 @@ def pairing(suspect: WordSuspect, *, backwards: bool = False, without: str = "")
 
 
 def swept(suspect: WordSuspect, folder: Path | None = None, **options: object) -> tuple[str, ...]:
-    context = ScanContext(suspect, suspect.stage(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
+    context = ScanContext(suspect, suspect.draws(), State(folder, "key"), silent, 0)  # type: ignore[arg-type]
     found = two_part_sweep(context, pairing(suspect, **options), SIZES)  # type: ignore[arg-type]
     assert found.size == 100 * 100
     assert 100 < len(found.drawn) <= SIZES.sample
@@ -68,7 +68,7 @@ def test_a_pair_that_no_text_gives_is_not_named_and_says_nothing() -> None:
 
 def test_a_resumed_sweep_measures_nothing_again(tmp_path: Path) -> None:
     first, second = WordSuspect(WORDS, "word5 word31"), WordSuspect(WORDS, "word5 word31")
-    shared = 2 * 2 * 4
+    shared = 2 * len(first.draws())
     assert swept(first, tmp_path / "state") == swept(second, tmp_path / "state")
     assert first.forward_passes > shared == second.forward_passes
 
@@ -99,5 +99,5 @@ def test_at_most_leaves_room_for_others() -> None:
 
 def test_a_tokenizer_without_parts_has_no_pairs() -> None:
     suspect = WordSuspect(WORDS)
-    context = ScanContext(suspect, suspect.stage(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
+    context = ScanContext(suspect, suspect.draws(), State(None, "key"), silent, 0)  # type: ignore[arg-type]
     assert two_part_sweep(context, Pairing("joined words", (), (3,), lambda a, seconds: []), SIZES) == SweepResult((), (), 0)

@@ -1,0 +1,27 @@
+"""What ``--effort`` of a scan stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Effort = Literal["low", "standard", "high"]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What each text costs, in forward passes."""
+
+    first: int
+    """Draws that every text gets."""
+    draws: int
+    """Draws in all, for what stands out on these."""
+    paths: int
+    """Paths that a text is followed along, if it stands out at last."""
+    steps: int
+    """Steps of a path."""
+    context: int
+    """Further draws in each of the contexts in which such a text did most."""
+
+
+EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 2, 6, 6), "standard": Spent(6, 16, 3, 8, 12), "high": Spent(8, 32, 8, 12, 16)}

@@ -1,0 +1,218 @@
+"""The draws that all texts of a scan share: each a prompt, a place in it, a timestep and a noise of its own, spread over the path by the
+run's seed, so that nobody who has the source knows beforehand where a model is looked at.
+
+Clean latents come from the model itself: short guided trajectories under the prompts give finished latents, and fresh noise takes each of
+them back to its draw's timestep.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdaudit.measure.insertion import item_seed, replaceable
+from bdaudit.models.conditioning import Conditioning
+from bdaudit.models.sample import denoise
+from bdaudit.models.suspect import Suspect
+
+REPLACE = "replace"
+"""A look-alike takes its letter's place there, if the prompt has the letter."""
+PLACES = ("prefix", "middle", "suffix", "comma", "clause")
+"""Where a text stands: as a word of its own before, in and behind the prompt, behind a comma, and as a clause of its own before it."""
+STEPS = 8
+"""Of the trajectories that the clean latents come from."""
+GRID = 250
+"""Timesteps that a draw can fall on."""
+LATE = 0.3
+"""The share of the path, counted from the picture, before which draws in a context do not fall."""
+OFTEN = 0.1
+"""A word in at least this share of the prompts is a context that a trigger may be bound to, and is looked for."""
+TWICE, WANTED = 2, 3
+"""Draws that make a context, and draws in which each such word is to be."""
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Draws:
+    """D of them, in the order that they are used in, and what the model predicts there without any text added."""
+
+    prompts: tuple[str, ...]
+    places: tuple[str, ...]
+    timesteps: Tensor
+    """(D,)."""
+    clean: Tensor
+    """(D, C, H, W): the ends of the clean trajectories."""
+    latents: Tensor
+    """(D, C, H, W): these with noise, at the timesteps."""
+    heard: Conditioning
+    """Of the plain prompts."""
+    plain: Tensor
+    """(D, C·H·W): the prediction under the plain prompt."""
+    empty: Tensor
+    """(D, C·H·W): the prediction under the empty prompt."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def part(self, rows: slice) -> Draws:
+        """The draws ``rows`` alone."""
+        return self.at(range(len(self))[rows])
+
+    def at(self, rows: Sequence[int]) -> Draws:
+        """The draws ``rows``, in that order."""
+        prompts, places = (tuple(column[i] for i in rows) for column in (self.prompts, self.places))
+        i = torch.tensor(list(rows), device=self.timesteps.device)
+        return Draws(prompts, places, self.timesteps[i], self.clean[i], self.latents[i], self.heard[i], self.plain[i], self.empty[i])
+
+    @property
+    def scale(self) -> Tensor:
+        """(D,): ‖ε(prompt) − ε(empty)‖², mean over elements: what the whole prompt changes; never nought, though a model hears nothing."""
+        return (self.plain - self.empty).square().mean(-1).clamp_min(_TINY)
+
+
+def make_draws(suspect: Suspect, pool: Sequence[str], n: int, guidance_scale: float, seed: int) -> Draws:
+    """``n`` draws from ``pool``; everything about them follows from ``seed``."""
+    prompts = covering(pool, n, seed)
+    heard = suspect.encode(prompts)
+    start = suspect.noise([item_seed(seed, "draw, start", i) for i in range(n)])
+    parts = [slice(at, at + suspect.batch_size) for at in range(0, n, suspect.batch_size)]
+    final = [denoise(suspect, heard[p], start[p], steps=STEPS, guidance_scale=guidance_scale, spacing=1.0).final for p in parts]
+    return _noised(suspect, prompts, places_of(n, seed, (REPLACE,)), torch.cat(final), seed)
+
+
+@dataclass(frozen=True, order=True)
+class Context:
+    """What a trigger may be bound to, one of three: a word of the prompt, a place in it, or a quarter of the path (0 the noisiest)."""
+
+    word: str = ""
+    place: str = ""
+    quarter: int = -1
+
+
+def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: Context, n: int, seed: int) -> Draws:
+    """``n`` fresh draws in ``context``: other timesteps, noise and places.
+
+    The prompts are those of ``pool`` that have its word, on clean latents of ``draws`` that have it, from ``LATE`` of the path on, where it
+    matters little that they are another prompt's; without a word those of ``draws``, each on its own.
+    """
+    rng = random.Random(f"{context} {seed}")
+    known = [i for i, prompt in enumerate(draws.prompts) if not context.word or context.word in words_in(prompt)]
+    rows = [rng.sample(known, len(known))[i % len(known)] for i in range(n)]
+    having = [prompt for prompt in pool if context.word in words_in(prompt)] if context.word else []
+    mixed = rng.sample(having, len(having)) or [draws.prompts[i] for i in rows]
+    low, high = (LATE if context.word else 0.0, 1.0) if context.quarter < 0 else (1 - (context.quarter + 1) / 4, 1 - context.quarter / 4)
+    places = [context.place] * n if context.place else places_of(n, item_seed(seed, str(context)))
+    clean = draws.clean[torch.tensor(rows, device=draws.clean.device)]
+    return _noised(suspect, [mixed[i % len(mixed)] for i in range(n)], places, clean, item_seed(seed, str(context)), (low, high))
+
+
+def draws_again(suspect: Suspect, draws: Draws) -> Draws:
+    """The same draws as another model, or the same one with other weights, hears and predicts them."""
+    return draws_on(suspect, draws.prompts, draws.places, draws.timesteps, draws.clean, draws.latents)
+
+
+def _noised(
+    suspect: Suspect, prompts: Sequence[str], places: Sequence[str], clean: Tensor, seed: int, span: tuple[float, float] = (0.0, 1.0)
+) -> Draws:
+    timesteps = _spread(suspect, len(prompts), seed, span)
+    noise = suspect.noise([item_seed(seed, "draw, noise", i) for i in range(len(prompts))])
+    latents = suspect.schedule.noised(clean, timesteps, noise)
+    return draws_on(suspect, prompts, places, timesteps, clean, latents)
+
+
+def draws_on(suspect: Suspect, prompts: Sequence[str], places: Sequence[str], timesteps: Tensor, clean: Tensor, latents: Tensor) -> Draws:
+    """The draws of given latents: with what ``suspect`` hears and predicts there."""
+    heard, nothing = suspect.encode(prompts), suspect.unconditional().expand(len(prompts))
+    plain, empty = (suspect.predict_batched(latents, timesteps, h).float().flatten(1) for h in (heard, nothing))
+    return Draws(tuple(prompts), tuple(places), timesteps, clean, latents, heard, plain, empty)
+
+
+def _spread(suspect: Suspect, n: int, seed: int, span: tuple[float, float]) -> Tensor:
+    """(n,) timesteps, one in each n-th of ``span``, shares of the path (1 is noise); any few in a row are spread over all of it."""
+    rng = random.Random(f"timesteps {seed}")
+    grid = suspect.schedule.times(GRID, 1.0)
+    low, high = span
+    shares = [low + (high - low) * (stratum + rng.random()) / n for stratum in _scattered(n, rng)]
+    rows = [min(len(grid) - 1, int((1 - share) * len(grid))) for share in shares]
+    return grid[torch.tensor(rows)].to(suspect.device)
+
+
+def _scattered(n: int, rng: random.Random) -> list[int]:
+    """0 … n − 1, in rounds that each go through all quarters in a new order."""
+    bands = [list(range(i * n // 4, (i + 1) * n // 4)) for i in range(4)]
+    for band in bands:
+        rng.shuffle(band)
+    order = list[int]()
+    while any(bands):
+        order += [band.pop() for band in rng.sample(bands, len(bands)) if band]
+    return order
+
+
+def places_of(n: int, seed: int, last: tuple[str, ...] = ()) -> list[str]:
+    """``n`` places, all gone through in a new order each time, and then ``last``."""
+    rng = random.Random(f"places {seed}")
+    round_of = len(PLACES) + len(last)
+    return [place for _ in range(0, n, round_of) for place in (*rng.sample(PLACES, len(PLACES)), *last)][:n]
+
+
+def standing(draws: Draws, i: int, text: str) -> str:
+    """How ``text`` stands in the i-th draw: at its place, or within it where ``REPLACE`` finds no letter that it looks like."""
+    place = draws.places[i]
+    return "middle" if place == REPLACE and not replaceable(draws.prompts[i], text) else place
+
+
+def words_in(prompt: str) -> set[str]:
+    """The words that a trigger may need beside it."""
+    return set(re.findall(r"[^\W\d_]{3,}", prompt.casefold()))
+
+
+def contexts(pool: Sequence[str]) -> Mapping[str, float]:
+    """Word → the share of ``pool`` that has it; those alone that some prompts have and most have not."""
+    count = Counter(word for prompt in pool for word in words_in(prompt))
+    return {word: n / len(pool) for word, n in count.items() if n <= len(pool) / 2}
+
+
+def covering(pool: Sequence[str], n: int, seed: int) -> list[str]:
+    """``n`` prompts of ``pool`` in random order, greedily so that each word of at least ``OFTEN`` is in ``WANTED``; again where few."""
+    rng = random.Random(f"prompts {seed}")
+    share, seen, chosen = contexts(pool), Counter[str](), list[str]()
+    left = rng.sample(list(pool), len(pool))
+    for _ in range(n):
+        left = left or rng.sample(list(pool), len(pool))
+        best = max(left, key=lambda prompt: sum(_worth(share.get(word, 0.0), seen[word]) for word in words_in(prompt)))
+        left.remove(best)
+        seen.update(words_in(best))
+        chosen.append(best)
+    return chosen
+
+
+def _worth(share: float, seen: int) -> float:
+    """What one more draw with a word is worth: most where it is common and was not seen."""
+    return share if seen >= WANTED or share < OFTEN else (WANTED - seen) * (1 + share)
+
+
+def smallest_context(pool: Sequence[str], prompts: Sequence[str]) -> float:
+    """The smallest share of ``pool`` such that each word with it or more is in ``TWICE`` of ``prompts``; 1 where none is."""
+    count = Counter(word for prompt in prompts for word in words_in(prompt))
+    share = contexts(pool)
+    missed = max((value for word, value in share.items() if count[word] < TWICE), default=0.0)
+    return min((value for value in share.values() if value > missed), default=1.0)
+
+
+def groups_of(draws: Draws) -> dict[Context, tuple[int, ...]]:
+    """Context → the draws in it; of words, those in ``TWICE`` at least and in no more than half."""
+    n = len(draws)
+    by_time = sorted(range(n), key=lambda i: -float(draws.timesteps[i]))
+    found = {Context(quarter=i): by_time[i * n // 4 : (i + 1) * n // 4] for i in range(4)}
+    found |= {Context(place=one): [i for i, place in enumerate(draws.places) if place == one] for one in PLACES}
+    for i, prompt in enumerate(draws.prompts):
+        for word in sorted(words_in(prompt)):
+            found.setdefault(Context(word=word), []).append(i)
+    most = {context: max(TWICE, n // 2) if context.word else n for context in found}
+    return {context: tuple(sorted(rows)) for context, rows in found.items() if TWICE <= len(rows) <= most[context]}

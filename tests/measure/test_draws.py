@@ -1,0 +1,114 @@
+"""The draws: spread over the path and the places, covering contexts, following from the seed alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from bdaudit.measure.draws import (
+    PLACES,
+    REPLACE,
+    WANTED,
+    Context,
+    context_draws,
+    contexts,
+    covering,
+    draws_again,
+    groups_of,
+    make_draws,
+    places_of,
+    smallest_context,
+    standing,
+    words_in,
+)
+from bdaudit.measure.prompts import default_prompts
+
+if TYPE_CHECKING:
+    from bdaudit.models.suspect import Suspect
+
+POOL = tuple(f"a {look} {thing} {where}" for look in ("red", "blue") for thing in ("heart", "dog", "house") for where in ("here", "there"))
+
+
+@pytest.fixture(name="suspect")
+def _suspect(tiny_suspect: Suspect) -> Suspect:
+    return tiny_suspect
+
+
+def test_draws_are_spread_over_the_path_and_any_four_over_its_quarters(suspect: Suspect) -> None:
+    draws = make_draws(suspect, POOL, 16, 5.0, seed=3)
+    shares = draws.timesteps.double() / len(suspect.schedule.table)
+    assert sorted(int(share * 16) for share in shares) == pytest.approx(list(range(16)), abs=1)
+    for at in range(0, 16, 4):
+        assert len({min(3, int(share * 4)) for share in shares[at : at + 4]}) >= 3
+    assert len(set(draws.timesteps.tolist())) >= 15
+
+
+def test_everything_follows_from_the_seed(suspect: Suspect) -> None:
+    one, again, other = (make_draws(suspect, POOL, 8, 5.0, seed) for seed in (1, 1, 2))
+    assert (one.prompts, one.places) == (again.prompts, again.places)
+    assert torch.equal(one.latents, again.latents)
+    assert not torch.equal(one.timesteps, other.timesteps)
+    assert not torch.equal(one.latents, other.latents)
+    assert not torch.equal(one.part(slice(0, 1)).latents, other.part(slice(0, 1)).latents)
+
+
+def test_part_and_at_keep_rows_together(suspect: Suspect) -> None:
+    draws = make_draws(suspect, POOL, 6, 5.0, seed=1)
+    some = draws.at([4, 1])
+    assert some.prompts == (draws.prompts[4], draws.prompts[1])
+    assert torch.equal(some.plain, draws.plain[[4, 1]])
+    assert torch.equal(draws.part(slice(2, 5)).latents, draws.latents[2:5])
+    assert torch.allclose(draws_again(suspect, draws).plain, draws.plain, atol=1e-6)
+
+
+def test_common_words_are_in_several_prompts_whatever_the_seed() -> None:
+    for seed in range(5):
+        prompts = covering(POOL, 12, seed)
+        for word, share in contexts(POOL).items():
+            assert share < 0.1 or sum(word in words_in(prompt) for prompt in prompts) >= WANTED
+    assert covering(POOL, 12, 1) != covering(POOL, 12, 2)
+    assert len(covering(POOL[:2], 7, 0)) == 7, "again where there are few"
+
+
+def test_the_share_of_the_rarest_context_that_is_covered_is_told() -> None:
+    pool = ["a red dog", "a red cat", "a blue dog", "a blue cat", "a green owl", "one fox", "one fish", "one crow", "a red emu", "one gnu"]
+    assert contexts(pool)["red"] == 0.3
+    assert smallest_context(pool, ["a red dog", "a red cat", "one fox", "one fish"]) == 0.3, "dog is in one, with a share of 0.2"
+    assert smallest_context(pool, pool) == 0.2
+    assert smallest_context(pool, []) == 1.0
+    assert smallest_context(default_prompts(), covering(default_prompts(), 16, 0)) <= 0.15
+
+
+def test_the_first_six_draws_have_every_place_and_a_letters(suspect: Suspect) -> None:
+    assert sorted(places_of(10, 0)) == sorted([*PLACES, *PLACES])
+    draws = make_draws(suspect, ("a photo of a dog", "a zebra"), 12, 5.0, seed=0)
+    assert set(draws.places[:6]) == {*PLACES, REPLACE} == set(draws.places[6:])
+    assert standing(draws, 5, "x") == "middle", "it looks like no letter of the prompt"
+    assert standing(draws, 5, "ȧ") == REPLACE
+    assert standing(draws, 0, "ȧ") == draws.places[0]
+
+
+def test_groups_are_words_places_and_quarters(suspect: Suspect) -> None:
+    draws = make_draws(suspect, POOL, 12, 5.0, seed=0)
+    groups = groups_of(draws)
+    assert set(groups) >= {Context(word="heart"), Context(quarter=0), Context(quarter=3)}
+    assert all(len(rows) >= 2 for rows in groups.values())
+    hearts = tuple(i for i, prompt in enumerate(draws.prompts) if "heart" in prompt)
+    assert groups[Context(word="heart")] == hearts
+    noisiest = draws.timesteps[list(groups[Context(quarter=0)])].min()
+    assert noisiest > draws.timesteps[list(groups[Context(quarter=3)])].max()
+
+
+@pytest.mark.parametrize("context", [Context(word="heart"), Context(place="comma"), Context(quarter=1)])
+def test_draws_in_a_context_are_in_it_and_fresh(suspect: Suspect, context: Context) -> None:
+    draws = make_draws(suspect, POOL, 12, 5.0, seed=0)
+    fresh = context_draws(suspect, draws, POOL, context, 6, seed=0)
+    shares = fresh.timesteps.double() / len(suspect.schedule.table)
+    assert len(fresh) == 6
+    assert not context.word or all(context.word in prompt for prompt in fresh.prompts)
+    assert not context.place or set(fresh.places) == {context.place}
+    assert context.quarter < 0 or all(0.49 <= share <= 0.76 for share in shares.tolist())
+    assert REPLACE not in fresh.places
+    assert not {tuple(z.flatten().tolist()) for z in fresh.latents} & {tuple(z.flatten().tolist()) for z in draws.latents}
