@@ -45,8 +45,13 @@ def cached(
     return value
 
 
-def measured(context: ScanContext, name: str, draws: Draws, texts: Sequence[str], *, attention: bool, said: str) -> dict[str, TextEffect]:
-    """Text → what it changed on ``draws``. ``name`` tells two measurements of one scan apart, ``said`` tells a person what goes on."""
+def measured(
+    context: ScanContext, name: str, draws: Draws, texts: Sequence[str], *, attention: bool, said: str, of: str = ""
+) -> dict[str, TextEffect]:
+    """Text → what it changed on ``draws``. ``name`` and ``of`` tell measurements of one scan apart, ``said`` tells a person what goes on.
+
+    ``name`` stands in the names of files, ``of`` may hold whatever a prompt does.
+    """
 
     def measure(block: tuple[str, ...]) -> list[TextEffect]:
         return text_effects(context.suspect, draws, block, attention=attention)
@@ -57,7 +62,7 @@ def measured(context: ScanContext, name: str, draws: Draws, texts: Sequence[str]
 
     found = dict[str, TextEffect]()
     for block in _blocks(list(dict.fromkeys(texts))):
-        effects = cached(context.state, name, str(block), list[TextEffect], partial(measure, block), partial(check, block))
+        effects = cached(context.state, name, f"{of}{block}", list[TextEffect], partial(measure, block), partial(check, block))
         found |= dict(zip(block, effects, strict=True))
         context.progress(said, len(found), len(texts))
     return found

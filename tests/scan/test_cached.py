@@ -62,6 +62,14 @@ def test_another_name_other_texts_and_other_rows_are_measured_anew(context: Scan
     assert followed(context, paths, {"cf": (2, 3)}) != one
 
 
+def test_what_a_prompt_holds_stands_in_no_files_name(context: ScanContext) -> None:
+    for of in ("д" * 300, "a/b"):
+        effects = measured(context, "context", context.draws, TEXTS[:1], attention=False, said="", of=of)
+        before = context.suspect.forward_passes
+        assert measured(context, "context", context.draws, TEXTS[:1], attention=False, said="", of=of) == effects
+        assert context.suspect.forward_passes == before
+
+
 def test_blocks_are_kept_as_they_are_done_and_said(context: ScanContext) -> None:
     texts, said = [f"t{i}" for i in range(TOGETHER + 2)], list[tuple[str, int, int]]()
 
