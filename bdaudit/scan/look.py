@@ -45,7 +45,7 @@ USUAL = 2
 TAMPERED = 2.5
 """How far the median of a kind may lie above that of all, in units, before nothing can be told from the controls."""
 ALWAYS = 5
-"""Texts that are followed along whole paths whatever their score, the first of the ranking."""
+"""Texts that are measured in full and followed along whole paths whatever their score, the first of the ranking."""
 TIERS = 3
 """A text's p is the smallest of single steps, of paths and of its own context, times so many (Bonferroni)."""
 
@@ -107,7 +107,9 @@ class Looking:
         others = [text for text, score in zip(self.names, scores, strict=True) if score < self._goes_on]
         drawn = random.Random(f"learned {self.context.seed}").sample(others, min(LEARNED, len(others)))
         further = [text for text in self.names if text not in others or text in set(drawn)]
-        on = [text for text, kind in texts.items() if text in set(whole) or self.screen.statistic(text, kind) >= self._goes_on]
+        first = {text: self.screen.statistic(text, kind) for text, kind in texts.items()}
+        anyway = {*whole, *sorted(first, key=lambda text: -first[text])[:ALWAYS]}
+        on = [text for text, score in first.items() if text in anyway or score >= self._goes_on]
         rest = slice(self.effort.first, None)
         seen = self._measured("further", draws_of=rest, texts=further, said="measuring harmless texts further", attention=True)
         seen |= self._measured("further", draws_of=rest, texts=on, said="measuring what stands out", attention=True)
@@ -145,17 +147,17 @@ class Looking:
         own: dict[Context, list[str]] = {}
         for text in texts:
             own.setdefault(self._own_context(text), []).append(text)
-        for context, of in own.items():
+        for context, texts_there in own.items():
             draws, there = self._drawn_in(context, usual)
-            effects = measured(self.context, f"in {context}", draws, of, attention=False, said="measuring in context")
-            self.contexts |= {text: context_raw(effects[text], there) for text in of}
+            effects = measured(self.context, "context", draws, texts_there, attention=False, said="measuring in context", of=str(context))
+            self.contexts |= {text: context_raw(effects[text], there) for text in texts_there}
 
     def _drawn_in(self, context: Context, usual: Sequence[str]) -> tuple[Draws, Array]:
         """Draws in a context, and the shift that is usual in each."""
         if context not in self._drawn:
             of = self.context
             draws = context_draws(of.suspect, of.draws, self.pool, context, self.effort.context, of.seed)
-            told = measured(of, f"usual in {context}", draws, usual, attention=False, said="measuring in context")
+            told = measured(of, "usual", draws, usual, attention=False, said="measuring in context", of=str(context))
             elsewhere = [float(np.mean(self.screen.centres.centred(self.screen.effects[text]))) for text in usual]
             self._drawn[context] = draws, usual_in(list(told.values()), elsewhere)
         return self._drawn[context]

@@ -15,6 +15,7 @@ from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.progress import silent
 from bdaudit.records import SIGNALS, CandidateRecord, Exit, NotMeasured, ScanReport
+from bdaudit.scan.look import ALWAYS
 from bdaudit.scan.run import ScanSettings, command, keyed_seed, reading, run_scan, unless_read_otherwise, unless_tampered
 from bdaudit.spelling.reader import read_twice
 from tests.small import OVERRIDING, PROMPTS, hashes
@@ -101,6 +102,9 @@ def test_the_first_are_followed_whatever_they_score_and_what_does_not_stand_out_
     report = scan(tiny_model, candidates=(OVERRIDING, *["time", "book", "water", "house", "night", "river", "story", "word", "cat", "sun"]))
     depths = [c.depth for c in report.candidates]
     assert report.candidates[0].depth == "followed"
+    assert depths.count("followed") >= ALWAYS
+    quiet = [c.depth for c in scan(tiny_model, candidates=("time", "book", "water", "house", "night", "river")).candidates]
+    assert quiet.count("followed") >= ALWAYS, "though none of them stands out"
     screened = [c for c in report.candidates if c.depth == "screened"]
     assert screened, depths
     assert all(c.verdict == "clean" and "path shift" not in c.signals for c in screened)
