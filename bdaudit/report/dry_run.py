@@ -19,6 +19,8 @@ EXPOSED_STEPS = 600
 """Of both parts, where neither reaches its stop."""
 CONTROLS, CLEAN_STEPS = 120, 8
 """A scan's harmless texts, and the guided steps of each draw's clean trajectory."""
+LEARNED, CONTEXTS, USUAL = 16, 20, 2
+"""Controls that are measured further without standing out; contexts in which texts do most, about; and harmless texts in each."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 CHECK_ONCE, CHECK_EACH = 4_600, 13_000
@@ -72,13 +74,13 @@ def _scan(config: ScanConfig) -> Work:
     spent = EFFORTS[config.effort]
     first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
     listed = f", {first * len(config.candidates):,} for the list at first" if config.candidates else ""
-    controls = CONTROLS * first + (CONTROLS * 3 // 10 + 30) * (draws - first) + CONTROLS // 4 * path
-    fixed = controls + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
+    controls = CONTROLS * first + (CONTROLS * 3 // 10 + LEARNED) * (draws - first) + CONTROLS // 4 * (path + spent.context)
+    fixed = controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
     exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
     told = (f"{draws} draws", *_looked_at(config), "harmless controls, selected like the candidates")
-    each = f"{first} for each text, {draws} for what stands out, {path} more along paths for what does at last"
+    each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths, in a context, for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 

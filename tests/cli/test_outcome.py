@@ -165,6 +165,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         unused_pickles=("x\u202e.bin",),
         unaudited=(),
         determined=(),
+        made={},
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
@@ -186,10 +187,13 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
 
 
 def test_a_dry_run_counts_the_steps_that_the_run_takes() -> None:
+    from bdaudit.measure import draws
     from bdaudit.report import dry_run
+    from bdaudit.scan import look
     from bdaudit.unlearn.repair import trajectories
 
     assert dry_run.TRAJECTORY == trajectories.STEPS
+    assert (dry_run.CLEAN_STEPS, dry_run.LEARNED, dry_run.USUAL) == (draws.STEPS, look.LEARNED, look.USUAL)
 
 
 def test_a_dry_run_of_a_refused_model_is_refused(bdaudit: Any, model: Path, monkeypatch: Any) -> None:
@@ -214,6 +218,7 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
             unused_pickles=(),
             unaudited=(),
             determined=(),
+            made={},
         )
 
     monkeypatch.setattr("bdaudit.measure.opening.inspect", seen)
@@ -284,6 +289,7 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
         unused_pickles=(),
         unaudited=(),
         determined=(),
+        made={},
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
