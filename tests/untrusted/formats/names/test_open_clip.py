@@ -12,7 +12,7 @@ from bdaudit.untrusted.formats.names import open_clip
 from bdaudit.untrusted.formats.names.renaming import Source
 from tests.untrusted.one_file import stored
 
-PREFIX = "cond_stage_model.model."
+PREFIX = "conditioner.embedders.1.model."  # with the projection, which diffusers leaves out under Stable Diffusion 2's prefix
 
 
 def tower(layers: int = 3) -> Any:
