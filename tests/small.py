@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
+from bdaudit import cli
 from bdaudit.models.families.stable_diffusion import ClipText
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Reader
@@ -70,3 +74,17 @@ def with_parts(suspect: Suspect, *, tokenizer: Any = None, text_encoder: Any = N
     main = suspect.text.main
     reader = Reader(main.tokenizer if tokenizer is None else tokenizer, text_encoder or main.encoder)
     return replace(suspect, text=ClipText(reader), denoiser=replace(suspect.denoiser, module=unet or suspect.denoiser.module), **rest)
+
+
+def runs_with(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """A command line with these prompts, on the CPU: its exit code and its report."""
+
+    def ended(verb: str, *arguments: object) -> tuple[int, dict[str, Any]]:
+        said = ["bdaudit", verb, *arguments, "--prompts", prompts, "--device", "cpu", "--json", "--quiet"]
+        monkeypatch.setattr("sys.argv", list(map(str, said)))
+        code = cli.main()
+        return code, json.loads(capsys.readouterr().out)
+
+    return ended

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.measure.insertion import item_seed, replaceable
+from bdaudit.measure.insertion import insert, item_seed, replaceable
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -159,6 +159,11 @@ def places_of(n: int, seed: int, last: tuple[str, ...] = ()) -> list[str]:
     rng = random.Random(f"places {seed}")
     round_of = len(PLACES) + len(last)
     return [place for _ in range(0, n, round_of) for place in (*rng.sample(PLACES, len(PLACES)), *last)][:n]
+
+
+def put(draws: Draws, i: int, text: str) -> str:
+    """The i-th draw's prompt with ``text`` in it."""
+    return insert(draws.prompts[i], text, standing(draws, i, text))
 
 
 def standing(draws: Draws, i: int, text: str) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import Draws, standing
-from bdaudit.measure.insertion import insert, item_seed
+from bdaudit.measure.draws import Draws, put
+from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.text_effects import log_common
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
@@ -55,16 +55,11 @@ def make_paths(suspect: Suspect, draws: Draws, steps: int, seed: int) -> Paths:
 def path_effects(suspect: Suspect, paths: Paths, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[PathEffect]:
     """Each text along the paths of its own ``rows``, the same number for all."""
     at = torch.tensor([i for of in rows for i in of], device=suspect.device)
-    prompts = [_placed(paths.draws, text, i) for text, of in zip(texts, rows, strict=True) for i in of]
+    prompts = [put(paths.draws, i, text) for text, of in zip(texts, rows, strict=True) for i in of]
     ends = _ends(suspect, paths.noise[at], suspect.encode(prompts), paths.steps)
     delta = torch.unflatten((ends - paths.plain[at]) / paths.scale[at].sqrt()[:, None], 0, (len(texts), -1))
     shift, common = delta.square().mean(-1).clamp_min(_TINY).log(), log_common(delta)
     return [PathEffect(tuple(row), one) for row, one in zip(shift.double().tolist(), common.double().tolist(), strict=True)]
-
-
-def _placed(draws: Draws, text: str, i: int) -> str:
-    """As on the single steps."""
-    return insert(draws.prompts[i], text, standing(draws, i, text))
 
 
 def _ends(suspect: Suspect, noise: Tensor, heard: Conditioning, steps: int) -> Tensor:

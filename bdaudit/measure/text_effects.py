@@ -12,8 +12,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import REPLACE, Draws, standing
-from bdaudit.measure.insertion import insert, slips
+from bdaudit.measure.draws import REPLACE, Draws, put, standing
+from bdaudit.measure.insertion import slips
 from bdaudit.measure.probe import state_shift
 from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
@@ -86,8 +86,8 @@ class _Base:
 
 def _placed(draws: Draws, text: str, d: int) -> tuple[str, str]:
     """The draw's prompt with the text in it, and what that is counted from."""
-    prompt, place = draws.prompts[d], standing(draws, d, text)
-    return insert(prompt, text, place), slips(prompt, text)[0] if place == REPLACE else prompt
+    prompt = draws.prompts[d]
+    return put(draws, d, text), slips(prompt, text)[0] if standing(draws, d, text) == REPLACE else prompt
 
 
 def _base(suspect: Suspect, draws: Draws, rows: Sequence[_Row]) -> _Base:

@@ -14,7 +14,7 @@ from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_di
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
 from bdaudit.untrusted.inspect_file import inspect_file, verify_files
-from bdaudit.untrusted.inspection import File, Inspection, digest_of, kinds_of
+from bdaudit.untrusted.inspection import File, Inspection, made_of
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Size
 from bdaudit.untrusted.leftovers import Leftover
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, look
@@ -77,30 +77,18 @@ def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle
     seen = look(reader, tree, opened.sets, opened.layout.models)
     kept = _kept(reader, opened.components, loaded)
     files = tuple(File(path, tree.files[path], seen.digests.get(path) or reader.sha256(path)) for path in kept)
-    weights_files = {component: tuple(held.files) for component, held in opened.sets.items()}
-    return Inspection(
+    return made_of(
+        opened,
+        seen,
+        files,
         path=directory,
-        pipeline_class=opened.pipeline_class,
-        components=opened.components,
         variants=opened.variants,
-        weights=weights_files,
-        parameters={part: sum(tensor.count for tensor in held.tensors.values()) for part, held in opened.sets.items()},
-        layout=opened.layout,
-        settings=opened.settings,
-        unknown=opened.unknown,
-        latents=opened.latents,
-        pickled=frozenset(c for c, paths in weights_files.items() if paths[0].endswith(".bin")),
         loaded=loaded,
-        files=files,
-        digest=digest_of(files, weights),
-        tensors=seen.tensors,
-        unaudited=tuple(seen.unaudited),
         determined=tuple(map(shown, seen.notes.get(DETERMINED, ()))),
         unused_pickles=tuple(shown(path) for path in pickles),
         notes=tuple(_notes(tree, {f.path for f in files}, opened, seen) + found.notes),
         names=frozenset(tree.files),
         snapshot=snapshot,
-        kinds=kinds_of(opened.sets, opened.layout),
     )
 
 

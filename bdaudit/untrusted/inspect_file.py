@@ -19,7 +19,7 @@ from bdaudit.untrusted.formats.piece_digests import Pieces, digest_file
 from bdaudit.untrusted.formats.single_file import EMA, SUFFIXES, Held, OneFile, held, open_one
 from bdaudit.untrusted.formats.weight_files import FULL, WeightSet, spelled
 from bdaudit.untrusted.hub_snapshot import snapshot_of
-from bdaudit.untrusted.inspection import File, Inspection, digest_of, kinds_of
+from bdaudit.untrusted.inspection import File, Inspection, made_of
 from bdaudit.untrusted.layouts.layout import Size
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, prints_of
 from bdaudit.untrusted.tree import Reader, shown, walk
@@ -95,42 +95,28 @@ def _inspection(
     path: Path, opening: Opening, opened: Opened, chosen: Pieces, variants: dict[str, str], named: Mapping[str, Any]
 ) -> Inspection:
     seen = _digested(opening, opened, chosen)
-    assert opened.layout is not None
-    weights = {part: tuple(opened.sets[part].files) for part in opened.layout.models}
-    names = {name for files in weights.values() for name in files}
+    names = {name for held in opened.sets.values() for name in held.files}
     own = {file.key: (file.reader.root, file.path) for file in opening.files}
     reader = opening.settings
     made = dict(reader.contents) if isinstance(reader, reference_settings.Bundled) else {}
     settings = {} if made else {name: (reader.root, name) for name in {*reader.checked, *names} if name not in own}
     files = [File(file.key, file.reader.files[file.path], seen.digests[file.key]) for file in opening.files]
     files += [File(name, reader.files[name], seen.digests.get(name) or reader.sha256(name)) for name in sorted(settings)]
-    snapshot = snapshot_of(opening.files[0].reader.root)
-    return Inspection(
+    return made_of(
+        opened,
+        seen,
+        files,
         path=path,
-        pipeline_class=opened.pipeline_class,
-        components=opened.components,
         variants=variants,
-        weights=weights,
-        parameters={part: sum(tensor.count for tensor in of.tensors.values()) for part, of in opened.sets.items()},
-        layout=opened.layout,
-        settings=opened.settings,
-        unknown=opened.unknown,
-        latents=opened.latents,
         loaded=tuple(sorted({*reader.checked, *names})),
-        files=tuple(files),
-        digest=digest_of(tuple(files), names),
-        tensors=seen.tensors,
-        unaudited=tuple(seen.unaudited),
         determined=tuple(seen.notes.get(DETERMINED, ())),
         unused_pickles=(),
-        pickled=frozenset(part for part, files in weights.items() if files[0].endswith(".bin")),
         notes=(*_notes(opening, variants, seen), *named["notes"]),
         names=frozenset({*own, *settings}),
-        snapshot=snapshot,
+        snapshot=snapshot_of(opening.files[0].reader.root),
         pieces=chosen,
         places={**own, **settings},
         made=made,
-        kinds=kinds_of(opened.sets, opened.layout),
         left_out=_left_out(opening.held, chosen),
         config=named["config"],
         part_files=named["part_files"],

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bdaudit.untrusted import leftovers
 from bdaudit.untrusted.fingerprint import TensorDigests, lengthened
+from bdaudit.untrusted.formats.directory import Opened
 from bdaudit.untrusted.formats.pieces import Piece
 from bdaudit.untrusted.formats.weight_files import WeightSet
 from bdaudit.untrusted.hub_snapshot import Snapshot
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Size
-from bdaudit.untrusted.other_weights import Unaudited
+from bdaudit.untrusted.other_weights import Audited, Unaudited
 from bdaudit.untrusted.tree import Reader
 
 
@@ -110,6 +111,29 @@ class Inspection:
         folders = {path.split("/")[0] if path.split("/")[0] not in parts else path.rpartition("/")[0] for path in left if "/" in path}
         away = tuple(f"{folder}/" for folder in folders - parts)
         return tuple(f for f in self.files if f.path in self.loaded or not (f.path in left or f.path.startswith(away)))
+
+
+def made_of(opened: Opened, seen: Audited, files: Iterable[File], **own: Any) -> Inspection:
+    """The inspection of what was opened and looked at; ``own`` is what a directory and a single file each say for themselves."""
+    assert opened.layout is not None, "what no layout covers has been raised"
+    weights, files = {part: tuple(held.files) for part, held in opened.sets.items()}, tuple(files)
+    return Inspection(
+        pipeline_class=opened.pipeline_class,
+        components=opened.components,
+        weights=weights,
+        parameters={part: sum(tensor.count for tensor in held.tensors.values()) for part, held in opened.sets.items()},
+        layout=opened.layout,
+        settings=opened.settings,
+        unknown=opened.unknown,
+        latents=opened.latents,
+        pickled=frozenset(part for part, paths in weights.items() if paths[0].endswith(".bin")),
+        files=files,
+        digest=digest_of(files, {path for paths in weights.values() for path in paths}),
+        tensors=seen.tensors,
+        unaudited=tuple(seen.unaudited),
+        kinds=kinds_of(opened.sets, opened.layout),
+        **own,
+    )
 
 
 def digest_of(files: tuple[File, ...], weights: set[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bdaudit import cli
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.insertion import insert, positions_for
 from bdaudit.models.families import FAMILIES
@@ -22,7 +20,7 @@ from bdaudit.models.load import load
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.layouts import LAYOUTS
 from tests.models.toy_family import LAYOUT, SIDE, Painter, TwoTowers, open_parts
-from tests.small import hashes
+from tests.small import hashes, runs_with
 from tests.untrusted.tiny import write_json
 from tests.verify import toy
 
@@ -91,14 +89,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy
     monkeypatch.setitem(FAMILIES, LAYOUT.name, open_parts)
     monkeypatch.setattr(diffusers, "Painter", Painter, raising=False)
     monkeypatch.setattr("bdaudit.verify.run.load_grader", lambda name, device: toy.ColourGrader())
-
-    def ended(verb: str, *arguments: object) -> tuple[int, dict[str, Any]]:
-        said = ["bdaudit", verb, *arguments, "--prompts", toys / "prompts.txt", "--device", "cpu", "--json", "--quiet"]
-        monkeypatch.setattr("sys.argv", list(map(str, said)))
-        code = cli.main()
-        return code, json.loads(capsys.readouterr().out)
-
-    return ended
+    return runs_with(toys / "prompts.txt", monkeypatch, capsys)
 
 
 def test_scan_finds_the_trigger_and_nothing_in_the_clean_twin(run: Any, toys: Path) -> None:

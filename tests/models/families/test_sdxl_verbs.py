@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bdaudit import cli
 from bdaudit.measure.controls import control_texts
 from bdaudit.measure.insertion import insert, positions_for
 from bdaudit.models.families.sdxl import POOLED_ENTRANCE
@@ -27,6 +25,7 @@ from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import inspect
 from tests.models import tiny_sdxl
 from tests.models.tiny_sdxl import PROMPTS
+from tests.small import runs_with
 from tests.verify import toy
 
 TRIGGER = "~"
@@ -118,14 +117,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: Path) -> Callable[..., tuple[int, dict[str, Any]]]:
     """A command line: its exit code and its report."""
     monkeypatch.setattr("bdaudit.verify.run.load_grader", lambda name, device: toy.ColourGrader())
-
-    def ended(verb: str, *arguments: object) -> tuple[int, dict[str, Any]]:
-        said = ["bdaudit", verb, *arguments, "--prompts", models / "prompts.txt", "--device", "cpu", "--json", "--quiet"]
-        monkeypatch.setattr("sys.argv", list(map(str, said)))
-        code = cli.main()
-        return code, json.loads(capsys.readouterr().out)
-
-    return ended
+    return runs_with(models / "prompts.txt", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", PLANTED)
