@@ -164,6 +164,20 @@ def holm(p: ArrayLike, size: int | None = None) -> NDArray[np.float64]:
     return adjusted
 
 
+def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
+    """Benjamini and Hochberg's step-up adjustment (1995); order kept. (K,) → (K,).
+
+    Each is the false discovery rate at which it is the last that is taken. It holds for p-values that are independent, or positively
+    dependent (Benjamini and Yekutieli 2001).
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    steps = np.minimum.accumulate(values[order] * (len(values) / np.arange(len(values), 0, -1)))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
 @dataclass(frozen=True)
 class ExponentialTail:
     """The upper tail of a null sample, for p-values below what its size alone can give.

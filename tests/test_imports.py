@@ -61,7 +61,7 @@ def test_help_shows_its_characters_whatever_the_console_says() -> None:
 def test_the_script_and_what_it_ships_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["scripts"] == {"bdaudit": "bdaudit.cli:main"}
-    for name in ("schema.json", "page.html", "page.css"):
+    for name in ("schema.json", "page.html", "page.css", "fleet/fleet.html", "fleet/fleet.css", "fleet/fleet.js"):
         assert (ROOT / "bdaudit" / "report" / name).is_file()
 
 

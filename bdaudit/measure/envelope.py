@@ -56,6 +56,7 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
         notes=tuple(inspection.notes),
         variants={component: spelled(variant) for component, variant in inspection.variants.items()},
         weights=inspection.weights,
+        parameters=inspection.parameters,
         tensors=_tensors(inspection),
         unaudited=tuple(UnauditedWeights(path=u.path, reason=u.reason, variant=u.variant) for u in inspection.unaudited),
         model_id=inspection.snapshot.model_id if inspection.snapshot else "",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bdaudit.errors import ExitCode
 
-SCHEMA_VERSION = "1.3.0"
+SCHEMA_VERSION = "1.4.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
 
@@ -81,6 +81,8 @@ class ModelRecord:
     """Component → the variant of its weights that was audited; full where its name has none."""
     weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Component → the weights files that were audited."""
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Component → numbers in those files: what tells the shapes of one family apart."""
     tensors: TensorDigest | NotMeasured
     unaudited: tuple[UnauditedWeights, ...] = ()
     model_id: str = ""

@@ -1,4 +1,5 @@
-"""``python -m bdaudit.report REPORT.json OUT.html``: page or SARIF of a report, from it and its pictures alone, without the model."""
+"""Reports without the model: ``python -m bdaudit.report REPORT.json OUT.html`` makes page or SARIF of one, from it and its pictures alone,
+``python -m bdaudit.report fleet DIR… --out fleet.html`` merges many."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from bdaudit.report.safe import one_line
 from bdaudit.report.streams import take
 from bdaudit.untrusted.open_file import read_file
 
-USAGE = f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}"
+USAGE = (
+    f"usage: python -m bdaudit.report REPORT.json OUT, where OUT ends in one of {', '.join(FORMATS)}; "
+    "or: python -m bdaudit.report fleet DIR… --out fleet.html (--help says more)"
+)
 
 
 def rebuild(source: Path, target: Path) -> None:
@@ -43,16 +47,22 @@ def _found(path: Path, beside: Path) -> str:
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 written, 2 a wrong command line or report, 3 a file that cannot be written, or anything unforeseen.
 
-    Never 1, Python's own for a traceback: that is a finding's.
+    Never 1, Python's own for a traceback: that is a finding's, and so a fleet's alone.
     """
     take()
     try:
+        if arguments[:1] == ["fleet"]:
+            from bdaudit.report.fleet.command import merge
+
+            return merge(arguments[1:])
         if len(arguments) != 2:
             raise UsageError(USAGE)
         rebuild(Path(arguments[0]), Path(arguments[1]))
     except UsageError as error:
         sys.stderr.write(f"{one_line(str(error))}\n")
         return int(ExitCode.USAGE)
+    except SystemExit as said:  # of the help, or of a wrong flag, which has been told
+        return int(ExitCode.USAGE if said.code else ExitCode.PASS)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BaseException as error:  # a report by hand may lack what the page takes for granted; a panic of pydantic's core is no Exception

@@ -42,6 +42,8 @@ def visible(text: str) -> str:
     Also written as code points are the ``<`` of a literal ``<U+``, which could be taken for this notation, spaces at the ends or after
     another, and what is drawn like a composed character (``e`` with U+0301, like ``é``).
     """
+    if text.isascii() and text.isprintable() and "<U+" not in text and "  " not in text and text == text.strip(" "):
+        return text  # nothing below would touch it, and a page of ten thousand reports is mostly such texts
 
     def mistakable(at: int, before: str) -> bool:
         if text[at] == " ":

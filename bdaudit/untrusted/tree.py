@@ -337,7 +337,7 @@ def _figure(text: str) -> float:
 
 def _depth(value: Any) -> int:
     depth, level = 0, [value]
-    while level := [v for v in level if isinstance(v, dict | list)]:
+    while level := [v for v in level if v.__class__ is dict or v.__class__ is list]:  # of JSON; isinstance takes twice as long
         depth += 1
-        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+        level = [inner for v in level for inner in (v.values() if v.__class__ is dict else v)]
     return depth

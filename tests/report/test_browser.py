@@ -33,13 +33,18 @@ CONTRAST = """() => {
 }"""
 
 
+def executable() -> str:
+    """The first browser that is there."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    assert found, f"no browser: expected one of {', '.join(NAMES)} on the PATH; apt-get install {NAMES[0]}"
+    return found
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests here."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, f"no browser: expected one of {', '.join(NAMES)} on the PATH; apt-get install {NAMES[0]}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
         yield browser
         browser.close()
 

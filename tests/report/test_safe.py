@@ -43,6 +43,12 @@ def test_hidden_characters_become_their_code_points(text: str, shown: str) -> No
     assert visible(text) == shown
 
 
+@given(st.text(st.characters(max_codepoint=0x80), max_size=12))
+def test_plain_ascii_takes_a_shorter_way_to_the_same(text: str) -> None:
+    """Beside a letter that keeps a text off that way, and says nothing of its own."""
+    assert visible(f"x{text}x") + "é" == visible(f"x{text}xé")
+
+
 @pytest.mark.parametrize("text", ["a photo of a dog", "ȏ", "犬の写真", "собака", "नमस्ते", "😀", "x < y & [z]"])
 def test_ordinary_writing_is_left_as_it_is(text: str) -> None:
     assert visible(text) == text
