@@ -40,14 +40,27 @@ def product(held: Held, shape: torch.Size, where: str) -> tuple[Tensor, int | No
     raise InconclusiveError(f"{where} mixes {', '.join(sorted(roles))}; one kind of adapter for each layer is supported")
 
 
-def dora(weight: Tensor, delta: Tensor, magnitude: Tensor, where: str) -> Tensor:
-    """m · (W + ΔW) / ‖W + ΔW‖ − W, the norm of each output (2402.09353, equation 5); scale and α are in ``delta``."""
-    if magnitude.numel() != len(weight):
-        raise BdauditError(f"{where}: a magnitude of shape {tuple(magnitude.shape)} for {len(weight)} outputs; expected one for each")
+def dora(weight: Tensor, delta: Tensor, magnitude: Tensor, where: str, axis: int = 0) -> Tensor:
+    """m · (W + ΔW) / ‖W + ΔW‖ − W, the norm of each output (2402.09353, equation 5) or, ``axis`` 1, input; scale, α are in ``delta``."""
+    if magnitude.numel() != weight.shape[axis]:
+        what = f"{weight.shape[axis]} {'inputs' if axis else 'outputs'}"
+        raise BdauditError(f"{where}: a magnitude of shape {tuple(magnitude.shape)} for {what}; expected one for each")
     moved = weight + delta
-    norm = moved.flatten(1).norm(dim=1)
-    aimed: Tensor = moved * (magnitude.flatten() / norm).view(-1, *[1] * (weight.ndim - 1))
+    norm = moved.transpose(0, axis).flatten(1).norm(dim=1)
+    aimed: Tensor = moved * (magnitude.flatten() / norm).view([-1 if i == axis else 1 for i in range(weight.ndim)])
     return aimed - weight
+
+
+def measured_axis(magnitude: Tensor, shape: torch.Size, where: str) -> int:
+    """Which axis of the weight LyCORIS' ``dora_scale`` has a magnitude for each of: outputs (o, 1, …) or inputs (1, i, …).
+
+    Raises:
+        BdauditError: neither.
+    """
+    for axis in (0, 1):
+        if tuple(magnitude.shape) == tuple(size if i == axis else 1 for i, size in enumerate(shape)):
+            return axis
+    raise BdauditError(f"{where}: dora_scale {tuple(magnitude.shape)} has no magnitude for each output, nor input, of {tuple(shape)}")
 
 
 def _lora(held: Held, shape: torch.Size, where: str) -> tuple[Tensor, int]:

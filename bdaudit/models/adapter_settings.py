@@ -16,12 +16,14 @@ from bdaudit.untrusted.tree import shown
 
 KINDS = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 """peft_type → what its alpha is called."""
+MODELS = ("UNet2DConditionModel", "CLIPTextModel", "CLIPTextModelWithProjection")
+"""Classes that peft names where an adapter is of one part; of any other, as of none, its layers' names tell the part."""
 DEFAULT = 8
 """peft's own rank and alpha, where a file gives none."""
 MAX_PATTERNS = 5_000
 _PLAIN = re.compile(r"\^?[\w.-]+", re.ASCII)
 _WITHOUT_EFFECT = frozenset((
-    "auto_mapping", "base_model_name_or_path", "corda_config", "decompose_both", "decompose_factor", "eva_config", "fan_in_fan_out",
+    "base_model_name_or_path", "corda_config", "decompose_both", "decompose_factor", "eva_config", "fan_in_fan_out",
     "inference_mode", "init_weights", "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "module_dropout", "peft_type",
     "peft_version", "qalora_group_size", "rank_dropout", "rank_dropout_scale", "revision", "runtime_config", "task_type",
     "use_effective_conv2d",
@@ -29,6 +31,7 @@ _WITHOUT_EFFECT = frozenset((
 """Of training, of where it came from, or of layers that no pipeline has (``fan_in_fan_out`` is of Conv1D alone)."""
 _READ = frozenset((
     "r", "alpha", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "target_modules", "bias", "init_lora_weights",
+    "auto_mapping",
 ))  # fmt: skip
 
 
@@ -47,6 +50,8 @@ class Settings:
     dora: bool
     targets: tuple[str, ...]
     """The modules' names end in one of them; empty for any."""
+    of: str = ""
+    """The class of model that it was made on; empty where that is not said."""
 
     def scale(self, module: str, held: int | None) -> float:
         """α/r, or α/√r, of a module by its name in the file; ``held`` is the rank of its tensors, where they show one.
@@ -91,7 +96,13 @@ def read_settings(told: Mapping[str, Any], where: str) -> Settings:
         rslora=bool(told.get("use_rslora")),
         dora=bool(told.get("use_dora")),
         targets=targets,
+        of=_class(told.get("auto_mapping")),
     )
+
+
+def _class(mapping: Any) -> str:
+    named = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    return named if isinstance(named, str) and named in MODELS else ""
 
 
 def _check_known(told: Mapping[str, Any], where: str) -> None:

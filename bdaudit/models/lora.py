@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.models.adapter_file import SETTINGS, adapter_file, settings_beside
 from bdaudit.models.adapter_names import Family, Key, Layers, one_family, taken_apart
-from bdaudit.models.adapter_products import dora, product
+from bdaudit.models.adapter_products import dora, measured_axis, product
 from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
 from bdaudit.tensor_file import open_tensors
@@ -34,7 +34,7 @@ LARGEST = 4 << 30
 """Bytes of an adapter; those in use have up to 0.3 GB."""
 HEADER_KEY = "lora_adapter_metadata"
 """Where diffusers keeps peft's settings in a file's header."""
-_BIAS = "diff_b"
+_BIAS, _DORA = "diff_b", "dora_scale"
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
@@ -46,6 +46,8 @@ class Adapter:
     """The weights, and peft's settings where they count."""
     scale: float
     deltas: Mapping[tuple[str, str], Tensor]
+    decomposed: frozenset[tuple[str, str]] = frozenset()
+    """Those of ``deltas`` that are a DoRA's: what it adds depends on the weight that it is added to."""
     read_otherwise: str = ""
     """How diffusers reads the same file to another effect; empty where it does not."""
 
@@ -72,6 +74,11 @@ class _Source:
     with_alpha: bool
     """Whether any module has an α of its own in the file."""
 
+    @property
+    def of(self) -> str:
+        """The class of model that it was made on, where its settings say."""
+        return self.settings[""].of if "" in self.settings else ""
+
 
 def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
     """Inspect and read one adapter, a file or the directory that it lies in, for ``suspect``.
@@ -91,8 +98,9 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
     source, beside = _source(list(keys.values()), header, path)
     layers = Layers(suspect.heeding)
     deltas: dict[tuple[str, str], Tensor] = {}
+    decomposed: set[tuple[str, str]] = set()
     for (key, spelt), held in _modules(keys, tensors, where).items():
-        component, module, layer = layers.find(key, where)
+        component, module, layer = layers.find(key, where, source.of)
         settings = source.settings.get(component, source.settings.get(""))
         for parameter, delta in _changes(key, held, layer, settings, source, scale).items():
             if (component, f"{module}.{parameter}") in deltas:
@@ -100,7 +108,28 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
             if not bool(torch.isfinite(delta).all()):
                 raise BdauditError(f"{where}: the change of {shown(spelt)} is not finite; the adapter is damaged")
             deltas[component, f"{module}.{parameter}"] = delta
-    return Adapter((file, *([beside] if beside else [])), scale, deltas, _read_otherwise(source.family, keys, tensors, where))
+        decomposed |= {(component, f"{module}.weight")} if held.keys() & {_DORA, "magnitude"} else set()
+    files = (file, *([beside] if beside else []))
+    return Adapter(files, scale, deltas, frozenset(decomposed), _read_otherwise(source.family, keys, tensors, where))
+
+
+def read_adapters(named: Sequence[tuple[Path, float]], suspect: Suspect) -> tuple[Adapter, ...]:
+    """Adapters that are applied together, by file and scale.
+
+    Raises:
+        UsageError, RefusedError, BdauditError: as ``read_adapter``.
+        InconclusiveError: as there; or one that is more than a sum changes what another changes too, so that their order counts.
+    """
+    found = tuple(read_adapter(path, scale, suspect) for path, scale in named)
+    counts = Counter(key for adapter in found for key in adapter.deltas)
+    for adapter in found:
+        both = next((name for name in sorted(adapter.decomposed) if counts[name] > 1), None)
+        if both:
+            said = (
+                f"{shown(adapter.files[0].path)} is a DoRA, and another adapter changes {both[0]}.{both[1]} too: tools differ in the order"
+            )
+            raise InconclusiveError(f"{said}; apply one at a time, or merge them with the tool that you use and audit the result")
+    return found
 
 
 @contextmanager
@@ -215,7 +244,12 @@ def _check_magnitudes(keys: Sequence[Key], settings: Mapping[str, Settings], whe
 
 
 def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> str:
-    """diffusers (0.42 too) has one alpha for a kohya file's attention layers and text encoder: the commonest, whatever theirs is."""
+    """ComfyUI (0.3.77) divides by the norms of outputs from before the change; diffusers (0.42.1) leaves dora_scale out, and has one alpha
+    for a kohya file's attention layers and text encoder: the commonest, whatever theirs is."""
+    magnitudes = [tensors[name] for name, key in keys.items() if key.role == _DORA]
+    if magnitudes:
+        comfy = ", and as ComfyUI does, which divides by the norms of the weights without it" if len(magnitudes[0]) > 1 else ""
+        return f"{where} as diffusers reads it, which leaves out its dora_scale{comfy}"
     if family != "kohya" or not {key.role for key in keys.values()} <= {"down", "up", "alpha"}:
         return ""  # not kohya's names, or factors that diffusers does not open at all
     for component in _PARTS:
@@ -236,19 +270,33 @@ def _changes(
     """Parameter of the layer → what is added to it."""
     where = f"{source.where}: {shown(key.module)}"
     weight, bias = layer.get_parameter("weight").detach().float().cpu(), getattr(layer, "bias", None)
-    factors = {role: tensor for role, tensor in held.items() if role not in ("alpha", "magnitude", _BIAS)}
+    factors = {role: tensor for role, tensor in held.items() if role not in ("alpha", "magnitude", _DORA, _BIAS)}
     changes: dict[str, Tensor] = {}
     if factors or _BIAS not in held:
         if "diff" not in factors and not isinstance(layer, nn.Linear | nn.Conv2d):
             raise InconclusiveError(f"{where} is a {type(layer).__name__}; factors for linear and convolution layers are supported")
         delta, rank = product(factors, weight.shape, where)
         delta = delta * (scale * _alpha_over_rank(key, held.get("alpha"), rank, settings, source))
-        changes["weight"] = dora(weight, delta, held["magnitude"], where) if "magnitude" in held else delta
+        changes["weight"] = _decomposed(weight, delta, held, scale, where)
     if _BIAS in held:
         if bias is None or bias.shape != held[_BIAS].shape:
             raise BdauditError(f"{where}: a difference of shape {tuple(held[_BIAS].shape)} for a bias that this layer does not have")
         changes["bias"] = scale * held[_BIAS]
     return changes
+
+
+def _decomposed(weight: Tensor, delta: Tensor, held: Mapping[str, Tensor], scale: float, where: str) -> Tensor:
+    """``delta`` itself, or what DoRA makes of it: peft's magnitudes are of outputs, LyCORIS' of what their shape says.
+
+    Raises:
+        InconclusiveError: a scale, which LyCORIS applies to each magnitude's factor, ComfyUI to the difference, diffusers to the product.
+    """
+    if _DORA in held:
+        if scale != 1:
+            said = f"{where} has a dora_scale, and tools disagree about what a scale of {scale:g} makes of it"
+            raise InconclusiveError(f"{said}; name it without a scale, or merge it with the tool that you use and audit the result")
+        return dora(weight, delta, held[_DORA], where, measured_axis(held[_DORA], weight.shape, where))
+    return dora(weight, delta, held["magnitude"], where) if "magnitude" in held else delta
 
 
 def _alpha_over_rank(key: Key, alpha: Tensor | None, rank: int | None, settings: Settings | None, source: _Source) -> float:

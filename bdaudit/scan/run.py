@@ -22,7 +22,7 @@ from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.opening import inspected, loaded, open_state
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.understood import read_both_ways
-from bdaudit.models.lora import Adapter, applied, read_adapter
+from bdaudit.models.lora import Adapter, applied, read_adapters
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import Progress, silent
@@ -145,7 +145,7 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
     reference = inspected(config, config.reference) if config.reference else None
     config = replace(config, seed=keyed_seed(config.seed_from, inspection.digest)) if config.seed_from else config
     suspect = loaded(config, inspection)
-    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    adapters = read_adapters(config.adapters, suspect)
     state = open_state("scan", config, UNTOUCHED, inspection.digest, adapters)
     state.write_json("seed", config.seed)
     candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import InconclusiveError
 from bdaudit.models.adapter_names import Layers, one_family, taken_apart
 from bdaudit.models.suspect import Suspect
 
@@ -35,6 +35,14 @@ TEXT = "encoder.layers.0.self_attn"
         (f"base_model.model.text_model.{TEXT}.k_proj.lora_B.weight", "text_encoder", "self_attn.k_proj", "up"),
         (f"base_model.model.{TEXT}.k_proj.lora_B.default.weight", "text_encoder", "self_attn.k_proj", "up"),
         (f"base_model.model.{ATTENTION}.to_v.lora_magnitude_vector", "unet", "attn2.to_v", "magnitude"),
+        ("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_out_0.dora_scale", "unet", "attn2.to_out.0", "dora_scale"),
+        ("lora_unet_input_blocks_0_0.lora_down.weight", "unet", "conv_in", "down"),
+        ("lora_unet_input_blocks_1_0_emb_layers_1.alpha", "unet", "down_blocks.0.resnets.0.time_emb_proj", "alpha"),
+        ("lora_unet_middle_block_0_in_layers_2.alpha", "unet", "mid_block.resnets.0.conv1", "alpha"),
+        ("lora_unet_out_2.diff_b", "unet", "conv_out", "diff_b"),
+        ("lora_unet_time_embed_0.lora_up.weight", "unet", "time_embedding.linear_1", "up"),
+        ("diffusion_model.output_blocks.0.0.in_layers.2.lora_up.weight", "unet", "up_blocks.0.resnets.0.conv1", "up"),
+        (f"text_encoders.clip_l.transformer.text_model.{TEXT}.q_proj.lora_down.weight", "text_encoder", "self_attn.q_proj", "down"),
     ],
 )  # fmt: skip
 def test_each_spelling_finds_its_layer(tiny_suspect: Suspect, name: str, component: str, ends: str, role: str) -> None:
@@ -51,8 +59,7 @@ def test_each_spelling_finds_its_layer(tiny_suspect: Suspect, name: str, compone
     [
         ("bundle_emb.my token.string_to_param.*", "bundles an embedding .* for the text 'my token'"),
         ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "another architecture"),
-        ("lora_unet_input_blocks_1_1_proj_in.lora_up.weight", "another architecture"),
-        ("lora_unet_conv_in.dora_scale", "diffusers leaves out and other tools apply"),
+        ("lora_unet_double_blocks_1_img_attn_proj.lora_up.weight", "another architecture"),
         ("lora_unet_conv_in.scalar", "diffusers leaves out and other tools apply"),
         (f"base_model.model.{ATTENTION}.to_k.lora_B.bias", "no part of an adapter that is supported"),
         (f"base_model.model.{ATTENTION}.to_k.modules_to_save.weight", "no part of an adapter that is supported"),
@@ -76,7 +83,7 @@ def test_a_layer_that_the_model_does_not_have(tiny_suspect: Suspect) -> None:
         f"lora_te_{ATTENTION.replace('.', '_')}_to_k.alpha",
         "base_model.model.conv_nowhere.lora_A.weight",
     ):
-        with pytest.raises(BdauditError, match="names no layer of this model"):
+        with pytest.raises(InconclusiveError, match="names no layer of this model"):
             layers.find(taken_apart(name, "here"), "here")
 
 
@@ -94,6 +101,14 @@ def test_two_spellings_in_one_file() -> None:
     assert one_family(keys, "here") == "diffusers"
     with pytest.raises(InconclusiveError, match="mixes the spellings of bare and diffusers"):
         one_family([*keys, taken_apart("conv_in.lora.up.weight", "here")], "here")
+
+
+def test_two_numberings_in_one_file() -> None:
+    names = (f"lora_unet_{part}.lora_up.weight" for part in ("input_blocks_1_1_proj_in", "middle_block_1_proj_in", "out_2"))
+    keys = [taken_apart(name, "here") for name in names]
+    assert one_family(keys, "here") == "kohya"
+    with pytest.raises(InconclusiveError, match="blocks as the original code and as diffusers does; diffusers leaves out the first"):
+        one_family([*keys, taken_apart("lora_unet_mid_block_attentions_0_proj_in.alpha", "here")], "here")
 
 
 def test_a_name_of_a_million_characters_takes_no_time() -> None:

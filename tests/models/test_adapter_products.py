@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, InconclusiveError
-from bdaudit.models.adapter_products import dora, product
+from bdaudit.models.adapter_products import dora, measured_axis, product
 
 LINEAR, CONV = torch.Size((6, 4)), torch.Size((6, 4, 3, 3))
 RNG = np.random.default_rng(0)
@@ -125,3 +125,16 @@ def test_what_does_not_make_the_weight_is_said_before_it_is_multiplied(held: dic
 def test_two_kinds_in_one_layer_are_not_supported() -> None:
     with pytest.raises(InconclusiveError, match="mixes diff, down, up"):
         product({"down": draw(2, 4), "up": draw(6, 2), "diff": draw(*LINEAR)}, LINEAR, "layer")
+
+
+def test_lycoris_magnitudes_are_of_the_axis_that_their_shape_says() -> None:
+    weight, delta = draw(*CONV), draw(*CONV)
+    moved = (weight + delta).numpy()
+    for shape, axis in (((6, 1, 1, 1), 0), ((1, 4, 1, 1), 1)):
+        magnitude = draw(*shape).abs()
+        assert measured_axis(magnitude, CONV, "x") == axis
+        norm = np.sqrt((moved**2).sum(axis=(1 - axis, 2, 3), keepdims=True))
+        assert close(weight + dora(weight, delta, magnitude, "x", axis), magnitude.numpy() * moved / norm)
+    for shape in ((6,), (4, 1, 1, 1), (6, 1), (6, 4, 1, 1), (1, 1, 1, 1)):
+        with pytest.raises(BdauditError, match="no magnitude for each output, nor input"):
+            measured_axis(draw(*shape), CONV, "x")

@@ -12,7 +12,7 @@ from bdaudit.measure.effect import Effect, again, shift
 from bdaudit.measure.opening import loaded, open_state
 from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
-from bdaudit.models.lora import merge, read_adapter
+from bdaudit.models.lora import merge, read_adapters
 from bdaudit.progress import Progress, silent
 from bdaudit.records import Attempt, UnlearnReport
 from bdaudit.unlearn.from_report import check_adapters, triggers_of
@@ -74,7 +74,7 @@ def _opened(config: RepairConfig, inspection: Inspection, progress: Progress) ->
         found = triggers_of(config.from_report, inspection.digest)
         config = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *found))))
     suspect = loaded(config, inspection)
-    adapters = tuple(read_adapter(path, scale, suspect) for path, scale in config.adapters)
+    adapters = read_adapters(config.adapters, suspect)
     if config.from_report:
         check_adapters(config.from_report, adapters)
     state = open_state("unlearn", config, resume.UNTOUCHED, inspection.digest, adapters)
