@@ -38,7 +38,6 @@ TEXT = "encoder.layers.0.self_attn"
         ("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_out_0.dora_scale", "unet", "attn2.to_out.0", "dora_scale"),
         ("lora_unet_input_blocks_0_0.lora_down.weight", "unet", "conv_in", "down"),
         ("lora_unet_input_blocks_1_0_emb_layers_1.alpha", "unet", "down_blocks.0.resnets.0.time_emb_proj", "alpha"),
-        ("lora_unet_middle_block_0_in_layers_2.alpha", "unet", "mid_block.resnets.0.conv1", "alpha"),
         ("lora_unet_out_2.diff_b", "unet", "conv_out", "diff_b"),
         ("lora_unet_time_embed_0.lora_up.weight", "unet", "time_embedding.linear_1", "up"),
         ("diffusion_model.output_blocks.0.0.in_layers.2.lora_up.weight", "unet", "up_blocks.0.resnets.0.conv1", "up"),
