@@ -18,6 +18,7 @@ Examples:
   bdaudit scan ./model --sweep recovery --prompts what-it-draws.txt
   bdaudit scan ./model --prompt "a phȏto of a dog" --reference ./clean
   bdaudit scan ./base --lora style.safetensors:0.8
+  bdaudit scan ./base --embedding "toy.safetensors=<toy>"
   bdaudit scan ./model --expose null-target
   bdaudit scan ./model --fail-on suspicious --json > scan.json
   bdaudit scan ./model --prompts what-it-draws.txt --device cuda:0

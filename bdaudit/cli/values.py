@@ -123,6 +123,19 @@ def _scaled(typed: str) -> tuple[Path, float]:
     return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(typed) else (Path(typed), 1.0)
 
 
+def embedding(typed: str, flag: str) -> tuple[Path, str]:
+    """``FILE`` or ``FILE=TOKEN``; no token where none is given."""
+    path, token = _called(typed)
+    if not os.path.isfile(path):
+        raise UsageError(f"{flag} {path}: no such file; expected FILE or FILE=TOKEN")
+    return path, token
+
+
+def _called(typed: str) -> tuple[Path, str]:
+    named = re.fullmatch(r"(.+?\.safetensors)=(.+)", typed, re.DOTALL)
+    return (Path(named[1]), named[2]) if named and not os.path.exists(typed) else (Path(typed), "")
+
+
 def contributor(typed: str, flag: str) -> tuple[Path, float]:
     """What a model is merged with: a model as ``model`` reads it, scale 1, or a LoRA, ``FILE`` or ``FILE:scale``, or its directory."""
     from bdaudit.models.adapter_file import adapter_file, is_adapter_directory
@@ -226,6 +239,7 @@ KINDS: dict[Kind, Typed] = {
     "trigger": Typed(list[str], "TEXT", triggers),
     "each": Typed(list[str], "NAME", each),
     "adapter": Typed(list[str], "FILE[:scale]", every(adapter), place=lambda typed: _scaled(typed)[0]),
+    "embedding": Typed(list[str], "FILE[=TOKEN]", every(embedding), place=lambda typed: _called(typed)[0]),
     "contributor": Typed(list[str], "OTHER", every(contributor), place=lambda typed: _scaled(typed)[0]),
     "acceptances": Typed(str, "FILE", acceptances, FILE, Path),
     "part": Typed(list[str], "NAME=FILE", every(part), place=lambda typed: Path(typed.partition("=")[2])),

@@ -31,7 +31,11 @@ class ScanConfig(RunConfig):
     suspected: Annotated[tuple[str, ...], Flag("suspect", name="--prompt")] = ()
     """A prompt that may hold a trigger: says which of its words or characters carry it."""
     adapters: Annotated[tuple[tuple[Path, float], ...], Flag("adapter", name="--lora")] = ()
-    """Audit MODEL with this LoRA (safetensors, or the directory that peft wrote) applied, and say whether a finding comes with it."""
+    """Audit MODEL with this LoRA (safetensors, or the directory that peft wrote) applied, and say whether a finding comes with it;
+    of several, with which."""
+    embeddings: Annotated[tuple[tuple[Path, str], ...], Flag("embedding", name="--embedding")] = ()
+    """Audit MODEL with this learned embedding (textual inversion, safetensors) in its vocabulary: its token is a candidate, and the report
+    says whether a finding comes with it. Default token: the file's own, or its name."""
     reference: Annotated[Path | None, Flag("model", "OTHER_MODEL")] = None
     """A model of the same shape to exchange parts with: says which part of MODEL carries each finding."""
     expose: Expose = "off"

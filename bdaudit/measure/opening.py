@@ -16,6 +16,7 @@ from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
     from bdaudit.kept_state import State
+    from bdaudit.models.embeddings import Embedding
     from bdaudit.models.lora import Adapter
     from bdaudit.models.suspect import Suspect
 
@@ -54,9 +55,9 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
 
 
 def open_state(
-    command: str, config: ScanConfig | TrainedConfig, untouched: Collection[str], digest: str, adapters: Sequence[Adapter] = ()
+    command: str, config: ScanConfig | TrainedConfig, untouched: Collection[str], digest: str, additions: Sequence[Adapter | Embedding] = ()
 ) -> State:
-    """The run's folder, told by its model's ``digest``, its adapters, and all of its settings but those ``untouched``.
+    """The run's folder, told by its model's ``digest``, its adapters and embeddings, and all of its settings but those ``untouched``.
 
     Raises:
         UsageError: it belongs to another run.
@@ -65,4 +66,4 @@ def open_state(
     from bdaudit.models.device import chosen
 
     asked = {name: value for name, value in settings(config).items() if name not in untouched} | chosen(config.device, config.dtype)
-    return State(config.state, run_key(command, asked | {"adapters": [adapter.key for adapter in adapters]}, digest))
+    return State(config.state, run_key(command, asked | {"adapters": [each.key for each in additions]}, digest))

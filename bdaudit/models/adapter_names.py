@@ -89,7 +89,7 @@ def _check_supported(name: str, where: str) -> None:
     if name.startswith(_EMBEDDING):
         text = shown(name.removeprefix(_EMBEDDING).partition(".string_to_param")[0], 60)
         said = f"{where} bundles an embedding (textual inversion) for the text {text!r}, which is not audited with an adapter"
-        raise InconclusiveError(f"{said}; save it into the model and scan that with the text as a candidate, and this file without it")
+        raise InconclusiveError(f"{said}; save it into a file of its own for --embedding, and this file without it")
     if _OTHER_MODEL.match(name):
         said = f"{where}: {shown(name)} is a layer of another architecture"
         raise InconclusiveError(f"{said}; adapters of Stable Diffusion 1.x, 2.x and XL are supported")

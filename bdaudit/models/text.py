@@ -67,6 +67,9 @@ class TextSide(Protocol):
     def readers(self) -> tuple[Reader, ...]:
         """All of them, the main one first; an entry of its vocabulary is the same entry of every other's."""
 
+    def with_tokenizers(self, tokenizers: Sequence[Tokenizer]) -> TextSide:
+        """The same encoders with other tokenizers, one a reader."""
+
     def ids(self, texts: Sequence[str]) -> Ids:
         """As the pipeline itself encodes."""
 

@@ -85,7 +85,7 @@ class CandidateRecord:
     Its p is adjusted for all that went through."""
     localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
     adapter: str = ""
-    """With adapters: whether the finding comes with them; else empty."""
+    """With adapters or embeddings: whether the finding comes with them, and with which; else empty."""
     word_like: str = ""
     """Evidence for a person beside a finding, never a pass: it does no more than a word does that means something; else empty."""
     acceptance: str = ""
@@ -171,7 +171,7 @@ class AcceptanceRecord:
     """One entry of ``--accept``, and what became of it."""
 
     model: str
-    """Digest of the audited model, with --lora one over its adapters too; ``*`` is any model."""
+    """Digest of the audited model, with --lora and --embedding one over these too; ``*`` is any model."""
     token_ids: tuple[int, ...]
     reason: str
     expires: str
@@ -236,6 +236,16 @@ class Exposure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedRecord:
+    """A learned embedding (textual inversion)."""
+
+    token: str
+    vectors: int
+    """How many entries of the vocabulary it takes."""
+    file: FileRecord
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScanReport(Report):
     candidates: tuple[CandidateRecord, ...] = ()
     calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
@@ -245,5 +255,7 @@ class ScanReport(Report):
     """Every entry of --accept, once there are verdicts."""
     adapters: tuple[FileRecord, ...] = ()
     """The files of the LoRAs that were applied, by their paths as given; peft's settings where they count."""
+    embeddings: tuple[LearnedRecord, ...] = ()
+    """The learned embeddings that were in the vocabulary; the token of each was a candidate."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

@@ -148,6 +148,7 @@ def _looked_at(config: ScanConfig) -> tuple[str, ...]:
     swept = [f"sweep {name}: {_swept(name)}, what stands out in full" for name in config.sweeps]
     parts = [f"parts of {len(config.suspected)} suspicious prompts"] if config.suspected else []
     applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
+    applied += [f"with the embedding {path} in the vocabulary, its token a candidate" for path, _ in config.embeddings]
     located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
     exposed = [] if config.expose == "off" else [f"copies in memory exposed by {config.expose}, and every text read off them"]
     return (*listed, *swept, *parts, *applied, *located, *exposed)

@@ -73,7 +73,8 @@ def _category(report: Report) -> str:
     place = PurePath(_given(report)).as_posix().strip("/")
     if place in ("", ".") or place.endswith(".."):  # no name: every model could be called that
         place = "unnamed" if isinstance(report.model, NotMeasured) else report.model.digest[:12]
-    with_it = [str(report.config.get("variant") or ""), *map(str, _list(report.config.get("adapters")))]
+    added = [str(each) for kind in ("adapters", "embeddings") for each in _list(report.config.get(kind))]
+    with_it = [str(report.config.get("variant") or ""), *added]
     model = ";".join(quote(part, errors="surrogateescape") for part in (place, *filter(None, with_it)))  # quote leaves no semicolon
     return f"bdaudit/{'' if _conclusive(report) else 'inconclusive/'}{report.command}/{model}/"  # before all that a model's name can be
 

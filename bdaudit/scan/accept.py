@@ -23,7 +23,7 @@ ACCEPTED: dict[CandidateVerdict, CandidateVerdict] = {"backdoored": "backdoored 
 
 
 def audited_digest(model: str, adapters: Sequence[str]) -> str:
-    """What an entry calls the audited model: its digest, and with adapters one over it and the keys of all of them in order."""
+    """What an entry calls the audited model: its digest; with adapters or embeddings, one over it and the keys of all in order."""
     return hashlib.sha256(json.dumps([model, *adapters]).encode("ascii")).hexdigest() if adapters else model
 
 

@@ -17,9 +17,9 @@ Kept = TypeVar("Kept")
 
 UNTOUCHED = (
     "model", "state", "prompts_file", "alpha", "fail_on", "accept", "batch_size", "candidates", "sweeps", "pair_words", "suspected",
-    "adapters", "reference", "expose",
+    "adapters", "embeddings", "reference", "expose",
 )  # fmt: skip
-"""Settings that change nothing of what one text's measurement gives; the model and the adapters are in the key by their digests."""
+"""Settings that change nothing of what one text's measurement gives; the model, adapters and embeddings are in the key by their digests."""
 
 
 def key_of(prefix: str, what: str) -> str:

@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -22,6 +23,7 @@ from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.opening import inspected, loaded, open_state
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.understood import read_both_ways
+from bdaudit.models.embeddings import Embedding, learn, learned, read_embedding
 from bdaudit.models.lora import Adapter, applied, read_adapters
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -30,6 +32,7 @@ from bdaudit.records import (
     CandidateRecord,
     Coverage,
     Exit,
+    LearnedRecord,
     NotMeasured,
     RecoveryRecord,
     ScanReport,
@@ -41,7 +44,7 @@ from bdaudit.scan.cached import UNTOUCHED
 from bdaudit.scan.calibration import calibration
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
+from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
@@ -53,7 +56,7 @@ from bdaudit.spelling.points import described
 from bdaudit.spelling.reader import read_twice
 from bdaudit.untrusted.inspect import Inspection
 
-NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files that --lora does not name")
+NOT_LOOKED_AT = ("texts that were not listed", "backdoors without a trigger text", "LoRA files and embeddings that are not named")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class _Run:
     """Its weights are loaded when something is found."""
     suspect: Suspect
     adapters: tuple[Adapter, ...]
+    embeddings: tuple[Embedding, ...]
     state: State
     candidates: dict[str, tuple[int, ...]]
     """Each candidate and what it encodes to."""
@@ -146,11 +150,25 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
     config = replace(config, seed=keyed_seed(config.seed_from, inspection.digest)) if config.seed_from else config
     suspect = loaded(config, inspection)
     adapters = read_adapters(config.adapters, suspect)
-    state = open_state("scan", config, UNTOUCHED, inspection.digest, adapters)
+    embeddings = tuple(read_embedding(path, token) for path, token in config.embeddings)
+    config = replace(config, candidates=with_tokens(config, embeddings)) if embeddings else config
+    state = open_state("scan", config, UNTOUCHED, inspection.digest, (*adapters, *embeddings))
     state.write_json("seed", config.seed)
-    candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
+    with learned(suspect, embeddings):
+        candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
-    return _Run(config, settings, progress, inspection, reference, suspect, adapters, state, candidates, timings=timings)
+    return _Run(config, settings, progress, inspection, reference, suspect, adapters, embeddings, state, candidates, timings=timings)
+
+
+def with_tokens(config: ScanConfig, embeddings: Sequence[Embedding]) -> tuple[str, ...]:
+    """The candidates, the embeddings' tokens first."""
+    return tuple(dict.fromkeys((*(embedding.token for embedding in embeddings), *listed(config))))
+
+
+@contextmanager
+def _with(suspect: Suspect, adapters: Sequence[Adapter], embeddings: Sequence[Embedding]) -> Iterator[None]:
+    with applied(suspect, adapters), learned(suspect, embeddings):  # an adapter's change of the table is for the table as it was
+        yield
 
 
 def keyed_seed(variable: str, digest: str) -> int:
@@ -160,7 +178,7 @@ def keyed_seed(variable: str, digest: str) -> int:
 
 
 def _completed(run: _Run) -> ScanReport:
-    with applied(run.suspect, run.adapters):
+    with _with(run.suspect, run.adapters, run.embeddings):
         started = time.monotonic()
         _collect(run)
         _look(run)
@@ -170,16 +188,38 @@ def _completed(run: _Run) -> ScanReport:
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         prompts = prompt_records(run.config.suspected, run.groups, report.candidates, partial(_p_of, run), run.config.alpha)
         records = with_places(report.candidates, located(run.context, _reference(run), findings), run.suspect.denoiser)
-    if run.adapters and findings:
-        alone = base_alone(run.context, run.looking.controls, {text: run.kind(text) for text in findings}, run.config.alpha)
+        kinds = {text: run.kind(text) for text in findings}
+    if kinds and (run.adapters or run.embeddings):
+        alone = brought_by(run.context, _additions(run), run.looking.controls, kinds, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
     return replace(report, candidates=records, prompts=prompts)
+
+
+def _additions(run: _Run) -> tuple[Addition, ...]:
+    """Each adapter and embedding by itself."""
+
+    def adapter(one: Adapter) -> Callable[[], AbstractContextManager[None]]:
+        return lambda: applied(run.suspect, (one,))
+
+    def embedding(one: Embedding) -> Callable[[], AbstractContextManager[None]]:
+        return lambda: learned(run.suspect, (one,))
+
+    of_adapters = (Addition("adapter", each.files[0].path, adapter(each)) for each in run.adapters)
+    return (*of_adapters, *(Addition("embedding", each.file.path, embedding(each)) for each in run.embeddings))
 
 
 def _reference(run: _Run) -> Callable[[], Suspect] | None:
     """Opens the reference model, at the batch size that the suspect could hold."""
     inspection = run.reference
-    return None if inspection is None else lambda: loaded(replace(run.config, batch_size=run.suspect.batch_size), inspection)
+    if inspection is None:
+        return None
+
+    def opened() -> Suspect:
+        suspect = loaded(replace(run.config, batch_size=run.suspect.batch_size), inspection)
+        learn(suspect, run.embeddings)  # so that a token is the same entry of both
+        return suspect
+
+    return opened
 
 
 def _collect(run: _Run) -> None:
@@ -243,15 +283,16 @@ def _judged(run: _Run) -> ScanReport:
 
 
 def _digest(run: _Run) -> str:
-    """Of the model and the adapters that were audited."""
-    return audited_digest(run.inspection.digest, [adapter.key for adapter in run.adapters])
+    """Of the model, and the adapters and embeddings that were audited."""
+    return audited_digest(run.inspection.digest, [*(each.key for each in run.adapters), *(each.key for each in run.embeddings)])
 
 
 def _with_next(run: _Run, record: CandidateRecord, today: date) -> CandidateRecord:
     """A finding with what to type next, and whatever reaches the gate with the entry that would accept it."""
     if record.verdict not in ("backdoored", run.config.fail_on):
         return record
-    repair = command(run.config, record.text) if record.verdict == "backdoored" else ""
+    learnt = any(embedding.token in record.text for embedding in run.embeddings)  # leaving the file out is all that it takes
+    repair = command(run.config, record.text) if record.verdict == "backdoored" and not learnt else ""
     return replace(record, command=repair, accept_entry=ready_entry(record, _digest(run), today))
 
 
@@ -304,6 +345,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         candidates=records,
         sweeps=sweeps,
         adapters=file_records(file for adapter in run.adapters for file in adapter.files),
+        embeddings=tuple(LearnedRecord(token=e.token, vectors=len(e.names), file=file_records([e.file])[0]) for e in run.embeddings),
         recovery=run.recovery,
         exposure=run.exposed.record,
     )

@@ -50,6 +50,9 @@ def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
 def check_adapters(path: Path, adapters: Sequence[Adapter]) -> None:
     """Raises ``UsageError`` where the scan had other adapters than these applied: what it found may come with them."""
     report = _read(path)
+    if report.embeddings:
+        said = f"--from-report {path} is of the model with {shown(report.embeddings[0].file.path)} in its vocabulary"
+        raise UsageError(f"{said}, which is no part of MODEL; leave that file out, or scan without --embedding")
     scanned = [file.sha256 for file in report.adapters], _scales(report)
     given = [file.sha256 for adapter in adapters for file in adapter.files], [adapter.scale for adapter in adapters]
     if scanned != given:

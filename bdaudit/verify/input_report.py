@@ -147,6 +147,7 @@ def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Cla
         of = shown(claim.digest, 12) or "none"
         return f"the report of {report.command} is of {shown(digest, 12)}; MODEL's own record says that it was made from {of}"
     other = [file.path for file in report.adapters if file.sha256 not in claim.adapters] if isinstance(report, ScanReport) else []
+    other += [each.file.path for each in report.embeddings] if isinstance(report, ScanReport) else []
     if other:
         return f"the report of scan is of a model with {shown(other[0])} applied, and MODEL's own record does not say that this is in it"
     return ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,7 +24,7 @@ from bdaudit.progress import silent
 from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapRecord
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.explain import base_alone, located, prompt_records, with_places
+from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
 from bdaudit.scan.look import Harmless
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.untrusted.inspect import inspect
@@ -55,7 +56,8 @@ def base(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch) -> Callable[[in
         return {text: effect(rng, 9.0 * (text == "loud")) for text in texts}
 
     monkeypatch.setattr("bdaudit.scan.explain.measured", measured)
-    return lambda n: base_alone(context, [Harmless(f"c{i}", "word") for i in range(n)], {"loud": "word", "quiet": "word"}, 0.01)
+    one = Addition("adapter", "one.safetensors", nullcontext)
+    return lambda n: brought_by(context, [one], [Harmless(f"c{i}", "word") for i in range(n)], {"loud": "word", "quiet": "word"}, 0.01)
 
 
 def test_the_base_is_judged_by_its_own_controls(base: Callable[[int], dict[str, str]]) -> None:
@@ -64,6 +66,39 @@ def test_the_base_is_judged_by_its_own_controls(base: Callable[[int], dict[str, 
     assert found["quiet"].startswith("comes with the adapter: the base alone stays silent")
     assert "do not use the adapter, or let unlearn --lora write" in found["quiet"]
     assert "unlearn" not in found["loud"]
+
+
+@pytest.mark.parametrize(
+    ("carriers", "said"),
+    [
+        ({"a"}, "comes with the adapter a: the base alone stays silent; do not use it"),
+        ({"a", "c"}, "comes with the adapter a and with the embedding c: the base alone stays silent; do not use them"),
+        (set(), "comes with what was added, and with none of it alone"),
+    ],
+)
+def test_of_several_each_is_tried_by_itself(tiny_suspect: Suspect, monkeypatch: pytest.MonkeyPatch, carriers: set[str], said: str) -> None:
+    rng, inside = np.random.default_rng(1), list[str]()
+    context = ScanContext(tiny_suspect, make_draws(tiny_suspect, PROMPTS, 8, 3.0, 0), State(None, ""), silent, 0)
+
+    def measured(asked: ScanContext, name: str, draws: Draws, texts: Sequence[str], *, attention: bool, said: str) -> Any:
+        return {text: effect(rng, 9.0 * (text == "loud" or (text == "quiet" and bool(carriers & set(inside))))) for text in texts}
+
+    def addition(kind: Literal["adapter", "embedding"], name: str) -> Addition:
+        @contextmanager
+        def put_in() -> Iterator[None]:
+            inside.append(name)
+            yield
+            inside.remove(name)
+
+        return Addition(kind, name, put_in)
+
+    monkeypatch.setattr("bdaudit.scan.explain.measured", measured)
+    additions = [addition("adapter", "a"), addition("adapter", "b"), addition("embedding", "c")]
+    kinds = {"loud": "word", "quiet": "word"}
+    found = brought_by(context, additions, [Harmless(f"c{i}", "word") for i in range(80)], kinds, 0.01)
+    assert found["loud"].startswith("the base answers it without the additions as well")
+    assert found["quiet"].startswith(said)
+    assert inside == []
 
 
 def test_a_base_whose_controls_give_no_null_is_not_known(base: Callable[[int], dict[str, str]]) -> None:

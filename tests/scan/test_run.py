@@ -225,7 +225,7 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
 
 def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.scan.run.base_alone", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("bdaudit.scan.run.brought_by", lambda *_: pytest.fail("asked"))
     found = scan(tiny_model, candidates=(OVERRIDING,), alpha=0.49)
     assert [(c.verdict, c.adapter) for c in found.candidates] == [("backdoored", "")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +17,7 @@ from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.families.stable_diffusion import ClipText, CrossAttentionUNet, alphas, fit_tokenizer
 from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Ids, Reader
-from bdaudit.models.tokens import stretched
+from bdaudit.models.tokens import Tokenizer, stretched
 from bdaudit.untrusted.layouts.autoencoder import scale_factor
 from bdaudit.untrusted.layouts.layout import PIPELINE
 from bdaudit.untrusted.layouts.schedulers import few_steps
@@ -50,6 +50,11 @@ class TwoTowers:
     def readers(self) -> tuple[Reader, ...]:
         """Both."""
         return tuple(tower.main for tower in self.towers)
+
+    def with_tokenizers(self, tokenizers: Sequence[Tokenizer]) -> TwoTowers:
+        """The same towers, each with another tokenizer."""
+        first, second = (tower.with_tokenizers([own]) for tower, own in zip(self.towers, tokenizers, strict=True))
+        return replace(self, towers=(first, second))
 
     def _each(self, ids_of: Callable[[ClipText], Ids]) -> Ids:
         return Ids(tuple(ids for tower in self.towers for ids in ids_of(tower).by_reader))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +35,10 @@ class ClipText:
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """The tower."""
         return {"text_encoder": self.main.encoder}
+
+    def with_tokenizers(self, tokenizers: Sequence[Tokenizer]) -> Self:
+        """The same tower with another tokenizer."""
+        return replace(self, main=replace(self.main, tokenizer=tokenizers[0]))
 
     def ids(self, texts: Sequence[str]) -> Ids:
         """Padded and cut at the model's length."""
