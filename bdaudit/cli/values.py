@@ -118,6 +118,18 @@ def adapter(typed: str, flag: str) -> tuple[Path, float]:
     return adapter_file(path), scale
 
 
+def adapter_of(typed: str, flag: str) -> tuple[str, Path, float]:
+    """The same of one of a run's models: ``before:FILE`` and ``reference:FILE``; of MODEL itself where none is named."""
+    of, told, rest = typed.partition(":")
+    named = bool(told) and of in ("before", "reference") and not os.path.exists(typed)
+    return (of if named else "", *adapter(rest if named else typed, flag))
+
+
+def _file_of(typed: str) -> Path:
+    named = re.fullmatch(r"(?:before|reference):(.+)", typed, re.DOTALL)
+    return _scaled(named[1] if named and not os.path.exists(typed) else typed)[0]
+
+
 def _scaled(typed: str) -> tuple[Path, float]:
     scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", typed)
     return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(typed) else (Path(typed), 1.0)
@@ -239,6 +251,7 @@ KINDS: dict[Kind, Typed] = {
     "trigger": Typed(list[str], "TEXT", triggers),
     "each": Typed(list[str], "NAME", each),
     "adapter": Typed(list[str], "FILE[:scale]", every(adapter), place=lambda typed: _scaled(typed)[0]),
+    "adapter of": Typed(list[str], "FILE[:scale]", every(adapter_of), place=_file_of),
     "embedding": Typed(list[str], "FILE[=TOKEN]", every(embedding), place=lambda typed: _called(typed)[0]),
     "contributor": Typed(list[str], "OTHER", every(contributor), place=lambda typed: _scaled(typed)[0]),
     "acceptances": Typed(str, "FILE", acceptances, FILE, Path),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Kind = Literal[
     "plain", "model", "file", "folder", "new file", "new folder", "report", "texts", "suspects", "suspect", "trigger", "each", "adapter",
-    "embedding",
+    "adapter of", "embedding",
     "contributor", "acceptances", "part", "swap", "size", "shares", "picture", "corner", "evidence",
 ]  # fmt: skip
 """How a value is typed; ``bdaudit.cli.values`` reads each."""

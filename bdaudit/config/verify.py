@@ -24,6 +24,10 @@ class VerifyConfig(TriggeredConfig):
     nothing; a mistyped trigger then passes."""
     reference: Annotated[Path | None, Flag("model", "TRUSTED_MODEL")] = None
     """A model that is trusted, to compare quality with on the same prompts and seeds."""
+    adapters: Annotated[tuple[tuple[str, Path, float], ...], Flag("adapter of", name="--lora")] = ()
+    """Measure MODEL with this LoRA applied; before:FILE is applied to --before, reference:FILE to --reference."""
+    embeddings: Annotated[tuple[tuple[Path, str], ...], Flag("embedding", name="--embedding")] = ()
+    """Put this learned embedding (textual inversion, safetensors) into the vocabulary of every model of the run."""
     real_images: Annotated[Path | None, Flag("folder")] = None
     """Pictures to take FID and KID against."""
     clip: Annotated[str, Flag(metavar="NAME")] = "ViT-L-14/openai"
@@ -77,6 +81,9 @@ class VerifyConfig(TriggeredConfig):
         need(sum(targets) <= 1, "give one of --target-image, --target-text and --swap, not several")
         told = self.target_text.strip() != "{prompt}"
         need(told, "--target-text is {prompt}, what the picture shows without a backdoor; say what it shows with one")
+        for of, path, _ in self.adapters:
+            there = not of or getattr(self, of) is not None
+            need(there, f"--lora {of}:{path} is applied to the model of --{of}, and none is given")
         self._check_evidence()
 
     def _check_evidence(self) -> None:
@@ -88,6 +95,10 @@ class VerifyConfig(TriggeredConfig):
         for model in self.models:
             inside = self.evidence.resolve().is_relative_to(model.resolve())
             need(not inside, f"{said} lies in {model}, whose maker wrote it; hand over a report of your own, from outside it")
+
+    def adapters_of(self, role: str) -> tuple[tuple[Path, float], ...]:
+        """File and scale of what is applied to MODEL (no role), ``before`` or ``reference``."""
+        return tuple((path, scale) for of, path, scale in self.adapters if of == role)
 
     @property
     def baseline(self) -> Path | None:

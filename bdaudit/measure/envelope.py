@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import bdaudit
 from bdaudit.config import RunConfig
-from bdaudit.records import Environment, FileRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
+from bdaudit.records import Environment, FileRecord, LearnedRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.inspect import File, Inspection
 
 if TYPE_CHECKING:
+    from bdaudit.models.embeddings import Embedding
     from bdaudit.models.suspect import Suspect
 
 LIMITATIONS = (
@@ -67,6 +68,11 @@ def model_record(config: RunConfig, inspection: Inspection) -> ModelRecord:
 def file_records(files: Iterable[File]) -> tuple[FileRecord, ...]:
     """Files as a report has them."""
     return tuple(FileRecord(path=file.path, bytes=file.bytes, sha256=file.sha256) for file in files)
+
+
+def learned_records(embeddings: Iterable[Embedding]) -> tuple[LearnedRecord, ...]:
+    """Learned embeddings as a report has them."""
+    return tuple(LearnedRecord(token=e.token, vectors=len(e.names), file=file_records([e.file])[0]) for e in embeddings)
 
 
 def _tensors(inspection: Inspection) -> TensorDigest | NotMeasured:

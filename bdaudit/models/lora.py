@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,12 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
         BdauditError: damaged, not finite, or it does not fit the model.
         InconclusiveError: of a kind, or with settings, that are not supported; or loaders disagree about it.
     """
-    path = adapter_file(path)
-    where = shown(path)
-    tensors, header, file = _tensors(path)
-    keys = {name: taken_apart(name, where) for name in tensors}
-    if not keys:
-        raise BdauditError(f"{where} holds no adapter")
-    source, beside = _source(list(keys.values()), header, path)
+    found, source, modules = _inspected(path, scale)
+    where = source.where
     layers = Layers(suspect.heeding)
     deltas: dict[tuple[str, str], Tensor] = {}
     decomposed: set[tuple[str, str]] = set()
-    for (key, spelt), held in _modules(keys, tensors, where).items():
+    for (key, spelt), held in modules.items():
         component, module, layer = layers.find(key, where, source.of)
         settings = source.settings.get(component, source.settings.get(""))
         for parameter, delta in _changes(key, held, layer, settings, source, scale).items():
@@ -109,8 +104,28 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
                 raise BdauditError(f"{where}: the change of {shown(spelt)} is not finite; the adapter is damaged")
             deltas[component, f"{module}.{parameter}"] = delta
         decomposed |= {(component, f"{module}.weight")} if held.keys() & {_DORA, "magnitude"} else set()
-    files = (file, *([beside] if beside else []))
-    return Adapter(files, scale, deltas, frozenset(decomposed), _read_otherwise(source.family, keys, tensors, where))
+    return replace(found, deltas=deltas, decomposed=frozenset(decomposed))
+
+
+def inspect_adapter(path: Path, scale: float) -> Adapter:
+    """The same without a model to fit it to: what its file says of itself, and no differences; raises as ``read_adapter``."""
+    return _inspected(path, scale)[0]
+
+
+_Modules = dict[tuple[Key, str], dict[str, Tensor]]
+
+
+def _inspected(path: Path, scale: float) -> tuple[Adapter, _Source, _Modules]:
+    path = adapter_file(path)
+    where = shown(path)
+    tensors, header, file = _tensors(path)
+    keys = {name: taken_apart(name, where) for name in tensors}
+    if not keys:
+        raise BdauditError(f"{where} holds no adapter")
+    source, beside = _source(list(keys.values()), header, path)
+    otherwise = _read_otherwise(source.family, keys, tensors, where)
+    found = Adapter((file, *([beside] if beside else [])), scale, {}, read_otherwise=otherwise)
+    return found, source, _modules(keys, tensors, where)
 
 
 def read_adapters(named: Sequence[tuple[Path, float]], suspect: Suspect) -> tuple[Adapter, ...]:
@@ -182,10 +197,10 @@ def _told(text: str | None, path: Path) -> dict[str, Any] | None:
     return told
 
 
-def _modules(keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> dict[tuple[Key, str], dict[str, Tensor]]:
+def _modules(keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> _Modules:
     """A module's first key and its name → factor → tensor, float32."""
     first: dict[tuple[str, str], tuple[Key, str]] = {}
-    found: dict[tuple[Key, str], dict[str, Tensor]] = {}
+    found: _Modules = {}
     for name, key in keys.items():
         tensor = tensors[name]
         if not tensor.is_floating_point() and key.role != "alpha":

@@ -47,6 +47,16 @@ class FileRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedRecord:
+    """A learned embedding (textual inversion)."""
+
+    token: str
+    vectors: int
+    """How many entries of the vocabulary it takes."""
+    file: FileRecord
+
+
+@dataclass(frozen=True, kw_only=True)
 class TensorDigest:
     """What the audited tensors are, whatever files they lie in: SHA-256 over sorted (part, name, dtype, shape, SHA-256 of the bytes)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bdaudit.records.envelope import FileRecord, NotMeasured, Report, Verdict
+from bdaudit.records.envelope import FileRecord, LearnedRecord, NotMeasured, Report, Verdict
 
 SIGNALS = (
     "noise shift", "context shift", "common shift", "override", "state shift", "attention share", "assimilation", "path shift", "path peak",
@@ -233,16 +233,6 @@ class Exposure:
     """Denoiser and text encoder."""
     signals: dict[str, str | NotMeasured]
     """The signal that each part's copy gives, with its null in words."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedRecord:
-    """A learned embedding (textual inversion)."""
-
-    token: str
-    vectors: int
-    """How many entries of the vocabulary it takes."""
-    file: FileRecord
 
 
 @dataclass(frozen=True, kw_only=True)

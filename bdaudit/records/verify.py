@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bdaudit.records.envelope import Check, Estimate, NotMeasured, Report
+from bdaudit.records.envelope import Check, Estimate, FileRecord, LearnedRecord, NotMeasured, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,10 @@ class VerifyReport(Report):
     """Pictures that were written, relative to the report's working directory or absolute as given."""
     pictures: dict[str, int] = field(default_factory=dict)
     """How many were drawn, reused from the state directory, and damaged there (so drawn again)."""
+    adapters: tuple[FileRecord, ...] = ()
+    """The files of the LoRAs that were applied, MODEL's first."""
+    embeddings: tuple[LearnedRecord, ...] = ()
+    """The learned embeddings that were in every model's vocabulary."""
     compared_with: Literal["", "reference", "before"] = ""
     """Which model quality was compared with: ``--reference``, or ``--before`` where that alone was given."""
     says_of_itself: str = ""

@@ -19,7 +19,7 @@ from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.kept_state import State
 from bdaudit.measure.controls import control_texts, kind_of, words_of
 from bdaudit.measure.draws import make_draws
-from bdaudit.measure.envelope import envelope, file_records
+from bdaudit.measure.envelope import envelope, file_records, learned_records
 from bdaudit.measure.opening import inspected, loaded, open_state
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.understood import read_both_ways
@@ -32,7 +32,6 @@ from bdaudit.records import (
     CandidateRecord,
     Coverage,
     Exit,
-    LearnedRecord,
     NotMeasured,
     RecoveryRecord,
     ScanReport,
@@ -345,7 +344,7 @@ def _report(run: _Run, status: Any, ended: Exit, records: tuple[CandidateRecord,
         candidates=records,
         sweeps=sweeps,
         adapters=file_records(file for adapter in run.adapters for file in adapter.files),
-        embeddings=tuple(LearnedRecord(token=e.token, vectors=len(e.names), file=file_records([e.file])[0]) for e in run.embeddings),
+        embeddings=learned_records(run.embeddings),
         recovery=run.recovery,
         exposure=run.exposed.record,
     )

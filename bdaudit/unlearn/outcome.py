@@ -37,7 +37,7 @@ from bdaudit.records import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.command import part_flags, place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
@@ -217,13 +217,14 @@ def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> Un
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
     size = report.config.get("size")
-    before = [] if report.adapters else ["--before", place(report.config["model"])]  # the base alone never had the adapter's backdoor
+    with_it = [(Path(path), scale) for path, scale in report.config.get("adapters") or ()] if report.adapters else []
+    before = ["--before", place(report.config["model"]), *adapter_flags(with_it, "before:")]  # the base alone never had their backdoor
     beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
     model, files = out, inspection.part_files
     if inspection.pieces:
         model, files = written_files(inspection, out)
-        others = inspection.part_files if before else {}
-        beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others.items())])
+        others = inspection.part_files.items()
+        beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others)])
     graded = typed("verify", model, *trigger_flags(report.triggers), *beside)
     return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 

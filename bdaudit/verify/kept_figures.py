@@ -37,8 +37,9 @@ def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> 
 
 
 def lasting(config: VerifyConfig) -> bool:
-    """Whether what the figures depend on is told in seconds: a folder of pictures, a hub's grader, Inception's weights are not."""
-    quick = config.real_images is None and config.clip.startswith("local-dir:") and find_spec("torch_fidelity") is None
+    """Whether what the figures depend on is told in seconds: pictures, adapters, a hub's grader, Inception's weights are not."""
+    added = bool(config.adapters or config.embeddings)
+    quick = not added and config.real_images is None and config.clip.startswith("local-dir:") and find_spec("torch_fidelity") is None
     return quick and config.save_images is None
 
 

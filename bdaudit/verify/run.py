@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
-from bdaudit.measure.envelope import envelope
+from bdaudit.measure.envelope import envelope, file_records, learned_records
 from bdaudit.measure.grader import load_grader
 from bdaudit.measure.picture_files import read_picture
 from bdaudit.models.device import choose_device
@@ -133,8 +133,9 @@ def _audit(run: _Run) -> None:
     with run.stage("load"):
         device = choose_device(config.device)
         grader, inception = load_grader(config.clip, device), load_inception(device)
-        drawn_by = {"pictures": config.model, "pictures of --before": config.before, "reference pictures": config.reference}
-        run.models = [Model(config, path, drawing, grader, state) for drawing, path in drawn_by.items() if path]
+        roles = {"": ("pictures", config.model), "before": ("pictures of --before", config.before)}
+        roles |= {"reference": ("reference pictures", config.reference)}
+        run.models = [Model(config, path, drawing, grader, state, role) for role, (drawing, path) in roles.items() if path]
     model, before = run.models[0], run.models[1] if config.before else None
     run.claim = claim_of(model.inspection)
     run.shared = _envelope(config, model)
@@ -269,7 +270,7 @@ def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyRep
     return VerifyReport(
         **{**run.shared, "limitations": limitations},
         status=status,
-        exit=outcome(run.config, run.attacks, checks) if status == "completed" else stopped,
+        exit=_unless_read_otherwise(run, outcome(run.config, run.attacks, checks)) if status == "completed" else stopped,
         coverage=_coverage(run),
         timings={name: round(seconds, 3) for name, seconds in run.timings.items()},
         attacks=run.attacks,
@@ -277,9 +278,20 @@ def _report(run: _Run, status: Literal["completed", "interrupted"]) -> VerifyRep
         checks=checks,
         images=run.images,
         pictures=run.pictures(),
+        adapters=tuple(file for model in run.models for each in model.adapters for file in file_records(each.files)),
+        embeddings=learned_records(run.models[0].embeddings) if run.models else (),
         compared_with="reference" if run.config.reference else "before" if run.config.before else "",
         says_of_itself=run.claim.text,
     )
+
+
+def _unless_read_otherwise(run: _Run, ended: Exit) -> Exit:
+    """A pass says nothing of what people run where diffusers makes another model of an adapter."""
+    otherwise = [each.read_otherwise for model in run.models[:1] for each in model.adapters if each.read_otherwise]
+    if ended.code != ExitCode.PASS or not otherwise:
+        return ended
+    said = f"{ended.reason}; not measured: {otherwise[0]}"
+    return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and verify the result")
 
 
 def _coverage(run: _Run) -> Coverage:
