@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.errors import RefusedError, UsageError
+from bdaudit.untrusted.formats.addition import ADAPTERS, SETTINGS
 from bdaudit.untrusted.hub_snapshot import snapshot_of
 from bdaudit.untrusted.inspect import File
 from bdaudit.untrusted.tree import Reader, shown
 
-WEIGHTS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
-"""What peft and diffusers call the file in a directory of their own."""
-SETTINGS = "adapter_config.json"
-
 
 def is_adapter_directory(path: Path) -> bool:
     """Whether it is a directory that holds an adapter and no pipeline."""
-    return os.path.isdir(path) and not os.path.exists(path / "model_index.json") and any(os.path.isfile(path / name) for name in WEIGHTS)
+    return os.path.isdir(path) and not os.path.exists(path / "model_index.json") and any(os.path.isfile(path / name) for name in ADAPTERS)
 
 
 def adapter_file(path: Path) -> Path:
@@ -31,12 +28,14 @@ def adapter_file(path: Path) -> Path:
     """
     if not os.path.isdir(path):
         return path
-    there = [path / name for name in WEIGHTS if os.path.isfile(path / name)]
+    there = [path / name for name in ADAPTERS if os.path.isfile(path / name)]
     if len(there) == 1:
         _check_inside(path, there[0].name)
         return there[0]
     got = "holds both of" if there else "holds none of"
-    raise UsageError(f"{shown(path)} {got} {' and '.join(WEIGHTS)}; name the adapter's .safetensors file itself (a pickle is never opened)")
+    raise UsageError(
+        f"{shown(path)} {got} {' and '.join(ADAPTERS)}; name the adapter's .safetensors file itself (a pickle is never opened)"
+    )
 
 
 def _check_inside(folder: Path, name: str) -> None:

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
-from bdaudit.models.adapter_file import SETTINGS, adapter_file, settings_beside
+from bdaudit.models.adapter_file import adapter_file, settings_beside
 from bdaudit.models.adapter_names import Family, Key, Layers, one_family, taken_apart
 from bdaudit.models.adapter_products import dora, measured_axis, product
 from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
 from bdaudit.tensor_file import open_tensors
+from bdaudit.untrusted.formats.addition import SETTINGS
 from bdaudit.untrusted.inspect import File
 from bdaudit.untrusted.safetensors_header import MAX_ITEMS
 from bdaudit.untrusted.tree import parse_json, shown

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from bdaudit.errors import BdauditError, UsageError
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.untrusted import leftovers, rules
+from bdaudit.untrusted.formats import addition
 from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_directory
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.hub_cache import explain, lacking, snapshot_at
@@ -63,6 +64,9 @@ def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle
     found = rules.Findings(refused=led_away(tree))
     reader = Reader(root, tree.files)
     if INDEX not in tree.files and not found.refused:
+        alone = addition.described_in(reader)
+        if alone:
+            raise InconclusiveError(f"{shown(directory)}: {alone}")
         said = f"{shown(directory)} has no {INDEX}; expected a model in the diffusers format{_below(tree, directory)}"
         raise UsageError("; ".join([said, *lacking(snapshot, reader, tree)]))
     opened = open_directory(reader, found, variant=variant, allow_pickle=allow_pickle, size=size)

@@ -20,7 +20,7 @@ from bdaudit.untrusted.tree import Link, shown
 WEIGHTS = (".safetensors", ".sft")
 """Suffixes of files whose header is read, wherever they lie."""
 OTHER_FRAMEWORKS = (".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf", ".tflite", ".npz", ".ot", ".xml", ".mlmodel")
-_ADAPTER = re.compile(r"(^|[._])(lora|hada|lokr|oft|alpha|dora_scale|diff|diff_b)([._]|$)|^bundle_emb\.", re.IGNORECASE)
+ADAPTER = re.compile(r"(^|[._])(lora|hada|lokr|oft|alpha|dora_scale|diff|diff_b)([._]|$)|^bundle_emb\.", re.IGNORECASE)
 _INDEX = re.compile(r".*(safetensors.*index|index.*safetensors).*\.json", re.IGNORECASE | re.DOTALL)
 _PARTS = re.compile(r"unet|vae|text_encoder|checkpoint|weights|model|(^|[^a-z])(ema|ckpt|fp16|bf16)([^a-z]|$)", re.IGNORECASE)
 """Names of folders with weights that loaders are pointed at."""
@@ -106,7 +106,7 @@ FILES = (
     Row("what no loader takes", lambda f: not f.loadable, Outcome.NOTE, "weights that are not whole, so that nothing can load them"),
     Row("unreadable weights", lambda f: bool(f.trouble), Outcome.UNAUDITED, "it cannot be read"),
     Row("another component's", _other_component, Outcome.NOTE, "weights of components that are not loaded"),
-    Row("an adapter", lambda f: all(map(_ADAPTER.search, f.tensors)), Outcome.NOTE, "adapters, not applied"),
+    Row("an adapter", lambda f: all(map(ADAPTER.search, f.tensors)), Outcome.NOTE, "adapters, not applied"),
     Row("an embedding", lambda f: len(f.tensors) <= _FEW, Outcome.NOTE, "learned embeddings and the like, not used"),
     # a variant, an EMA's, a subfolder's, a checkpoint in one file: whatever holds tensors enough to be a part, or all, of the model
     Row("weights", lambda f: True, Outcome.UNAUDITED, ""),

@@ -170,8 +170,8 @@ def test_what_is_no_checkpoint(tiny_model: Path, file: Path, name: str, code: Ex
     [
         (("double_blocks.0.img_attn.qkv.weight",), "is FLUX or a kin of it"),
         (("model.diffusion_model.joint_blocks.0.x.weight",), "is Stable Diffusion 3"),
-        (("lora_unet_down_blocks_0.lora_down.weight",), "an adapter or an embedding is audited with the model it is for"),
-        (("emb_params",), "an adapter or an embedding is audited with the model it is for"),
+        (("lora_unet_down_blocks_0.lora_down.weight",), "is an adapter of 1 layers, and no model"),
+        (("emb_params",), "is a learned embedding of 2 vectors, and no model"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_kindly(tmp_path: Path, names: tuple[str, ...], said: str) -> None:

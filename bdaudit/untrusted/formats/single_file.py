@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import layouts, leftovers
-from bdaudit.untrusted.formats import spellings
+from bdaudit.untrusted.formats import addition, spellings
 from bdaudit.untrusted.formats.pieces import SCALE, Piece, check_numbers, piece
 from bdaudit.untrusted.formats.spellings import SPELLINGS, Spelling, ema_names, is_idle, unsupported
 from bdaudit.untrusted.layouts.layout import Layout, Part
@@ -89,17 +89,21 @@ def family_of(names: Collection[str], key: str) -> str:
     if family:
         return family
     said = f"{shown(key)} holds no denoiser that is known by its names, the first tensor is {shown(next(iter(names), 'none'))}"
-    raise InconclusiveError(f"{said}; an adapter or an embedding is audited with the model it is for (--lora FILE)")
+    raise InconclusiveError(f"{said}; as a single file, expected {layouts.expected()}")
 
 
 def held(files: Sequence[OneFile], layers: Mapping[str, int]) -> Held:
     """Sort the tensors of the model's own file, the first, and of its parts' files; ``layers`` is how many a text tower is to have.
 
     Raises:
-        InconclusiveError: a family that is not read; a part that lies there twice; numbers of no known kind.
+        InconclusiveError: a family that is not read; an adapter or an embedding; a part that lies there twice; numbers of no known kind.
         BdauditError: a tensor of a part that is none of its own, or of an odd shape.
     """
     own = files[0]
+    known = spellings.family_of(own.header.tensors) or unsupported(own.header.tensors)
+    alone = "" if known else addition.described(own.header, own.key)
+    if alone:
+        raise InconclusiveError(alone)
     family = family_of(own.header.tensors, own.key)
     found = Held(layouts.LAYOUTS[family])
     for file in sorted(files, key=lambda file: not file.part):
