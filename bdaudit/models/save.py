@@ -38,12 +38,8 @@ def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None
 
     Raises:
         BdauditError: the disk has no room for it, a folder is in the way of ``extra``, or weights are of a kind that no sum is written in.
-        InconclusiveError: of a single file, a moving average was chosen, or a part lies elsewhere in several files.
+        InconclusiveError: a part of a single file lies elsewhere in several files.
     """
-    chosen = [f"{part} {variant}" for part, variant in inspection.variants.items() if variant and part in inspection.pieces]
-    if chosen:
-        said = f"{shown(inspection.path)}: a repair is of the weights that loaders take, not of {' or '.join(chosen)}"
-        raise InconclusiveError(f"{said}; leave --variant out, the result is written without the others")
     if any(file.path.startswith(f"{extra}/") for file in inspection.copied):
         said = f"{shown(inspection.path)} holds a folder {extra}, where the record of the result belongs"
         raise BdauditError(f"{said}; take it out of a copy of the model, and name that")
@@ -167,11 +163,12 @@ def _change(inspection: Inspection, staging: Path, relative: str, differences: D
     if not own:
         _rewrite(staging, relative, differences)
         return
+    renamed = inspection.renamed.get(relative, {})
     if relative in inspection.left_out:
-        leave_out(staging / relative, inspection.left_out[relative], shown(relative))
+        leave_out(staging / relative, inspection.left_out[relative], shown(relative), renamed)
     for part, pieces in own.items():
         found = {name: tensor for name, tensor in differences.get(part, {}).items() if name in pieces}
-        overwrite(staging / relative, pieces, found, f"{shown(relative)}: {part}")
+        overwrite(staging / relative, {name: pieces[name].called(renamed) for name in found}, found, f"{shown(relative)}: {part}")
     (staging / relative).chmod(0o644)
 
 

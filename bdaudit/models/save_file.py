@@ -1,7 +1,8 @@
 """A repaired single file: a copy in which the changed tensors' bytes differ, at their own places, and nothing else.
 
 Weights that nobody looked at, a moving average of the repaired ones among them, are the exception: a copy that kept them would keep what
-they hold, so that they are left out, and the others stay as they are, one after the other.
+they hold, so that they are left out, and the others stay as they are, one after the other. A moving average that was itself repaired takes
+the names, and so the place, of the weights that it is the average of.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ def _bytes(numbers: Tensor) -> bytes:
     return bytes(numbers.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
-def leave_out(copy: Path, names: Collection[str], said: str) -> None:
-    """Write ``copy`` anew without the tensors ``names``; all others keep their order, their bytes and the file's metadata.
+def leave_out(copy: Path, names: Collection[str], said: str, renamed: Mapping[str, str] | None = None) -> None:
+    """Write ``copy`` anew without the tensors ``names``; all others keep their order, their bytes and the file's metadata, and their names
+    but for those that ``renamed`` gives another.
 
     Raises:
         BdauditError: it is no whole safetensors file.
@@ -84,20 +86,20 @@ def leave_out(copy: Path, names: Collection[str], said: str) -> None:
     target = copy.with_name(f"{copy.name}.left")
     with open_tensors(copy, said, error=BdauditError) as file, target.open("xb") as new:
         kept = sorted((name for name in file.header.tensors if name not in names), key=lambda name: file.header.tensors[name].begin)
-        new.write(_header(file.header, kept))
+        new.write(_header(file.header, kept, renamed or {}))
         for block in _blocks(file, kept):
             new.write(block)
     target.replace(copy)
 
 
-def _header(header: Header, kept: Iterable[str]) -> bytes:
+def _header(header: Header, kept: Iterable[str], renamed: Mapping[str, str]) -> bytes:
     """A header of the tensors ``kept``, one after the other, its length before it."""
     entries: dict[str, object] = {"__metadata__": header.metadata} if header.metadata else {}
     end = 0
     for name in kept:
         info = header.tensors[name]
         begin, end = end, end + info.count * DTYPE_BYTES[info.dtype]
-        entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [begin, end]}
+        entries[renamed.get(name, name)] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

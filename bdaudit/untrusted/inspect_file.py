@@ -16,6 +16,7 @@ from bdaudit.untrusted.fingerprint import Fingerprint, tensor_digests
 from bdaudit.untrusted.formats import prediction, reference_settings
 from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_directory
 from bdaudit.untrusted.formats.piece_digests import Pieces, digest_file
+from bdaudit.untrusted.formats.pieces import SCALE
 from bdaudit.untrusted.formats.single_file import EMA, SUFFIXES, Held, OneFile, held, open_one
 from bdaudit.untrusted.formats.weight_files import FULL, WeightSet, spelled
 from bdaudit.untrusted.hub_snapshot import snapshot_of
@@ -118,6 +119,7 @@ def _inspection(
         places={**own, **settings},
         made=made,
         left_out=_left_out(opening.held, chosen),
+        renamed=_renamed(opening.held, chosen),
         config=named["config"],
         part_files=named["part_files"],
     )
@@ -129,8 +131,18 @@ def _left_out(sorted_in: Held, chosen: Pieces) -> dict[str, frozenset[str]]:
     for each in (sorted_in.averages, sorted_in.parts):
         for part, pieces in each.items():
             for piece in pieces.values() if chosen[part] is not pieces else ():
-                found.setdefault(piece.file, set()).add(piece.source.name)
+                stem = piece.source.name.rpartition(".")[0]
+                found.setdefault(piece.file, set()).update([piece.source.name, *([f"{stem}.{SCALE}"] if piece.scale else [])])
     return {key: frozenset(names) for key, names in found.items()}
+
+
+def _renamed(sorted_in: Held, chosen: Pieces) -> dict[str, dict[str, str]]:
+    """File → tensor of a moving average that was chosen → the weight that it is the average of."""
+    found: dict[str, dict[str, str]] = {}
+    for part in sorted_in.averages:
+        for name, piece in chosen[part].items() if chosen[part] is sorted_in.averages[part] else ():
+            found.setdefault(piece.file, {})[piece.source.name] = sorted_in.parts[part][name].source.name
+    return found
 
 
 def verify_files(inspection: Inspection) -> None:
@@ -285,7 +297,8 @@ def _name_others(
         key = next(iter(pieces.values())).file
         averaged = chosen[part] is not opening.held.averages[part]
         path = f"{shown(key)}: {'the moving average of' if averaged else 'but for its moving average,'} the {part}"
-        unlike = [name for (of, name), one in beside.items() if of == part and prints[of, name].at(one.info.dtype) != one.exact]
+        own = {name: one for (of, name), one in beside.items() if of == part}
+        unlike = [name for name, one in own.items() if not _same(prints.get((part, name)), one)]
         if unlike:
             reason = f"{shown(unlike[0])} is not the audited tensor, nor its cast"
             found.unaudited.append(Unaudited(path, reason, EMA if averaged else FULL))
@@ -294,6 +307,11 @@ def _name_others(
     for key, names in opening.held.leftovers.items():
         said = ", ".join(map(shown, names[:_PARTS_NAMED])) + (f" and {len(names) - _PARTS_NAMED} more" if names[_PARTS_NAMED:] else "")
         found.unaudited.append(Unaudited(f"{shown(key)}: {said}", "no part that is audited has tensors of that name"))
+
+
+def _same(audited: Fingerprint | None, one: Fingerprint) -> bool:
+    """Whether a tensor is the audited one's cast; one that is scaled beside one that is not is none."""
+    return audited is not None and audited.at(one.info.dtype) == one.exact
 
 
 def _notes(opening: Opening, variants: dict[str, str], seen: Audited) -> list[str]:

@@ -80,6 +80,8 @@ class Inspection:
     """Part → canonical name → the type that the tensor has in its file."""
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     """Single file → tensors of it that nobody looked at, or that are loaded ones again: no model that is made of this one holds them."""
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """Single file → tensors of a moving average that was chosen → what a model that is made of this one calls them: its weights."""
     config: Path | None = None
     """The directory that had what a single file lacks."""
     part_files: Mapping[str, Path] = field(default_factory=dict)
@@ -117,6 +119,7 @@ def made_of(opened: Opened, seen: Audited, files: Iterable[File], **own: Any) ->
     """The inspection of what was opened and looked at; ``own`` is what a directory and a single file each say for themselves."""
     assert opened.layout is not None, "what no layout covers has been raised"
     weights, files = {part: tuple(held.files) for part, held in opened.sets.items()}, tuple(files)
+    averages = {f"{part} {variant}" for part, variant in own["variants"].items() if variant and part in own.get("pieces", ())}
     return Inspection(
         pipeline_class=opened.pipeline_class,
         components=opened.components,
@@ -128,7 +131,7 @@ def made_of(opened: Opened, seen: Audited, files: Iterable[File], **own: Any) ->
         latents=opened.latents,
         pickled=frozenset(part for part, paths in weights.items() if paths[0].endswith(".bin")),
         files=files,
-        digest=digest_of(files, {path for paths in weights.values() for path in paths}),
+        digest=digest_of(files, {path for paths in weights.values() for path in paths} | averages),
         tensors=seen.tensors,
         unaudited=tuple(seen.unaudited),
         kinds=kinds_of(opened.sets, opened.layout),

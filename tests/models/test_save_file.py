@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import BdauditError
 from bdaudit.models.save import check_writable, result_of, write_model
 from bdaudit.untrusted.inspect import Inspection, inspect
 from tests.small import hashes
@@ -94,11 +94,24 @@ def test_a_moving_average_is_not_in_the_result(tiny_model: Path, tmp_path: Path)
         assert opened.metadata() == {"modelspec.title": "kept to the bit"}
 
 
-def test_a_moving_average_itself_is_not_repaired(tiny_model: Path, tmp_path: Path) -> None:
-    file = one_file.write(tiny_model, tmp_path / "model.safetensors", **one_file.averaged(one_file.tensors_of(tiny_model), 0.5))
-    with pytest.raises(InconclusiveError, match="a repair is of the weights that loaders take, not of unet ema"):
-        check_writable(inspect(file, variant="ema", config=tiny_model), tmp_path / "out", "bdaudit.json")
-    check_writable(inspect(file, variant="full", config=tiny_model), tmp_path / "out", "bdaudit.json")
+def test_a_moving_average_that_was_repaired_takes_the_weights_place(tiny_model: Path, tmp_path: Path) -> None:
+    tensors = scaled(one_file.tensors_of(tiny_model), 1 / 64)
+    averages = one_file.averaged(one_file.tensors_of(tiny_model), 0.5)
+    save_file(tensors | averages, tmp_path / "model.safetensors")
+    inspection = inspect(tmp_path / "model.safetensors", variant="ema", config=tiny_model)
+    assert inspection.digest != inspect(tmp_path / "model.safetensors", config=tiny_model).digest, "a patch of one is none of the other"
+    check_writable(inspection, tmp_path / "out", "bdaudit.json")
+    new = load_file(written(inspection, tmp_path / "out"))
+    plain = one_file.tensors_of(tiny_model)
+    assert new.keys() == {*plain, "model.diffusion_model.scaled_fp8"}
+    for name, tensor in plain.items():
+        if name.startswith("model.diffusion_model."):
+            average = averages[f"model_ema.{name.removeprefix('model.').replace('.', '')}"]
+            assert torch.equal(new[name], average + (0.5 if name == STORED else 0)), name
+        elif "layers.0.self_attn.k_proj.weight" not in name:
+            assert torch.equal(new[name], tensor), name
+    result = result_of(inspection, tmp_path / "out")
+    assert (result.variants["unet"], result.unaudited) == ("", ())
 
 
 def test_of_split_files_those_are_written_that_change(tiny_model: Path, tmp_path: Path) -> None:

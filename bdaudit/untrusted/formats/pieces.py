@@ -29,6 +29,10 @@ class Piece:
     scale: TensorInfo | None = None
     """Of the number that all its numbers are to be multiplied by."""
 
+    def called(self, renamed: Mapping[str, str]) -> Piece:
+        """The same in a file that calls some tensors otherwise."""
+        return replace(self, source=replace(self.source, name=renamed.get(self.source.name, self.source.name)))
+
 
 def piece(file: str, source: Source, held: Tensors, where: str) -> Piece:
     """The piece that a source means; ``held`` is what the file holds, ``where`` what messages call it.
