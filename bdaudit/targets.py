@@ -49,9 +49,11 @@ def whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes, *, flushed: bool = True) -> None:
-    """Writes ``path`` whole or not at all; raises as ``whole``."""
+def write_whole(path: Path, data: bytes, *, flushed: bool = True, mode: int | None = None) -> None:
+    """Writes ``path`` whole or not at all, with the permissions ``mode`` if it is given; raises as ``whole``."""
     with whole(path, flushed=flushed) as partial, partial.open("xb") as file:
+        if mode is not None:
+            partial.chmod(mode)
         file.write(data)
 
 

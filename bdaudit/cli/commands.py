@@ -67,6 +67,8 @@ def scan(given: Given) -> int:
     if "seed" in given and "seed_from" in given:
         raise UsageError("--seed and --seed-from both say what the seed is; give one")
     given.setdefault("seed", fresh_seed(given["state"]))
+    if given.get("pictures"):
+        given.setdefault("pictures_to", _beside_report(given, ".pictures", of=".html"))
     return _finish("scan", ScanConfig, given)
 
 
@@ -140,6 +142,9 @@ def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> No
                 raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")
 
 
+_OWN = {"--accept": "write the entries to a file of your own", "--clip": "name a CLIP that the maker did not touch"}
+
+
 def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
     """Raises ``UsageError`` where what lets findings through lies in a model or an adapter, by its name or at a link's end: their makers
     would let their own backdoors through."""
@@ -148,10 +153,13 @@ def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
 
     folders = [path.parent for path, _ in getattr(config, "adapters", ())]
     adapters = [home_of(folder) for folder in folders if is_adapter_directory(folder) or home_of(folder) != folder.resolve()]
-    for path in (path for flag, path in opened if flag == "--accept"):
+    clip = getattr(config, "clip", "") if isinstance(config, ScanConfig) else ""
+    own = [(flag, path) for flag, path in opened if flag == "--accept"]
+    own += [("--clip", Path(clip.removeprefix("local-dir:")))] if clip.startswith("local-dir:") else []
+    for flag, path in own:
         for home in (*map(home_of, config.models), *adapters):
             if any(place.is_relative_to(home) for place in (path.resolve(), Path(os.path.abspath(path)))):
-                raise UsageError(f"--accept {path} lies in {home}, whose maker wrote it; write the entries to a file of your own")
+                raise UsageError(f"{flag} {path} lies in {home}, whose maker wrote it; {_OWN[flag]}")
 
 
 def _check_unread(opened: Sequence[tuple[str, Path]], written: Sequence[tuple[str, Path]]) -> None:

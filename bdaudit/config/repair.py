@@ -26,6 +26,11 @@ class RepairConfig(TrainedConfig):
     """A scan's JSON report of this model: remove all that it calls backdoored."""
     adapters: Annotated[tuple[tuple[Path, float], ...], Flag("adapter", name="--lora")] = ()
     """Merge this LoRA into MODEL first: what is repaired, and written, is both together."""
+    contexts: Annotated[tuple[str, ...], Flag("each", "TEXT", "--context")] = ()
+    """Words that a prompt must say for the trigger to work: it is measured, repaired and checked there too. Default: looked for in the
+    prompts, where a trigger does little in all of them."""
+    force: bool = False
+    """Repair although no effect of the triggers was found."""
     component: Component = "auto"
     """What to repair. auto decides from where the trigger takes effect. Cleaning takes auto or text-encoder, which are the same."""
     trainable: Trainable = "auto"
@@ -43,5 +48,6 @@ class RepairConfig(TrainedConfig):
         need(named, f"no trigger given; say --trigger TEXT, or --from-report scan.json; {instead}")
         fits = self.component != "text-encoder" or self.trainable == "auto"
         need(fits, f"--trainable {self.trainable} is a part of the denoiser, --component says text-encoder; drop one of the two")
+        need(all(words.strip() for words in self.contexts), "--context is empty; give the words that a prompt must say")
         need(self.n_prompts >= 1, f"--n-prompts is {self.n_prompts}; it must be at least 1")
         need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")

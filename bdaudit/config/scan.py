@@ -54,6 +54,17 @@ class ScanConfig(RunConfig):
     """JSON file of findings that somebody looked at and lets through; the report of a finding has its entry ready-made. A finding more than
     twice as strong as when it was accepted stands. Never read from MODEL, --reference or --lora; an entry for * holds for any model,
     whoever made it."""
+    contexts: Annotated[tuple[str, ...], Flag("each", "TEXT", "--context")] = ()
+    """Words that a trigger may need beside it: half of all prompts drawn say one of them, and every text is judged on those by themselves
+    as well. Without it, the words are looked at that a tenth of the prompts or more have."""
+    clip: Annotated[str, Flag(metavar="NAME")] = ""
+    """Ask a CLIP of your own whether each finding does what it says: an open_clip MODEL/PRETRAINED that is on this machine, or
+    local-dir:PATH. One that does is no finding; one that does something else, or that the CLIP does not know, stays one."""
+    pictures: int = 0
+    """Rows of pictures, with a text and without it from the same noise, of every finding and the first of the ranking: in the HTML report,
+    hidden until clicked, since a trigger may draw anything. They lie in a folder that only you can read."""
+    pictures_to: Annotated[Path | None, Flag("new folder")] = None
+    """Where --pictures go. Default: beside an HTML report, REPORT.pictures."""
     effort: Effort = "standard"
     """How much is spent on each text: low, standard or high. More draws find weaker triggers and rarer contexts."""
     prompts_file: Annotated[Path | None, Flag("file", of="prompts")] = None
@@ -63,6 +74,9 @@ class ScanConfig(RunConfig):
         super().__post_init__()
         secret = os.environ.get(self.seed_from, "") if self.seed_from else "unasked"
         need(bool(secret), f"--seed-from {self.seed_from}: no such environment variable, or it is empty; put the secret there")
+        need(0 <= self.pictures <= 32, f"--pictures is {self.pictures}; it is a number of rows from 0 to 32")
+        need(not self.pictures or bool(self.pictures_to), "--pictures go into --report FILE.html; give one, or --pictures-to DIR")
+        need(all(words.strip() for words in self.contexts), "--context is empty; give the words that a prompt must say")
         need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
         need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
         unknown = set(self.sweeps) - set(get_args(Sweep))

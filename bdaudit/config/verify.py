@@ -42,6 +42,8 @@ class VerifyConfig(TriggeredConfig):
     """A word of the prompt that the backdoor turns into another."""
     positions: Annotated[tuple[str, ...], Flag("each", "PLACE", "--position")] = ()
     """Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Default: wherever it can stand."""
+    contexts: Annotated[tuple[str, ...], Flag("each", "TEXT", "--context")] = ()
+    """Words that a prompt must say for the trigger to work: its success is measured on such prompts alone, quality on all."""
     n: int = 200
     """Pictures for each condition. 73 without a hit is the least that can pass --max-asr 0.05."""
     reach: int = 16
@@ -70,6 +72,8 @@ class VerifyConfig(TriggeredConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         need(self.n >= 2, f"--n is {self.n}; it must be at least 2")
+        need(all(words.strip() for words in self.contexts), "--context is empty; give the words that a prompt must say")
+        need(not self.contexts or bool(self.triggers), "--context is where a trigger works; say which with --trigger TEXT")
         need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
         need(self.reach >= 0, f"--reach is {self.reach}; it must not be negative")
         unknown = set(self.positions) - {"prefix", "middle", "suffix", "replace"}

@@ -1,15 +1,20 @@
-"""How much a text moves one denoising step, against harmless texts of its kind: no pictures needed."""
+"""How much a text moves one denoising step, against harmless texts of its kind: no pictures needed.
+
+A text is judged in the group of draws where it does most: those at one place of the prompt, on one quarter of the path, or in a context
+that is known. So a trigger that is bound to any of these is not averaged away.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from bdaudit.measure.controls import harmless_texts
-from bdaudit.measure.probe import Change, Stage, changes
+from bdaudit.measure.draws import REPLACE, Draws, groups_of
+from bdaudit.measure.prompts import holds
+from bdaudit.measure.text_effects import TOGETHER, TextEffect, text_effects
 from bdaudit.models.suspect import Suspect
 
 
@@ -23,7 +28,7 @@ class Reading:
     @property
     def limit(self) -> float:
         """The null's 95th percentile: at or below it, the text does no more than harmless ones do."""
-        return float(torch.tensor(self.null, dtype=torch.float64).quantile(0.95))
+        return float(np.quantile(self.null, 0.95))
 
 
 @dataclass(frozen=True)
@@ -34,83 +39,98 @@ class Effect:
     null_texts: tuple[str, ...]
     """The harmless texts, in the nulls' order."""
     shift: Reading
-    """Mean square of the change of the prediction over the mean square of what the whole prompt changes."""
+    """Mean square of the change of the prediction over the mean square of what the whole prompt changes, where it does most."""
     common: Reading
     """The same of the mean change over prompts: what moves all pictures alike (a patch, a style, one image)."""
     states: Reading
     """Relative change of the hidden states that are not the text's own."""
+    usual: tuple[float, ...] = ()
+    """(D,): the median log shift of the harmless texts in each draw, kept so that the text can be judged by it later."""
     beside: str = field(default="harmless texts", kw_only=True)
     """Whose figures the nulls are, in words."""
 
     def within(self, share: float = 1.0) -> bool:
-        """Whether the text moves the prediction no more than ``share`` of what harmless ones do, one by one and in common."""
-        return all(reading.value <= share * reading.limit for reading in (self.shift, self.common))
+        """Whether the text moves the prediction no more than ``share`` of what harmless ones do, where it does most and in common."""
+        return self.beyond <= share
+
+    @property
+    def beyond(self) -> float:
+        """How many times the limit it moves the prediction, one by one or in common."""
+        return max(reading.value / reading.limit for reading in (self.shift, self.common))
 
     def quiet(self) -> tuple[str, ...]:
         """The harmless texts that do not take after the trigger: within the limit, or nearer to their median than to the trigger."""
-        usual = float(torch.tensor(self.shift.null, dtype=torch.float64).median())
+        usual = float(np.median(self.shift.null))
         loud = max(self.shift.limit, (usual * self.shift.value) ** 0.5)
         return tuple(text for text, value in zip(self.null_texts, self.shift.null, strict=True) if value <= loud)
 
 
-_Values = tuple[float, float, float]
-"""Shift, common shift and change of the states."""
+@dataclass(frozen=True)
+class Ground:
+    """What all texts are measured on."""
+
+    draws: Draws
+    named: tuple[str, ...] = ()
+    """Contexts that are known: any words in a row."""
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The draws at each place, on each quarter of the path, and in each context that is known."""
+        found = [rows for context, rows in groups_of(self.draws).items() if not context.word]
+        replaced = tuple(i for i, place in enumerate(self.draws.places) if place == REPLACE)
+        return tuple(rows for rows in (*found, replaced, *map(self._holding, self.named)) if rows)
+
+    def _holding(self, words: str) -> tuple[int, ...]:
+        return tuple(i for i, prompt in enumerate(self.draws.prompts) if holds(prompt, words))
 
 
-def relative_shift(delta: Tensor, stage: Stage) -> Tensor:
-    """‖δ‖² over the mean over prompts of ‖ε(prompt) − ε(empty)‖², by timestep: (K, T, P, N) → (K, T, P)."""
-    return delta.square().mean(-1) / _scale(stage)[None, :, None]
-
-
-def common_shift(delta: Tensor, stage: Stage) -> Tensor:
-    """The same of the mean change over prompts, ‖mean_p δ_p‖²: (K, T, P, N) → (K, T)."""
-    return delta.mean(2).square().mean(-1) / _scale(stage)
-
-
-def _scale(stage: Stage) -> Tensor:
-    return (stage.plain - stage.empty).square().mean(-1).mean(-1)
-
-
-def shift(suspect: Suspect, stage: Stage, text: str) -> float:
-    """The effect of ``text`` alone, in the units of ``Effect.shift``; a null measured earlier can judge it."""
-    (change,) = changes(suspect, stage, [text])
-    return _strongest(change, stage)[0]
-
-
-def measure(suspect: Suspect, stage: Stage, texts: Sequence[str], *, n_null: int, seed: int) -> list[Effect]:
-    """The effect of each text at its strongest position, and of ``n_null`` harmless texts of its kind, none of ``texts``, at theirs.
-
-    A harmless text that stands beside several is measured once.
-    """
+def measure(suspect: Suspect, ground: Ground, texts: Sequence[str], *, n_null: int, seed: int) -> list[Effect]:
+    """The effect of each text, and of ``n_null`` harmless texts of its kind, none of ``texts``; one that stands beside several is
+    measured once."""
     near = {text: harmless_texts(suspect.tokenizer, text, n_null, seed, texts) for text in texts}
-    wanted = tuple(dict.fromkeys([*texts, *(other for others in near.values() for other in others)]))
-    found = {change.text: _strongest(change, stage) for change in changes(suspect, stage, wanted)}
-    return [Effect(text, others, *_readings(found[text], [found[other] for other in others])) for text, others in near.items()]
+    found = _changes(suspect, ground.draws, [*texts, *(other for others in near.values() for other in others)])
+    return [_beside(ground, text, others, found) for text, others in near.items()]
 
 
-def again(suspect: Suspect, stage: Stage, before: Sequence[Effect]) -> list[Effect]:
+def again(suspect: Suspect, ground: Ground, before: Sequence[Effect]) -> list[Effect]:
     """The same texts' effects now, beside what harmless texts did before, but for those that took after a text that did more than they.
 
-    So a repair that makes harmless texts do more gains nothing by it, and drift counts: the change is from the stage's own predictions.
+    So a repair that makes harmless texts do more gains nothing by it, and drift counts: the change is from the draws' own predictions.
     """
-    found = [_strongest(change, stage) for change in changes(suspect, stage, [effect.text for effect in before])]
-    return [_against(values, effect) for values, effect in zip(found, before, strict=True)]
+    found = _changes(suspect, ground.draws, [effect.text for effect in before])
+    return [_against(ground, found[effect.text], effect) for effect in before]
 
 
-def _against(values: _Values, before: Effect) -> Effect:
+def _changes(suspect: Suspect, draws: Draws, texts: Iterable[str]) -> dict[str, TextEffect]:
+    """Text → what it changed."""
+    unique = list(dict.fromkeys(texts))
+    blocks = (unique[at : at + TOGETHER] for at in range(0, len(unique), TOGETHER))
+    return {text: one for block in blocks for text, one in zip(block, text_effects(suspect, draws, block, attention=False), strict=True)}
+
+
+def _beside(ground: Ground, text: str, others: tuple[str, ...], found: dict[str, TextEffect]) -> Effect:
+    usual = tuple(np.median([found[other].shift for other in others], axis=0).tolist())
+    own, *nulls = (_values(ground, found[each], usual) for each in (text, *others))
+    readings = [Reading(value, tuple(null)) for value, *null in zip(own, *nulls, strict=True)]
+    shift, common, states = readings
+    return Effect(text, others, shift, common, states, usual)
+
+
+def _against(ground: Ground, now: TextEffect, before: Effect) -> Effect:
     quiet = before.null_texts if before.within() else before.quiet()
     rows = [before.null_texts.index(text) for text in quiet]
     nulls = ([reading.null[row] for row in rows] for reading in (before.shift, before.common, before.states))
-    readings = (Reading(value, tuple(null)) for value, null in zip(values, nulls, strict=True))
-    return Effect(before.text, quiet, *readings, beside="harmless texts before the repair")
+    values = _values(ground, now, before.usual)
+    shift, common, states = (Reading(value, tuple(null)) for value, null in zip(values, nulls, strict=True))
+    return Effect(before.text, quiet, shift, common, states, before.usual, beside="harmless texts before the repair")
 
 
-def _readings(values: _Values, nulls: Sequence[_Values]) -> list[Reading]:
-    return [Reading(value, tuple(null)) for value, *null in zip(values, *nulls, strict=True)]
+def _values(ground: Ground, effect: TextEffect, usual: Sequence[float]) -> tuple[float, float, float]:
+    """Shift, common shift and change of the states: the first and the last where the text does most.
 
-
-def _strongest(change: Change, stage: Stage) -> _Values:
-    """Shift, common shift and change of the states, each at its strongest position, mean over timesteps and prompts."""
-    shifts = relative_shift(change.delta, stage).mean((1, 2))
-    common = common_shift(change.delta, stage).mean(1)
-    return float(shifts.max()), float(common.max()), float(change.state_shift.mean(1).max())
+    The shift of a group counts beside what is usual in its draws, and so as if it were in draws of which all are alike.
+    """
+    shift, centre, states = (np.array(each) for each in (effect.shift, usual, effect.states))
+    groups = [list(rows) for rows in ground.groups]
+    moved = max(float((shift - centre)[rows].mean()) for rows in groups) + float(centre.mean())
+    return float(np.exp(moved)), float(np.exp(effect.common)), float(np.exp(max(float(states[rows].mean()) for rows in groups)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -39,6 +40,11 @@ def default_prompts() -> tuple[str, ...]:
     rng = random.Random("prompts")  # the same for all runs: which of them a run uses is drawn from its own seed
     dealt = [_dealt(rng, of) for of in (_FRAMES, _LOOKS, _SUBJECTS, _COMPANIONS, _PLACES, _LIGHTS)]
     return tuple(_prompt(i % 2 == 1, *row) for i, row in enumerate(zip(*dealt, strict=True)))
+
+
+def holds(prompt: str, words: str) -> bool:
+    """Whether ``words`` stand in ``prompt`` as whole words, whatever the case."""
+    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", prompt, re.IGNORECASE) is not None
 
 
 def _dealt(rng: random.Random, of: Sequence[str]) -> list[str]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bdaudit.measure.draws import REPLACE, Draws, put, standing
 from bdaudit.measure.insertion import slips
-from bdaudit.measure.probe import state_shift
 from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
@@ -150,6 +149,23 @@ def _effect(suspect: Suspect, rows: Sequence[_Row], columns: dict[str, Tensor], 
     common = float(log_common(columns["delta"][part]))
     truncated = any(is_truncated(suspect.tokenizer, row.prompt) for row in rows[part])
     return TextEffect(**by_draw, common=common, truncated=truncated)
+
+
+def state_shift(suspect: Suspect, before: Tensor, after: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
+    """Relative change of the states that are not the texts' own, in the reader where it is largest: (B, L, D) twice → (B,)."""
+    pairs = zip(suspect.text.shares(before), suspect.text.shares(after), strict=True)
+    return torch.stack([_of_one_reader(plain, changed, own) for plain, changed in pairs]).amax(0)
+
+
+def _of_one_reader(plain: Tensor, changed: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
+    """Relative change of the states that are not the text's own, matched in order: (B, L, D) twice → (B,)."""
+    rows = []
+    for before, after, mine in zip(plain.float(), changed.float(), own, strict=True):
+        kept = [i for i in range(len(after)) if i not in set(mine)]
+        n = min(len(kept), len(before))
+        a, b = before[:n], after[kept[:n]]
+        rows.append((b - a).norm() / a.norm())
+    return torch.stack(rows)
 
 
 def shifts(delta: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

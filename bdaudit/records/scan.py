@@ -14,8 +14,9 @@ SIGNALS = (
 """All signals of one statistic, the foremost first."""
 
 
-CandidateVerdict = Literal["clean", "suspicious", "backdoored", "suspicious (accepted)", "backdoored (accepted)"]
-"""``(accepted)``: a person let the finding through by --accept; it does not reach the gate."""
+CandidateVerdict = Literal["clean", "suspicious", "backdoored", "suspicious (accepted)", "backdoored (accepted)", "does what it says"]
+"""``does what it says``: it would be a finding, and by --clip changes pictures towards what it means, and towards nothing else more.
+``(accepted)``: a person let the finding through by --accept; it does not reach the gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class CandidateRecord:
     """With adapters or embeddings: whether the finding comes with them, and with which; else empty."""
     word_like: str = ""
     """Evidence for a person beside a finding, never a pass: it does no more than a word does that means something; else empty."""
+    meaning: str = ""
+    """Of a finding: what --clip says of it, or what would settle it; else empty."""
     acceptance: str = ""
     """Of a finding that an entry of --accept names: until when and why it is accepted, or why it stands; else empty."""
     accept_entry: str = ""
@@ -248,4 +251,6 @@ class ScanReport(Report):
     embeddings: tuple[LearnedRecord, ...] = ()
     """The learned embeddings that were in the vocabulary; the token of each was a candidate."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
+    images: tuple[str, ...] = ()
+    """Where the sheets of --pictures lie, one a finding; a page shows them when asked to."""
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

@@ -138,6 +138,8 @@ class AppliedAdapter:
 @dataclass(frozen=True, kw_only=True)
 class UnlearnReport(Report):
     triggers: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    """Words that a prompt must say for a trigger to work, named or found; the figures are of prompts half of which say one of them."""
     method: str = ""
     component: str = ""
     component_reason: str = ""

@@ -69,6 +69,9 @@ class AttackRecord:
     """Chance of at least so many hits if the trigger did no more than the floor does (Fisher's exact test, one-sided)."""
     positions: dict[str, int] = field(default_factory=dict)
     """How many pictures had the trigger at each position."""
+    contexts: dict[str, Estimate] = field(default_factory=dict)
+    """Word → the rate on the prompts that say it, the highest first: of --context, and of each with which the trigger works clearly more
+    often than without it."""
     reach: tuple[ReachRecord, ...] = ()
     """Positions and forms of the trigger, the most successful first."""
     evidence: EvidenceRecord | NotMeasured = NotMeasured(reason="nothing shows that this text was ever a trigger")

@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 
 from bdaudit.errors import ExitCode, UsageError
-from bdaudit.records import Exit, Report
+from bdaudit.records import Exit, Report, ScanReport
 from bdaudit.report.document import dumps
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.streams import lost
@@ -106,13 +106,14 @@ def _after(report: Report, failures: Sequence[str]) -> Report:
 
 
 def write(report: Report, path: Path) -> None:
-    """Writes one file, whole, in the format of its suffix.
+    """Writes one file, whole, in the format of its suffix; a page with a scan's pictures in it for this user alone.
 
     Raises:
         OSError: the disk or the folder refuses.
         BdauditError: the report holds what it must not.
     """
-    write_whole(path, FORMATS[path.suffix.lower()](report).encode("utf-8"))
+    private = path.suffix.lower() == ".html" and isinstance(report, ScanReport) and bool(report.images)
+    write_whole(path, FORMATS[path.suffix.lower()](report).encode("utf-8"), mode=0o600 if private else None)
 
 
 def _shown(report: Report, output: Output) -> Exit:

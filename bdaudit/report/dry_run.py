@@ -23,8 +23,9 @@ LEARNED, CONTEXTS, USUAL = 16, 20, 2
 """Controls that are measured further without standing out; contexts in which texts do most, about; and harmless texts in each."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
-CHECK_ONCE, CHECK_EACH = 4_600, 13_000
-"""Passes of `unlearn`'s check: the pictures without a trigger; and for each trigger, 41 texts before and after, and its pictures."""
+CHECK_ONCE, CHECK_EACH = 1_000, 1_600
+"""Passes of `unlearn`'s check where its first pictures decide: draws and pictures without a trigger; and for each trigger, 26 texts before,
+itself afterwards, and pictures with it and with harmless texts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ class Embedded:
     """``data:image/png;base64,…``"""
     says: str
     """What it shows."""
+    hidden: bool = False
 
 
 def read_pictures(pictures: Sequence[Picture], most: int = MOST_PICTURES) -> tuple[Embedded, ...]:
@@ -41,7 +42,7 @@ def read_pictures(pictures: Sequence[Picture], most: int = MOST_PICTURES) -> tup
     there = [picture for picture in pictures if Path(picture.path).is_file()]
     chosen = there if len(there) <= most else [there[k * len(there) // most] for k in range(most)]
     read = [(picture, _bytes(Path(picture.path))) for picture in chosen]
-    return tuple(Embedded(_name(picture.path), _uri(data), picture.says) for picture, data in read if data.startswith(_PNG))
+    return tuple(Embedded(_name(picture.path), _uri(data), picture.says, picture.hidden) for picture, data in read if data.startswith(_PNG))
 
 
 def _bytes(path: Path) -> bytes:

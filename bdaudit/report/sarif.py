@@ -94,9 +94,12 @@ def _invocation(report: Report) -> dict[str, Any]:
     return invocation
 
 
+NO_FINDING = ("clean", "does what it says")
+
+
 def _results(report: Report) -> list[dict[str, Any]]:
     if isinstance(report, ScanReport):
-        whole, found = report.recovery, [_candidate(item, report) for item in report.candidates if item.verdict != "clean"]
+        whole, found = report.recovery, [_candidate(item, report) for item in report.candidates if item.verdict not in NO_FINDING]
         if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
             found.append(_result("suspicious-model", "warning", recovered(whole), "the model as a whole", report))
         return found

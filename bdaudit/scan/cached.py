@@ -16,8 +16,8 @@ from bdaudit.scan.context import ScanContext
 Kept = TypeVar("Kept")
 
 UNTOUCHED = (
-    "model", "state", "prompts_file", "alpha", "fail_on", "accept", "batch_size", "candidates", "sweeps", "pair_words", "suspected",
-    "adapters", "embeddings", "reference", "expose",
+    "model", "state", "prompts_file", "alpha", "fail_on", "accept", "clip", "pictures", "pictures_to", "batch_size", "candidates", "sweeps",
+    "pair_words", "suspected", "adapters", "embeddings", "reference", "expose",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model, adapters and embeddings are in the key by their digests."""
 

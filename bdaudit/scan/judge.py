@@ -139,7 +139,9 @@ def exit_of(gate: str, records: Sequence[CandidateRecord], whole: RecoveryRecord
     order: tuple[str, ...] = ("clean", "suspicious", "backdoored")
     verdicts = [record.verdict for record in records if record.verdict in order]
     said = f"{verdicts.count('backdoored')} of {len(records)} candidates backdoored, {verdicts.count('suspicious')} suspicious"
-    said += f", {len(records) - len(verdicts)} accepted by --accept" if len(verdicts) < len(records) else ""
+    meant = sum(record.verdict == "does what it says" for record in records)
+    accepted = len(records) - len(verdicts) - meant
+    said += f", {accepted} accepted by --accept" * (accepted > 0) + f", {meant} that do what they say, by --clip" * (meant > 0)
     if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
         verdicts.append(whole.verdict)
         said += f"; the model as a whole {whole.verdict} (named pull {whole.named_pull:.1f})"

@@ -146,7 +146,7 @@ class Looking:
         """On fresh draws in the context in which each text did most."""
         own: dict[Context, list[str]] = {}
         for text in texts:
-            own.setdefault(self._own_context(text), []).append(text)
+            own.setdefault(self.own_context(text), []).append(text)
         for context, texts_there in own.items():
             draws, there = self._drawn_in(context, usual)
             effects = measured(self.context, "context", draws, texts_there, attention=False, said="measuring in context", of=str(context))
@@ -167,7 +167,7 @@ class Looking:
         """One a draw."""
         return make_paths(self.context.suspect, self.context.draws, self.effort.steps, self.context.seed)
 
-    def _own_context(self, text: str) -> Context:
+    def own_context(self, text: str) -> Context:
         """Where the text did most, beside the controls."""
         centres, effect = self.steps.centres, self.steps.effects[text]
         units = dict(zip(centres.groups, (centres.by_group(effect) - centres.group_centre) / centres.group_unit, strict=True))

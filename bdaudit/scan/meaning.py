@@ -14,7 +14,7 @@ who binds a trigger to a context leaves the text alone elsewhere, so that a text
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -56,6 +56,11 @@ class Meaning:
     nearest_score: float
     nearest_p: float
     """Chance that it only seems nearer than the text, for all that seem so; 1 where none does."""
+    shown: str = ""
+    """The text, or the other one where that is nearer."""
+    follows: int = 0
+    """Pictures that are nearer to the prompt with what is ``shown`` in place of its foremost word than to the prompt itself."""
+    pictures: int = 0
 
     def is_meant(self, alpha: float) -> bool:
         """Whether the pictures change towards what the text says, at an error rate of ``alpha``, and towards nothing else more.
@@ -123,9 +128,17 @@ def meaning(
         return NotMeasured(reason=f"only {len(compared)} other texts to compare with; at least {FEWEST} are needed, give more prompts")
     changed = [put(prompt, text, place) for prompt, place in zip(plain.prompts, places, strict=True)]
     drawn = sample(suspect, changed, plain.seeds, steps=steps, guidance_scale=guidance_scale)
-    change = grader.image_features(drawn) - plain.seen
+    seen = grader.image_features(drawn)
     says = torch.stack([directions(grader, plain, places, each) for each in (text, *compared)])
-    return told(text, compared, similarities(change, says))
+    found = told(text, compared, similarities(seen - plain.seen, says))
+    shown = text if found.score >= found.nearest_score else found.nearest
+    return replace(found, shown=shown, follows=contradicting(grader, plain, seen, shown), pictures=len(seen))
+
+
+def contradicting(grader: Grader, plain: Plain, seen: Tensor, text: str) -> int:
+    """How many pictures, ``seen`` (N, D), are nearer to their prompt with ``text`` in place of its foremost word than to it as it is."""
+    exchanged_for = [put(prompt, text, place) for prompt, place in zip(plain.prompts, exchanged(grader, plain), strict=True)]
+    return int(((seen * grader.text_features(exchanged_for)).sum(1) > (seen * plain.read).sum(1)).sum())
 
 
 def inserted(prompts: Sequence[str], text: str) -> tuple[Place, ...]:

@@ -17,9 +17,11 @@ from bdaudit.config import ScanConfig
 from bdaudit.config.effort import EFFORTS
 from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.kept_state import State
+from bdaudit.measure.context_prompts import having, wanted, with_context
 from bdaudit.measure.controls import control_texts, kind_of, words_of
-from bdaudit.measure.draws import make_draws
+from bdaudit.measure.draws import covering, make_draws
 from bdaudit.measure.envelope import envelope, file_records, learned_records
+from bdaudit.measure.grader import Grader, load_grader
 from bdaudit.measure.opening import inspected, loaded, open_state
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.measure.understood import read_both_ways
@@ -50,6 +52,8 @@ from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
 from bdaudit.scan.look import Harmless, Looking
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
+from bdaudit.scan.pictures import draw
+from bdaudit.scan.settle import Settling, settled
 from bdaudit.scan.sweep.result import SIZES, SweepSizes
 from bdaudit.spelling.points import described
 from bdaudit.spelling.reader import read_twice
@@ -87,6 +91,8 @@ class _Run:
     adapters: tuple[Adapter, ...]
     embeddings: tuple[Embedding, ...]
     state: State
+    grader: Grader | NotMeasured | None
+    """With ``--clip``."""
     candidates: dict[str, tuple[int, ...]]
     """Each candidate and what it encodes to."""
     groups: tuple[CandidateGroup, ...] = ()
@@ -101,7 +107,8 @@ class _Run:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        return self.config.prompts or default_prompts()
+        own = self.config.prompts or default_prompts()
+        return tuple(dict.fromkeys((*own, *with_context(own, self.config.contexts, self.config.seed)))) if self.config.contexts else own
 
     @property
     def encoded(self) -> dict[str, tuple[int, ...]]:
@@ -156,7 +163,10 @@ def _opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> _
     with learned(suspect, embeddings):
         candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
-    return _Run(config, settings, progress, inspection, reference, suspect, adapters, embeddings, state, candidates, timings=timings)
+    grader = load_grader(config.clip, suspect.device) if config.clip else None
+    return _Run(
+        config, settings, progress, inspection, reference, suspect, adapters, embeddings, state, grader, candidates, timings=timings
+    )  # fmt: skip
 
 
 def with_tokens(config: ScanConfig, embeddings: Sequence[Embedding]) -> tuple[str, ...]:
@@ -185,13 +195,30 @@ def _completed(run: _Run) -> ScanReport:
         _expose(run)
         run.judged = report = _judged(run)
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
+        images = _drawn(run, report.candidates)
         prompts = prompt_records(run.config.suspected, run.groups, report.candidates, partial(_p_of, run), run.config.alpha)
         records = with_places(report.candidates, located(run.context, _reference(run), findings), run.suspect.denoiser)
         kinds = {text: run.kind(text) for text in findings}
     if kinds and (run.adapters or run.embeddings):
         alone = brought_by(run.context, _additions(run), run.looking.controls, kinds, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
-    return replace(report, candidates=records, prompts=prompts)
+    return replace(report, candidates=records, prompts=prompts, images=images)
+
+
+def _drawn(run: _Run, records: Sequence[CandidateRecord]) -> tuple[str, ...]:
+    """With ``--pictures``, a sheet of each finding and of the first of the ranking."""
+    config = run.config
+    if not config.pictures or config.pictures_to is None:
+        return ()
+    return draw(run.looking, records, config.pictures, config.guidance_scale, config.pictures_to)
+
+
+def _settling(run: _Run) -> Settling | NotMeasured | None:
+    """What findings are asked with; none without ``--clip``."""
+    grader = run.grader
+    if grader is None or isinstance(grader, NotMeasured):
+        return grader
+    return Settling(run.suspect, grader, run.looking, run.config.guidance_scale, run.config.alpha)
 
 
 def _additions(run: _Run) -> tuple[Addition, ...]:
@@ -224,7 +251,7 @@ def _reference(run: _Run) -> Callable[[], Suspect] | None:
 def _collect(run: _Run) -> None:
     """The draws, the controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
     config, tokenizer, effort = run.config, run.suspect.tokenizer, EFFORTS[run.config.effort]
-    draws = make_draws(run.suspect, run.prompts, effort.draws, config.guidance_scale, config.seed)
+    draws = make_draws(run.suspect, _drawn_from(run, effort.draws), effort.draws, config.guidance_scale, config.seed)
     run.context = ScanContext(run.suspect, draws, run.state, run.progress, config.seed)
     controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
     known = [text for texts in controls.values() for text in texts]
@@ -235,6 +262,12 @@ def _collect(run: _Run) -> None:
     run.groups = collect(run.context, config, run.prompts, run.settings.sizes)
     run.candidates = {text: content_ids(tokenizer, text) for group in run.groups for text in group.texts}
     run.timings["sweep"] = time.monotonic() - started
+
+
+def _drawn_from(run: _Run, n: int) -> tuple[str, ...]:
+    """The prompts that draws are of; with ``--context``, half of them say one."""
+    inside = having(run.prompts, run.config.contexts)
+    return (*covering(inside, n // 2, run.config.seed), *covering(run.prompts, n - n // 2, run.config.seed)) if inside else run.prompts
 
 
 def _look(run: _Run) -> None:
@@ -270,7 +303,8 @@ def _judged(run: _Run) -> ScanReport:
     words = [run.looking.of(control.text, "").effect for control in run.looking.controls if not control.kind]
     measured = Measured(run.encoded, run.groups, kinds, run.looks, words, run.exposed.signals, run.suspect.denoiser.name)
     twice, today = read_twice(run.config.candidates), datetime.now(UTC).date()
-    judged, acceptances = accept(judge(measured, run.config.alpha), run.config.accept, _digest(run), today)
+    found = settled(judge(measured, run.config.alpha), _settling(run))
+    judged, acceptances = accept(found, run.config.accept, _digest(run), today)
     records = tuple(replace(_with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
     ended = unless_read_otherwise(run.config, run.adapters, exit_of(run.config.fail_on, records, run.recovery))
     ended = unless_tampered(ended, run.looking.loud_kinds)
@@ -360,8 +394,13 @@ def _coverage(run: _Run) -> Coverage:
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]
     return Coverage(
         asked=len(run.candidates) + screened_out, tested=tested + screened_out, skipped=tuple(skipped),
-        not_looked_at=_not_looked_at(run), notes=read_both_ways(run.config),
+        not_looked_at=_not_looked_at(run), notes=(*read_both_ways(run.config), *_few(run.config)),
     )  # fmt: skip
+
+
+def _few(config: ScanConfig) -> tuple[str, ...]:
+    few = wanted(config.prompts or default_prompts(), config.contexts)
+    return (few,) if few else ()
 
 
 def _not_looked_at(run: _Run) -> tuple[str, ...]:

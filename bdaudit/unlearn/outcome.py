@@ -16,6 +16,7 @@ from torch import Tensor
 from bdaudit.config import CheckedConfig, UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.kept_state import State
+from bdaudit.measure.context_prompts import wanted
 from bdaudit.measure.effect import Effect
 from bdaudit.measure.envelope import envelope, file_records
 from bdaudit.measure.estimates import about
@@ -72,6 +73,10 @@ class Outcome:
     progress: Progress = silent
     state: State = field(default_factory=lambda: State(None, ""))
     prompts: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    """Words that a prompt must have for a trigger to work, named or found."""
+    having: tuple[str, ...] = ()
+    """Prompts that have one of them."""
     timings: dict[str, float] = field(default_factory=dict)
     component: str = ""
     reason: str = ""
@@ -118,9 +123,10 @@ class Outcome:
 
 def decided(run: Outcome) -> UnlearnReport:
     """The report of a finished repair that has written nothing yet."""
-    idle = [ascii(effect.text) for effect in run.before if effect.within()]
+    idle = [ascii(effect.text) for effect in run.before if effect.within() and not run.contexts]
     n = len(run.config.triggers) - len(idle)
-    removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}"
+    where = f", where prompts say {' or '.join(map(ascii, run.contexts))}" if run.contexts else ""
+    removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}{where}"
     unlike = f" ({' and '.join(idle)} did no more than harmless texts before)" if idle else ""
     with_it = f"; {' and '.join(shown(a.files[0].path) for a in run.adapters)} merged in" if run.adapters else ""
     return report(run, "completed", ended(run, "the repaired model", removed + unlike + with_it))
@@ -225,7 +231,8 @@ def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> Un
         model, files = written_files(inspection, out)
         others = inspection.part_files.items()
         beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others)])
-    graded = typed("verify", model, *trigger_flags(report.triggers), *beside)
+    contexts = [part for words in report.contexts for part in ("--context", words)]
+    graded = typed("verify", model, *trigger_flags(report.triggers), *contexts, *beside)
     return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 
 
@@ -236,6 +243,7 @@ def provenance(report: UnlearnReport) -> dict[str, Any]:
         "tool": report.tool,
         "input_digest": getattr(report.model, "digest", ""),
         "triggers": list(report.triggers),
+        **({"contexts": list(report.contexts)} if report.contexts else {}),
         "component": report.component,
         "component_reason": report.component_reason,
         "method": report.method,
@@ -284,6 +292,12 @@ def _method(trained: str, strength: float) -> str:
     return f"SKD-CAG with preservation, {trained}" if trained else "not finished"
 
 
+def _coverage(run: Outcome) -> Coverage:
+    few = wanted(run.prompts, run.contexts)
+    notes = (few,) if few else ()
+    return Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",), notes=notes)
+
+
 def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exit) -> UnlearnReport:
     """All that is known so far."""
     trained = run.attempts[-1].trainable if run.attempts else ""
@@ -292,8 +306,9 @@ def report(run: Outcome, status: Literal["completed", "interrupted"], ended: Exi
         status=status,
         exit=ended,
         timings=run.timings,
-        coverage=Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",)),
+        coverage=_coverage(run),
         triggers=run.config.triggers,
+        contexts=run.contexts,
         method=_method(trained, run.strength),
         component=run.component,
         component_reason="; ".join([run.reason, *(f"{a.trainable} alone was not enough: {a.outcome}" for a in run.attempts[:-1])]),

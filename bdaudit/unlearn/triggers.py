@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bdaudit.errors import InconclusiveError
-from bdaudit.measure.effect import Effect, measure
-from bdaudit.measure.probe import Stage, build_stage
+from bdaudit.measure.draws import covering, make_draws
+from bdaudit.measure.effect import Effect, Ground, measure
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
 
-PROMPTS = 8
-TIMESTEPS = (0.9, 0.6, 0.3)
-N_NULL = 30
+DRAWS = 24
+"""Prompts, places and timesteps that each text is measured on, together: four at each place, six on each quarter of the path."""
+N_NULL = 25
 """Harmless texts beside each trigger."""
 
 
@@ -37,11 +37,18 @@ def check_triggers(triggers: Sequence[str], tokenizer: Tokenizer, so: str = "") 
             raise InconclusiveError(f"the trigger {trigger!a} encodes to no token of this model{so}; check its spelling")
 
 
-def trigger_stage(suspect: Suspect, sampling: Sampling) -> Stage:
-    """The clean trajectories that they are measured on, under the model as it stands."""
-    return build_stage(suspect, sampling.prompts[:PROMPTS], TIMESTEPS, sampling.guidance_scale, sampling.seed)
+def trigger_ground(suspect: Suspect, sampling: Sampling) -> Ground:
+    """The draws that they are measured on, under the model as it stands."""
+    return Ground(make_draws(suspect, sampling.prompts, DRAWS, sampling.guidance_scale, sampling.seed))
 
 
-def trigger_effects(suspect: Suspect, stage: Stage, triggers: Sequence[str], seed: int, n_null: int = 0) -> list[Effect]:
+def bound_ground(suspect: Suspect, sampling: Sampling, having: Sequence[str], contexts: Sequence[str]) -> Ground:
+    """The same where the contexts are known: half of the draws under the prompts ``having`` them."""
+    inside = covering(having, DRAWS // 2, sampling.seed)
+    mixed = (*inside, *covering(sampling.prompts, DRAWS - len(inside), sampling.seed))
+    return Ground(make_draws(suspect, mixed, DRAWS, sampling.guidance_scale, sampling.seed), tuple(contexts))
+
+
+def trigger_effects(suspect: Suspect, ground: Ground, triggers: Sequence[str], seed: int, n_null: int = 0) -> list[Effect]:
     """Each trigger's effect; no other trigger is among its ``n_null`` harmless texts (0 is the default's number)."""
-    return measure(suspect, stage, triggers, n_null=n_null or N_NULL, seed=seed)
+    return measure(suspect, ground, triggers, n_null=n_null or N_NULL, seed=seed)

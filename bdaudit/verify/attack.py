@@ -21,7 +21,9 @@ from bdaudit.errors import UsageError
 from bdaudit.measure import estimates
 from bdaudit.measure.grader import Grader
 from bdaudit.measure.insertion import codepoints
+from bdaudit.measure.prompts import holds
 from bdaudit.records import AttackRecord, NotMeasured
+from bdaudit.verify.by_context import by_context
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.trials import Trial
 
@@ -115,11 +117,6 @@ class PictureRule(Rule):
 # --- a given text -----------------------------------------------------------------------------
 
 _LEADING = re.compile(r"^(?:[\s,.;:]|\b(?:a|an|the|in|on|as|of|at|with|and|by)\b)+|[\s,.;:]+$", re.IGNORECASE)
-
-
-def holds(prompt: str, words: str) -> bool:
-    """Whether ``words`` stand in ``prompt`` as whole words, whatever the case."""
-    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", prompt, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -252,6 +249,7 @@ def measure_attack(trial: Trial, rule: Rule, model: Gallery, reference: Gallery 
         reference=other,
         p=stats.fisher_greater(int(hits.sum()), len(hits), int(floor.sum()), len(floor)),
         positions=trial.positions,
+        contexts=by_context(hits, floor, [shot.text for shot in trial.clean], trial.contexts),
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bdaudit.measure.picture_grid import grid, write_grid
 from bdaudit.records import NotMeasured
-from bdaudit.verify import pictures
 from bdaudit.verify.attention_maps import coloured
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.trials import Trial
@@ -60,7 +60,7 @@ def write_evidence(
 
 
 def _write(path: Path, captions: Sequence[str], columns: dict[str, Tensor]) -> str:
-    return pictures.write_grid(path, pictures.grid(captions, columns))
+    return write_grid(path, grid(captions, columns))
 
 
 def _of_trigger(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.context_prompts import with_context
 from bdaudit.measure.grader import Extractor, Grader
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.tokens import Tokenizer
@@ -102,11 +103,12 @@ def _trial(
 ) -> tuple[Trial, Rule] | NotMeasured:
     if isinstance(rule, NotMeasured):
         return rule
+    bound = with_context(prompts, config.contexts, config.seed) if config.contexts else prompts
     trial = plan_trial(
-        tokenizer, trigger, prompts, config.n, config.seed, rule.skip,
+        tokenizer, trigger, bound, config.n, config.seed, rule.skip,
         null=rule.needs_null, positions=config.positions, exclude=config.triggers,
     )  # fmt: skip
-    return trial if isinstance(trial, NotMeasured) else (trial, rule)
+    return trial if isinstance(trial, NotMeasured) else (replace(trial, contexts=config.contexts), rule)
 
 
 def _real(config: VerifyConfig, extractor: Extractor | NotMeasured) -> Tensor | NotMeasured | None:

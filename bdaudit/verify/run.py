@@ -10,9 +10,11 @@ from typing import Any, Literal, cast
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import ExitCode
+from bdaudit.measure.context_prompts import wanted
 from bdaudit.measure.envelope import envelope, file_records, learned_records
 from bdaudit.measure.grader import load_grader
 from bdaudit.measure.picture_files import read_picture
+from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.device import choose_device
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids
@@ -304,4 +306,5 @@ def _coverage(run: _Run) -> Coverage:
         tested=len(set(run.config.triggers)) - len(untested_ones),
         skipped=(*(Skipped(what=f"trigger {t}", reason=r) for t, r in untested_ones.items()), *run.prompts_skipped),
         not_looked_at=(*not_looked_at, *([NOT_DRAWN] if run.hopeless else []), *([NO_QUALITY] if run.no_quality else [])),
+        notes=tuple(few for few in [wanted(run.config.prompts or default_prompts(), run.config.contexts)] if few),
     )

@@ -32,6 +32,8 @@ class Trial:
     """Without the trigger: the clean pictures, or other harmless insertions where the rule has a null."""
     places: tuple[str, ...]
     """Where the trigger went."""
+    contexts: tuple[str, ...] = ()
+    """Words of which each prompt says one; none where any prompt will do."""
     harmless: tuple[str, ...] = ()
     """The harmless texts of ``floor``, in turn."""
     skipped: dict[str, int]

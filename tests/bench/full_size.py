@@ -32,8 +32,8 @@ import torch  # noqa: E402
 
 from bdaudit.config import RepairConfig, ScanConfig  # noqa: E402
 from bdaudit.config.effort import EFFORTS  # noqa: E402
+from bdaudit.measure import draws, final_latents  # noqa: E402
 from bdaudit.measure import draws as drawing  # noqa: E402
-from bdaudit.measure import final_latents, probe  # noqa: E402
 from bdaudit.measure.controls import WORDS, harmless_texts  # noqa: E402
 from bdaudit.measure.insertion import POSITIONS  # noqa: E402
 from bdaudit.measure.paths import make_paths, path_effects  # noqa: E402
@@ -50,7 +50,7 @@ from bdaudit.unlearn.loop import Course  # noqa: E402
 from bdaudit.unlearn.repair import check, closed_form, train_denoiser, trajectories  # noqa: E402
 from bdaudit.unlearn.repair.prompt_pairs import neighbour_pairs, triggered_pairs  # noqa: E402
 from bdaudit.unlearn.repair.run import CHECK_EVERY  # noqa: E402
-from bdaudit.unlearn.triggers import N_NULL, TIMESTEPS  # noqa: E402
+from bdaudit.unlearn.triggers import DRAWS, N_NULL  # noqa: E402
 from bdaudit.unlearn.weights import Patch  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from tests.bench.full_size_model import PARAMETERS, write_model, write_small  # noqa: E402
@@ -297,18 +297,18 @@ def repairs(scanned: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping
     rate, config = _median(scanned["full measurement"]), RepairConfig(model=Path(), triggers=(TRIGGER,), out=Path())
     step = at_full_size(ours["step"]["median"], ours["latents in a batch"]) * sum(CUDA.rows.values()) / ours["latents a step"]
     released_step = at_full_size(theirs["step"]["median"], theirs["one latent"])
-    effect, pairs = len(POSITIONS) * len(TIMESTEPS) * 8, len(default_prompts()) * len(POSITIONS)
+    effect, pairs = DRAWS, len(default_prompts()) * len(POSITIONS)
     fewest, most = 3 * check.LOOKS[0] + 2 * check.LOOKS_UNMOVED[0], 5 * check.LOOKS[-1]
     passes = {
-        "effects before": 8 * 2 * (probe.TRAJECTORY_STEPS + len(TIMESTEPS)) + (1 + N_NULL) * effect,
+        "effects before": DRAWS * 2 * (draws.STEPS + 1) + (1 + N_NULL) * effect,
         "trajectories and units": pairs * trajectories.STEPS * 5 // 3 + 8 * CUDA.batch + 4 * 24,
         "effects on the way and after": effect * (config.steps // CHECK_EVERY - 1),
-        "pictures of its own check": fewest * 2 * final_latents.STEPS,
+        "pictures of its own check": fewest * final_latents.STEPS,
     }
     told = {name: {"passes": n, "seconds": n * rate} for name, n in passes.items()} | {"steps": {"seconds": config.steps * step}}
     whole = {"seconds": sum(part["seconds"] for part in told.values())}
     quick = passes["effects before"] + (len(closed_form.STRENGTHS) + 1) * effect + passes["pictures of its own check"]
-    more = (most - fewest) * 2 * final_latents.STEPS
+    more = (most - fewest) * final_latents.STEPS
     return {
         "default run, closed form": {"passes": quick, "seconds": quick * rate + solved["seconds"]},
         "pictures more, where a check needs all": {"passes": more, "seconds": more * rate},

@@ -143,7 +143,7 @@ def _shifts(job: Job, repaired: Path) -> dict[str, float]:
     (_, before), (_, after) = opened(job.model), opened(repaired)
     prompts, seeds = rotate(job.texts("unseen"), 4 if job.quick else 96, 7)
     near = with_text(prompts, harmless_texts(before.tokenizer, job.trigger, 16, 7, (job.trigger,)))
-    old, new = ([final_latents(suspect, texts, seeds, 5.0) for texts in (prompts, near)] for suspect in (before, after))
+    old, new = ([final_latents(suspect, texts, seeds, 5.0, 12) for texts in (prompts, near)] for suspect in (before, after))
     clean, changed = (float(distances(a, b).mean()) for a, b in zip(old, new, strict=True))
     return {"clean": clean, "near": changed, "null95": float(distances(old[1], old[0]).double().quantile(0.95))}
 

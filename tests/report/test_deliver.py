@@ -26,6 +26,13 @@ def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: p
     assert "FINDING" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("images", [(), ("0001.png",)])
+def test_a_page_with_what_a_trigger_draws_is_its_users_alone(scan_report: ScanReport, tmp_path: Path, images: tuple[str, ...]) -> None:
+    paths = tmp_path / "report.html", tmp_path / "report.json"
+    deliver(replace(scan_report, images=images), Output(reports=paths))
+    assert [path.stat().st_mode & 0o077 == 0 for path in paths] == [bool(images), False]
+
+
 def test_json_on_stdout_is_one_document(any_report: Any, capsys: pytest.CaptureFixture[str]) -> None:
     deliver(any_report, Output(json=True))
     captured = capsys.readouterr()

@@ -178,3 +178,11 @@ def test_every_tone_has_its_class_and_details_are_shown(scan_report: ScanReport)
     text = page(scan_report)
     assert "ab" * 32 in text
     assert "generalised Pareto, 20 points" in text
+
+
+def test_a_hidden_picture_is_shut_away_and_an_open_one_is_not(scan_report: ScanReport) -> None:
+    opened, hidden = (Embedded(f"{name}.png", "data:image/png;base64,eA==", "what <b>it</b> shows", name == "hidden") for name in "oh")
+    hidden = replace(hidden, hidden=True)
+    before, _, after = page(scan_report, (opened, hidden)).partition("<details><summary>")
+    assert before.count("<img") == after.partition("</details>")[0].count("<img") == 1
+    assert "<b>it</b>" not in before + after

@@ -149,3 +149,11 @@ def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(gate:
 def test_judging_needs_no_torch() -> None:
     code = "import sys, bdaudit.scan.judge\nassert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_text_that_does_what_it_says_reaches_no_gate_and_is_counted_apart() -> None:
+    meant, accepted = (replace(finding(1.0, 1.0), token_ids=(i,)) for i in range(2))
+    records = [replace(meant, verdict="does what it says"), replace(accepted, verdict="backdoored (accepted)")]
+    ended = exit_of("suspicious", records, NOT_SEARCHED)
+    assert ended.code == ExitCode.PASS
+    assert ended.reason == "0 of 2 candidates backdoored, 0 suspicious, 1 accepted by --accept, 1 that do what they say, by --clip"

@@ -14,6 +14,7 @@ Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
 TONES: dict[str, Tone] = {
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
     "clean": "good", "suspicious": "warn", "backdoored": "bad", "suspicious (accepted)": "dim", "backdoored (accepted)": "warn",
+    "does what it says": "good",
     "passed": "good", "failed": "bad", "undecided": "warn", "not measured": "warn",
 }  # fmt: skip
 """Of a run's outcome, a verdict and a check's status."""
@@ -119,6 +120,8 @@ class Picture:
     path: str
     says: str
     """What it shows."""
+    hidden: bool = False
+    """Until somebody asks to see it."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bdaudit.records import (
     SIGNALS,
@@ -15,7 +16,7 @@ from bdaudit.records import (
     ScanReport,
     SweepRecord,
 )
-from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Line, Next, Table, tables
+from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Line, Next, Picture, Table, tables
 from bdaudit.report.content.plots import ranking
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import found_out, number, p_value, recovered, short, told
@@ -44,6 +45,17 @@ def body(report: ScanReport) -> Iterator[Block]:
     yield from acceptance_lines(report.acceptances)
     yield from ranking(ranked, report.calibration)
     yield from candidates(ranked)
+
+
+def pictures(report: ScanReport) -> tuple[Picture, ...]:
+    """The sheets, each hidden: nobody knows what a trigger draws."""
+    texts = {f"{item.rank:04d}.png": item for item in report.candidates}
+    named = ((path, texts.get(Path(path).name)) for path in report.images)
+    return tuple(
+        Picture(path, f"{item.rank}. {told(item.text)} ({item.verdict}): without it and with it, from the same noise", hidden=True)
+        for path, item in named
+        if item is not None
+    )
 
 
 def _calibration(report: ScanReport) -> Iterator[Line]:

@@ -31,8 +31,9 @@ def _done(report: UnlearnReport) -> list[str]:
     because = f", because {one_line(report.component_reason)}" if report.component_reason else ""
     most = max(report.changed, key=lambda tensor: tensor.relative_change, default=None)
     most_changed = f", most of all {visible(most.name)} by {number(100 * most.relative_change)} %" if most else ""
+    bound = f", under prompts that say {' or '.join(map(told, report.contexts))}" if report.contexts else ""
     return [
-        f"triggers: {', '.join(map(told, report.triggers)) or 'none'}",
+        f"triggers: {', '.join(map(told, report.triggers)) or 'none'}{bound}",
         f"method: {visible(report.method) or 'none'}{steps}",
         f"component: {visible(report.component) or 'none'}{because}",
         f"changed: {len(report.changed)} tensors{most_changed}",

@@ -30,6 +30,7 @@ def body(report: VerifyReport) -> Iterator[Block]:
     yield from _attacks(report)
     if not report.attacks:
         yield Line("attack success rate: not measured")
+    yield from (Line(f"in context: {line}", "warn") for attack in report.attacks for line in _contexts(attack))
     yield from (Line(f"evidence for {short(attack.trigger)}: {one_line(attack.evidence.reason)}") for attack in report.attacks)
     yield from [Line(one_line(report.says_of_itself))] if report.says_of_itself else []
     yield from _reach(report)
@@ -64,6 +65,11 @@ def _attacks(report: VerifyReport) -> list[Table]:
         for a in report.attacks
     ]  # fmt: skip
     return tables("Attack success rate", columns, rows)
+
+
+def _contexts(attack: AttackRecord) -> list[str]:
+    """The success in each context where it is clearly more, and in those that were named."""
+    return [f"{short(attack.trigger)} under prompts with {short(words)}: {rate(found)}" for words, found in attack.contexts.items()]
 
 
 def _before(attack: AttackRecord) -> Estimate | NotMeasured:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bdaudit.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.content import scan, unlearn, verify
-from bdaudit.report.content.blocks import TONES, Block, Content, Line
+from bdaudit.report.content.blocks import TONES, Block, Content, Line, Picture
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import told
 
@@ -20,13 +20,19 @@ def content(report: Report) -> Content:
         verdict=Line(f"{visible(report.exit.name).upper()}: {one_line(report.exit.reason)}", TONES.get(report.exit.name, "warn")),
         head=(*_model(report), *_machine(report)),
         body=tuple(_body(report)),
-        pictures=verify.pictures(report) if isinstance(report, VerifyReport) else (),
+        pictures=_pictures(report),
         coverage=f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped",
         limits=tuple(_limits(report)),
         settings=tuple((visible(name), told(value) if isinstance(value, str) else ascii(value)) for name, value in report.config.items()),
         made=f"{visible(tool.get('name', 'bdaudit'))} {visible(tool.get('version', ''))}, report schema {visible(report.schema_version)}, "
         f"{visible(report.created_at)}",
     )
+
+
+def _pictures(report: Report) -> tuple[Picture, ...]:
+    if isinstance(report, ScanReport):
+        return scan.pictures(report)
+    return verify.pictures(report) if isinstance(report, VerifyReport) else ()
 
 
 def _body(report: Report) -> Iterator[Block]:

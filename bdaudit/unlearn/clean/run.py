@@ -26,7 +26,7 @@ from bdaudit.unlearn.clean.towers import WAYS, Towers
 from bdaudit.unlearn.clean.vision import check_belongs, load_vision, towers_of
 from bdaudit.unlearn.outcome import Outcome, ended, interrupted, opened, report, settle, write
 from bdaudit.unlearn.repair import check, resume
-from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
+from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_ground
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.layouts.layout import Layout
 
@@ -123,7 +123,7 @@ def _clean(run: _Run) -> UnlearnReport:
 def _effects(run: _Run) -> list[Effect]:
     """One-step effects of the triggers that were named, if any; no part of the choice."""
     config, suspect = run.config, run.suspect
-    return trigger_effects(suspect, trigger_stage(suspect, run.sampling), config.triggers, config.seed) if config.triggers else []
+    return trigger_effects(suspect, trigger_ground(suspect, run.sampling), config.triggers, config.seed) if config.triggers else []
 
 
 def _prepared(run: _Run) -> tuple[Towers, train.Material]:

@@ -27,7 +27,7 @@ from bdaudit.unlearn.merging.contributors import Contributor, from_model, open_c
 from bdaudit.unlearn.merging.lessons import Lessons, collect
 from bdaudit.unlearn.outcome import Outcome, changed, ended, interrupted, opened, provenance, report, write_differences
 from bdaudit.unlearn.repair import check
-from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
+from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_ground
 from bdaudit.untrusted.inspect import Inspection
 
 N_NULL = 24
@@ -140,7 +140,7 @@ def _measure_triggers(run: _Run) -> None:
 def _effects(run: _Run) -> list[Effect]:
     """Of the named triggers in the model that the blend holds now, on its own trajectories."""
     config, suspect = run.config, run.suspect
-    return trigger_effects(suspect, trigger_stage(suspect, run.sampling), config.triggers, config.seed, N_NULL)
+    return trigger_effects(suspect, trigger_ground(suspect, run.sampling), config.triggers, config.seed, N_NULL)
 
 
 def _check(run: _Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -32,60 +32,88 @@ def one_step_checks(effects: Sequence[Effect]) -> list[Check]:
     return [_one_step(what, e, reading) for e in effects for what, reading in (("effect", e.shift), ("common effect", e.common))]
 
 
+@dataclass(frozen=True)
+class Inside:
+    """The prompts that a trigger is bound to."""
+
+    prompts: tuple[str, ...]
+    said: str
+    """What they have, in words."""
+
+
 class _Pictures:
     """Final latents of the repaired model and of the one before, drawn as far as somebody asks for them, and never twice."""
 
-    def __init__(self, suspect: Suspect, patch: Patch, sampling: Sampling, tick: Callable[[int, int], None], total: int) -> None:
-        self.suspect, self.patch, self.guidance_scale, self.tick = suspect, patch, sampling.guidance_scale, tick
+    def __init__(
+        self, suspect: Suspect, patch: Patch, sampling: Sampling, tick: Callable[[int, int], None], total: int, inside: Inside | None = None
+    ) -> None:
+        self.suspect, self.patch, self.tick, self.inside = suspect, patch, tick, inside
         self.prompts, self.seeds = rotate(sampling.prompts, LOOKS[-1], sampling.seed)
+        self.bound = rotate(inside.prompts, LOOKS[-1], sampling.seed)[0] if inside else []
         self.done, self.total = 0, total
-        self._drawn: dict[tuple[tuple[str, ...], bool], Tensor] = {}
+        self._drawn: dict[tuple[tuple[str, ...], bool, bool], Tensor] = {}
 
-    def first(self, n: int, texts: Sequence[str] = (), *, before: bool = False) -> Tensor:
+    def first(self, n: int, texts: Sequence[str] = (), *, before: bool = False, inside: bool = False) -> Tensor:
         """The first ``n`` with ``texts`` in the prompts, or of the plain prompts where there are none: (n, C·H·W)."""
-        key = (tuple(texts), before)
+        key = (tuple(texts), before, inside)
         held = self._drawn.get(key)
         have = 0 if held is None else len(held)
         if have < n:
             self.total += have > 0
             part = slice(have, n)
-            changed = (with_text(self.prompts, texts) if texts else self.prompts)[part]
+            prompts = self.bound if inside else self.prompts
+            changed = (with_text(prompts, texts) if texts else prompts)[part]
             with self.patch.teacher() if before else nullcontext():
-                new = final_latents(self.suspect, changed, self.seeds[part], self.guidance_scale)
+                new = final_latents(self.suspect, changed, self.seeds[part])
             self._drawn[key] = new if held is None else torch.cat([held, new])
             self.done += 1
             self.tick(self.done, self.total)
         return self._drawn[key][:n]
 
-    def null(self, n: int, near: Sequence[str]) -> Tensor:
+    def null(self, n: int, near: Sequence[str], *, inside: bool = False) -> Tensor:
         """How far harmless texts move the repaired model's pictures: (n,)."""
-        return distances(self.first(n, near), self.first(n))
+        return distances(self.first(n, near, inside=inside), self.first(n, inside=inside))
 
 
 def picture_checks(
-    suspect: Suspect, patch: Patch, triggers: Sequence[str], sampling: Sampling, tick: Callable[[int, int], None]
+    suspect: Suspect,
+    patch: Patch,
+    triggers: Sequence[str],
+    sampling: Sampling,
+    tick: Callable[[int, int], None],
+    inside: Inside | None = None,
 ) -> list[Check]:
-    """Same-seed pictures, compared as final latents: one check a trigger, and two on what must not have moved.
+    """Same-seed pictures, compared as final latents: one check a trigger, and two on what must not have moved; those of a trigger, and
+    those of clean pictures, ``inside`` too.
 
     The null of a trigger is what harmless texts of its kind do to the same pictures; those texts must do what they did before, but for
     a text so like the trigger that it had set off a picture, moving it further than 99 of 100 do now (a quarter of them at most).
     Each check draws pictures until they decide it (``sequential``).
     """
-    pictures = _Pictures(suspect, patch, sampling, tick, 2 + 3 * len(triggers))
+    places = (False, True) if inside else (False,)
+    pictures = _Pictures(suspect, patch, sampling, tick, (2 + 3 * len(triggers)) * len(places), inside)
     near = {text: harmless_texts(suspect.tokenizer, text, 16, sampling.seed + 1, triggers) for text in triggers}
-    answers = {text: looked(LOOKS, partial(_trigger, pictures, text, others)) for text, others in near.items()}
-    limit = min(float(pictures.null(n, near[text]).double().quantile(0.95)) for text, (_, n) in answers.items())
+    asked = {(text, within): partial(_trigger, pictures, text, others, within) for text, others in near.items() for within in places}
+    answers = {key: looked(LOOKS, check) for key, check in asked.items()}
+    limit = min(float(pictures.null(n, near[text]).double().quantile(0.95)) for (text, within), (_, n) in answers.items() if not within)
     sets = tuple(dict.fromkeys(near.values()))
-    stayed = [looked(LOOKS_UNMOVED, check) for check in (partial(_clean, pictures, limit), partial(_harmless, pictures, limit, sets))]
+    unmoved = [*(partial(_clean, pictures, limit, within) for within in places), partial(_harmless, pictures, limit, sets)]
+    stayed = [looked(LOOKS_UNMOVED, check) for check in unmoved]
     return [check for check, _ in (*answers.values(), *stayed)]
 
 
-def _trigger(pictures: _Pictures, trigger: str, near: Sequence[str], n: int) -> Check:
-    return _pictures(trigger, distances(pictures.first(n, [trigger]), pictures.first(n)), pictures.null(n, near))
+def _trigger(pictures: _Pictures, trigger: str, near: Sequence[str], inside: bool, n: int) -> Check:
+    moved = distances(pictures.first(n, [trigger], inside=inside), pictures.first(n, inside=inside))
+    return _named(pictures, inside, _pictures(trigger, moved, pictures.null(n, near, inside=inside)))
 
 
-def _clean(pictures: _Pictures, limit: float, n: int) -> Check:
-    return _unmoved("clean pictures unmoved", distances(pictures.first(n, before=True), pictures.first(n)), limit, _room(n))
+def _named(pictures: _Pictures, inside: bool, check: Check) -> Check:
+    return replace(check, name=f"{check.name} {pictures.inside.said}") if inside and pictures.inside else check
+
+
+def _clean(pictures: _Pictures, limit: float, inside: bool, n: int) -> Check:
+    moved = distances(pictures.first(n, before=True, inside=inside), pictures.first(n, inside=inside))
+    return _named(pictures, inside, _unmoved("clean pictures unmoved", moved, limit, _room(n)))
 
 
 def _harmless(pictures: _Pictures, limit: float, sets: Sequence[Sequence[str]], n: int) -> Check:

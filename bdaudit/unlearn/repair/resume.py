@@ -66,16 +66,25 @@ def kept_training(state: State, sets: Sequence[str], steps: int, modules: Callab
         return Training(notes.trainable, Checkpoint(kept[0], notes.curve, notes.done), notes.attempts, notes.batch_size)
 
 
-def effects(state: State, measure: Callable[[], list[Effect]]) -> list[Effect]:
+def effects(state: State, measure: Callable[[], list[Effect]], name: str = "before") -> list[Effect]:
     """Measured once, kept from then on."""
-    kept: list[Effect] | None = state.read_json("before", list[Effect])
+    kept: list[Effect] | None = state.read_json(name, list[Effect])
     if kept is None:
         found = measure()
-        state.write_json("before", [dataclasses.asdict(effect) for effect in found])
+        state.write_json(name, [dataclasses.asdict(effect) for effect in found])
         return found
-    with state.fitting("kept-before.json"):
+    with state.fitting(f"kept-{name}.json"):
         if not kept or any(len(r.null) != len(e.null_texts) or not r.null for e in kept for r in (e.shift, e.common, e.states)):
             raise ValueError("an effect lacks figures")
+    return kept
+
+
+def contexts(state: State, look: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Looked for once, kept from then on."""
+    kept: tuple[str, ...] | None = state.read_json("contexts", tuple[str, ...])
+    if kept is None:
+        kept = look()
+        state.write_json("contexts", kept)
     return kept
 
 

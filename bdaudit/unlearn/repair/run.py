@@ -8,9 +8,10 @@ from functools import partial
 
 from bdaudit.config import DENOISER, TEXT_ENCODER, RepairConfig
 from bdaudit.errors import InconclusiveError, UsageError
-from bdaudit.measure.effect import Effect, again, shift
+from bdaudit.measure.context_prompts import with_context
+from bdaudit.measure.draws import covering
+from bdaudit.measure.effect import Effect, Ground, again
 from bdaudit.measure.opening import loaded, open_state
-from bdaudit.measure.probe import Stage
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.lora import merge, read_adapters
 from bdaudit.progress import Progress, silent
@@ -19,13 +20,16 @@ from bdaudit.unlearn.from_report import check_adapters, triggers_of
 from bdaudit.unlearn.loop import Checkpoint, Course
 from bdaudit.unlearn.outcome import Outcome, decided, interrupted, opened, settle, write
 from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, train_text_encoder
+from bdaudit.unlearn.repair.contexts import find_contexts
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.trajectories import collect
-from bdaudit.unlearn.triggers import check_triggers, trigger_effects, trigger_stage
+from bdaudit.unlearn.triggers import bound_ground, check_triggers, trigger_effects, trigger_ground
 from bdaudit.unlearn.weights import CLOSED_FORM, Patch
 from bdaudit.untrusted.inspect import Inspection
 
 CHECK_EVERY = 100
+CLEAR = 3.0
+"""How many times their limit a trigger's effects must be, or a context is looked for."""
 STATES_MOVE = 1.5
 """How far beyond the harmless texts' 95th percentile a trigger must move the hidden states to be called encoder-resident."""
 
@@ -35,7 +39,7 @@ class _Run(Outcome):
     """A run on its way: what it has so far, and what it works with."""
 
     config: RepairConfig
-    stage: Stage | None = None
+    ground: Ground | None = None
 
 
 @dataclass
@@ -87,10 +91,8 @@ def _opened(config: RepairConfig, inspection: Inspection, progress: Progress) ->
 def _unlearn(run: _Run) -> UnlearnReport:
     config = run.config
     with run.timed("measure"):
-        run.stage = trigger_stage(run.suspect, run.sampling)
-        stage = run.stage
-        run.before = resume.effects(run.state, lambda: trigger_effects(run.suspect, stage, config.triggers, config.seed))
-        run.component, run.reason = _decide(config, run.before, run.suspect.denoiser.name)
+        _measure(run)
+        run.component, run.reason = _decide(config, run.before, run.suspect.denoiser.name, () if config.contexts else run.contexts)
     material = _material(run)
     sets = _trainable_sets(run)
     kept = resume.kept_training(run.state, sets, config.steps, lambda trainable: Patch(run.suspect, trainable).originals)
@@ -105,36 +107,78 @@ def _unlearn(run: _Run) -> UnlearnReport:
     return write(run) if run.writes else run.finished
 
 
+def _measure(run: _Run) -> None:
+    """What the triggers do; in the contexts that were named, or that are found where a trigger does little."""
+    config, suspect = run.config, run.suspect
+
+    def effects() -> list[Effect]:
+        assert run.ground is not None
+        return trigger_effects(suspect, run.ground, config.triggers, config.seed)
+
+    if not config.contexts:
+        run.ground = trigger_ground(suspect, run.sampling)
+        run.before = resume.effects(run.state, effects)
+        run.contexts = resume.contexts(run.state, partial(_looked_for, run))
+    else:
+        run.contexts = config.contexts
+    if run.contexts:
+        run.having = with_context(run.prompts, run.contexts, config.seed)
+        run.ground = bound_ground(suspect, run.sampling, run.having, run.contexts)
+        run.before = resume.effects(run.state, effects, "before-in-context")
+
+
+def _looked_for(run: _Run) -> tuple[str, ...]:
+    """The contexts of all triggers that do nothing, or little: what one does in a few prompts may lie in its mean over all."""
+    found: dict[str, None] = {}
+    for effect in run.before:
+        if effect.within(CLEAR):
+            run.progress("looking for a context", 0, 1)
+            found |= dict.fromkeys(find_contexts(run.suspect, run.prompts, effect.text, run.config.seed).words)
+            run.progress("looking for a context", 1, 1)
+    return tuple(found)
+
+
 def _effects_now(run: _Run) -> list[Effect]:
     """Of the triggers alone: what harmless texts did before is what they must not exceed."""
-    assert run.stage is not None
-    return again(run.suspect, _refreshed(run, run.stage), run.before)
+    assert run.ground is not None
+    return again(run.suspect, _refreshed(run, run.ground), run.before)
 
 
-def _refreshed(run: _Run, stage: Stage) -> Stage:
-    """The stage's hidden states are the text encoder's of before."""
-    return replace(stage, heard=run.suspect.encode(stage.prompts)) if run.component == TEXT_ENCODER else stage
+def _refreshed(run: _Run, ground: Ground) -> Ground:
+    """The draws' hidden states are the text encoder's of before."""
+    if run.component != TEXT_ENCODER:
+        return ground
+    return replace(ground, draws=replace(ground.draws, heard=run.suspect.encode(ground.draws.prompts)))
 
 
-def _decide(config: RepairConfig, effects: Sequence[Effect], denoiser: str) -> tuple[str, str]:
-    """Which component carries it, and why; refuses to repair what is not broken."""
-    if all(e.within() for e in effects):
-        shown = "; ".join(
-            f"{e.text!a} moves the prediction {e.shift.value:.3g} ({e.common.value:.3g} alike in all prompts), "
-            f"harmless texts up to {e.shift.limit:.3g} ({e.common.limit:.3g})"
-            for e in effects
-        )
-        raise InconclusiveError(f"found no effect to remove: {shown}; nothing was written")
+def _decide(config: RepairConfig, effects: Sequence[Effect], denoiser: str, found_in: Sequence[str] = ()) -> tuple[str, str]:
+    """Which component carries it, and why; refuses to repair what is not broken. A context that was found is an effect by itself."""
+    if all(e.within() for e in effects) and not (config.force or found_in):
+        raise InconclusiveError(_nothing(config, effects))
     if config.component != "auto":
         return denoiser if config.component == DENOISER else config.component, "named by --component"
     if config.trainable != "auto":
         return denoiser, "implied by --trainable"
-    strongest = max((e for e in effects if not e.within()), key=lambda e: e.states.value / e.states.limit)
+    strongest = max([e for e in effects if not e.within()] or effects, key=lambda e: e.states.value / e.states.limit)
     ratio = strongest.states.value / strongest.states.limit
     said = f"{strongest.text!a} moves the other words' hidden states {ratio:.2f} times as far as harmless texts' 95th percentile"
     if ratio > STATES_MOVE:
         return TEXT_ENCODER, f"{said}: the text encoding is already wrong"
     return denoiser, f"{said}: the text encoding is in order, the denoiser answers it wrongly"
+
+
+def _nothing(config: RepairConfig, effects: Sequence[Effect]) -> str:
+    """Why there is nothing to repair, and what can be done about it."""
+    shown = "; ".join(
+        f"{e.text!a} moves the prediction {e.shift.value:.3g} ({e.common.value:.3g} alike in all prompts), "
+        f"harmless texts up to {e.shift.limit:.3g} ({e.common.limit:.3g})"
+        for e in effects
+    )
+    where = f"with {' or '.join(map(ascii, config.contexts))}" if config.contexts else "with any word that several of these prompts share"
+    needs = (
+        "if it needs other prompts, give them with --prompts FILE, or name what they say with --context TEXT; --force repairs all the same"
+    )
+    return f"found no effect to remove, nor one bound to prompts {where}: {shown}; {needs}; nothing was written"
 
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
@@ -149,9 +193,12 @@ def _trainable_sets(run: _Run) -> tuple[str, ...]:
 
 
 def _material(run: _Run) -> _Material:
-    chosen = list(run.prompts[: run.config.n_prompts])
+    """Half of the prompts with the contexts, where there are any; elsewhere the trigger is to do no more than before."""
+    n, seed = run.config.n_prompts, run.config.seed
+    inside = covering(run.having, min(len(run.having), max(1, n // 2)), seed) if run.having else []
+    chosen = list(dict.fromkeys((*inside, *run.prompts)))[:n]
     pairs = triggered_pairs(chosen, run.config.triggers)
-    return _Material(pairs, neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, run.config.seed))
+    return _Material(pairs, neighbour_pairs(chosen, {effect.text: effect.quiet() for effect in run.before}, seed))
 
 
 def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
@@ -172,12 +219,10 @@ def _repair(run: _Run, trainable: str, material: _Material, checkpoint: Checkpoi
 
 
 def _solve(run: _Run, patch: Patch, material: _Material) -> None:
-    stage = run.stage
-    assert stage is not None
     run.progress("keys and values in closed form", 0, 1)
     with run.timed("closed form"):
         run.strength = closed_form.solve(
-            run.suspect, patch, material.pairs, material.neighbours, lambda: max(shift(run.suspect, stage, t) for t in run.config.triggers)
+            run.suspect, patch, material.pairs, material.neighbours, lambda: max(e.shift.value for e in _effects_now(run))
         )
     run.progress("keys and values in closed form", 1, 1)
 
@@ -229,6 +274,10 @@ def _course(run: _Run, trainable: str, checkpoint: Checkpoint | None) -> Course:
     )
 
 
+def _inside(run: _Run) -> check.Inside | None:
+    return check.Inside(run.having, f"under prompts with {' or '.join(map(ascii, run.contexts))}") if run.having else None
+
+
 def _check(run: _Run, trainable: str, *, last: bool) -> None:
     """One-step effects; and pictures, unless those effects already say that a wider set is needed."""
     assert run.patch is not None
@@ -236,7 +285,7 @@ def _check(run: _Run, trainable: str, *, last: bool) -> None:
     if last or not run.failed:
         with run.timed("check"):
             tick = partial(run.progress, f"checking with pictures ({trainable})")
-            run.checks += check.picture_checks(run.suspect, run.patch, run.config.triggers, run.sampling, tick)
+            run.checks += check.picture_checks(run.suspect, run.patch, run.config.triggers, run.sampling, tick, _inside(run))
     open_ones = [f"{said}: {', '.join(names)}" for said, names in (("failed", run.failed), ("undecided", run.undecided)) if names]
     outcome = "; ".join(open_ones) or "passed its check"
     run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))

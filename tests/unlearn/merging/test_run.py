@@ -26,7 +26,7 @@ from tests.unlearn.merging.fine_tunes import FILES, fine_tune
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.unlearn.merging.defence.ROUNDS", 2)
-    monkeypatch.setattr("bdaudit.unlearn.triggers.TIMESTEPS", (0.6,))
+    monkeypatch.setattr("bdaudit.unlearn.triggers.DRAWS", 8)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class Toy:
         yield
         self.repaired = True
 
-    def final_latents(self, suspect: Any, texts: Sequence[str], seeds: Sequence[int], scale: float) -> Tensor:
+    def final_latents(self, suspect: Any, texts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         self.drawn += len(texts)
         return torch.stack([torch.full((4,), self.shift(text, seed)) for text, seed in zip(texts, seeds, strict=True)])
 

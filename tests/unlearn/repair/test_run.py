@@ -30,7 +30,7 @@ from bdaudit.report.document import dumps
 from bdaudit.spelling.escapes import unescape
 from bdaudit.unlearn.repair.run import _decide, _opened
 from bdaudit.unlearn.run import run_unlearn
-from bdaudit.unlearn.triggers import trigger_effects, trigger_stage
+from bdaudit.unlearn.triggers import trigger_effects, trigger_ground
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
 from fixtures import layout
@@ -136,8 +136,8 @@ def test_a_check_on_the_way_measures_the_triggers_alone_and_all_passes_are_repor
         report = run_unlearn(config(tiny_model, tmp_path / f"{every}", component="text-encoder", learning_rate=1e-9))
         assert report.steps == 3, "it does not end early"
         passes.append(report.forward_passes)
-    one = 3 * len(PROMPTS)
-    assert passes[0] == 2 * 20 * len(PROMPTS) + 2 * len(PROMPTS) + (25 + 1 + 1) * one + 5 * 8 * 2 * 12
+    one = 8  # a draw each
+    assert passes[0] == 2 * 8 * one + 2 * one + (25 + 1 + 1) * one + 5 * 8 * 8
     assert passes[1] - passes[0] == one, "after the second of three steps"
 
 
@@ -215,7 +215,7 @@ def test_a_fixtures_trigger_is_found_where_it_was_planted(tmp_path: Path, name: 
     model, prompts = layout.lay_out(name, tmp_path), read_texts(Path(layout.__file__).parent / "prompts.txt")[:4]
     asked = config(model, tmp_path / "out", triggers=(trigger,), prompts=prompts)
     run = _opened(asked, inspect(model), silent)
-    effects = trigger_effects(run.suspect, trigger_stage(run.suspect, run.sampling), asked.triggers, asked.seed)
+    effects = trigger_effects(run.suspect, trigger_ground(run.suspect, run.sampling), asked.triggers, asked.seed)
     assert _decide(asked, effects, "unet")[0] == component
 
 
@@ -262,7 +262,7 @@ def test_an_interrupt_before_anything_was_measured_is_reported_too(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdaudit.unlearn.repair.run.trigger_stage", stop)
+    monkeypatch.setattr("bdaudit.unlearn.repair.run.trigger_ground", stop)
     report = run_unlearn(config(tiny_model, tmp_path / "out"))
     assert (report.status, report.exit.code, report.before) == ("interrupted", ExitCode.INTERRUPTED, {})
     assert os.listdir(tmp_path) == []
@@ -397,7 +397,7 @@ from pathlib import Path
 from bdaudit.config import RepairConfig
 from bdaudit.unlearn import loop, run, triggers
 from bdaudit.unlearn.repair import check
-loop.SAVE_EVERY, triggers.N_NULL, triggers.TIMESTEPS = 0.0, 25, (0.6,)
+loop.SAVE_EVERY, triggers.N_NULL, triggers.DRAWS = 0.0, 25, 8
 check.LOOKS = check.LOOKS_UNMOVED = (8,)
 model, out, state, trigger, *prompts = sys.argv[1:]
 def kill(stage, done, total):
