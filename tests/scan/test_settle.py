@@ -18,8 +18,8 @@ from bdaudit.scan.settle import HOW, MOST, Settling, settled, where_it_does_most
 def record(text: str, verdict: CandidateVerdict = "backdoored", **more: Any) -> CandidateRecord:
     p = 1e-6 if verdict == "backdoored" else 0.5
     return CandidateRecord(
-        rank=1, text=text, codepoints=(), token_ids=(1,), kind="word", signals={}, score=6.0, effect=9.0, p=p, p_adjusted=p, verdict=verdict,
-        **more,
+        rank=1, text=text, codepoints=(), token_ids=(1,), kind="word", signals={}, score=6.0, effect=9.0, p=p, p_adjusted=p,
+        verdict=verdict, **more,
     )  # fmt: skip
 
 
