@@ -86,6 +86,13 @@ def adapter(path: Path) -> object:
     return read_adapter(path, 1.0, suspect())
 
 
+def embedding(path: Path, token: str) -> object:
+    from bdaudit.models.embeddings import learned, read_embedding
+
+    with learned(suspect(), [read_embedding(path, token)]):
+        return suspect().encode(["a <x>"])
+
+
 def patch(path: Path) -> object:
     from bdaudit.unlearn.patchfile import read_patch
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from bdaudit.errors import ExitCode
 from bdaudit.untrusted.inspect import inspect
-from tests.hostile_doors import DEEP, DIGEST, HOLE, LYING, Cases, Run, adapter, cases_of, header, patch, pickled, written
+from tests.hostile_doors import DEEP, DIGEST, HOLE, LYING, Cases, Run, adapter, cases_of, embedding, header, patch, pickled, written
 from tests.untrusted import edits, one_file, tiny
 
 PASS, USAGE, ERROR, INCONCLUSIVE, REFUSED = ExitCode.PASS, ExitCode.USAGE, ExitCode.ERROR, ExitCode.INCONCLUSIVE, ExitCode.REFUSED
@@ -57,6 +57,51 @@ def _adapters() -> Cases:
         "settings in the header, 3,000 deep": (ERROR, of_tensors(plain, {"lora_adapter_metadata": DEEP})),
         "settings in the header that are a list": (ERROR, of_tensors(plain, {"lora_adapter_metadata": "[]"})),
         "one factor alone": (ERROR, of_tensors({a: plain[a]})),
+        "a block of the number 10**9": (INCONCLUSIVE, of_tensors({f"lora_unet_input_blocks_{10**9}_0_op.alpha": np.ones(1, np.float32)})),
+        "a magnitude for no axis": (ERROR, of_tensors(plain | {f"{KEY}.dora_scale": np.ones((3, 1), np.float32)})),
+        "a magnitude of zeros": (PASS, of_tensors(plain | {f"{KEY}.dora_scale": np.zeros((8, 1), np.float32)})),
+    }
+
+
+def _embeddings() -> Cases:
+    row = np.ones((1, 8), np.float32)
+
+    def of(tensors: Tensors, token: str = "") -> Run:
+        def run(folder: Path, _: Path) -> object:
+            (folder / "x.safetensors").write_bytes(save(tensors))
+            return embedding(folder / "x.safetensors", token)
+
+        return run
+
+    def file(name: str, content: Callable[[Path], bytes]) -> Run:
+        def run(folder: Path, canary: Path) -> object:
+            (folder / name).write_bytes(content(canary))
+            return embedding(folder / name, "")
+
+        return run
+
+    def linked(folder: Path, _: Path) -> object:
+        (folder / "x.safetensors").symlink_to("/dev/zero")
+        return embedding(folder / "x.safetensors", "")
+
+    lying = {f"a header: {name}": (ERROR, file("x.safetensors", lambda _, content=content: content)) for name, content in LYING.items()}
+    return {
+        **lying,
+        "an embedding": (PASS, of({"<x>": row})),
+        "a pickle": (USAGE, file("x.pt", pickled)),
+        "a pickle under another name": (REFUSED, file("x.safetensors", pickled)),
+        "a device": (ERROR, linked),
+        "NaN": (ERROR, of({"<x>": row * np.nan})),
+        "whole numbers": (ERROR, of({"<x>": row.astype(np.int8)})),
+        "a vector of another width": (ERROR, of({"<x>": np.ones((1, 9), np.float32)})),
+        "76 vectors": (INCONCLUSIVE, of({"<x>": np.ones((76, 8), np.float32)})),
+        "20 MB": (ERROR, of({"<x>": np.ones((60, 90_000), np.float32)})),
+        "a token that is an entry already": (USAGE, of({"a</w>": row})),
+        "a token that turns the line about": (USAGE, of({"\u202ex": row})),
+        "a token with escapes": (USAGE, of({"<x>": row}, "\x1b[2J")),
+        "a token of 10,000 characters": (ERROR, of({"x" * 10_000: row})),
+        "two towers for one": (INCONCLUSIVE, of({"clip_l": row, "clip_g": row})),
+        "a thousand tensors": (INCONCLUSIVE, of({f"<x{i}>": row for i in range(1000)})),
     }
 
 
@@ -185,6 +230,7 @@ def _single_files() -> Cases:
 
 KINDS: dict[str, Callable[[], Cases]] = {
     "adapters whose tensors do not fit": _adapters,
+    "learned embeddings": _embeddings,
     "adapters' settings": _adapter_settings,
     "adapters' folders": _adapter_folders,
     "a patch's tensors": _patches,

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import rules
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Part
+from bdaudit.untrusted.safetensors_header import TensorInfo
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.tree import Link, shown
 
@@ -129,11 +130,16 @@ TENSORS = {
 """Pattern of a whole name → why it is an error."""
 
 
+def _is_matrix(info: TensorInfo, constant: bool) -> bool:
+    return len(info.shape) > 1 and not constant
+
+
 def check_tensors(name: str, part: Part, tensors: Tensors) -> None:
     """Refuse by name what a stock loader would leave aside though the weights of the part ``name`` mean nothing without it.
 
     Raises:
-        BdauditError: scaled or quantised weights; two tensors of one name; names with a wrapper's prefix.
+        InconclusiveError: scaled or quantised weights.
+        BdauditError: two tensors of one name; names with a wrapper's prefix.
     """
     canonical: dict[str, str] = {}
     wrapped = next((prefix for prefix in _WRAPPERS if any(tensor.startswith(prefix) for tensor in tensors)), "")
@@ -145,7 +151,10 @@ def check_tensors(name: str, part: Part, tensors: Tensors) -> None:
     for tensor in tensors:
         for pattern, said in TENSORS.items():
             if re.fullmatch(pattern, tensor):
-                raise BdauditError(f"{name}: {shown(tensor)} says that these are {said}")
+                raise InconclusiveError(f"{name}: {shown(tensor)} says that these are {said}")
+    whole = next((tensor for tensor, info in tensors.items() if "F" not in info.dtype and _is_matrix(info, part.is_constant(tensor))), "")
+    if whole:
+        raise InconclusiveError(f"{name}: {shown(whole)} is {tensors[whole].dtype}, so that these are {_QUANTISED}")
     for tensor in tensors:
         other = canonical.setdefault(part.canonical(tensor), tensor)
         if other != tensor:

@@ -43,7 +43,7 @@ JSON_FILES = (
     *("tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
 )
 SHARES = {
-    "candidates": 18, "safetensors headers": 18, "torch archives": 11, "reports": 8, "adapters": 5, "model directories": 8,
+    "candidates": 16, "safetensors headers": 17, "torch archives": 11, "reports": 8, "adapters": 5, "embeddings": 3, "model directories": 8,
     "single files": 8, "policies": 6,
     "pictures": 6, "patches": 5, "state": 3, "graders": 4,
 }  # fmt: skip
@@ -156,18 +156,55 @@ def adapters(folder: Path) -> Target:
     from bdaudit.models.lora import read_adapter
 
     suspect = load(inspect(small.write(folder / "adapted")), device="cpu")
-    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    plain = save({f"{name}.lora_A.weight": np.ones((2, 8), np.float32), f"{name}.lora_B.weight": np.ones((8, 2), np.float32)})
-    end = 8 + int.from_bytes(plain[:8], "little")
-    header, path = json.loads(plain[8:end]), folder / "adapter.safetensors"
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    factors = {"down": np.ones((2, 8), np.float32), "up": np.ones((8, 2), np.float32)}
+    ldm = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
+    every = [
+        {f"unet.{layer}.lora_A.weight": factors["down"], f"unet.{layer}.lora_B.weight": factors["up"]},
+        {
+            **{f"{ldm}.lora_{name}.weight": tensor for name, tensor in factors.items()},
+            **{f"{ldm}.alpha": np.ones((), np.float32), f"{ldm}.dora_scale": np.ones((8, 1), np.float32)},
+        },
+        {f"{ldm}.lokr_w1": np.ones((2, 2), np.float32), f"{ldm}.lokr_w2_a": factors["up"][:4], f"{ldm}.lokr_w2_b": factors["down"][:, :4]},
+        {f"{ldm}.hada_w{i}_{end}": factors["up" if end == "a" else "down"] for i in (1, 2) for end in "ab"},
+        {f"base_model.model.{layer}.lora_{end}.weight": factors[name] for end, name in (("A", "down"), ("B", "up"))},
+    ]
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["to_k"], "rank_pattern": {"to_k": 2}}
+    path, beside = folder / "adapter.safetensors", folder / "adapter_config.json"
 
     def target(draw: random.Random) -> None:
-        if draw.random() < 0.5:
-            text = json_changed(draw, header)
-            path.write_bytes(len(text).to_bytes(8, "little") + text + plain[end:])
-        else:
-            path.write_bytes(bytes_changed(draw, plain))
+        beside.write_bytes(json_changed(draw, told) if draw.random() < 0.3 else json.dumps(told).encode())
+        path.write_bytes(_tensors_changed(draw, save(draw.choice(every))))
         read_adapter(path, 1.0, suspect)
+
+    return target
+
+
+def _tensors_changed(draw: random.Random, plain: bytes) -> bytes:
+    """A safetensors file with its header or any of its bytes changed."""
+    if draw.random() >= 0.5:
+        return bytes_changed(draw, plain)
+    end = 8 + int.from_bytes(plain[:8], "little")
+    text = json_changed(draw, json.loads(plain[8:end]))
+    return len(text).to_bytes(8, "little") + text + plain[end:]
+
+
+def embeddings(folder: Path) -> Target:
+    import numpy as np
+    from safetensors.numpy import save
+
+    from bdaudit.models.embeddings import learned, read_embedding
+    from bdaudit.models.load import load
+
+    suspect = load(inspect(small.write(folder / "learning")), device="cpu")
+    every = [save({name: np.ones((2, 8), np.float32)}) for name in ("<toy>", "emb_params")]
+    every.append(save({"clip_l": np.ones((2, 8), np.float32), "clip_g": np.ones((2, 4), np.float32)}))
+    path = folder / "embedding.safetensors"
+
+    def target(draw: random.Random) -> None:
+        path.write_bytes(_tensors_changed(draw, draw.choice(every)))
+        with learned(suspect, [read_embedding(path, draw.choice(["", "<x>"]))]):
+            suspect.encode(["a <x>"])
 
     return target
 
@@ -305,6 +342,7 @@ def graders(folder: Path) -> Target:
 
 TARGETS = {
     "candidates": texts, "safetensors headers": headers, "torch archives": archives, "reports": reports, "adapters": adapters,
+    "embeddings": embeddings,
     "model directories": directories, "single files": single_files, "policies": policies, "pictures": pictures,
     "patches": patches, "state": states, "graders": graders,
 }  # fmt: skip

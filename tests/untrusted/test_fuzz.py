@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from bdaudit.cli.outcome import failed
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
+from bdaudit.models.embeddings import learned, read_embedding
 from bdaudit.models.lora import read_adapter
 from bdaudit.models.suspect import Suspect
 from bdaudit.report.document import dumps, loads
@@ -222,6 +223,21 @@ def test_mutated_adapters(tiny_suspect: Suspect, tmp_path: Path, data: st.DataOb
     plain = save({f"{name}.lora_A.weight": np.ones((2, 8), np.float32), f"{name}.lora_B.weight": np.ones((8, 2), np.float32)})
     path.write_bytes(data.draw(mutations(plain) | st.builds(lambda value: safetensors(value), VALUES)))
     declared(lambda: read_adapter(path, 1.0, tiny_suspect))
+
+
+@SETTINGS
+@given(data=st.data())
+def test_mutated_embeddings(tiny_suspect: Suspect, tmp_path: Path, data: st.DataObject) -> None:
+    path, entries = tmp_path / "embedding.safetensors", len(tiny_suspect.tokenizer)
+    plain = save({data.draw(st.sampled_from(["<toy>", "emb_params", "clip_l"])): np.ones((2, 8), np.float32)})
+    path.write_bytes(data.draw(mutations(plain) | st.builds(lambda value: safetensors(value), VALUES)))
+
+    def put_in() -> None:
+        with learned(tiny_suspect, [read_embedding(path, data.draw(st.sampled_from(["", "<x>"]) | st.text(max_size=5)))]):
+            assert len(tiny_suspect.tokenizer) > entries
+
+    declared(put_in)
+    assert len(tiny_suspect.tokenizer) == entries
 
 
 @SETTINGS
