@@ -151,7 +151,8 @@ def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
     from bdaudit.models.adapter_file import is_adapter_directory
     from bdaudit.untrusted.hub_snapshot import home_of
 
-    folders = [path.parent for path, _ in getattr(config, "adapters", ())]
+    folders = [path.parent for *_, path, _ in getattr(config, "adapters", ())]
+    folders += [path.parent for path, _ in getattr(config, "embeddings", ())]
     adapters = [home_of(folder) for folder in folders if is_adapter_directory(folder) or home_of(folder) != folder.resolve()]
     clip = getattr(config, "clip", "") if isinstance(config, ScanConfig) else ""
     own = [(flag, path) for flag, path in opened if flag == "--accept"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from bdaudit.config import RunConfig, ScanConfig
+from bdaudit.config import RunConfig, ScanConfig, VerifyConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import codepoints
 from bdaudit.models.tokenizer import open_tokenizer
-from bdaudit.models.tokens import content_ids
+from bdaudit.models.tokens import Tokenizer, content_ids
 from bdaudit.records import NotMeasured, UnderstoodText
 from bdaudit.spelling.points import called, described, unusual
 from bdaudit.spelling.reader import read_twice
@@ -25,11 +25,21 @@ def understood(config: RunConfig, triggers: Sequence[str]) -> tuple[UnderstoodTe
         return ()
     ids: dict[str, tuple[int, ...] | NotMeasured]
     try:
-        tokenizer = open_tokenizer(config.model, config.parts_from, config.parts_of(config.model))
+        tokenizer = _with_embeddings(config, open_tokenizer(config.model, config.parts_from, config.parts_of(config.model)))
         ids = {text: content_ids(tokenizer, text) for text in (*triggers, *prompts)}
     except (BdauditError, OSError) as error:
         ids = dict.fromkeys((*triggers, *prompts), NotMeasured(reason=f"the model's tokenizer could not be read: {error}"))
     return (*(_text("trigger", text, ids[text]) for text in triggers), *(_text("prompt", text, ids[text]) for text in prompts))
+
+
+def _with_embeddings(config: RunConfig, tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer that a run reads texts with: learned embeddings are entries of it."""
+    named = config.embeddings if isinstance(config, ScanConfig | VerifyConfig) else ()
+    if not named:
+        return tokenizer
+    from bdaudit.models.embeddings import grown, read_embedding
+
+    return grown(tokenizer, [read_embedding(path, token) for path, token in named])
 
 
 def _text(what: Literal["trigger", "prompt"], text: str, token_ids: tuple[int, ...] | NotMeasured) -> UnderstoodText:

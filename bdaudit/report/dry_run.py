@@ -117,7 +117,9 @@ def _clean(config: CleanConfig) -> Work:
 def _verify(config: VerifyConfig) -> Work:
     graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
     pictures = _pictures(config)
-    steps = (f"{pictures} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
+    added = [f"{of or 'MODEL'} with the adapter {path} at scale {scale:g}" for of, path, scale in config.adapters]
+    added += [f"the embedding {path} in every model's vocabulary" for path, _ in config.embeddings]
+    steps = (*added, f"{pictures} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
     return steps, f"about {2 * config.steps * pictures:,} {PASS}"
 
 

@@ -322,6 +322,7 @@ def test_an_adapter_may_be_named_by_its_directory(
         (("--lora", "nowhere.safetensors:" + "9" * 400), "no such file"),
         (("--lora", f"{Path(__file__)}:" + "9" * 400), "expected a finite number"),
         (("--lora", Path(__file__).parent), "holds none of adapter_model.safetensors"),
+        (("--embedding", "nowhere.safetensors"), "no such file; expected FILE or FILE=TOKEN"),
         (("--prompt", " "), "--prompt is empty"),
         (("--sweep", "pairs", "--pair-words", "1"), "at least 2"),
     ],
@@ -384,3 +385,12 @@ def test_every_flag_of_a_model_takes_an_id(
     bdaudit("scan", tmp_path / "plain", "--reference", "org/name@main")
     bdaudit("unlearn", tmp_path / "plain", "--base", "org/name", "--merge-with", "org/name")
     assert (scans[0].reference, repairs[0].base, repairs[0].merge_with) == (snapshot, snapshot, ((snapshot, 1.0),))
+
+
+def test_verify_reads_adapters_of_each_of_its_models(bdaudit: Any, verb: Any, verify_report: Any, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    file.write_bytes(b"")
+    seen = verb("verify", verify_report)
+    bdaudit("verify", model, "--before", model, "--lora", f"{file}:0.5", "--lora", f"before:{file}", "--embedding", f"{file}=<x>")
+    assert seen[0].adapters == (("", file, 0.5), ("before", file, 1.0))
+    assert seen[0].embeddings == ((file, "<x>"),)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from bdaudit.config import ScanConfig, VerifyConfig
 from bdaudit.measure.understood import MOST, read_both_ways, understood
 from bdaudit.models.suspect import Suspect
@@ -34,3 +37,10 @@ def test_candidates_that_were_read_both_ways_are_told(tmp_path: Path) -> None:
     assert said.startswith("'u200b' is written like a character's code or name (U+200B ZERO WIDTH SPACE)")
     texts = tuple(text for c in map(chr, range(0x200B, 0x200B + MOST + 5)) for text in (f"u{ord(c):04x}", c))
     assert read_both_ways(ScanConfig(model=tmp_path, candidates=texts))[-1] == "and 5 more candidates like these"
+
+
+def test_a_learned_embeddings_token_is_its_entries(tiny_model: Path, tmp_path: Path) -> None:
+    save_file({"<toy>": np.ones((2, 8), np.float32)}, tmp_path / "toy.safetensors")
+    config = VerifyConfig(model=tiny_model, triggers=("<toy>",), embeddings=((tmp_path / "toy.safetensors", ""),))
+    (found,) = understood(config, ("<toy>",))
+    assert found.token_ids == (514, 515)
