@@ -31,7 +31,8 @@ from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
 from tests import small
 from tests.bench.recording import stamp
-from tests.untrusted import hostile_files
+from tests.models import tiny_sdxl
+from tests.untrusted import hostile_files, one_file
 from tests.untrusted.edits import UNET
 from tests.untrusted.hostile import rebuilt, torch_archive
 from tests.untrusted.tiny import write_model
@@ -227,18 +228,28 @@ def directories(folder: Path) -> Target:
 
 def single_files(folder: Path) -> Target:
     hostile_files.lay_out(folder)
+    directory, xl = folder / "directory", tiny_sdxl.write(folder / "xl")
+    made = (
+        (one_file.write(directory, folder / "plain.safetensors"), directory, ""),
+        (
+            one_file.write(directory, folder / "averaged.safetensors", **one_file.averaged(one_file.tensors_of(directory), 0.5)),
+            directory,
+            "ema",
+        ),
+        (one_file.write(xl, folder / "xl.safetensors", one_file.SDXL), xl, ""),
+    )
+    every = [(path.read_bytes(), settings, variant) for path, settings, variant in made]
     file = folder / "model.safetensors"
-    plain = file.read_bytes()
-    end = 8 + int.from_bytes(plain[:8], "little")
-    header = json.loads(plain[8:end])
 
     def target(draw: random.Random) -> None:
+        plain, settings, variant = draw.choice(every)
+        end = 8 + int.from_bytes(plain[:8], "little")
         if draw.random() < 0.7:
-            text = json_changed(draw, header)
+            text = json_changed(draw, json.loads(plain[8:end]))
             file.write_bytes(len(text).to_bytes(8, "little") + text + plain[end:])
         else:
             file.write_bytes(bytes_changed(draw, plain[:end]) + plain[end:])
-        inspect(file, config=folder / "directory")
+        inspect(file, config=settings, variant=variant)
 
     return target
 
