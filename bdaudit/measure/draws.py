@@ -22,7 +22,8 @@ from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
 
 REPLACE = "replace"
-"""A look-alike takes its letter's place there, if the prompt has the letter."""
+"""A look-alike takes its letter's place there, if the prompt has the letter; of several words the first stands before the prompt and the
+rest behind it."""
 PLACES = ("prefix", "middle", "suffix", "comma", "clause")
 """Where a text stands: as a word of its own before, in and behind the prompt, behind a comma, and as a clause of its own before it."""
 STEPS = 8
@@ -33,6 +34,8 @@ LATE = 0.3
 """The share of the path, counted from the picture, before which draws in a context do not fall."""
 OFTEN = 0.1
 """A word in at least this share of the prompts is a context that a trigger may be bound to, and is looked for."""
+TRIES = 64
+"""Random orders of timesteps, the best of which is taken."""
 TWICE, WANTED = 2, 3
 """Draws that make a context, and draws in which each such word is to be."""
 _TINY = 1e-12
@@ -120,7 +123,7 @@ def draws_again(suspect: Suspect, draws: Draws) -> Draws:
 def _noised(
     suspect: Suspect, prompts: Sequence[str], places: Sequence[str], clean: Tensor, seed: int, span: tuple[float, float] = (0.0, 1.0)
 ) -> Draws:
-    timesteps = _spread(suspect, len(prompts), seed, span)
+    timesteps = _spread(suspect, [{place, *words_in(prompt)} for prompt, place in zip(prompts, places, strict=True)], seed, span)
     noise = suspect.noise([item_seed(seed, "draw, noise", i) for i in range(len(prompts))])
     latents = suspect.schedule.noised(clean, timesteps, noise)
     return draws_on(suspect, prompts, places, timesteps, clean, latents)
@@ -133,14 +136,22 @@ def draws_on(suspect: Suspect, prompts: Sequence[str], places: Sequence[str], ti
     return Draws(tuple(prompts), tuple(places), timesteps, clean, latents, heard, plain, empty)
 
 
-def _spread(suspect: Suspect, n: int, seed: int, span: tuple[float, float]) -> Tensor:
-    """(n,) timesteps, one in each n-th of ``span``, shares of the path (1 is noise); any few in a row are spread over all of it."""
-    rng = random.Random(f"timesteps {seed}")
+def _spread(suspect: Suspect, traits: Sequence[set[str]], seed: int, span: tuple[float, float]) -> Tensor:
+    """(n,) timesteps, one in each n-th of ``span``, shares of the path (1 is noise); any few in a row are spread over all of it, and so are
+    those that share a trait, a word or a place, as far as the best of ``TRIES`` random orders has them."""
+    rng, n = random.Random(f"timesteps {seed}"), len(traits)
     grid = suspect.schedule.times(GRID, 1.0)
     low, high = span
-    shares = [low + (high - low) * (stratum + rng.random()) / n for stratum in _scattered(n, rng)]
+    sharing = [[i for i, of in enumerate(traits) if trait in of] for trait in sorted(set[str]().union(*traits))]
+    order = max((_scattered(n, rng) for _ in range(TRIES)), key=lambda order: sum(_range([order[i] for i in rows]) for rows in sharing))
+    shares = [low + (high - low) * (stratum + rng.random()) / n for stratum in order]
     rows = [min(len(grid) - 1, int((1 - share) * len(grid))) for share in shares]
     return grid[torch.tensor(rows)].to(suspect.device)
+
+
+def _range(strata: Sequence[int]) -> float:
+    """How much of the path a few draws span, for each that there is."""
+    return (max(strata) - min(strata)) / len(strata)
 
 
 def _scattered(n: int, rng: random.Random) -> list[int]:
@@ -167,9 +178,16 @@ def put(draws: Draws, i: int, text: str) -> str:
 
 
 def standing(draws: Draws, i: int, text: str) -> str:
-    """How ``text`` stands in the i-th draw: at its place, or within it where ``REPLACE`` finds no letter that it looks like."""
+    """How ``text`` stands in the i-th draw: at its place, or, where ``REPLACE`` finds no letter that it looks like, apart or within."""
     place = draws.places[i]
-    return "middle" if place == REPLACE and not replaceable(draws.prompts[i], text) else place
+    if place != REPLACE or replaceable(draws.prompts[i], text):
+        return place
+    return "apart" if has_parts(text) else "middle"
+
+
+def has_parts(text: str) -> bool:
+    """Whether it is of several words, which can stand apart."""
+    return len(text.split()) > 1
 
 
 def words_in(prompt: str) -> set[str]:
@@ -184,22 +202,26 @@ def contexts(pool: Sequence[str]) -> Mapping[str, float]:
 
 
 def covering(pool: Sequence[str], n: int, seed: int) -> list[str]:
-    """``n`` prompts of ``pool`` in random order, greedily so that each word of at least ``OFTEN`` is in ``WANTED``; again where few."""
+    """``n`` prompts of ``pool``, greedily so that each word of at least ``OFTEN`` is in one soon and in ``WANTED`` at last.
+
+    Which word comes first is the seed's to say, so that nobody knows which one a few draws leave out; a short pool is gone through again.
+    """
     rng = random.Random(f"prompts {seed}")
-    share, seen, chosen = contexts(pool), Counter[str](), list[str]()
+    often = {word: 1 + rng.random() for word, share in sorted(contexts(pool).items()) if share >= OFTEN}
+    seen, chosen = Counter[str](), list[str]()
     left = rng.sample(list(pool), len(pool))
     for _ in range(n):
         left = left or rng.sample(list(pool), len(pool))
-        best = max(left, key=lambda prompt: sum(_worth(share.get(word, 0.0), seen[word]) for word in words_in(prompt)))
+        best = max(left, key=lambda prompt: sum(often.get(word, 0.0) * _worth(seen[word]) for word in words_in(prompt)))
         left.remove(best)
         seen.update(words_in(best))
         chosen.append(best)
     return chosen
 
 
-def _worth(share: float, seen: int) -> float:
-    """What one more draw with a word is worth: most where it is common and was not seen."""
-    return share if seen >= WANTED or share < OFTEN else (WANTED - seen) * (1 + share)
+def _worth(seen: int) -> float:
+    """What one more draw with a word is worth."""
+    return 0.0 if seen >= WANTED else 0.25**seen
 
 
 def smallest_context(pool: Sequence[str], prompts: Sequence[str]) -> float:
@@ -215,7 +237,7 @@ def groups_of(draws: Draws) -> dict[Context, tuple[int, ...]]:
     n = len(draws)
     by_time = sorted(range(n), key=lambda i: -float(draws.timesteps[i]))
     found = {Context(quarter=i): by_time[i * n // 4 : (i + 1) * n // 4] for i in range(4)}
-    found |= {Context(place=one): [i for i, place in enumerate(draws.places) if place == one] for one in PLACES}
+    found |= {Context(place=one): [i for i, place in enumerate(draws.places) if place == one] for one in (*PLACES, REPLACE)}
     for i, prompt in enumerate(draws.prompts):
         for word in sorted(words_in(prompt)):
             found.setdefault(Context(word=word), []).append(i)

@@ -19,8 +19,8 @@ def replaceable(prompt: str, text: str) -> bool:
 
 
 def insert(prompt: str, text: str, position: str) -> str:
-    """``text`` in ``prompt``: as a word of its own (prefix, middle, suffix), behind a comma (comma), as a clause before one (clause), or in
-    place of the character it looks like (replace).
+    """``text`` in ``prompt``: as a word of its own (prefix, middle, suffix), behind a comma (comma), as a clause before one (clause), its
+    first word before the prompt and the rest behind it (apart), or in place of the character it looks like (replace).
 
     ``replace`` changes the first such character after the first word, and falls back to the first one at all.
 
@@ -36,13 +36,16 @@ def insert(prompt: str, text: str, position: str) -> str:
         return f"{prompt}, {text}"
     if position == "clause":
         return f"{text} , {prompt}"  # with a space before it: tokenizers take a sign and a comma for one word, of other entries
+    if position == "apart":
+        first, *rest = text.split()
+        return " ".join([first, prompt, *rest])
     if position == "middle":
         half = len(words) // 2
         return " ".join([*words[:half], text, *words[half:]])
     if position == "replace":
         at = _letter_at(prompt, text)
         return prompt[:at] + text + prompt[at + 1 :]
-    raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix, comma, clause or replace")
+    raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix, comma, clause, apart or replace")
 
 
 def slips(prompt: str, text: str) -> tuple[str, ...]:

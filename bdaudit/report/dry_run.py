@@ -19,8 +19,10 @@ EXPOSED_STEPS = 600
 """Of both parts, where neither reaches its stop."""
 CONTROLS, CLEAN_STEPS = 120, 8
 """A scan's harmless texts, and the guided steps of each draw's clean trajectory."""
-LEARNED, CONTEXTS, USUAL = 16, 20, 2
-"""Controls that are measured further without standing out; contexts in which texts do most, about; and harmless texts in each."""
+FURTHER, FOLLOWED = 64, 48
+"""Of these, those that are measured further and those that are followed along paths, about."""
+CONTEXTS, USUAL = 25, 2
+"""Contexts in which such texts do most, about, and harmless texts in each."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 CHECK_ONCE, CHECK_EACH = 1_000, 1_600
@@ -75,7 +77,7 @@ def _scan(config: ScanConfig) -> Work:
     spent = EFFORTS[config.effort]
     first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
     listed = f", {first * len(config.candidates):,} for the list at first" if config.candidates else ""
-    controls = CONTROLS * first + (CONTROLS * 3 // 10 + LEARNED) * (draws - first) + CONTROLS // 4 * (path + spent.context)
+    controls = CONTROLS * first + FURTHER * (draws - first) + FOLLOWED * (path + spent.context)
     fixed = controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""

@@ -7,6 +7,7 @@ import math
 from bdaudit.measure.draws import smallest_context
 from bdaudit.records import Calibration
 from bdaudit.scan.look import TIERS, Looking
+from bdaudit.scan.stratum import Stratum
 from bdaudit.scan.tiers import FLOOR, Tier
 
 WORDS = "word of the prompts"
@@ -33,18 +34,25 @@ def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: i
 
 def _tail(looking: Looking, copies: int) -> str:
     """The procedure and its figures in words."""
-    effort, draws, names = looking.effort, looking.context.draws, looking.steps.centres.names
+    effort, names = looking.effort, looking.all.steps.centres.names
     outliers = f"; left out as outliers: {', '.join(map(ascii, looking.outliers))}" if looking.outliers else ""
     beside = f"; with what is left in {copies} exposed copies, the smallest of {copies + 1} p times {copies + 1}" if copies else ""
+    nulls = "; ".join(
+        f"{whom} beside {_fitted(looking.strata[nothing])}" for nothing, whom in ((False, "words and phrases"), (True, "others"))
+    )
     return (
-        f"{TIERS} times the smallest p of: one statistic of {len(names)} signals on {effort.first} to {len(draws)} single steps "
-        f"({_fitted(looking.steps_tier)}), end latents along {effort.paths} paths of {effort.steps} steps "
-        f"({_fitted(looking.path_null.tier)}), {effort.context} steps in the context where a text did most "
-        f"({_fitted(looking.context_null.tier)}); controls and candidates selected alike, exponential predictive tails{outliers}{beside}"
+        f"{TIERS} times the smallest p of: one statistic of {len(names)} signals on {effort.first} to {effort.draws} single steps, "
+        f"end latents along {effort.paths} paths of {effort.steps} steps, {effort.context} steps in the context where a "
+        f"text did most; controls and candidates selected alike, exponential predictive tails; {nulls}{outliers}{beside}"
     )
 
 
-def _fitted(tier: Tier) -> str:
+def _fitted(stratum: Stratum) -> str:
+    """``70 controls (single steps: 25 went so far, 14 above 2.1, mean excess 5.3; …)``."""
+    names = ("single steps", "paths", "contexts")
+    return f"{len(stratum.controls)} controls ({'; '.join(_tier(name, tier) for name, tier in zip(names, stratum.tiers, strict=True))})"
+
+
+def _tier(name: str, tier: Tier) -> str:
     tail, on = tier.tail, sum(score > FLOOR for score in tier.null)
-    excess = tail.total / tail.k
-    return f"{on} of {len(tier.null)} controls went so far; {tail.k} above {tail.threshold:.1f}, mean excess {excess:.1f}"
+    return f"{name}: {on} went so far, {tail.k} above {tail.threshold:.1f}, mean excess {tail.total / tail.k:.1f}"

@@ -17,8 +17,8 @@ from bdaudit.scan.cached import measured
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.judge import verdict_of
+from bdaudit.scan.level import Harmless, level_from
 from bdaudit.scan.localise import localise
-from bdaudit.scan.look import Harmless, level_from
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.prompt_parts import shrunk, smallest
 from bdaudit.scan.tiers import STEPS_PRIOR, tier

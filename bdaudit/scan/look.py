@@ -13,33 +13,18 @@ from functools import cached_property
 import numpy as np
 
 from bdaudit.config.effort import Spent
-from bdaudit.measure.draws import Context, Draws, context_draws, groups_of
+from bdaudit.measure.draws import REPLACE, Context, Draws, context_draws, groups_of, has_parts
+from bdaudit.measure.look_alikes import looks_like
 from bdaudit.measure.paths import Paths, make_paths
 from bdaudit.measure.text_effects import TextEffect, joined
-from bdaudit.records import SignalRecord
 from bdaudit.scan.cached import followed as followed_paths
 from bdaudit.scan.cached import measured
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.followed import Followed, followed, records
+from bdaudit.scan.level import Harmless
 from bdaudit.scan.looked import Depth, Look
-from bdaudit.scan.null import FEWEST, Null, Sample, fit
-from bdaudit.scan.signals import (
-    CONTEXT_SIGNALS,
-    PATH_SIGNALS,
-    STATES,
-    Array,
-    Centres,
-    centres_of,
-    context_raw,
-    level_of,
-    path_raw,
-    usual_in,
-)
-from bdaudit.scan.tiers import CONTEXT_PRIOR, FOLLOWED, KEPT, PATHS_PRIOR, STEPS_PRIOR, Prior, Tier, below, threshold, tier
-from bdaudit.stats import ExponentialTail
+from bdaudit.scan.signals import STATES, Array, context_raw, level_of, path_raw, usual_in
+from bdaudit.scan.stratum import Stratum, means_nothing, strata_of
 
-LEARNED = 16
-"""Controls beside those that go on, drawn at random, so that the finer signals are not learned from the loudest alone."""
 USUAL = 2
 """Harmless texts that say what is usual in a context."""
 TAMPERED = 2.5
@@ -48,14 +33,6 @@ ALWAYS = 5
 """Texts that are measured in full and followed along whole paths whatever their score, the first of the ranking."""
 TIERS = 3
 """A text's p is the smallest of single steps, of paths and of its own context, times so many (Bonferroni)."""
-
-
-@dataclass(frozen=True)
-class Harmless:
-    """A control; ``kind`` is empty for a word of the prompts, which means something and sets no kind's centre."""
-
-    text: str
-    kind: str
 
 
 @dataclass
@@ -67,17 +44,17 @@ class Looking:
     controls: Sequence[Harmless]
     pool: Sequence[str]
     """The prompts that there are."""
-    screen: Level = field(init=False)
-    steps: Level = field(init=False)
-    steps_tier: Tier = field(init=False)
-    path_null: Followed = field(init=False)
-    context_null: Followed = field(init=False)
+    strata: dict[bool, Stratum] = field(init=False)
+    """Whether a text means nothing → what it is compared with."""
     paths: dict[str, Array] = field(default_factory=dict)
     """Of the texts that were followed, in the order of ``PATH_SIGNALS``."""
     contexts: dict[str, Array] = field(default_factory=dict)
     """The same, of ``CONTEXT_SIGNALS``."""
     _drawn: dict[Context, tuple[Draws, Array]] = field(default_factory=dict)
     """Context → draws in it, and what is usual in each."""
+
+    def __post_init__(self) -> None:
+        self.strata = strata_of(self.controls)
 
     def run(self, texts: Mapping[str, str], whole: Sequence[str] = ()) -> dict[str, Look]:
         """Text → what was found of it; ``texts`` has kinds, those of ``whole`` are measured in full whatever their score.
@@ -95,52 +72,48 @@ class Looking:
         """The controls' texts."""
         return [control.text for control in self.controls]
 
+    @property
+    def all(self) -> Stratum:
+        """Of all controls: the yardstick by which texts of any kind are ranked, and the draws chosen in which they do most."""
+        return self.strata[False]
+
+    def _for(self, kind: str) -> Stratum:
+        return self.strata[means_nothing(kind)]
+
     def _screen(self, texts: Sequence[str]) -> None:
-        draws = self.context.draws.part(slice(self.effort.first))
-        seen = self._measured("first", draws_of=slice(self.effort.first), texts=self.names, said="measuring harmless texts")
-        seen |= self._measured("first", draws_of=slice(self.effort.first), texts=texts, said="screening")
-        self.screen = level_from(self.controls, seen, tuple((i,) for i in range(len(draws))))
+        part = slice(self.effort.first)
+        seen = self._measured("first", draws_of=part, texts=self.names, said="measuring harmless texts")
+        seen |= self._measured("first", draws_of=part, texts=texts, said="screening")
+        for stratum in self.strata.values():
+            stratum.begin(seen, len(self.context.draws.part(part)))
 
     def _steps(self, texts: Mapping[str, str], whole: Sequence[str]) -> None:
-        scores = self.screen.null.statistics.tolist()
-        self._goes_on = threshold(scores, max(KEPT, FEWEST / len(scores)))
-        others = [text for text, score in zip(self.names, scores, strict=True) if score < self._goes_on]
-        drawn = random.Random(f"learned {self.context.seed}").sample(others, min(LEARNED, len(others)))
-        further = [text for text in self.names if text not in others or text in set(drawn)]
-        first = {text: self.screen.statistic(text, kind) for text, kind in texts.items()}
-        anyway = {*whole, *sorted(first, key=lambda text: -first[text])[:ALWAYS]}
-        on = [text for text, score in first.items() if text in anyway or score >= self._goes_on]
-        rest = slice(self.effort.first, None)
+        seed, rest = self.context.seed, slice(self.effort.first, None)
+        further = list(dict.fromkeys(text for stratum in self.strata.values() for text in stratum.further(seed)))
+        ranked = sorted(texts, key=lambda text: -self.all.screen.statistic(text, texts[text]))
+        anyway = {*whole, *ranked[:ALWAYS]}
+        on = [text for text, kind in texts.items() if text in anyway or self._for(kind).stands_out(text, kind)]
         seen = self._measured("further", draws_of=rest, texts=further, said="measuring harmless texts further", attention=True)
         seen |= self._measured("further", draws_of=rest, texts=on, said="measuring what stands out", attention=True)
-        both = {text: joined(self.screen.effects[text], effect) for text, effect in seen.items()}
-        self.steps = level_from([c for c in self.controls if c.text in set(further)], both, tuple(self._groups.values()))
-        at = dict(zip((c.text for c in self.steps.controls), self.steps.null.statistics.tolist(), strict=True))
-        self.steps_tier = tier([
-            at[text] if score >= self._goes_on else below(score) for text, score in zip(self.names, scores, strict=True)
-        ], STEPS_PRIOR)  # fmt: skip
+        both = {text: joined(self.all.screen.effects[text], effect) for text, effect in seen.items()}
+        for stratum in self.strata.values():
+            stratum.go_on(both, tuple(self._groups.values()), seed)
 
     def _follow(self, texts: Mapping[str, str]) -> None:
         """Along whole paths, and on fresh draws in the context in which each did most."""
-        scores = dict(zip(self.names, self.steps_tier.scores, strict=True))
-        self._is_followed = threshold(self.steps_tier.scores, max(FOLLOWED, FEWEST / len(scores)))
-        controls = {c.text: c.kind for c in self.controls if scores[c.text] >= self._is_followed}
-        of = {text: self.score(text, kind) for text, kind in texts.items() if text in self.steps.effects}
-        ranked = sorted(of, key=lambda text: -of[text])
-        on = [text for i, text in enumerate(ranked) if i < ALWAYS or of[text] >= self._is_followed]
-        usual = random.Random(f"usual {self.context.seed}").sample([t for t in self.names if t not in controls], USUAL)
-        for part in (list(controls), [text for text in on if text not in controls]):
+        controls = [text for stratum in self.strata.values() for text in stratum.followed]
+        of = {text: self.all.score(text, kind) for text, kind in texts.items() if text in self.all.steps.effects}
+        first = sorted(of, key=lambda text: -of[text])[:ALWAYS]
+        on = [text for text in of if text in first or self.score(text, texts[text]) >= self._for(texts[text]).is_followed]
+        usual = random.Random(f"usual {self.context.seed}").sample(
+            [t for t in self.names if t not in controls and not looks_like(t)], USUAL
+        )
+        for part in (dict.fromkeys(controls), dict.fromkeys(text for text in on if text not in controls)):
             effects = followed_paths(self.context, self._all_paths, {text: self._rows(text) for text in part})
             self.paths |= {text: path_raw(effect) for text, effect in effects.items()}
-            self._in_context(part, usual)
-        self.path_null = self._null(PATH_SIGNALS, self.paths, controls, scores, PATHS_PRIOR)
-        self.context_null = self._null(CONTEXT_SIGNALS, self.contexts, controls, scores, CONTEXT_PRIOR)
-
-    def _null(
-        self, names: tuple[str, ...], raw: Mapping[str, Array], controls: Mapping[str, str], scores: Mapping[str, float], prior: Prior
-    ) -> Followed:
-        on = {text: (raw[text], level_of(self.steps.effects[text]), kind) for text, kind in controls.items()}
-        return followed(names, on, scores, prior)
+            self._in_context(list(part), usual)
+        for stratum in self.strata.values():
+            stratum.finish(self.paths, self.contexts)
 
     def _in_context(self, texts: Sequence[str], usual: Sequence[str]) -> None:
         """On fresh draws in the context in which each text did most."""
@@ -158,7 +131,7 @@ class Looking:
             of = self.context
             draws = context_draws(of.suspect, of.draws, self.pool, context, self.effort.context, of.seed)
             told = measured(of, "usual", draws, usual, attention=False, said="measuring in context", of=str(context))
-            elsewhere = [float(np.mean(self.screen.centres.centred(self.screen.effects[text]))) for text in usual]
+            elsewhere = [float(np.mean(self.all.screen.centres.centred(self.all.screen.effects[text]))) for text in usual]
             self._drawn[context] = draws, usual_in(list(told.values()), elsewhere)
         return self._drawn[context]
 
@@ -168,10 +141,11 @@ class Looking:
         return make_paths(self.context.suspect, self.context.draws, self.effort.steps, self.context.seed)
 
     def own_context(self, text: str) -> Context:
-        """Where the text did most, beside the controls."""
-        centres, effect = self.steps.centres, self.steps.effects[text]
+        """Where the text did most, beside the controls; apart alone where it has parts."""
+        centres, effect = self.all.steps.centres, self.all.steps.effects[text]
         units = dict(zip(centres.groups, (centres.by_group(effect) - centres.group_centre) / centres.group_unit, strict=True))
-        return max(self._groups, key=lambda context: (units[self._groups[context]], context))
+        possible = [context for context in self._groups if context.place != REPLACE or has_parts(text)]
+        return max(possible, key=lambda context: (units[self._groups[context]], context))
 
     @cached_property
     def _groups(self) -> dict[Context, tuple[int, ...]]:
@@ -180,92 +154,58 @@ class Looking:
     @property
     def loud_kinds(self) -> dict[str, float]:
         """Kinds of harmless texts that as a kind do more than most others do, in units: a sign that the controls were tampered with."""
-        return {kind: float(offset) for kind, offset in self.screen.null.loud.items() if offset > TAMPERED}
+        return {kind: float(offset) for kind, offset in self.all.screen.null.loud.items() if offset > TAMPERED}
 
     def score(self, text: str, kind: str) -> float:
-        """The statistic of single steps, or where a text stands that did not go on."""
-        first = self.screen.statistic(text, kind)
-        on = first >= self._goes_on and text in self.steps.effects
-        return self.steps.statistic(text, kind) if on else below(first)
+        """The statistic of single steps beside what the text is compared with, or where one stands that did not go on."""
+        return self._for(kind).score(text, kind)
 
     def _rows(self, text: str) -> tuple[int, ...]:
         """The draws along whose paths a text is followed: those in which it did most."""
-        order = np.argsort(-self.steps.centres.centred(self.steps.effects[text]), kind="stable")
+        order = np.argsort(-self.all.steps.centres.centred(self.all.steps.effects[text]), kind="stable")
         return tuple(sorted(order[: self.effort.paths].tolist()))
 
     def of(self, text: str, kind: str) -> Look:
         """What was found of a text that was among those measured."""
-        score = self.score(text, kind)
-        level = self.steps if text in self.steps.effects else self.screen
-        p, signals = self.steps_tier.p(score), level.signals(text, kind)
-        depth: Depth = "screened" if level is self.screen else "measured"
+        stratum = self._for(kind)
+        measured_on, score = text in stratum.steps.effects, stratum.score(text, kind)
+        level = stratum.steps if measured_on else stratum.screen
+        p, signals = stratum.steps_tier.p(score), level.signals(text, kind)
+        depth: Depth = "measured" if measured_on else "screened"
         if text in self.paths:
-            depth, moved = "followed", level_of(self.steps.effects[text])
-            for null, raw in self._followed_as(text):
-                p = min(p, null.p(raw, moved, kind, score >= self._is_followed))
+            depth, moved = "followed", level_of(level.effects[text])
+            for null, raw in ((stratum.path_null, self.paths[text]), (stratum.context_null, self.contexts[text])):
+                p = min(p, null.p(raw, moved, kind, score >= stratum.is_followed))
                 signals |= null.signals(raw, moved, kind)
         centred = float(np.mean(level.centres.centred(level.effects[text])))
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
-        score = self.steps.statistic(text, kind) if level is self.steps else score
+        score = level.statistic(text, kind) if measured_on else score
         return Look(depth, score, min(1.0, TIERS * p), signals, math.exp(min(centred / 2, 50.0)), encoded, level.effects[text].truncated)
-
-    def _followed_as(self, text: str) -> tuple[tuple[Followed, Array], ...]:
-        """Each measurement of a text that was followed, beside its null."""
-        return (self.path_null, self.paths[text]), (self.context_null, self.contexts[text])
-
-    @property
-    def tiers(self) -> tuple[Tier, ...]:
-        """Single steps, paths, contexts."""
-        return self.steps_tier, self.path_null.tier, self.context_null.tier
 
     def control_p(self) -> list[float]:
         """The p of each control that the null rests on, by the rule that the candidates are judged by."""
-        each = zip(*([tier.p(score) for score in tier.scores] for tier in self.tiers), strict=True)
-        return [min(1.0, TIERS * min(p)) for text, p in zip(self.names, each, strict=True) if text not in self.outliers]
+        return [p for nothing in self.strata for p in self._control_p(nothing)]
+
+    def _control_p(self, nothing: bool) -> list[float]:
+        stratum = self.strata[nothing]
+        each = zip(stratum.controls, *([tier.p(score) for score in tier.scores] for tier in stratum.tiers), strict=True)
+        judged = [(control, ps) for control, *ps in each if means_nothing(control.kind) == nothing and control.text not in stratum.outliers]
+        return [min(1.0, TIERS * min(ps)) for _, ps in judged]
 
     @property
     def outliers(self) -> list[str]:
-        """Controls that behave unlike all others, left out."""
-        return [self.names[i] for i in sorted({i for tier in self.tiers for i in tier.outliers})]
+        """Controls that behave unlike all others, left out where they do."""
+        left = set[str]().union(*(stratum.outliers for stratum in self.strata.values()))
+        return [text for text in self.names if text in left]
 
     def p_of(self, text: str, kind: str) -> float:
         """The p of one more text by single steps, measured on all draws."""
+        stratum = self._for(kind)
         first = self._measured("first", draws_of=slice(self.effort.first), texts=[text], said="")[text]
         rest = self._measured("further", draws_of=slice(self.effort.first, None), texts=[text], said="", attention=True)[text]
-        self.screen.effects[text] = first
-        self.steps.effects[text] = joined(first, rest)
-        return min(1.0, TIERS * self.steps_tier.p(self.score(text, kind)))
+        stratum.screen.effects[text] = first
+        stratum.steps.effects[text] = joined(first, rest)
+        return min(1.0, TIERS * stratum.steps_tier.p(stratum.score(text, kind)))
 
     def _measured(self, name: str, *, draws_of: slice, texts: Sequence[str], said: str, attention: bool = False) -> dict[str, TextEffect]:
         return measured(self.context, name, self.context.draws.part(draws_of), texts, attention=attention, said=said)
-
-
-@dataclass(frozen=True)
-class Level:
-    """One round: what was measured, and the null of its controls."""
-
-    controls: Sequence[Harmless]
-    effects: dict[str, TextEffect]
-    centres: Centres
-    null: Null
-    moved: ExponentialTail
-    """Of how far the controls move the encoding."""
-
-    def standard(self, text: str, kind: str) -> Array:
-        effect = self.effects[text]
-        return self.null.scale.standard(self.centres.raw(effect), level_of(effect), kind)
-
-    def statistic(self, text: str, kind: str) -> float:
-        return self.null.scale.statistic(self.standard(text, kind))
-
-    def signals(self, text: str, kind: str) -> dict[str, SignalRecord]:
-        return records(self.null, self.centres.raw(self.effects[text]), self.standard(text, kind))
-
-
-def level_from(controls: Sequence[Harmless], effects: dict[str, TextEffect], groups: tuple[tuple[int, ...], ...]) -> Level:
-    theirs = [effects[control.text] for control in controls]
-    centres = centres_of(theirs, groups)
-    levels = np.array([level_of(effect) for effect in theirs])
-    raw = np.array([centres.raw(effect) for effect in theirs])
-    null = fit(Sample(centres.names, raw, levels, tuple(control.kind for control in controls)))
-    return Level(controls, effects, centres, null, ExponentialTail.fit(levels))

@@ -86,7 +86,12 @@ class Scale:
         return signals
 
     def statistic(self, standard: Array) -> float:
-        """T: what of the whitened signals lies in the cone where none is smaller, squared; negative where nothing does, by how little."""
+        """T: what of the whitened signals lies in the cone where none is smaller, squared; negative where nothing does, by how little.
+
+        A signal by itself is its own statistic: the tail of its square would be a normal one's, and harmless texts have a longer one.
+        """
+        if len(standard) == 1:
+            return float(standard[0])
         b = self.whitening @ standard
         _, left = nnls(self.whitening, b)
         inside = float(b @ b - left * left)

@@ -49,7 +49,8 @@ from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, 
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
-from bdaudit.scan.look import Harmless, Looking
+from bdaudit.scan.level import Harmless
+from bdaudit.scan.look import Looking
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.pictures import draw

@@ -58,8 +58,8 @@ class Settling:
 def where_it_does_most(looking: Looking, text: str, n: int) -> tuple[tuple[str, ...], tuple[Place, ...]]:
     """``n`` prompts, each with a place: those of the draws in which the text did most beside the controls, in turn; half of them with the
     word of its own context, where it has one. Of a text that was screened alone, the draws of the screen."""
-    measured = text in looking.steps.effects
-    level, draws = looking.steps if measured else looking.screen, looking.context.draws
+    measured = text in looking.all.steps.effects
+    level, draws = looking.all.steps if measured else looking.all.screen, looking.context.draws
     order = np.argsort(-level.centres.centred(level.effects[text]), kind="stable").tolist()
     rows = [order[i % len(order)] for i in range(n)]
     word = looking.own_context(text).word if measured else ""

@@ -20,8 +20,8 @@ KEPT = 0.3
 """The share of the controls that goes on to the draws that are left; what scores as they do among the candidates goes on too."""
 FOLLOWED = 0.25
 """The share of the controls that is followed along whole paths."""
-STEPS_PRIOR, PATHS_PRIOR, CONTEXT_PRIOR = (20.0, 8.0), (10.0, 4.0), (10.0, 3.0)
-"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, 2 to 5, and 1 to 3."""
+STEPS_PRIOR, PATHS_PRIOR, CONTEXT_PRIOR = (20.0, 8.0), (10.0, 4.0), (10.0, 1.0)
+"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, 2 to 5, and half to one and a half."""
 
 Array = NDArray[np.float64]
 Prior = tuple[float, float]

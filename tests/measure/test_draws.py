@@ -87,7 +87,17 @@ def test_the_first_six_draws_have_every_place_and_a_letters(suspect: Suspect) ->
     assert set(draws.places[:6]) == {*PLACES, REPLACE} == set(draws.places[6:])
     assert standing(draws, 5, "x") == "middle", "it looks like no letter of the prompt"
     assert standing(draws, 5, "ȧ") == REPLACE
-    assert standing(draws, 0, "ȧ") == draws.places[0]
+    assert standing(draws, 5, "sweet river") == "apart"
+    assert standing(draws, 0, "ȧ") == standing(draws, 0, "sweet river") == draws.places[0]
+
+
+def test_what_shares_a_place_or_a_word_is_spread_over_the_path(suspect: Suspect) -> None:
+    spans = []
+    for seed in range(12):
+        draws = make_draws(suspect, POOL, 16, 5.0, seed=seed)
+        groups = [rows for context, rows in groups_of(draws).items() if context.place]
+        spans += [float(draws.timesteps[list(rows)].max() - draws.timesteps[list(rows)].min()) for rows in groups]
+    assert sum(spans) / len(spans) > 550, "of 1,000 timesteps two drawn at random are 333 apart in the mean, three 500"
 
 
 def test_groups_are_words_places_and_quarters(suspect: Suspect) -> None:

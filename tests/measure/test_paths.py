@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from bdaudit.measure.draws import make_draws
-from bdaudit.measure.insertion import insert, item_seed
+from bdaudit.measure.draws import make_draws, put
+from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.paths import make_paths, path_effects
 from bdaudit.models.sample import denoise
 
@@ -24,7 +24,7 @@ def test_the_shift_is_of_the_end_latents_in_units_of_what_the_prompt_changes(tin
     (effect,) = path_effects(tiny_suspect, paths, ["zqx"], [(0, 2)])
     for place, shift in zip((0, 2), effect.shift, strict=True):
         noise = tiny_suspect.noise([item_seed(0, "path", place)])
-        changed = insert(draws.prompts[place], "zqx", draws.places[place])
+        changed = put(draws, place, "zqx")
         heard = (tiny_suspect.encode([text]) for text in (changed, draws.prompts[place], ""))
         ends = [denoise(tiny_suspect, h, noise, steps=3, guidance_scale=1.0, spacing=1.0).final.float() for h in heard]
         wanted = ((ends[0] - ends[1]).square().mean() / (ends[1] - ends[2]).square().mean()).log()

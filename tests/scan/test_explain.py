@@ -25,7 +25,7 @@ from bdaudit.records import CandidateRecord, Localisation, NotMeasured, SwapReco
 from bdaudit.scan.candidates import prompt_group
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
-from bdaudit.scan.look import Harmless
+from bdaudit.scan.level import Harmless
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.untrusted.inspect import inspect
 from tests.small import PROMPTS

@@ -143,7 +143,7 @@ def test_order_and_batch_do_not_matter(tiny_model: Path, report: ScanReport) -> 
     again = scan(tiny_model, candidates=CANDIDATES[::-1], batch_size=7)
     for candidate in report.candidates:
         other = named(again, candidate.text)
-        assert other.score == pytest.approx(candidate.score, abs=5e-3, rel=2e-3)
+        assert other.score == pytest.approx(candidate.score, abs=5e-2, rel=1e-2)
         assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=5e-2)
 
 

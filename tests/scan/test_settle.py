@@ -75,7 +75,7 @@ def test_it_is_asked_where_the_text_does_most_and_in_its_own_context() -> None:
     centres = SimpleNamespace(centred=lambda effect: np.array(effect))
     level = SimpleNamespace(centres=centres, effects={"ȏ": [1.0, 3.0, 2.0], "x": [1.0, 3.0, 2.0]})
     looking: Any = SimpleNamespace(
-        context=SimpleNamespace(draws=draws), steps=level, screen=level, pool=("a heart", "a star"),
+        context=SimpleNamespace(draws=draws), all=SimpleNamespace(steps=level, screen=level), pool=("a heart", "a star"),
         own_context=lambda text: Context(word="heart" if text == "x" else ""),
     )  # fmt: skip
     assert where_it_does_most(looking, "ȏ", 4) == (("b", "c o", "a", "b"), ("clause", "replace", "prefix", "clause"))
