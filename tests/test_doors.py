@@ -36,6 +36,7 @@ DOORS = {
     "targets.py": "writes",
     "state_lock.py": "a lock file, no link followed, of which nothing is read",
     "report/page.py": "the package's own template and style",
+    "report/fleet/page.py": "the package's own template, styles and script",
     "report/streams.py": "the process's own streams",
 }
 """Module → why it may call one of them."""
