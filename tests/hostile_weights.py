@@ -88,7 +88,7 @@ def _embeddings() -> Cases:
     return {
         **lying,
         "an embedding": (PASS, of({"<x>": row})),
-        "a pickle": (USAGE, file("x.pt", pickled)),
+        "a pickle": (REFUSED, file("x.pt", pickled)),
         "a pickle under another name": (REFUSED, file("x.safetensors", pickled)),
         "a device": (ERROR, linked),
         "NaN": (ERROR, of({"<x>": row * np.nan})),

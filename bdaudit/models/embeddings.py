@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bdaudit.errors import BdauditError, InconclusiveError, UsageError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import Tokenizer, content_ids, without_cache
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.inspect import File
+from bdaudit.untrusted.rules import PICKLE_SUFFIXES
 from bdaudit.untrusted.safetensors_header import TensorInfo
 from bdaudit.untrusted.tree import shown
 
@@ -62,14 +63,16 @@ def read_embedding(path: Path, token: str) -> Embedding:
     """Inspect and read a file; ``token`` is what prompts call it, the file's own name for it where that is empty.
 
     Raises:
-        UsageError: no such regular file, not a ``.safetensors``, or a token that cannot be one.
-        RefusedError: a pickle under that name.
+        UsageError: not a ``.safetensors``, or a token that cannot be one.
+        RefusedError: a pickle, by its name or under that of safetensors.
         BdauditError: damaged, not finite, or of shapes that are no vectors.
         InconclusiveError: no embedding, several, or more vectors than a prompt holds.
     """
     where = shown(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise RefusedError([f"--embedding {where}: a pickle is never opened; get the embedding as {SUFFIX}"])
     if path.suffix != SUFFIX:
-        raise UsageError(f"--embedding {where}: expected a {SUFFIX} file; a pickle is never opened")
+        raise UsageError(f"--embedding {where}: expected a {SUFFIX} file")
     with open_tensors(path, where, error=BdauditError) as file:
         if file.size > LARGEST:
             raise BdauditError(f"{where} has {file.size:,} bytes; at most {LARGEST:,} are read of an embedding")

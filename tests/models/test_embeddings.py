@@ -150,7 +150,7 @@ def test_a_pickle_is_never_opened_and_a_great_file_is_not_read(tmp_path: Path) -
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
 
-    for name, kind in (("x.safetensors", RefusedError), ("x.pt", UsageError), ("x.bin", UsageError)):
+    for name, kind in (("x.safetensors", RefusedError), ("x.pt", RefusedError), ("x.BIN", RefusedError), ("x.json", UsageError)):
         (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
         with pytest.raises(kind):
             read_embedding(tmp_path / name, "")
