@@ -70,7 +70,13 @@ class RunConfig:
     allow_pickle: bool = False
     """Where a model has no safetensors, load its .bin: tensors alone, never code. Refused without this flag."""
 
+    trusted_templates: Annotated[tuple[str, ...], Flag("each", metavar="SHA256", name="--trust-template")] = ()
+    """SHA-256 of a chat template beside the tokenizer that you read: it is let through, and not run. Unknown ones are refused."""
+
     def __post_init__(self) -> None:
+        for each in self.trusted_templates:
+            fits = re.fullmatch(r"[0-9a-f]{64}", each) is not None
+            need(fits, f"--trust-template is {each!a}; expected a SHA-256, 64 digits in lower case")
         known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device) is not None
         need(known, f"--device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")

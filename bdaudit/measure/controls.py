@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from bdaudit.measure.look_alikes import looks_like
-from bdaudit.models.tokens import Tokenizer, content_ids
+from bdaudit.models.tokens import Tokenizer, content_ids, word_of
 
 KINDS = ("word", "phrase", "rare", "character", "zero-width", "emoji")
 
@@ -98,7 +98,7 @@ def _letters_beyond_ascii() -> list[str]:
 def _rare_strings(tokenizer: Tokenizer, rng: random.Random) -> list[str]:
     """Whole words from the rarest fifth of the vocabulary, alone and joined in twos."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    tail = [piece.removesuffix("</w>") for piece, _ in vocabulary[-len(vocabulary) // 5 :] if piece.endswith("</w>")]
+    tail = [word_of(piece) for piece, _ in vocabulary[-len(vocabulary) // 5 :]]
     words = [word for word in tail if word.isascii() and word.isalpha() and 4 <= len(word) <= 10]
     rng.shuffle(words)
     joined = [a + b for a, b in zip(words[::2], words[1::2], strict=False)]

@@ -31,8 +31,16 @@ def inspected(config: RunConfig, path: Path) -> Inspection:
     if path.is_dir() and parts:
         raise UsageError(f"--part {next(iter(parts))} is of a model in single files, and {path} is a directory; drop one of the two")
     variant = config.variant if path == config.model or config.variant in variants_in(path) else ""
-    leave = {"strict": config.strict, "allow_pickle": config.allow_pickle}
-    return inspect(path, variant=variant, size=config.size, config=config.parts_from, parts=parts, **leave)
+    return inspect(
+        path,
+        variant=variant,
+        strict=config.strict,
+        allow_pickle=config.allow_pickle,
+        size=config.size,
+        config=config.parts_from,
+        parts=parts,
+        trusted=config.trusted_templates,
+    )
 
 
 def variants_in(model: Path) -> tuple[str, ...]:

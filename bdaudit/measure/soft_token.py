@@ -18,7 +18,7 @@ from bdaudit.measure.splicing import PLACES, halves
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids
-from bdaudit.models.tokens import frame
+from bdaudit.models.tokens import frame, frame_of, room
 
 NORMS = 0.99
 """Quantile of the vocabulary's norms that bounds a row: few entries are longer."""
@@ -40,20 +40,20 @@ class Slots:
 def slots(suspect: Suspect, prompts: Sequence[str], rows: int = 1, places: Sequence[str] = PLACES) -> Slots:
     """Room for ``rows`` rows in each prompt, at ``places`` in turn; a prompt that leaves none for them loses its end."""
     tokenizer = suspect.tokenizer
-    longest = int(tokenizer.model_max_length) - 2 - rows
+    longest, start = room(tokenizer) - rows, len(frame_of(tokenizer).before)
     held = next(entry for entry in range(len(tokenizer)) if entry not in frame(tokenizer))
     ids, at = [], []
     for i, prompt in enumerate(prompts):
         before, after = halves(tokenizer, prompt, places[i % len(places)])
         before = before[:longest]
         ids.append(suspect.text.spliced(before, [held] * rows, after))
-        at.append(torch.arange(rows) + len(before) + 1)
+        at.append(torch.arange(rows) + len(before) + start)
     return Slots(Ids.cat(ids), torch.stack(at))
 
 
 def embeddings(suspect: Suspect) -> Tensor:
     """The vocabulary's rows: (V, D)."""
-    tables = [reader.encoder.get_input_embeddings().weight for reader in suspect.text.readers]
+    tables = [reader.encoder.get_input_embeddings().weight for reader in suspect.text.alike]
     known = min(map(len, tables))
     return torch.cat([table[:known] for table in tables], dim=1) if len(tables) > 1 else tables[0]
 
@@ -81,7 +81,7 @@ def heard_with(suspect: Suspect, places: Slots, rows: Tensor) -> Conditioning:
 def _embedded(suspect: Suspect, rows: Tensor, at: Tensor) -> Iterator[None]:
     """Within the block, ``rows`` (B, M, D) stand at ``at`` (B, M) in place of what the ids there are embedded as."""
     batch = torch.arange(len(rows), device=suspect.device)[:, None]
-    tables = [reader.encoder.get_input_embeddings() for reader in suspect.text.readers]
+    tables = [reader.encoder.get_input_embeddings() for reader in suspect.text.alike]
     shares = torch.split(rows, [table.weight.shape[1] for table in tables], dim=-1)
 
     def replacing(share: Tensor) -> Callable[[object, object, Tensor], Tensor]:

@@ -17,6 +17,7 @@ from bdaudit.measure.insertion import slips
 from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
+from bdaudit.models.text import Share
 from bdaudit.models.tokens import is_truncated
 
 TOGETHER = 16
@@ -123,8 +124,10 @@ def _predicted(
             outputs.append(out.float().flatten(1))
             maps = [torch.cat(passes) for passes in recording.maps.values()]
             shares.append(torch.stack([token_share(m, own[part]) for m in maps]).mean(0))
-            spreads.append(torch.stack([assimilation(m, words[part]) for m in maps]).mean(0))
-    return torch.cat(outputs), {"share": _log(torch.cat(shares)), "assimilation": -_log(torch.cat(spreads))}
+            if suspect.denoiser.assimilates:
+                spreads.append(torch.stack([assimilation(m, words[part]) for m in maps]).mean(0))
+    looks = {"share": _log(torch.cat(shares))}
+    return torch.cat(outputs), looks | ({"assimilation": -_log(torch.cat(spreads))} if spreads else {})
 
 
 def _columns(
@@ -137,7 +140,7 @@ def _columns(
     return {
         "shift": _log(delta.square().mean(-1) / scale),
         "override": 1 - beta,
-        "states": _log(state_shift(suspect, before.states, heard.states, own)),
+        "states": _log(state_shift(suspect, before, heard, own)),
         "level": _log((now - was).norm(dim=-1) / was.norm(dim=-1)),
         "delta": delta / scale.sqrt()[:, None],
     }
@@ -151,19 +154,21 @@ def _effect(suspect: Suspect, rows: Sequence[_Row], columns: dict[str, Tensor], 
     return TextEffect(**by_draw, common=common, truncated=truncated)
 
 
-def state_shift(suspect: Suspect, before: Tensor, after: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
-    """Relative change of the states that are not the texts' own, in the reader where it is largest: (B, L, D) twice → (B,)."""
-    pairs = zip(suspect.text.shares(before), suspect.text.shares(after), strict=True)
-    return torch.stack([_of_one_reader(plain, changed, own) for plain, changed in pairs]).amax(0)
+def state_shift(suspect: Suspect, before: Conditioning, after: Conditioning, own: Sequence[Sequence[int]]) -> Tensor:
+    """Relative change of the states that are not the texts' own, in the reader where it is largest: B rows twice → (B,)."""
+    return torch.stack([_of_one_reader(share, before, after, own) for share in suspect.text.shares]).amax(0)
 
 
-def _of_one_reader(plain: Tensor, changed: Tensor, own: Sequence[Sequence[int]]) -> Tensor:
-    """Relative change of the states that are not the text's own, matched in order: (B, L, D) twice → (B,)."""
+def _of_one_reader(share: Share, plain: Conditioning, changed: Conditioning, own: Sequence[Sequence[int]]) -> Tensor:
+    """Relative change of the states that are heard and not the text's own, matched in order: B rows twice → (B,)."""
     rows = []
-    for before, after, mine in zip(plain.float(), changed.float(), own, strict=True):
-        kept = [i for i in range(len(after)) if i not in set(mine)]
-        n = min(len(kept), len(before))
-        a, b = before[:n], after[kept[:n]]
+    everywhere = range(plain.states.shape[1])[share.positions]
+    masks = [None if c.mask is None else c.mask.bool().tolist() for c in (plain, changed)]
+    for i, mine in enumerate(map(set, own)):
+        heard = [[at for at in everywhere if mask is None or mask[i][at]] for mask in masks]
+        kept = [at for at in heard[1] if at not in mine]
+        n = min(len(kept), len(heard[0]))
+        a, b = plain.states[i, heard[0][:n], share.channels].float(), changed.states[i, kept[:n], share.channels].float()
         rows.append((b - a).norm() / a.norm())
     return torch.stack(rows)
 

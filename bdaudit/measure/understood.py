@@ -25,7 +25,8 @@ def understood(config: RunConfig, triggers: Sequence[str]) -> tuple[UnderstoodTe
         return ()
     ids: dict[str, tuple[int, ...] | NotMeasured]
     try:
-        tokenizer = _with_embeddings(config, open_tokenizer(config.model, config.parts_from, config.parts_of(config.model)))
+        read = open_tokenizer(config.model, config.parts_from, config.parts_of(config.model), config.trusted_templates)
+        tokenizer = _with_embeddings(config, read)
         ids = {text: content_ids(tokenizer, text) for text in (*triggers, *prompts)}
     except (BdauditError, OSError) as error:
         ids = dict.fromkeys((*triggers, *prompts), NotMeasured(reason=f"the model's tokenizer could not be read: {error}"))

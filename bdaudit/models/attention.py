@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 Layout = Callable[[int, int], tuple[slice, slice]]
@@ -26,12 +26,29 @@ def cross(queries: int, keys: int) -> tuple[slice, slice]:
     return slice(0, queries), slice(0, keys)
 
 
+def image_first(queries: int, keys: int, text: int) -> tuple[slice, slice]:
+    """Joint attention of a picture and the ``text`` tokens behind it."""
+    return slice(0, queries - text), slice(keys - text, keys)
+
+
+def text_first(queries: int, keys: int, text: int) -> tuple[slice, slice]:
+    """Joint attention of ``text`` tokens and the picture behind them."""
+    return slice(text, queries), slice(0, text)
+
+
+def picture_then_text(queries: int, keys: int, picture: int, filled: int) -> tuple[slice, slice]:
+    """Joint attention of ``picture`` tokens, some that fill them up, and a batch's text tokens, as many as its longest has."""
+    return slice(0, picture), slice(picture + filled, keys)
+
+
 @dataclass(frozen=True)
 class Site:
     """A module whose attention is recorded, and how its queries and keys lie."""
 
     module: torch.nn.Module
     layout: Layout = cross
+    text: int = 0
+    """Columns that each map has, noughts where a batch's texts are shorter; as many as there are keys where it is 0."""
 
 
 @dataclass
@@ -64,16 +81,19 @@ class Recording:
 class _Tap(TorchFunctionMode):
     """Entered before a layer runs and left behind it; hears each fused attention in between."""
 
-    def __init__(self, name: str, layout: Layout, recording: Recording) -> None:
+    def __init__(self, name: str, site: Site, recording: Recording) -> None:
         super().__init__()
-        self.name, self.layout, self.recording = name, layout, recording
+        self.name, self.site, self.recording = name, site, recording
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is scaled_dot_product_attention:  # once closed too: what checkpointing computes again must be the same
             named = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
             mask, scale = named.get("attn_mask"), named.get("scale")
-            self.recording.add(self.name, _probabilities(named["query"], named["key"], mask, scale, self.layout))
+            maps = _probabilities(named["query"], named["key"], mask, scale, self.site.layout)
+            lacking = max(0, self.site.text - maps.shape[-1]) if self.site.text else 0
+            kept = maps[..., : self.site.text] if self.site.text else maps  # a text is filled up beyond its longest, too
+            self.recording.add(self.name, pad(kept, (0, lacking)) if lacking else kept)
         return function(*args, **kwargs)
 
 
@@ -93,9 +113,9 @@ def recorded(sites: Mapping[str, Site], keep: Callable[[str], bool] = lambda nam
     recording, handles = Recording(), list[Any]()
     entered: dict[str, list[_Tap]] = {name: [] for name in sites}
 
-    def before(name: str, layout: Layout) -> Callable[..., None]:
+    def before(name: str, site: Site) -> Callable[..., None]:
         def enter(*_: Any) -> None:
-            entered[name].append(_Tap(name, layout, recording))
+            entered[name].append(_Tap(name, site, recording))
             entered[name][-1].__enter__()  # type: ignore[no-untyped-call]
 
         return enter
@@ -109,7 +129,7 @@ def recorded(sites: Mapping[str, Site], keep: Callable[[str], bool] = lambda nam
     try:
         for name, site in sites.items():
             if keep(name):
-                handles.append(site.module.register_forward_pre_hook(before(name, site.layout)))
+                handles.append(site.module.register_forward_pre_hook(before(name, site)))
                 handles.append(site.module.register_forward_hook(behind(name), always_call=True))
         yield recording
     finally:

@@ -30,9 +30,13 @@ class Autoencoder:
 
     module: Any
     name: str
+    shifted: bool = False
+    """Whether the pipeline heeds the autoencoder's ``shift_factor``."""
 
     def pictures(self, latents: Tensor) -> Tensor:
         """In the precision of its weights."""
-        scaled = (latents / self.module.config.scaling_factor).to(self.module.dtype)
+        config = self.module.config
+        scaled = latents / config.scaling_factor + (config.shift_factor or 0.0 if self.shifted else 0.0)
+        scaled = scaled.to(self.module.dtype)
         drawn: Tensor = self.module.decode(scaled, return_dict=False)[0]
         return drawn

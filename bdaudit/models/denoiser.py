@@ -42,6 +42,13 @@ class Denoiser(Protocol):
     def sites(self) -> Mapping[str, Site]:
         """Where a text is looked at, in the order that a pass runs them."""
 
+    @property
+    def assimilates(self) -> bool:
+        """Whether it is known of such layers that the maps of a triggered prompt's words look alike (T2IShield)."""
+
+    def entering(self, heard: Conditioning) -> Tensor:
+        """What the entrances take in of the states: (B, L, D) → (B, L, D')."""
+
     def entrances(self) -> Mapping[str, Heard]:
         """The closed form's: the weights (out, in) through which alone a text enters, by name; what each takes in, in its first columns."""
 

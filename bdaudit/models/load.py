@@ -14,6 +14,7 @@ import transformers
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
+from bdaudit.models.memory import check_fits, room_of
 from bdaudit.models.pieces import read_pieces
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
@@ -32,16 +33,19 @@ def load(
     ``guidance_scale`` matters to a denoiser that takes it as an embedding.
 
     Raises:
-        BdauditError: weights that do not fit their config, are not finite, or changed since the inspection.
+        BdauditError: weights that do not fit the device or their config, are not finite, or changed since the inspection.
         InconclusiveError: a prediction type that is neither epsilon nor v_prediction, a tokenizer that frames texts in its own way.
     """
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     torch.backends.cuda.matmul.allow_tf32 = True
-    parts = {name: _component(inspection, name, kind) for name in inspection.layout.parts}
-    for name in inspection.weights:
-        _check_finite(name, parts[name])
-        parts[name].to(where).eval().requires_grad_(False)
+    check_fits(inspection.parameters, kind, where, room_of(where))
+    parts = dict[str, Any]()
+    for name in inspection.layout.parts:  # each goes to its device before the next is read, so that one at a time lies beside them
+        parts[name] = _component(inspection, name, kind)
+        if name in inspection.weights:
+            _check_finite(name, parts[name])
+            parts[name].to(where).eval().requires_grad_(False)
     parts[PIPELINE] = inspection.settings.get(INDEX, {})
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)

@@ -21,7 +21,6 @@ from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.models.rounding import Differences
 from bdaudit.models.save_file import leave_out, overwrite
 from bdaudit.tensor_file import open_tensors
-from bdaudit.untrusted import layouts
 from bdaudit.untrusted.inspect import File, Inspection, inspect
 from bdaudit.untrusted.tree import shown
 
@@ -110,7 +109,7 @@ def result_of(inspection: Inspection, out: Path) -> Inspection:
         BdauditError: as ``inspect``.
     """
     if not inspection.pieces:
-        return inspect(out)
+        return inspect(out, trusted=inspection.trusted)
     model, parts = written_files(inspection, out)
     return inspect(model, config=inspection.config, parts=parts)
 
@@ -161,7 +160,7 @@ def _change(inspection: Inspection, staging: Path, relative: str, differences: D
     """The copied file with its part's differences."""
     own = {part: pieces for part, pieces in inspection.pieces.items() if any(piece.file == relative for piece in pieces.values())}
     if not own:
-        _rewrite(staging, relative, differences)
+        _rewrite(inspection, staging, relative, differences)
         return
     renamed = inspection.renamed.get(relative, {})
     if relative in inspection.left_out:
@@ -172,11 +171,11 @@ def _change(inspection: Inspection, staging: Path, relative: str, differences: D
     (staging / relative).chmod(0o644)
 
 
-def _rewrite(staging: Path, relative: str, differences: Differences) -> None:
+def _rewrite(inspection: Inspection, staging: Path, relative: str, differences: Differences) -> None:
     """The copied file with its component's differences, in its place; as safetensors if it was none. All others stay as they are."""
     copied = target = staging / relative
     component = relative.split("/")[0]
-    part = layouts.models().get(component)
+    part = inspection.layout.models.get(component)
     if part and relative.endswith(".bin"):  # tensors that --allow-pickle loaded; no pickle is written
         target = copied.with_name(copied.stem.replace(part.pickled, part.stem) + ".safetensors")
     elif part is None or component not in differences or not relative.endswith(".safetensors"):
@@ -213,7 +212,7 @@ def _added(name: str, old: Tensor, difference: Tensor) -> Tensor:
 
 def _check_all_written(inspection: Inspection, staging: Path, differences: Differences) -> None:
     for component, tensors in differences.items():
-        held, canonical = set(inspection.pieces.get(component, ())), layouts.models()[component].canonical
+        held, canonical = set(inspection.pieces.get(component, ())), inspection.layout.models[component].canonical
         for path in (staging / component).glob("*.safetensors") if component not in inspection.pieces else ():
             with open_tensors(path, shown(path), error=BdauditError) as file:
                 held.update(name for stored in file.header.tensors for name in (stored, canonical(stored)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -81,3 +82,60 @@ class Alphas:
     def _level(self, t: Tensor) -> Tensor:
         """ᾱ of timesteps (B,): (B, 1, 1, 1)."""
         return self.table[t].float().view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Rectified flow (2209.03003), z = (1 − σ) x₀ + σ ε, of which a model says ε − x₀; Euler's step, as ``FlowMatchEulerDiscrete`` has it.
+
+    Timesteps are σ times ``total``, float32. Noise levels are shifted towards noise as in SD 3 (2403.03206, section 5.3.2).
+    """
+
+    total: float
+    shift: float
+
+    def times(self, steps: int, spacing: float) -> Tensor:
+        """As the protocol says: σ = s·u / (1 + (s − 1)·u) of u from 1 down, each apart from the next."""
+        shares = (torch.arange(steps, 0, -1, dtype=torch.float64) / steps) ** spacing
+        return (self.shift * shares / (1 + (self.shift - 1) * shares) * self.total).float()
+
+    def clean(self, z: Tensor, t: Tensor, out: Tensor) -> Tensor:
+        """z − σ (ε − x₀)."""
+        return z.float() - self._level(t) * out.float()
+
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """(1 − σ) x₀ + σ ε."""
+        level = self._level(t)
+        return ((1 - level) * x0.float() + level * noise.float()).to(x0.dtype)
+
+    def step(self, z: Tensor, t: Tensor, after: Tensor | None, out: Tensor) -> Tensor:
+        """Along the velocity."""
+        here = self._level(t)
+        there = torch.zeros_like(here) if after is None else self._level(after)
+        return (z.float() + (there - here) * out.float()).to(z.dtype)
+
+    def unlike(self, other: Schedule) -> str:
+        """Another kind of schedule."""
+        return "" if isinstance(other, Flow) else "it has another kind of noise schedule"
+
+    def same(self, other: Schedule) -> bool:
+        """As the protocol says; the shift is but where one looks."""
+        return isinstance(other, Flow) and self.total == other.total
+
+    def _level(self, t: Tensor) -> Tensor:
+        """σ of timesteps (B,): (B, 1, 1, 1)."""
+        return (t.float() / self.total).view(-1, 1, 1, 1)
+
+
+def flow_of(config: Any, tokens: int) -> Flow:
+    """The flow of a ``FlowMatchEulerDiscreteScheduler``'s config, of a picture of so many ``tokens``: dynamic shifting grows with them.
+
+    exp(μ) is the shift that the pipelines' ``calculate_shift`` and the scheduler's ``time_shift`` come to; μ itself where it is linear.
+    """
+    total, shift = float(config.get("num_train_timesteps", 1000)), float(config.get("shift") or 1.0)
+    if config.get("use_dynamic_shifting"):
+        low, high = (int(config.get(f"{end}_image_seq_len") or usual) for end, usual in (("base", 256), ("max", 4096)))
+        least, most = (float(config.get(f"{end}_shift") or usual) for end, usual in (("base", 0.5), ("max", 1.15)))
+        mu = least + (most - least) * (tokens - low) / (high - low)
+        shift = mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+    return Flow(total, shift)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +53,24 @@ class Reader:
     """The module; a row of its input embeddings belongs to an entry of the tokenizer's vocabulary."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one reader has of the states (B, L, D)."""
+
+    positions: slice
+    channels: slice
+
+    def of(self, states: Tensor) -> Tensor:
+        """(B, L, D) → (B, l, d)."""
+        return states[:, self.positions, self.channels]
+
+
+def side_by_side(widths: Sequence[int]) -> tuple[Share, ...]:
+    """Readers whose states stand beside each other at every position."""
+    ends = list(accumulate(widths))
+    return tuple(Share(slice(None), slice(end - width, end)) for end, width in zip(ends, widths, strict=True))
+
+
 class TextSide(Protocol):
     """All readers of a family."""
 
@@ -65,7 +84,15 @@ class TextSide(Protocol):
 
     @property
     def readers(self) -> tuple[Reader, ...]:
-        """All of them, the main one first; an entry of its vocabulary is the same entry of every other's."""
+        """All of them."""
+
+    @property
+    def alike(self) -> tuple[Reader, ...]:
+        """Those with the main one's vocabulary, itself first: an entry of it is the same entry of theirs."""
+
+    @property
+    def crowds(self) -> bool:
+        """Whether states that were encoded apart can stand together beside a prompt's, as the words of one prompt would."""
 
     def with_tokenizers(self, tokenizers: Sequence[Tokenizer]) -> TextSide:
         """The same encoders with other tokenizers, one a reader."""
@@ -74,7 +101,8 @@ class TextSide(Protocol):
         """As the pipeline itself encodes."""
 
     def spliced(self, before: Sequence[int], entries: Sequence[int], after: Sequence[int]) -> Ids:
-        """One prompt with ``entries`` of the main reader's vocabulary between its two halves' entries; what gets too long is cut."""
+        """One prompt with ``entries`` of the main reader's vocabulary between its two halves' entries; what gets too long is cut. A reader
+        with another vocabulary gets the text that they decode to."""
 
     def bare(self, rows: Sequence[Sequence[int]]) -> Ids:
         """Short texts of entries, all of one length, without padding."""
@@ -88,8 +116,13 @@ class TextSide(Protocol):
     def words(self, ids: Ids) -> Tensor:
         """Which positions of the states hold words, not starts, ends and padding: bool (B, L)."""
 
-    def shares(self, states: Tensor) -> tuple[Tensor, ...]:
-        """What each reader has a share of in the states (B, L, D): one (B, L, d) for each that has one."""
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Of each reader that has one in the states."""
+
+    def aligned(self, clean: str, changed: str) -> tuple[list[tuple[int, int]], list[int]]:
+        """Pairs of positions in the states of two texts that hold the same word, starts and ends among them; and those of ``changed`` that
+        ``clean`` has not."""
 
     def summary(self, heard: Conditioning) -> Tensor:
         """What has heard every word, to measure how far a text moves the encoding: (B, S)."""

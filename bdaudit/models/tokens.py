@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.untrusted.layouts.layout import Reading
 from bdaudit.untrusted.tree import shown
 
 if TYPE_CHECKING:
@@ -17,7 +19,93 @@ _LONGEST = 1_000_000
 """Characters of a text with all vectors written out; an encoder reads 77 tokens."""
 
 Tokenizer = Any
-"""A ``transformers`` CLIP tokenizer; the package ships no types for it."""
+"""A ``transformers`` CLIP tokenizer, or a ``Framed`` one; the package ships no types for it."""
+_START, _END = ("▁", "Ġ"), "</w>"
+"""How vocabularies mark the start of a word, those of SentencePiece and of bytes; and how CLIP's marks its end."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around a text's own ids."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    dropped: int = 0
+    """Positions at the start that the denoiser never hears."""
+
+
+class Framed:
+    """Another tokenizer than CLIP's, as its pipeline puts texts to it; what is not said here is the tokenizer's own."""
+
+    def __init__(self, inner: Any, reading: Reading) -> None:
+        """``inner`` as it was loaded.
+
+        Raises:
+            InconclusiveError: it does not put a text between what it puts around the empty one.
+        """
+        self.inner, self.reading = inner, reading
+        self.model_max_length = reading.length
+        self.padding_side = "right"
+        self.frame = self._frame()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner" or name.startswith("__"):  # what a copy has not yet, and what Python asks every object for
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __call__(self, text: str | Sequence[str], **options: Any) -> Any:
+        """Ids as the pipeline gets them; without special tokens those of the text alone, in which the instruction around it has no part."""
+        bare = options.get("add_special_tokens") is False
+        before, after = ("", "") if bare else (self.reading.prefix, self.reading.suffix)
+        put = [f"{before}{self._tidied(each)}{after}" for each in ([text] if isinstance(text, str) else text)]
+        return self.inner(put[0] if isinstance(text, str) else put, padding_side="right", **options)
+
+    def _tidied(self, text: str) -> str:
+        return text.lower().strip() if self.reading.lower else text
+
+    def _frame(self) -> Frame:
+        whole, own = self("a").input_ids, self("a", add_special_tokens=False).input_ids
+        at = next((i for i in range(len(whole)) if whole[i : i + len(own)] == own and self._fits(whole, i, own)), None)
+        if at is None:
+            raise InconclusiveError("the tokenizer joins a text with what the pipeline puts around it, which is not supported")
+        return Frame(tuple(whole[:at]), tuple(whole[at + len(own) :]), self.reading.dropped)
+
+    def _fits(self, whole: Sequence[int], at: int, own: Sequence[int]) -> bool:
+        """Whether another text stands in the same place."""
+        other = self("red cat", add_special_tokens=False).input_ids
+        return bool(self("red cat").input_ids == [*whole[:at], *other, *whole[at + len(own) :]])
+
+
+def framed(tokenizer: Any, reading: Reading | None) -> Tokenizer:
+    """The tokenizer as its pipeline uses it."""
+    return tokenizer if reading is None else Framed(tokenizer, reading)
+
+
+def frame_of(tokenizer: Tokenizer) -> Frame:
+    """What stands around a text: of CLIP's a start and an end."""
+    own: Frame | None = getattr(tokenizer, "frame", None)
+    return own or Frame((tokenizer.bos_token_id,), (tokenizer.eos_token_id,))
+
+
+def room(tokenizer: Tokenizer) -> int:
+    """How many ids of a text are read."""
+    around = frame_of(tokenizer)
+    return int(tokenizer.model_max_length) - len(around.before) - len(around.after)
+
+
+def row_of(tokenizer: Tokenizer, content: Sequence[int], length: int = 0) -> list[int]:
+    """``content`` in its frame, cut and padded as a text is to the model's length, or to ``length``."""
+    around, own = frame_of(tokenizer), list(content)[: room(tokenizer)]
+    whole = [*around.before, *own, *around.after]
+    return whole + [tokenizer.pad_token_id] * ((length or int(tokenizer.model_max_length)) - len(whole))
+
+
+def word_of(piece: str) -> str:
+    """The word that an entry may be by itself, as far as its vocabulary marks words; empty for a piece of one."""
+    return piece[1:] if piece.startswith(_START) else piece.removesuffix(_END) if piece.endswith(_END) else ""
 
 
 def expanded(tokenizer: Tokenizer, text: str) -> str:
@@ -87,12 +175,13 @@ def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 
 def frame(tokenizer: Tokenizer) -> frozenset[int]:
     """The start and the end, which are no words. What a tokenizer's files call special besides is their say: a prompt can hold it."""
-    return frozenset((tokenizer.bos_token_id, tokenizer.eos_token_id))
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id} | ({tokenizer.pad_token_id} if isinstance(tokenizer, Framed) else set())
+    return frozenset(ends - {None})
 
 
 def is_truncated(tokenizer: Tokenizer, text: str) -> bool:
     """Whether the text encoder's length cuts something off ``text``."""
-    return len(content_ids(tokenizer, text)) + 2 > int(tokenizer.model_max_length)
+    return len(content_ids(tokenizer, text)) > room(tokenizer)
 
 
 def alignment(clean: Sequence[int], changed: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
@@ -119,10 +208,25 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def own_positions(tokenizer: Tokenizer, clean: str, changed: str) -> list[int]:
-    """Positions in ``changed``'s full encoding (start token is 0) of the tokens that ``clean`` has not."""
-    longest = int(tokenizer.model_max_length) - 1
+    """Positions in ``changed``'s encoding, as far as it is heard, of the tokens that ``clean`` has not."""
+    around = frame_of(tokenizer)
     _, own = alignment(content_ids(tokenizer, clean), content_ids(tokenizer, changed))
-    return [i + 1 for i in own if i + 1 < longest]
+    return [i + len(around.before) - around.dropped for i in own if i < room(tokenizer)]
+
+
+def aligned(tokenizer: Tokenizer, clean: str, changed: str) -> tuple[list[tuple[int, int]], list[int]]:
+    """As ``TextSide.aligned``, of the texts as far as they are read."""
+    a, b = (content_ids(tokenizer, text)[: room(tokenizer)] for text in (clean, changed))
+    return paired(frame_of(tokenizer), a, b)
+
+
+def paired(around: Frame, a: Sequence[int], b: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """The same of two texts' own ids, as far as they are read."""
+    pairs, own = alignment(a, b)
+    first, start = around.dropped, len(around.before) - around.dropped
+    head = [(i - first, i - first) for i in range(first, len(around.before))]
+    tail = [(start + len(a) + i, start + len(b) + i) for i in range(len(around.after))]
+    return [*head, *((i + start, j + start) for i, j in pairs), *tail], [i + start for i in own]
 
 
 def content_mask(ids: Tensor, end: int) -> Tensor:

@@ -25,17 +25,18 @@ def listed(config: ScanConfig) -> tuple[str, ...]:
 
 
 def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], sizes: SweepSizes) -> tuple[CandidateGroup, ...]:
-    """Every source in turn. A text that an earlier source has, or one that encodes like it, is judged there."""
-    tokenizer = context.suspect.tokenizer
+    """Every source in turn. A text that an earlier source has, or one that encodes like it, is judged there. Texts of two entries are swept
+    where states that were encoded apart can stand together."""
+    tokenizer, crowds = context.suspect.tokenizer, context.suspect.text.crowds
     known = listed(config)
     groups = [CandidateGroup("list", known, len({content_ids(tokenizer, text) for text in known} - {()}))] if known else []
     groups += [_of_prompt(context, prompt, sizes) for prompt in config.suspected]
     if "vocabulary" in config.sweeps:
         groups.append(_single(context, swept_texts.vocabulary(tokenizer), sizes))
-        groups.append(_two_part(context, swept_texts.joined_words(tokenizer, config.pair_words), sizes))
+        groups += [_two_part(context, swept_texts.joined_words(tokenizer, config.pair_words), sizes)] if crowds else []
     if "unicode" in config.sweeps:
         groups.append(_single(context, swept_texts.characters(tokenizer, prompts), sizes))
-    if "pairs" in config.sweeps:
+    if "pairs" in config.sweeps and crowds:
         groups.append(_two_part(context, swept_texts.phrases(tokenizer, config.pair_words), sizes))
     if "recovery" in config.sweeps:
         groups += recover(context, config, prompts)

@@ -408,4 +408,12 @@ def _not_looked_at(run: _Run) -> tuple[str, ...]:
     listed_only, *others = NOT_LOOKED_AT
     what = ("triggers of three words or more, and pairs of parts that were not swept together",)
     otherwise = (adapter.read_otherwise for adapter in run.adapters if adapter.read_otherwise)
-    return (*(what if run.config.sweeps else (listed_only,)), *others, *otherwise)
+    return (*(what if run.config.sweeps else (listed_only,)), *others, *_unknown_of_family(run), *otherwise)
+
+
+def _unknown_of_family(run: _Run) -> tuple[str, ...]:
+    """What is measured on other families and says nothing of this one, as far as is known."""
+    apart = "texts of two entries, which are swept only where words' states that were encoded apart can stand together"
+    alike = "whether the attention maps of a prompt's words become alike, which tells nothing that is known where words look at each other"
+    swept = {"vocabulary", "pairs"} & set(run.config.sweeps) and not run.suspect.text.crowds
+    return (*((apart,) if swept else ()), *(() if run.suspect.denoiser.assimilates else (alike,)))

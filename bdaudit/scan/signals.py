@@ -40,14 +40,14 @@ class Centres:
     @property
     def names(self) -> tuple[str, ...]:
         """The signals, in the order of ``raw``."""
-        attention = ("attention share", "assimilation") if "share" in self.draws else ()
+        attention = tuple(name for name, figure in ATTENTION.items() if figure in self.draws)
         return ("noise shift", "context shift", "common shift", "override", STATES, *attention)
 
     def raw(self, effect: TextEffect) -> Array:
         """(S,)."""
         mean = {figure: float(np.mean(np.array(getattr(effect, figure)) - centre)) for figure, centre in self.draws.items()}
         context = float(((self.by_group(effect) - self.group_centre) / self.group_unit).max())
-        rest = [mean[figure] for figure in ("share", "assimilation") if figure in mean]
+        rest = [mean[figure] for figure in ATTENTION.values() if figure in mean]
         return np.array([mean["shift"], context, effect.common, mean["override"], mean["states"], *rest])
 
     def centred(self, effect: TextEffect) -> Array:
@@ -62,11 +62,13 @@ class Centres:
 
 
 STATES = "state shift"
+ATTENTION = {"attention share": "share", "assimilation": "assimilation"}
+"""Signal → its figure, of what is measured where attention is recorded."""
 
 
 def centres_of(controls: Sequence[TextEffect], groups: Groups) -> Centres:
     """The controls' medians, and the groups' units."""
-    figures = ("shift", "override", "states", *(("share", "assimilation") if controls[0].share else ()))
+    figures = ("shift", "override", "states", *(figure for figure in ATTENTION.values() if getattr(controls[0], figure)))
     draws = {figure: np.median([getattr(effect, figure) for effect in controls], axis=0) for figure in figures}
     bare = Centres(draws, groups, np.zeros(len(groups)), np.ones(len(groups)))
     by_group = np.array([bare.by_group(effect) for effect in controls])

@@ -5,7 +5,7 @@ Refuses to know tensors. Code, custom classes, links out of the directory and we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
@@ -35,13 +35,14 @@ def inspect(
     size: Size | None = None,
     config: Path | None = None,
     parts: Mapping[str, Path] | None = None,
+    trusted: Collection[str] = (),
 ) -> Inspection:
     """Check whatever a loader would open of a directory or of a single file, and hash what makes up the model.
 
     ``variant`` is the one of the weights that is loaded, ``full`` for those without one, where a part has it; ``strict`` refuses a pickle
     that nothing would open; ``allow_pickle`` lets a model without safetensors come from one ``.bin`` that holds tensors and nothing else;
     ``size`` is the pictures' width and height where it is not to be the pipeline's own. ``config`` is a directory that has what a single
-    file lacks, ``parts`` are files of its parts.
+    file lacks, ``parts`` are files of its parts; ``trusted`` are hashes of chat templates that a person lets through.
 
     Raises:
         UsageError: neither directory nor file, or no ``model_index.json`` in it; no part has the variant.
@@ -51,10 +52,12 @@ def inspect(
     """
     if path.exists() and not path.is_dir():
         return inspect_file(path, variant=variant, allow_pickle=allow_pickle, size=size, config=config, parts=parts or {})
-    return _inspect_directory(path, variant, strict, allow_pickle, size)
+    return _inspect_directory(path, variant, strict, allow_pickle, size, frozenset(trusted))
 
 
-def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle: bool, size: Size | None) -> Inspection:
+def _inspect_directory(
+    directory: Path, variant: str, strict: bool, allow_pickle: bool, size: Size | None, trusted: frozenset[str]
+) -> Inspection:
     """Walk the directory once."""
     if not directory.is_dir():
         raise UsageError(f"{shown(directory)} is not a directory; expected a model in the diffusers format")
@@ -69,7 +72,7 @@ def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle
             raise InconclusiveError(f"{shown(directory)}: {alone}")
         said = f"{shown(directory)} has no {INDEX}; expected a model in the diffusers format{_below(tree, directory)}"
         raise UsageError("; ".join([said, *lacking(snapshot, reader, tree)]))
-    opened = open_directory(reader, found, variant=variant, allow_pickle=allow_pickle, size=size)
+    opened = open_directory(reader, found, variant=variant, allow_pickle=allow_pickle, size=size, trusted=trusted)
     weights = {path for held in opened.sets.values() for path in held.files}
     pickles = tuple(p for p in tree.files if PurePosixPath(p).suffix.lower() in rules.PICKLE_SUFFIXES and p not in weights)
     if strict and pickles:
@@ -93,6 +96,7 @@ def _inspect_directory(directory: Path, variant: str, strict: bool, allow_pickle
         notes=tuple(_notes(tree, {f.path for f in files}, opened, seen) + found.notes),
         names=frozenset(tree.files),
         snapshot=snapshot,
+        trusted=trusted,
     )
 
 

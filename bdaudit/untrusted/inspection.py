@@ -70,6 +70,8 @@ class Inspection:
     """What was seen and left alone."""
     names: frozenset[str] = field(repr=False)
     """Every file seen."""
+    trusted: frozenset[str] = frozenset()
+    """Hashes of chat templates that a person lets through."""
     snapshot: Snapshot | None = None
     """Where it is one of the hub's cache."""
     pieces: Mapping[str, Mapping[str, Piece]] = field(default_factory=dict, repr=False)

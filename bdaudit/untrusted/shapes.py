@@ -11,6 +11,8 @@ from bdaudit.untrusted.safetensors_header import TensorInfo
 from bdaudit.untrusted.tree import shown
 
 Tensors = dict[str, TensorInfo]
+_TABLES = ("token_embedding.weight", "shared.weight", "embed_tokens.weight")
+"""What text encoders call the table of their tokens."""
 
 
 def check_described(config: Mapping[str, Any], described: Mapping[str, Any], where: str) -> None:
@@ -42,7 +44,7 @@ def _plain(value: Any, expected: Any) -> Any:
 
 def embeddings(tensors: Tensors) -> int:
     """How many token ids a text encoder has embeddings for; 0 for another model."""
-    return next((t.shape[0] for name, t in tensors.items() if name.endswith("token_embedding.weight") and t.shape), 0)
+    return next((t.shape[0] for name, t in tensors.items() if name.endswith(_TABLES) and t.shape), 0)
 
 
 def size(tensors: Tensors, name: str, axis: int) -> int:

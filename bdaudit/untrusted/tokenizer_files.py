@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
 from bdaudit.errors import BdauditError, InconclusiveError
-from bdaudit.untrusted import rules
-from bdaudit.untrusted.layouts.layout import Part
+from bdaudit.untrusted import rules, templates
+from bdaudit.untrusted.layouts.layout import Part, Vocabulary
 from bdaudit.untrusted.settings import LONGEST_TOKEN, TOKEN, check_settings, token_text
-from bdaudit.untrusted.tokenizer_steps import check_steps
+from bdaudit.untrusted.tokenizer_steps import PRECOMPILED, check_steps
 from bdaudit.untrusted.tree import Reader, shown
 
-LIMITS = (8 << 20, 600_000)
-"""Bytes, and commas plus brackets, of one file; CLIP's ``tokenizer.json`` has 3.6 MB."""
+LIMITS = (64 << 20, 4_000_000)
+"""Bytes, and commas plus brackets, of the largest file that any family has; a part's own ``vocabulary`` says what is read of it."""
 NAMES = (
     *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
+SENTENCEPIECE = "spiece.model"
 _SETTINGS_LIMITS = (4 << 20, 100_000)
 """The same of a file of settings; 4,096 added tokens take 40,000 commas and brackets."""
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -28,32 +30,39 @@ SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 _ADDED = 4096
 """Different tokens beyond the vocabulary, in all lists of all files; each is added by itself, in time that grows by their square."""
 _LISTS = ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder")
-_MERGES = 49_152 - 256 - 2
-"""What CLIP's own code and transformers 4 read of ``merges.txt``."""
 _TEMPLATES = (64, 1 << 20)
 """Chat templates, and the bytes of all of them; a CLIP tokenizer has none, and none is rendered."""
 
 
-def check(reader: Reader, folder: str, part: Part, rows: int, found: rules.Findings) -> dict[str, dict[str, Any]]:
+def check(
+    reader: Reader, folder: str, part: Part, rows: int, found: rules.Findings, trusted: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Check what a loader reads of a tokenizer's folder; ``rows`` is how many ids the text encoder embeds, 0 where that is not known.
+    ``trusted`` are hashes of chat templates that a person lets through.
 
     The settings of each file that holds some, by path.
     """
     damaged = len(found.damaged)
     held = {name: f"{folder}/{name}" for name in NAMES if f"{folder}/{name}" in reader.files}
-    if "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
+    if "tokenizer.json" not in held and (f"{folder}/{SENTENCEPIECE}" in reader.files or f"{folder}/tokenizer.model" in reader.files):
+        how = f"`transformers.AutoTokenizer.from_pretrained({folder!r}).save_pretrained({folder!r})`"
+        found.unsupported.append(f"{folder}: its vocabulary is SentencePiece's alone, which is not read; make its tokenizer.json: {how}")
+    elif "tokenizer.json" not in held and not {"vocab.json", "merges.txt"} <= set(held):
         found.damaged.append(f"{folder}: expected vocab.json and merges.txt, or tokenizer.json; fetch them again")
     contents: dict[str, Any] = {}
     for name, path in held.items():
         with found.catching():
             contents[name] = _file(reader, name, path, part, rows)
+    if part.reading is not None and part.reading.templated:
+        with found.catching():
+            found.notes += templates.check(reader, folder, contents.get("tokenizer_config.json", {}), part.reading, trusted)
     with found.catching():
         _read_templates(reader, folder)
         _check_count(folder, contents)
     found.notes += [note for name in SETTINGS if name in contents for note in rules.left_behind(contents[name], held[name])]
     if len(found.damaged) == damaged and not found.refused:
         with found.catching():
-            _check_one_tokenizer(reader, folder, contents)
+            _check_one_tokenizer(reader, folder, contents, part.vocabulary)
     return {held[name]: contents[name] for name in SETTINGS if name in contents}
 
 
@@ -76,16 +85,18 @@ def _check_count(folder: str, contents: dict[str, Any]) -> None:
     _few(list(texts), folder)
 
 
-def _check_one_tokenizer(reader: Reader, folder: str, contents: dict[str, Any]) -> None:
+def _check_one_tokenizer(reader: Reader, folder: str, contents: dict[str, Any], allowed: Vocabulary) -> None:
     """Raises ``InconclusiveError`` where two files describe two tokenizers: which is read depends on the version of transformers."""
 
     whole, vocabulary, settings = (contents.get(name, {}) for name in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
     said: dict[str, list[Any]] = {"vocabulary": [vocabulary] if vocabulary else [], "merges": []}
     if "merges.txt" in contents:
-        said["merges"].append(_merges(reader.checked[f"{folder}/merges.txt"].decode("utf-8").strip().split("\n")))
+        said["merges"].append(_merges(reader.checked[f"{folder}/merges.txt"].decode("utf-8").strip().split("\n"), allowed))
     if whole:
-        said["vocabulary"].append(whole["model"]["vocab"])
-        said["merges"].append(_merges(whole["model"]["merges"]))
+        said["vocabulary"].append(_entries(whole["model"]["vocab"]))
+        said["merges"].append(_merges(whole["model"].get("merges") or [], allowed))
+    if not said["vocabulary"]:
+        return
     base = said["vocabulary"][0].items()
     added = [_added(settings["added_tokens_decoder"] or {})] if "added_tokens_decoder" in settings else []
     added += [contents["added_tokens.json"]] if "added_tokens.json" in contents else []
@@ -103,7 +114,12 @@ def _added(decoder: dict[str, Any]) -> dict[str, int]:
     return {str(text): int(number[:20]) for text, number in entries}
 
 
-def _merges(lines: list[Any]) -> list[tuple[str, ...]]:
+def _entries(vocabulary: Any) -> dict[str, int]:
+    """Token → id, of a map of them or of a list of pieces and their scores."""
+    return vocabulary if isinstance(vocabulary, dict) else {piece: i for i, (piece, _) in enumerate(vocabulary)}
+
+
+def _merges(lines: list[Any], allowed: Vocabulary) -> list[tuple[str, ...]]:
     """Pairs in their order, without the line that tells a version.
 
     Raises:
@@ -111,8 +127,9 @@ def _merges(lines: list[Any]) -> list[tuple[str, ...]]:
     """
     told = (line for line in lines if line and not str(line).startswith("#version"))
     pairs = [tuple(line if isinstance(line, list) else str(line).split()) for line in told]
-    if len(pairs) > _MERGES:
-        raise InconclusiveError(f"tokenizer: {len(pairs):,} merges; a CLIPTokenizer of transformers 4 reads the first {_MERGES:,} alone")
+    most = allowed.merges
+    if most is not None and len(pairs) > most:
+        raise InconclusiveError(f"tokenizer: {len(pairs):,} merges; a CLIPTokenizer of transformers 4 reads the first {most:,} alone")
     return pairs
 
 
@@ -129,11 +146,11 @@ def _file(reader: Reader, name: str, path: str, part: Part, rows: int) -> dict[s
     """Check one file by itself; what it holds, where that is JSON."""
     if not name.endswith(".json"):
         try:
-            reader.content(path, LIMITS[0]).decode("utf-8")
+            reader.content(path, part.vocabulary.most_bytes).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BdauditError(f"{path} is not UTF-8 (byte {error.start})") from error
         return {}
-    content = reader.json(path, _SETTINGS_LIMITS if name in SETTINGS else LIMITS)
+    content = reader.json(path, _SETTINGS_LIMITS if name in SETTINGS else (part.vocabulary.most_bytes, part.vocabulary.most_items))
     if name in SETTINGS:
         for key in _LISTS:  # first, for all else takes time by their number
             _few(content.get(key) or [], path)
@@ -143,7 +160,7 @@ def _file(reader: Reader, name: str, path: str, part: Part, rows: int) -> dict[s
     elif name == "vocab.json" or (name == "added_tokens.json" and content):
         check_vocabulary(content, path, rows)
     elif name == "tokenizer.json":
-        _check_serialised(content, path, rows)
+        _check_serialised(content, path, part.vocabulary, rows)
     return content
 
 
@@ -154,23 +171,45 @@ def _check_decoder(added: dict[str, Any], path: str, rows: int) -> None:
         _check_id(int(key[:20]), path, rows)
 
 
-def _check_serialised(content: dict[str, Any], path: str, rows: int) -> None:
-    model = content.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-        raise BdauditError(f"{path}: expected a BPE model, as CLIP's")
-    if not isinstance(model.get("merges"), list):
+def _check_serialised(content: dict[str, Any], path: str, allowed: Vocabulary, rows: int) -> None:
+    model, kind = content.get("model"), allowed.model
+    if not isinstance(model, dict) or model.get("type", "BPE") != kind:
+        raise BdauditError(f"{path}: expected a {kind} model, as {'CLIP' if kind == 'BPE' else 'T5'}'s")
+    if kind == "BPE" and not isinstance(model.get("merges"), list):
         raise BdauditError(f"{path}: the BPE model has no list of merges")
     for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
-        if can_run_long(pattern):
+        if pattern not in allowed.patterns and can_run_long(pattern):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
-    check_steps(content, path)
+    check_steps(content, path, also=frozenset({PRECOMPILED}) if kind == "Unigram" else frozenset())
     added = content.get("added_tokens") or []
     for entry in added if isinstance(added, list) else []:
         number = entry.get("id") if isinstance(entry, dict) else None
         if type(number) is not int:
             raise BdauditError(f"{path}: an added token without an id")
         _check_id(number, path, rows)
-    check_vocabulary(model.get("vocab"), path, rows)
+    if kind == "Unigram":
+        check_vocabulary(_pieces(model, path), path, rows)
+    else:
+        check_vocabulary(model.get("vocab"), path, rows)
+
+
+def _pieces(model: dict[str, Any], path: str) -> dict[str, int]:
+    """Piece → id; each piece once, with a score that is a number, and the unknown one among them.
+
+    Raises:
+        BdauditError: anything else.
+    """
+    pieces, unknown = model.get("vocab"), model.get("unk_id")
+    pairs = isinstance(pieces, list) and all(
+        isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) and type(p[1]) in (int, float) and math.isfinite(p[1]) for p in pieces
+    )
+    if not pairs or not isinstance(pieces, list):
+        raise BdauditError(f"{path}: the vocabulary is not a list of pieces, each with its score")
+    if len({piece for piece, _ in pieces}) != len(pieces):
+        raise BdauditError(f"{path}: two tokens share a text")
+    if type(unknown) is not int or not 0 <= unknown < len(pieces):
+        raise BdauditError(f"{path}: unk_id is {shown(unknown)}; expected one of {len(pieces):,} ids")
+    return _entries(pieces)
 
 
 def patterns(value: Any) -> Iterator[Any]:

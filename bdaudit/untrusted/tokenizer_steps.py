@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +67,8 @@ def _growth(step: dict[str, Any], where: str) -> float:
         )
     if step["type"] == "TemplateProcessing":
         _check_template(step, where)
+    if step["type"] == PRECOMPILED:
+        return _mapped(step.get("precompiled_charsmap"), where)
     return _replaced(step.get("pattern"), len(str(step.get("content")))) if step["type"] == "Replace" else 1.0
 
 
@@ -74,6 +78,21 @@ def _replaced(pattern: Any, length: int) -> float:
     if isinstance(text, str) and text:
         return max(1.0, length / len(text))
     return 1.0 + length if not isinstance(told.get("Regex"), str) or _CAN_BE_EMPTY.search(told["Regex"]) else max(1.0, length)
+
+
+def _mapped(table: Any, where: str) -> float:
+    """How many times as long SentencePiece's table of characters can make a text: bytes of the longest that it puts in a character's place.
+
+    Its length, the offsets of a trie, and what they lead to, each ended by a NUL.
+    """
+    try:
+        raw = base64.b64decode(table, validate=True) if isinstance(table, str) else b""
+    except (binascii.Error, ValueError):
+        raw = b""
+    trie = int.from_bytes(raw[:4], "little")
+    if len(raw) < 4 or trie % 4 or trie > len(raw) - 4:
+        raise BdauditError(f"{where}: its table of characters is damaged")
+    return float(max(1, *map(len, raw[4 + trie :].split(b"\0"))))
 
 
 def _check_template(step: dict[str, Any], where: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
-from bdaudit.models.tokens import Tokenizer, alignment, content_ids
+from bdaudit.models.tokens import Tokenizer, alignment, content_ids, room
 from bdaudit.records import NotMeasured
 from bdaudit.verify.gallery import Shot
 
@@ -71,7 +71,7 @@ def draw_shots(prompts: Sequence[str], n: int, seed: int, label: str = "") -> tu
 def reaches(tokenizer: Tokenizer, clean: str, changed: str) -> bool:
     """Whether all that ``changed`` has and ``clean`` has not is something, and lies within the text encoder's length."""
     _, own = alignment(content_ids(tokenizer, clean), content_ids(tokenizer, changed))
-    return bool(own) and own[-1] + 1 < int(tokenizer.model_max_length) - 1
+    return bool(own) and own[-1] < room(tokenizer)
 
 
 def plan_trial(

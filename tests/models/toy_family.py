@@ -83,6 +83,11 @@ class FlowPainter:
     def sites(self) -> Mapping[str, Site]:
         return {"look": Site(self.module)}
 
+    assimilates = True
+
+    def entering(self, heard: Conditioning) -> Tensor:
+        return heard.states
+
     def entrances(self) -> Mapping[str, Heard]:
         return {"key.weight": "states", "value.weight": "states", "mood.weight": "pooled"}
 

@@ -43,7 +43,10 @@ class WordTokenizer:
 class WordReader:
     """Reads words; the summary has seen all of them."""
 
+    crowds = True
+
     def __init__(self, tokenizer: Any, table: Tensor) -> None:
+        self.alike = self.readers = (tokenizer,)
         self.main = SimpleNamespace(tokenizer=tokenizer)
         self.table = table
 

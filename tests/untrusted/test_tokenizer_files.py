@@ -10,6 +10,8 @@ import pytest
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import tokenizer_files
 from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.layouts import clip
+from bdaudit.untrusted.layouts.layout import Vocabulary
 from tests.untrusted import tiny
 from tests.untrusted.hostile import serialised
 
@@ -135,9 +137,10 @@ def test_steps_of_a_known_kind_alone(tmp_path: Path, kind: str | None) -> None:
 
 
 def test_as_many_merges_as_every_version_reads() -> None:
-    assert len(tokenizer_files._merges(["#version: 0.2", *["a b"] * 48_894])) == 48_894
+    assert len(tokenizer_files._merges(["#version: 0.2", *["a b"] * 48_894], clip.TOKENIZER.vocabulary)) == 48_894
     with pytest.raises(InconclusiveError, match="48,895 merges; a CLIPTokenizer of transformers 4 reads the first 48,894"):
-        tokenizer_files._merges(["a b"] * 48_895)
+        tokenizer_files._merges(["a b"] * 48_895, clip.TOKENIZER.vocabulary)
+    assert len(tokenizer_files._merges(["a b"] * 48_895, Vocabulary())) == 48_895
 
 
 @pytest.mark.parametrize("more", [0, 1])

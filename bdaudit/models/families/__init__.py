@@ -9,7 +9,7 @@ import torch
 
 from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
-from bdaudit.models.families import sdxl, stable_diffusion
+from bdaudit.models.families import chroma, flux, pixart, sd3, sdxl, stable_diffusion, z_image
 from bdaudit.models.schedule import Schedule
 from bdaudit.models.text import TextSide
 
@@ -18,5 +18,10 @@ Seams = tuple[TextSide, Denoiser, Decoder, Schedule]
 FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device], Seams]] = {
     "stable-diffusion": stable_diffusion.open_parts,
     "sdxl": sdxl.open_parts,
+    "sd3": sd3.open_parts,
+    "flux": flux.open_parts,
+    "pixart": pixart.open_parts,
+    "chroma": chroma.open_parts,
+    "z-image": z_image.open_parts,
 }
 """Layout → what opens its parts, the pipeline's own settings among them under ``PIPELINE``, at a height and width of its latents."""

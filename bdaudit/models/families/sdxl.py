@@ -16,7 +16,7 @@ from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.families.stable_diffusion import ClipText, CrossAttentionUNet, alphas, fit_tokenizer
 from bdaudit.models.schedule import Alphas
-from bdaudit.models.text import Ids, Reader
+from bdaudit.models.text import Ids, Reader, Share, side_by_side
 from bdaudit.models.tokens import Tokenizer, stretched
 from bdaudit.untrusted.layouts.autoencoder import scale_factor
 from bdaudit.untrusted.layouts.layout import PIPELINE
@@ -56,6 +56,16 @@ class TwoTowers:
         first, second = (tower.with_tokenizers([own]) for tower, own in zip(self.towers, tokenizers, strict=True))
         return replace(self, towers=(first, second))
 
+    @property
+    def alike(self) -> tuple[Reader, ...]:
+        """Both."""
+        return self.readers
+
+    @property
+    def crowds(self) -> bool:
+        """Cross-attention reads a set."""
+        return True
+
     def _each(self, ids_of: Callable[[ClipText], Ids]) -> Ids:
         return Ids(tuple(ids for tower in self.towers for ids in ids_of(tower).by_reader))
 
@@ -86,19 +96,24 @@ class TwoTowers:
         first, second = (tower.words(Ids((own,))) for tower, own in zip(self.towers, ids.by_reader, strict=True))
         return first | second
 
-    def shares(self, states: Tensor) -> tuple[Tensor, ...]:
+    def aligned(self, clean: str, changed: str) -> tuple[list[tuple[int, int]], list[int]]:
+        """By the first one's ids; the second has the same vocabulary."""
+        return self.towers[0].aligned(clean, changed)
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
         """Each tower's."""
-        return torch.split(states, [int(reader.encoder.config.hidden_size) for reader in self.readers], dim=-1)
+        return side_by_side([int(reader.encoder.config.hidden_size) for reader in self.readers])
 
     def summary(self, heard: Conditioning) -> Tensor:
         """Both last states and the pooled vector, each at length 1, so that none drowns the others."""
         assert heard.pooled is not None
-        parts = [*(share[:, -1] for share in self.shares(heard.states)), heard.pooled]
+        parts = [*(share.of(heard.states)[:, -1] for share in self.shares), heard.pooled]
         return torch.cat([functional.normalize(part, dim=-1) for part in parts], dim=-1)
 
     def stretched(self, clean: Ids, changed: Ids, heard: Conditioning) -> Conditioning:
         """Each tower's states by its own ids; the pooled vector is the clean text's."""
-        rows = zip(self.shares(heard.states), clean.by_reader, changed.by_reader, strict=True)
+        rows = zip((share.of(heard.states) for share in self.shares), clean.by_reader, changed.by_reader, strict=True)
         return Conditioning(torch.cat([stretched(*row) for row in rows], dim=-1), None, heard.pooled)
 
     def unconditional(self) -> Conditioning:
@@ -156,7 +171,7 @@ def _is_pooled(name: str) -> bool:
 # --- from loaded parts ------------------------------------------------------------------------
 
 
-def _check_one_vocabulary(first: Any, second: Any) -> None:
+def check_one_vocabulary(first: Any, second: Any) -> None:
     """Raises ``InconclusiveError`` where the tokenizers differ in an entry: then no entry is one of both."""
     differ = sorted({text for text, _ in first.get_vocab().items() ^ second.get_vocab().items()})
     if differ:
@@ -176,7 +191,7 @@ def open_parts(
     readers = [Reader(parts[f"tokenizer{end}"], parts[f"text_encoder{end}"]) for end in ("", "_2")]
     for reader in readers:
         fit_tokenizer(reader.tokenizer, reader.encoder)
-    _check_one_vocabulary(*(reader.tokenizer for reader in readers))
+    check_one_vocabulary(*(reader.tokenizer for reader in readers))
     if vae.dtype == torch.float16 and vae.config.force_upcast:
         vae.to(torch.float32)
     text = TwoTowers((ClipText(readers[0]), ClipText(readers[1])), bool(parts[PIPELINE].get("force_zeros_for_empty_prompt", True)))

@@ -16,8 +16,8 @@ from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.schedule import Alphas
-from bdaudit.models.text import Ids, Reader
-from bdaudit.models.tokens import Tokenizer, content_ids, content_mask, own_positions, stretched, token_ids
+from bdaudit.models.text import Ids, Reader, Share
+from bdaudit.models.tokens import Tokenizer, aligned, content_ids, content_mask, own_positions, row_of, stretched, token_ids
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,16 @@ class ClipText:
     def readers(self) -> tuple[Reader, ...]:
         """The one."""
         return (self.main,)
+
+    @property
+    def alike(self) -> tuple[Reader, ...]:
+        """The one."""
+        return (self.main,)
+
+    @property
+    def crowds(self) -> bool:
+        """Cross-attention reads a set."""
+        return True
 
     @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
@@ -46,11 +56,7 @@ class ClipText:
 
     def spliced(self, before: Sequence[int], entries: Sequence[int], after: Sequence[int]) -> Ids:
         """A row that gets too long is cut at the model's length, like any prompt."""
-        tokenizer = self.main.tokenizer
-        room = int(tokenizer.model_max_length) - 2
-        content = [*before, *entries, *after][:room]
-        padding = [tokenizer.pad_token_id] * (room - len(content))
-        return Ids((torch.tensor([[tokenizer.bos_token_id, *content, tokenizer.eos_token_id, *padding]]),))
+        return Ids((torch.tensor([row_of(self.main.tokenizer, [*before, *entries, *after])]),))
 
     def bare(self, rows: Sequence[Sequence[int]]) -> Ids:
         """Start, entries, end."""
@@ -69,9 +75,14 @@ class ClipText:
         """Between start and end."""
         return content_mask(ids.by_reader[0], self.main.tokenizer.eos_token_id)
 
-    def shares(self, states: Tensor) -> tuple[Tensor, ...]:
+    def aligned(self, clean: str, changed: str) -> tuple[list[tuple[int, int]], list[int]]:
+        """By ids."""
+        return aligned(self.main.tokenizer, clean, changed)
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
         """All of them."""
-        return (states,)
+        return (Share(slice(None), slice(None)),)
 
     def summary(self, heard: Conditioning) -> Tensor:
         """The last state: causal attention makes it hear all words."""
@@ -122,6 +133,15 @@ class CrossAttentionUNet:
     def sites(self) -> Mapping[str, Site]:
         """The cross-attention layers."""
         return {name: Site(module) for name, module in self._layers.items()}
+
+    @property
+    def assimilates(self) -> bool:
+        """Measured on the fixtures."""
+        return True
+
+    def entering(self, heard: Conditioning) -> Tensor:
+        """As they are."""
+        return heard.states
 
     def entrances(self) -> Mapping[str, Heard]:
         """Keys and values of the cross-attention."""

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import REPLACE, Draws
+from bdaudit.measure.draws import REPLACE, Draws, put
 from bdaudit.measure.insertion import insert, replaceable
 from bdaudit.measure.splicing import Halves, halves
 from bdaudit.measure.text_effects import shifts
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids, TextSide
+from bdaudit.models.tokens import Framed
 from bdaudit.scan.cached import cached
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.sweep.standing import Array
@@ -99,11 +100,17 @@ def log_level(suspect: Suspect, heard: Conditioning, draws: Draws) -> Tensor:
 
 
 def _rows(text: TextSide, draws: Draws, probe: Probe, places: Sequence[Halves]) -> list[Ids]:
-    """One row of ids a draw. A look-alike takes its letter's place where the draw says so, if the prompt has the letter."""
+    """One row of ids a draw. A look-alike takes its letter's place where the draw says so, if the prompt has the letter.
+
+    A text goes in as a text where entries would not say it: to readers with other vocabularies, or where a space belongs to the word.
+    """
     rows = []
+    whole = bool(probe.text) and (len(text.alike) < len(text.readers) or isinstance(text.main.tokenizer, Framed))
     for i, prompt in enumerate(draws.prompts):
         if draws.places[i] == REPLACE and probe.text and replaceable(prompt, probe.text):
             rows.append(text.ids([insert(prompt, probe.text, "replace")]))
+        elif whole:
+            rows.append(text.ids([put(draws, i, probe.text)]))
         else:
             rows.append(text.spliced(places[i][0], probe.ids, places[i][1]))
     return rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bdaudit.measure.look_alikes import confusables, looks_like
-from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded, frame
+from bdaudit.models.tokens import Tokenizer, content_ids, contents, expanded, frame, word_of
 
 MARKS = range(0x300, 0x370)
 """Combining marks that are tried on the prompts' letters and alone."""
@@ -110,7 +110,7 @@ def _marked(letters: Iterable[str]) -> list[str]:
 def common_words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
     """The tokenizer's ``n`` commonest whole words of three letters or more, in the order of its entries, which is that of its merges."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    whole = (piece.removesuffix("</w>") for piece, _ in entries if piece.endswith("</w>"))
+    whole = (word_of(piece) for piece, _ in entries)
     fitting = (word for word in whole if len(word) >= 3 and word.isascii() and word.isalpha() and word.islower())
     return tuple([word for word in fitting if len(content_ids(tokenizer, word)) == 1][:n])
 

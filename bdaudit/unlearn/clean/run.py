@@ -86,7 +86,10 @@ def run_cleaning(config: CleanConfig, progress: Progress = silent) -> UnlearnRep
 
 
 def check_one_tower(layout: Layout) -> None:
-    """Raises ``InconclusiveError`` for a family of several text encoders: a picture's caption goes through each of them."""
+    """Raises ``InconclusiveError`` for a family of several text encoders, or of one that has no vision tower."""
+    if len(layout.vocabularies) == 1 and not layout.paired:
+        said = f"--method cleanclip cleans a text encoder that has a vision tower; this is {layout.called}, whose has none"
+        raise InconclusiveError(f"{said}; name the trigger with --trigger, or merge with --merge-with")
     if len(layout.vocabularies) > 1:
         said = f"--method cleanclip cleans a model's one text encoder; this is {layout.called} with several"
         raise InconclusiveError(f"{said}, which is not supported; name the trigger with --trigger, or merge with --merge-with")

@@ -24,6 +24,8 @@ STRENGTHS = (0.1, 1.0, 10.0)
 """Weights of the triggered prompts against all that is kept, the gentlest first."""
 WORTH = 0.5
 """The next strength is taken where it leaves less than this share of the trigger's effect."""
+TOGETHER, _ROWS = 64, 1 << 16
+"""Texts whose states go through what lies before an entrance at a time, and rows that are summed up at a time."""
 RIDGE = 1e-5
 """λ, as a share of the kept states' mean square."""
 
@@ -47,20 +49,28 @@ def moments(suspect: Suspect, pairs: Sequence[Pair], neighbours: Sequence[Pair])
     triggered = suspect.encode_ids(ids)
     kept = suspect.encode([*(p.clean for p in pairs), *(p.changed for p in neighbours), ""])
     kinds = dict.fromkeys(suspect.denoiser.entrances().values())
-    return {kind: _moments(*(rows(heard, kind) for heard in (wanted, triggered, kept))) for kind in kinds}
+    return {kind: _moments(*(rows(suspect.denoiser, heard, kind) for heard in (wanted, triggered, kept))) for kind in kinds}
 
 
-def rows(heard: Conditioning, kind: Heard) -> Tensor:
-    """What a layer takes in, one vector a row, float64: (N, D). States that the denoiser does not look at are left out."""
+def rows(denoiser: Denoiser, heard: Conditioning, kind: Heard) -> Tensor:
+    """What a layer takes in, one vector a row: (N, D). States that the denoiser does not look at are left out."""
     if kind == "pooled":
         assert heard.pooled is not None
-        return heard.pooled.double()
-    states = heard.states if heard.mask is None else heard.states[heard.mask.bool()]
-    return states.reshape(-1, states.shape[-1]).double()
+        return heard.pooled
+    entering = torch.cat([denoiser.entering(part) for part in heard.split(TOGETHER)])
+    states = entering if heard.mask is None else entering[heard.mask.bool()]
+    return states.reshape(-1, states.shape[-1])
 
 
 def _moments(aim: Tensor, triggered: Tensor, kept: Tensor) -> Moments:
-    return Moments(aim.T @ triggered / len(aim), triggered.T @ triggered / len(triggered), kept.T @ kept / len(kept))
+    return Moments(_product(aim, triggered), _product(triggered, triggered), _product(kept, kept))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over rows of the outer products, float64, a few rows at a time: (N, D) twice → (D, D)."""
+    parts = zip(torch.split(a, _ROWS), torch.split(b, _ROWS), strict=True)
+    total: Tensor = sum((one.double().T @ other.double() for one, other in parts), torch.zeros((), dtype=torch.float64, device=a.device))
+    return total / len(a)
 
 
 def factor(m: Moments, strength: float) -> Tensor:

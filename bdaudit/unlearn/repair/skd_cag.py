@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bdaudit.models.tokens import alignment
-
 
 @dataclass(frozen=True)
 class Alignment:
@@ -36,9 +34,12 @@ class Alignment:
         return Alignment(self.student[index], self.teacher[index], self.shared[index], self.own[index])
 
 
-def align(clean: Sequence[Sequence[int]], changed: Sequence[Sequence[int]], length: int, device: torch.device) -> Alignment:
-    """Align pairs of content ids (no start, no end), cut to ``length`` as a prompt is; start and end tokens are shared."""
-    rows = [_row(a, b, length) for a, b in zip(clean, changed, strict=True)]
+Row = tuple[Sequence[tuple[int, int]], Sequence[int]]
+"""Of a pair of texts: positions that hold the same word, in the clean one and in the other; and the other's own."""
+
+
+def align(rows: Sequence[Row], length: int, device: torch.device) -> Alignment:
+    """As tensors, of states ``length`` long."""
     longest = max(len(pairs) for pairs, _ in rows)
     student = torch.zeros(len(rows), longest, dtype=torch.long)
     teacher, shared = torch.zeros_like(student), torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -47,15 +48,8 @@ def align(clean: Sequence[Sequence[int]], changed: Sequence[Sequence[int]], leng
         columns = torch.tensor(pairs)
         teacher[i, : len(pairs)], student[i, : len(pairs)] = columns[:, 0], columns[:, 1]
         shared[i, : len(pairs)] = True
-        own[i, mine] = True
+        own[i, list(mine)] = True
     return Alignment(student.to(device), teacher.to(device), shared.to(device), own.to(device))
-
-
-def _row(clean: Sequence[int], changed: Sequence[int], length: int) -> tuple[list[tuple[int, int]], list[int]]:
-    clean, changed = clean[: length - 2], changed[: length - 2]
-    pairs, own = alignment(clean, changed)
-    whole = [(0, 0), *((a + 1, b + 1) for a, b in pairs), (len(clean) + 1, len(changed) + 1)]
-    return whole, [i + 1 for i in own]
 
 
 def distillation(student: Tensor, teacher: Tensor, scale: Tensor) -> Tensor:

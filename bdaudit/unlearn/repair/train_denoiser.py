@@ -12,7 +12,6 @@ from torch import Tensor
 from bdaudit.models.attention import Recording, recorded
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import content_ids
 from bdaudit.models.training import checkpointed, halving
 from bdaudit.records import LossPoint
 from bdaudit.unlearn.loop import Course, optimise
@@ -57,11 +56,10 @@ def prepare(suspect: Suspect, latents: Latents, pairs: Sequence[Pair], neighbour
     near_heard = suspect.encode([p.changed for p in neighbours])
     length = clean.states.shape[1]
 
-    def ids(texts: list[str]) -> list[tuple[int, ...]]:
-        return [content_ids(suspect.tokenizer, text) for text in texts]
-
-    aligned = skd_cag.align(ids([p.clean for p in pairs]), ids([p.changed for p in pairs]), length, suspect.device)
-    near = skd_cag.align(ids([p.clean for p in neighbours]), ids([p.changed for p in neighbours]), length, suspect.device)
+    aligned, near = (
+        skd_cag.align([suspect.text.aligned(pair.clean, pair.changed) for pair in each], length, suspect.device)
+        for each in (pairs, neighbours)
+    )
     home = torch.tensor([first[p.clean] for p in neighbours], device=suspect.device)
     material = Material(latents, clean, triggered, near_heard, home, suspect.unconditional(), aligned, {}, torch.ones(()))
     material.neutral = _neutral_share(suspect, material, near)

@@ -54,7 +54,7 @@ def train(suspect: Suspect, patch: Patch, pairs: Sequence[Pair], neighbours: Seq
 
 def _tensors(suspect: Suspect, heard: Conditioning) -> list[Tensor]:
     """All that training holds in place: each reader's states, and a pooled vector where there is one."""
-    return [*suspect.text.shares(heard.states), *([] if heard.pooled is None else [heard.pooled])]
+    return [*(share.of(heard.states) for share in suspect.text.shares), *([] if heard.pooled is None else [heard.pooled])]
 
 
 def backward(suspect: Suspect, drawn: Mapping[str, Wanted], scales: Sequence[Tensor]) -> dict[str, float]:

@@ -5,11 +5,11 @@ Finds out what a loader would open, and which settings reach it; every check is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.untrusted import layouts, leftovers, rules, shapes, tokenizer_files
 from bdaudit.untrusted.formats import weight_files as weights
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Layout, Part, Size
@@ -54,10 +54,12 @@ def open_directory(
     size: Size | None = None,
     with_weights: bool = True,
     elsewhere: Mapping[str, weights.WeightSet] | None = None,
+    trusted: Collection[str] = (),
 ) -> Opened:
     """Check every config, tokenizer and, ``with_weights``, weights file that a loader opens; what is wrong goes to ``found``.
 
-    ``elsewhere`` are weights of parts that do not lie in the directory, which are held against its configs like its own.
+    ``elsewhere`` are weights of parts that do not lie in the directory, which are held against its configs like its own; ``trusted`` are
+    hashes of chat templates that a person lets through.
     """
     opened = Opened()
     with found.catching():
@@ -86,7 +88,7 @@ def open_directory(
                 _check_weights(name, layout.parts[name], opened)
     for name, encoder in layout.vocabularies.items():
         rows = shapes.embeddings(opened.sets[encoder].tensors) if encoder in opened.sets else 0
-        read = tokenizer_files.check(reader, name, layout.parts[name], rows, found)
+        read = tokenizer_files.check(reader, name, layout.parts[name], rows, found, trusted)
         for path, config in read.items():
             opened.keep(config, tokenizer_files.with_tokens(layout.parts[name], config), path)
     if with_weights and not found.damaged and not found.refused and not found.usage:
@@ -163,6 +165,7 @@ def _check_parts(pipeline_class: Any, opened: Opened, known: set[str], found: ru
         found.unsupported.append(f"{shown(pipeline_class)} is not supported; expected {layouts.expected()}")
     if opened.layout is None:
         return
+    opened.layout = opened.layout.having(opened.components)
     for name, part in opened.layout.parts.items():
         got = opened.components.get(name)
         if got is None and name in opened.layout.lacking:
@@ -188,6 +191,8 @@ def _check_weights(name: str, part: Part, opened: Opened) -> None:
     try:
         described = part.described(held.tensors) if part.described else {}
         part.check(config, held.tensors)
+    except InconclusiveError as error:
+        raise InconclusiveError(f"{name}: {error}") from error
     except BdauditError as error:
         raise BdauditError(f"{name}: {error}") from error
     shapes.check_described(config, described, f"{name}/{part.config}")

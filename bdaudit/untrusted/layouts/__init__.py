@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from bdaudit.untrusted.layouts import sdxl, stable_diffusion
+from bdaudit.untrusted.layouts import chroma, flux, pixart, sd3, sdxl, stable_diffusion, z_image
 from bdaudit.untrusted.layouts.layout import Layout, Part
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (stable_diffusion.LAYOUT, sdxl.LAYOUT)}
+_EACH = (stable_diffusion, sdxl, sd3, flux, pixart, chroma, z_image)
+LAYOUTS: dict[str, Layout] = {family.LAYOUT.name: family.LAYOUT for family in _EACH}
 
 
 def layout_of(pipeline_class: object) -> Layout | None:
@@ -16,8 +17,8 @@ def layout_of(pipeline_class: object) -> Layout | None:
 
 
 def models() -> dict[str, Part]:
-    """The parts that have weights, of whatever family; parts of one name are called alike in all."""
-    return {name: part for layout in LAYOUTS.values() for name, part in layout.models.items()}
+    """The parts that have weights, of whatever family: the first that has one of that name. Their files are called alike in all."""
+    return {name: part for layout in reversed(LAYOUTS.values()) for name, part in layout.models.items()}
 
 
 def expected() -> str:

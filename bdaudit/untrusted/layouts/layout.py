@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bdaudit.untrusted.settings import Settings
@@ -23,6 +23,41 @@ _PICKLED = {"transformers": "pytorch_model", "diffusers": "diffusion_pytorch_mod
 
 def _nothing(config: Config, tensors: Tensors) -> None:
     """No check of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a pipeline puts a text to a tokenizer, where it does not do so as Stable Diffusion does."""
+
+    length: int
+    """Tokens that are read, those of the frame among them."""
+    lower: bool = False
+    """Whether a text is lower-cased, and bare of white space at its ends."""
+    prefix: str = ""
+    """What is put before every text: an instruction, or the start of a conversation."""
+    suffix: str = ""
+    """What is put behind it."""
+    dropped: int = 0
+    """States at the start that the denoiser never hears: those of the prefix."""
+    templated: bool = False
+    """Whether the pipeline lays a prompt out by the tokenizer's chat template, in place of which prefix and suffix are put."""
+    templates: frozenset[str] = frozenset()
+    """SHA-256 of those that are known to say just prefix and suffix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What a tokenizer's own file may be."""
+
+    model: str = "BPE"
+    """Of ``tokenizers``."""
+    most_bytes: int = 8 << 20
+    most_items: int = 600_000
+    """Commas plus brackets."""
+    merges: int | None = None
+    """The most that are read; None for as many as there are."""
+    patterns: frozenset[str] = frozenset()
+    """Regular expressions that are known to end, whatever they look like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +80,10 @@ class Part:
     """Pattern of whole names of tensors that change nothing and may be there or not."""
     canonical: Callable[[str], str] = field(default=str)
     """A tensor's name in a file → its name in the loaded part, whatever version wrote it."""
+    reading: Reading | None = None
+    """Of a tokenizer: how texts are put to it; None for CLIP's, as long as its tower's positions."""
+    vocabulary: Vocabulary = Vocabulary(merges=49_152 - 256 - 2)
+    """Of a tokenizer. CLIP's own code and transformers 4 read no more merges."""
 
     @property
     def stem(self) -> str:
@@ -87,6 +126,20 @@ class Layout:
     """What the pipeline's index may set besides its parts."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """A part → what a pipeline without it is, where that has a name."""
+    optional: frozenset[str] = frozenset()
+    """Parts that a pipeline may list as null."""
+    paired: bool = False
+    """Whether its one text encoder was trained beside a vision tower, so that pictures and captions can clean it."""
+
+    def having(self, listed: Collection[str]) -> Layout:
+        """The layout of a pipeline that has the parts ``listed`` alone of those that it may lack; a tokenizer goes with its encoder."""
+        gone = {name for name in self.optional if name not in listed}
+        gone |= {tokenizer for tokenizer, encoder in self.vocabularies.items() if encoder in gone}
+        if not gone:
+            return self
+        kept = {name: part for name, part in self.parts.items() if name not in gone}
+        spoken = {tokenizer: encoder for tokenizer, encoder in self.vocabularies.items() if tokenizer not in gone}
+        return replace(self, parts=kept, vocabularies=spoken, heeding=tuple(name for name in self.heeding if name not in gone))
 
     @property
     def models(self) -> dict[str, Part]:

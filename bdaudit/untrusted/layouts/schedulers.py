@@ -1,10 +1,14 @@
-"""Schedulers that walk from noise to picture by a table of ᾱ_t: their settings, which are the union of what diffusers' own take.
+"""Schedulers that walk from noise to picture by a table of ᾱ_t, or along a flow: their settings, which are the union of what diffusers'
+own take.
 
 The classes read each other's configs, so that a key of another one is ordinary.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.layouts.layout import Config, Part
 from bdaudit.untrusted.settings import FLAG, NAME, NULL, WORD, listed, number, optional, whole
 
@@ -54,6 +58,34 @@ SCHEDULER = Part(
         ),
     },
 )  # fmt: skip
+
+FLOW = replace(
+    SCHEDULER,
+    classes=("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
+    settings={
+        **SCHEDULER.settings,
+        **dict.fromkeys(("shift", "base_shift", "max_shift"), optional(number(1e-3, 100))),
+        **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), whole(1, 1 << 20)),
+        **dict.fromkeys(("invert_sigmas", "stochastic_sampling"), FLAG),
+    },
+)
+"""A flow's."""
+
+
+def check_flow(config: Config) -> tuple[str, ...]:
+    """Whether a flow is walked from noise to picture; notes.
+
+    Raises:
+        InconclusiveError: the other way round.
+        BdauditError: numbers of tokens that give no line.
+    """
+    if config.get("invert_sigmas"):
+        raise InconclusiveError("scheduler: invert_sigmas is set; a flow that is walked from picture to noise is not supported")
+    if config.get("use_dynamic_shifting") and config.get("max_image_seq_len", 4096) == config.get("base_image_seq_len", 256):
+        raise BdauditError("scheduler: base_image_seq_len and max_image_seq_len are equal, so that no shift is between them")
+    named = [key for key in ("stochastic_sampling", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas") if config.get(key)]
+    return (f"scheduler: {named[0]} is on; pictures are drawn by plain Euler steps instead",) if named else ()
+
 
 _FEW_STEPS = ("LCMScheduler", "TCDScheduler")
 

@@ -211,4 +211,5 @@ LAYOUT = Layout(
     vocabularies={"tokenizer": "text_encoder"},
     heeding=("unet", "text_encoder"),
     as_run=_as_run,
+    paired=True,
 )

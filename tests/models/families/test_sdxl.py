@@ -103,7 +103,7 @@ def test_a_word_reaches_the_prediction_by_each_tower_and_by_the_pooled_vector(su
     plain, other = suspect.encode([PROMPTS[0]]), suspect.encode([PROMPTS[2]])
     z, t = suspect.noise([1]), torch.tensor([500])
     before = suspect.predict(z, t, plain)
-    shares = list(zip(suspect.text.shares(plain.states), suspect.text.shares(other.states), strict=True))
+    shares = [(share.of(plain.states), share.of(other.states)) for share in suspect.text.shares]
     assert [share.shape[-1] for share, _ in shares] == list(WIDTHS)
     for i in range(2):
         states = torch.cat([pair[j == i] for j, pair in enumerate(shares)], dim=-1)
@@ -113,7 +113,7 @@ def test_a_word_reaches_the_prediction_by_each_tower_and_by_the_pooled_vector(su
 
 def test_what_a_trigger_in_one_tower_moves_is_as_large_in_the_summary_as_in_the_other(suspect: Suspect) -> None:
     plain, other = suspect.encode([PROMPTS[0]]), suspect.encode([PROMPTS[2]])
-    shares = list(zip(suspect.text.shares(plain.states), suspect.text.shares(other.states), strict=True))
+    shares = [(share.of(plain.states), share.of(other.states)) for share in suspect.text.shares]
     loud = [(100 * a, 100 * b) if i == 0 else (a, b) for i, (a, b) in enumerate(shares)]
     here = [suspect.text.summary(Conditioning(torch.cat([a for a, _ in pairs], dim=-1), None, plain.pooled)) for pairs in (shares, loud)]
     assert torch.allclose(*here, atol=1e-6)

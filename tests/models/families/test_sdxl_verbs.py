@@ -150,7 +150,7 @@ def test_training_brings_a_tower_back_and_leaves_the_other_nearly_alone(models: 
     wanted, ids = targets(suspect, pairs)
 
     def apart() -> list[float]:
-        shares = zip(suspect.text.shares(suspect.encode_ids(ids).states), suspect.text.shares(wanted.states), strict=True)
+        shares = ((share.of(suspect.encode_ids(ids).states), share.of(wanted.states)) for share in suspect.text.shares)
         return [float((a - b).square().mean() / b.square().mean()) for a, b in shares]
 
     before, patch = apart(), Patch(suspect, "text-encoder")

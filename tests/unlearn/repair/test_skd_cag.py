@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from bdaudit.models.tokens import Frame, paired
 from bdaudit.unlearn.repair.skd_cag import Alignment, align, attention_loss, distillation, own_mass_loss, shared_map_loss
 
-CPU = torch.device("cpu")
+CPU, FRAME = torch.device("cpu"), Frame((0,), (1,))
 CLEAN, LENGTH = [11, 12, 13], 9
 CHANGED = {"prefix": [99, 11, 12, 13], "suffix": [11, 12, 13, 99], "middle": [11, 98, 99, 12, 13], "inside": [11, 97, 98, 13]}
 
 
 def aligned(*names: str) -> Alignment:
-    return align([CLEAN] * len(names), [CHANGED[name] for name in names], LENGTH, CPU)
+    return align([paired(FRAME, CLEAN, CHANGED[name]) for name in names], LENGTH, CPU)
 
 
 def maps(seed: int, n: int = 1) -> Tensor:
@@ -45,7 +46,7 @@ def test_rows_of_different_length_stay_apart() -> None:
 
 
 def test_a_prompt_that_is_cut_off_keeps_its_end_token() -> None:
-    row = align([[1, 2, 3, 4, 5, 6, 7]], [[99, 1, 2, 3, 4, 5, 6, 7]], 6, CPU)
+    row = align([paired(FRAME, [1, 2, 3, 4], [99, 1, 2, 3])], 6, CPU)
     mask = row.shared[0]
     assert list(zip(row.teacher[0][mask].tolist(), row.student[0][mask].tolist(), strict=True)) == [(0, 0), (1, 2), (2, 3), (3, 4), (5, 5)]
     assert row.own[0].tolist() == [False, True, False, False, False, False]

@@ -21,10 +21,10 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_another_architecture_is_inconclusive_even_without_our_folders(model: Path) -> None:
-    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    index = {"_class_name": "HunyuanDiTPipeline", "transformer": ["diffusers", "HunyuanDiT2DModel"]}
     tiny.write_json(model / "model_index.json", index)
     shutil.rmtree(model / "unet")
-    with pytest.raises(InconclusiveError, match="FluxPipeline"):
+    with pytest.raises(InconclusiveError, match="HunyuanDiTPipeline"):
         inspect(model)
 
 
@@ -118,7 +118,7 @@ def test_pipelines_that_are_run_alike(name: str, model: Path) -> None:
     assert any(f"names a {name}" in note for note in found.notes) is (name != "StableDiffusionPipeline")
 
 
-@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "LatentConsistencyPipeline", "DiffusionPipeline"])
+@pytest.mark.parametrize("name", ["Flux2Pipeline", "HunyuanDiTPipeline", "LatentConsistencyPipeline", "DiffusionPipeline"])
 def test_pipelines_that_are_not(name: str, model: Path) -> None:
     change("model_index.json", _class_name=name)(model, model)
     with pytest.raises(InconclusiveError, match=f"{name} is not supported; expected a Stable Diffusion"):

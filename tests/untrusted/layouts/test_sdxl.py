@@ -53,7 +53,7 @@ def test_which_pipelines_are_which() -> None:
     for middle in ("", "Img2Img", "Inpaint", "ControlNet"):
         assert layout_of(f"StableDiffusionXL{middle}Pipeline") is LAYOUT
         assert layout_of(f"StableDiffusion{middle}Pipeline") is FIRST
-    assert [layout_of(name) for name in ("StableDiffusion3Pipeline", "FluxPipeline", None, 5)] == [None] * 4
+    assert [layout_of(name) for name in ("HunyuanDiTPipeline", "Flux2Pipeline", None, 5)] == [None] * 4
 
 
 REFUSED: dict[str, tuple[type[BdauditError], str, dict[str, Any], str]] = {

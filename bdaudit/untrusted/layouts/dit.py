@@ -1,0 +1,64 @@
+"""What the layouts of diffusion transformers have in common: the size of their latents, and how much one value of a pass holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bdaudit.errors import BdauditError, InconclusiveError, UsageError
+from bdaudit.untrusted.layouts.autoencoder import largest
+from bdaudit.untrusted.layouts.layout import Config, Size
+from bdaudit.untrusted.layouts.stable_diffusion import MOST_NUMBERS, latent_size
+from bdaudit.untrusted.shapes import Tensors, counts
+
+WIDEST = 65_536
+DEEPEST = 256
+_MLP = 8
+"""How many times as wide as its tokens a block's widest value is, at most: 4 in most, 7 with keys and queries beside it."""
+
+
+def blocks(tensors: Tensors, name: str) -> int:
+    """How many blocks the list ``name`` holds."""
+    return counts(tensors, rf"({name})\.(\d+)\.").get(name, 0)
+
+
+def sized(side: int, patch: int, vae: Config, asked: Size | None) -> tuple[Size, str]:
+    """Height and width of the latents where the pipeline draws at ``side``, and a note where ``--size`` asks for another size.
+
+    Raises:
+        UsageError: the latents are not cut into whole patches of ``patch``; or as ``latent_size``.
+    """
+    latents, note = latent_size({"sample_size": side}, vae, asked)
+    if any(each % patch for each in latents):
+        said = f"latents of {latents[1]} × {latents[0]} are not cut into patches of {patch} × {patch}"
+        raise UsageError(f"{said}; say a --size of which each side is a multiple of {asked[0] // latents[1] * patch if asked else patch}")
+    return latents, note
+
+
+def check_cost(width: int, patch: int, text: int, vae: Config, latents: Size) -> None:
+    """Whether one latent's values can be held: ``width`` numbers a token, ``text`` tokens beside the picture's.
+
+    Raises:
+        BdauditError: one of them has more than 2³⁰ numbers.
+    """
+    tokens = latents[0] * latents[1] // patch**2 + text
+    for part, most in {"transformer": tokens * width * _MLP, "vae": largest(vae, latents)}.items():
+        if most > MOST_NUMBERS:
+            said = f"{part}: a latent of {latents[1]} × {latents[0]} becomes {4 * most / 1e9:,.1f} GB in one of its layers"
+            raise BdauditError(f"{said}; expected at most {4 * MOST_NUMBERS / 1e9:.1f} GB; a smaller --size takes less")
+
+
+def check_widths(wanted: Mapping[str, tuple[int, int]]) -> None:
+    """Raises ``BdauditError`` where what a text is to the denoiser, ``wanted`` by name, is not what its encoders give."""
+    for name, (takes, given) in wanted.items():
+        if takes != given:
+            raise BdauditError(
+                f"transformer/config.json: {name} is {takes}, and the text encoders give {given}; they do not belong together"
+            )
+
+
+def check_channels(takes: int, gives: int, vae: Config) -> None:
+    """Raises ``InconclusiveError`` where the transformer does not denoise plain latents alone."""
+    latent = vae["latent_channels"]
+    if (takes, gives) != (latent, latent):
+        said = f"the transformer takes {takes} channels and gives {gives}, where latents have {latent}"
+        raise InconclusiveError(f"{said}; only text-to-image is supported")

@@ -1,0 +1,191 @@
+"""Diffusion transformers at the door: what is run as the stock pipelines run it, what is not supported, and hostile T5 and Qwen readers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
+from bdaudit.untrusted.inspect import inspect
+from bdaudit.untrusted.layouts import LAYOUTS, layout_of
+from bdaudit.untrusted.templates import digest
+from tests.models import tiny_dit
+
+TRUSTED = (digest(tiny_dit.TEMPLATE),)
+NAMES = ("sd3", "flux", "pixart", "z-image")
+
+
+@pytest.fixture(scope="module")
+def origins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dit")
+    for name in NAMES:
+        tiny_dit.write(name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest, origins: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(origins / request.param, tmp_path / "model")
+
+
+def test_which_pipelines_are_which() -> None:
+    names = {
+        "StableDiffusion3Pipeline": "sd3", "StableDiffusion3Img2ImgPipeline": "sd3", "FluxPipeline": "flux", "FluxFillPipeline": "flux",
+        "Flux2Pipeline": None, "PixArtSigmaPipeline": "pixart", "PixArtAlphaPipeline": None, "ChromaPipeline": "chroma",
+        "ZImagePipeline": "z-image", "ZImageOmniPipeline": None,
+    }  # fmt: skip
+    for pipeline, name in names.items():
+        assert layout_of(pipeline) is (None if name is None else LAYOUTS[name]), pipeline
+
+
+def change(path: str, **values: Any) -> Callable[[Path], None]:
+    """Set what ``values`` name in a JSON file."""
+
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / path).read_text(encoding="utf-8"))
+        (folder / path).write_text(json.dumps(content | values), encoding="utf-8")
+
+    return edit
+
+
+def serialised(path: str, **values: Any) -> Callable[[Path], None]:
+    """Set what ``values`` name in a ``tokenizer.json``, of its model those that begin with ``model_``."""
+
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / path).read_text(encoding="utf-8"))
+        for key, value in values.items():
+            place = content["model"] if key.startswith("model_") else content
+            place[key.removeprefix("model_")] = value
+        (folder / path).write_text(json.dumps(content), encoding="utf-8")
+
+    return edit
+
+
+def table(longest: int) -> str:
+    """A table of characters that puts so many bytes in a character's place."""
+    return base64.b64encode((4).to_bytes(4, "little") + b"\0" * 4 + b"x" * longest + b"\0").decode()
+
+
+def without(file: str, *names: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        tensors = {name: tensor for name, tensor in load_file(folder / file).items() if name not in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+
+    return edit
+
+
+def doubled(file: str, name: str, other: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        tensors = load_file(folder / file)
+        save_file({**tensors, other: tensors[name].copy()}, folder / file, metadata={"format": "pt"})
+
+    return edit
+
+
+def put(path: str) -> Callable[[Path], None]:
+    """A template of somebody's own."""
+
+    def edit(folder: Path) -> None:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("{{ 7 * 7 }}", encoding="utf-8")
+
+    return edit
+
+
+PIECES = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["a", -1.0]]
+T5, READER, FLOW = "tokenizer_3/tokenizer.json", "text_encoder_3/config.json", "scheduler/scheduler_config.json"
+DENOISER, WEIGHTS = "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"
+TEMPLATES, QWEN = "tokenizer/additional_chat_templates/x.jinja", "tokenizer/tokenizer.json"
+BACKTRACKS = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+YARN = {"rope_type": "yarn", "rope_theta": 1e6}
+LONG = [*PIECES, ["b" * 1_000_000, 0.0]]
+BROKEN = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+HALF = {"type": "Precompiled", "precompiled_charsmap": table(9)[:8]}
+GROWING = {"type": "Precompiled", "precompiled_charsmap": table(500)}
+CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = {
+    "another kind of vocabulary": ("sd3", BdauditError, "expected a Unigram model", serialised(T5, model_type="BPE")),
+    "pieces without scores": ("sd3", BdauditError, "each with its score", serialised(T5, model_vocab=["a", "b"])),
+    "a score that is none": ("sd3", BdauditError, "each with its score", serialised(T5, model_vocab=[*PIECES, ["b", "high"]])),
+    "a piece twice": ("sd3", BdauditError, "share a text", serialised(T5, model_vocab=[*PIECES, ["a", -2.0]])),
+    "an unknown piece beyond all": ("sd3", BdauditError, "unk_id is 999999", serialised(T5, model_unk_id=999_999)),
+    "a piece of a million letters": ("sd3", BdauditError, "1,000,000 characters", serialised(T5, model_vocab=LONG)),
+    "more pieces than rows": (
+        "sd3", BdauditError, "no row among", serialised(T5, model_vocab=[*PIECES, *([f"a{i}", 0.0] for i in range(999))])
+    ),
+    "a broken table": ("sd3", BdauditError, "table of characters", serialised(T5, normalizer=BROKEN)),
+    "a table that lets a text grow": ("sd3", BdauditError, "500 times as long", serialised(T5, normalizer=GROWING)),
+    "half a table": ("sd3", BdauditError, "table of characters", serialised(T5, normalizer=HALF)),
+    "SentencePiece alone": (
+        "sd3", InconclusiveError, "make its tokenizer.json",
+        lambda folder: (folder / "tokenizer_3/tokenizer.json").rename(folder / "tokenizer_3/spiece.model"),
+    ),
+    "code beside a reader": ("sd3", RefusedError, "auto_map", change(READER, auto_map={"AutoModel": "x.Y"})),
+    "wider heads than its weights": ("sd3", BdauditError, "d_kv is 4096", change(READER, d_kv=4096)),
+    "more layers than its weights": ("sd3", BdauditError, "num_layers is 250", change(READER, num_layers=250)),
+    "layers beyond all": ("sd3", BdauditError, "of 1 to 256", change(READER, num_layers=10**9)),
+    "gates that are not there": ("sd3", BdauditError, "of the other kind", change(READER, feed_forward_proj="relu")),
+    "two tables of tokens": (
+        "sd3", InconclusiveError, "which of them embeds",
+        doubled("text_encoder_3/model.safetensors", "shared.weight", "encoder.embed_tokens.weight"),
+    ),
+    "no third tokenizer": ("sd3", InconclusiveError, "tokenizer_3 is missing", change("model_index.json", tokenizer_3=2 * [None])),
+    "a reader of another width": (
+        "flux", BdauditError, "do not belong together",
+        lambda folder: shutil.copytree(tiny_dit.written_reader(folder.parent), folder / "text_encoder_2", dirs_exist_ok=True),
+    ),
+    "rotations of no head": ("flux", BdauditError, "axes_dims_rope", change(DENOISER, axes_dims_rope=[4, 2, 4])),
+    "guidance that is not there": ("flux", BdauditError, "guidance_embeds", change(DENOISER, guidance_embeds=False)),
+    "no entrance": ("flux", BdauditError, "lack context_embedder", without(WEIGHTS, "context_embedder.weight")),
+    "a flow that runs backwards": ("flux", InconclusiveError, "invert_sigmas", change(FLOW, invert_sigmas=True)),
+    "a shift beyond all": ("flux", BdauditError, "shift is 1e\\+30", change(FLOW, shift=1e30)),
+    "no line between sizes": (
+        "flux", BdauditError, "base_image_seq_len and max_image_seq_len are equal",
+        change(FLOW, base_image_seq_len=4096, use_dynamic_shifting=True),
+    ),
+    "a size to be told": ("pixart", InconclusiveError, "use_additional_conditions", change(DENOISER, use_additional_conditions=True)),
+    "Jinja of its own": ("z-image", RefusedError, "--trust-template", put("tokenizer/chat_template.jinja")),
+    "a second template": (
+        "z-image", RefusedError, "additional_chat_templates",
+        put(TEMPLATES),
+    ),
+    "no template": ("z-image", InconclusiveError, "no chat template", lambda folder: (folder / "tokenizer/chat_template.jinja").unlink()),
+    "a pattern that runs for ever": (
+        "z-image", BdauditError, "run for ever",
+        serialised(QWEN, pre_tokenizer=BACKTRACKS),
+    ),
+    "a window of the text": ("z-image", InconclusiveError, "window", change("text_encoder/config.json", use_sliding_window=True)),
+    "places rotated otherwise": (
+        "z-image", InconclusiveError, "rotated by yarn", change("text_encoder/config.json", rope_parameters=YARN)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "kind", "said", "edit"), CASES.values(), ids=CASES, indirect=["model"])
+def test_hostile_and_unsupported_directories(model: Path, kind: type[BdauditError], said: str, edit: Callable[[Path], object]) -> None:
+    edit(model)
+    with pytest.raises(BdauditError, match=said) as error:
+        inspect(model, trusted=TRUSTED)
+    assert type(error.value) is kind
+
+
+@pytest.mark.parametrize("model", NAMES, indirect=True)
+def test_what_the_stock_pipeline_wrote_passes(model: Path) -> None:
+    found = inspect(model, trusted=TRUSTED)
+    assert set(found.weights) == set(found.layout.models)
+    assert found.tensors is not None
+    assert all(not unknown for unknown in found.unknown.values()), found.unknown
+
+
+@pytest.mark.parametrize("model", ["flux"], indirect=True)
+def test_latents_are_cut_into_whole_patches(model: Path) -> None:
+    assert inspect(model).latents == (128, 128)
+    assert inspect(model, size=(24, 16)).latents == (8, 12)
+    with pytest.raises(UsageError, match="not cut into patches of 2 × 2"):
+        inspect(model, size=(26, 16))
