@@ -112,7 +112,7 @@ def _predicted(
         return suspect.predict_batched(draws.latents[at], draws.timesteps[at], heard).float().flatten(1), {}
     words = suspect.text.words(suspect.text.ids([row.prompt for row in rows])).to(suspect.device)
     outputs, shares, spreads = list[Tensor](), list[Tensor](), list[Tensor]()
-    with recorded(suspect.denoiser.sites()) as recording:
+    with recorded(suspect.denoiser.sites(), averaged=not suspect.denoiser.assimilates) as recording:
         done = 0
         while done < len(rows):
             part = slice(done, min(len(rows), done + suspect.batch_size))

@@ -81,16 +81,17 @@ class Recording:
 class _Tap(TorchFunctionMode):
     """Entered before a layer runs and left behind it; hears each fused attention in between."""
 
-    def __init__(self, name: str, site: Site, recording: Recording) -> None:
+    def __init__(self, name: str, site: Site, recording: Recording, averaged: bool) -> None:
         super().__init__()
         self.name, self.site, self.recording = name, site, recording
+        self.probabilities = _average if averaged else _probabilities
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is scaled_dot_product_attention:  # once closed too: what checkpointing computes again must be the same
             named = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
             mask, scale = named.get("attn_mask"), named.get("scale")
-            maps = _probabilities(named["query"], named["key"], mask, scale, self.site.layout)
+            maps = self.probabilities(named["query"], named["key"], mask, scale, self.site.layout)
             lacking = max(0, self.site.text - maps.shape[-1]) if self.site.text else 0
             kept = maps[..., : self.site.text] if self.site.text else maps  # a text is filled up beyond its longest, too
             self.recording.add(self.name, pad(kept, (0, lacking)) if lacking else kept)
@@ -107,15 +108,28 @@ def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float
     return scores.softmax(-1)[..., text].float().mean(1)
 
 
+def _average(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None, layout: Layout) -> Tensor:
+    """The mean of the same over pixels, a head at a time, so that no map is ever held: (B, 1, L) float32."""
+    total = torch.zeros((), device=query.device)
+    for i in range(query.shape[1]):
+        head = slice(i, i + 1)
+        own = mask if mask is None or mask.dim() < 4 or mask.shape[1] == 1 else mask[:, head]
+        total = total + _probabilities(query[:, head], key[:, head], own, scale, layout).mean(1, keepdim=True)
+    return total / query.shape[1]
+
+
 @contextmanager
-def recorded(sites: Mapping[str, Site], keep: Callable[[str], bool] = lambda name: True) -> Iterator[Recording]:
-    """Record the layers that ``keep`` names for the block's length; gradients flow through the maps."""
+def recorded(sites: Mapping[str, Site], keep: Callable[[str], bool] = lambda name: True, *, averaged: bool = False) -> Iterator[Recording]:
+    """Record the layers that ``keep`` names for the block's length; gradients flow through the maps.
+
+    ``averaged`` maps are the mean over pixels alone, (B, 1, L): at full size whole ones are half a GB a latent.
+    """
     recording, handles = Recording(), list[Any]()
     entered: dict[str, list[_Tap]] = {name: [] for name in sites}
 
     def before(name: str, site: Site) -> Callable[..., None]:
         def enter(*_: Any) -> None:
-            entered[name].append(_Tap(name, site, recording))
+            entered[name].append(_Tap(name, site, recording, averaged))
             entered[name][-1].__enter__()  # type: ignore[no-untyped-call]
 
         return enter

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from bdaudit.errors import BdauditError
 from bdaudit.models.families.stable_diffusion import alphas
 from bdaudit.models.sample import SPACING
-from bdaudit.models.schedule import Alphas
+from bdaudit.models.schedule import Alphas, Flow, flow_of
 
 
 def scheduler_of(prediction: str) -> Any:
@@ -96,3 +96,44 @@ def test_noise_levels_that_do_not_fall_are_damage(table: list[float]) -> None:
     with pytest.raises(BdauditError, match="do not fall from below 1 to above 0 in 3 timesteps"):
         alphas(SimpleNamespace(config=config, alphas_cumprod=torch.tensor(table)), torch.device("cpu"))
     assert alphas(SimpleNamespace(config=config, alphas_cumprod=torch.tensor([0.9, 0.5, 0.1])), torch.device("cpu"))
+
+
+FLOWS: dict[str, dict[str, Any]] = {
+    "plain": {}, "shifted": {"shift": 3.0}, "dynamic": {"use_dynamic_shifting": True},
+    "dynamic, linear": {"use_dynamic_shifting": True, "time_shift_type": "linear", "base_shift": 1.5, "max_shift": 4.0},
+}  # fmt: skip
+TOKENS = 1024
+
+
+@pytest.mark.parametrize("settings", FLOWS.values(), ids=FLOWS)
+def test_a_flow_is_the_stock_schedulers(settings: dict[str, Any]) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(**settings)
+    schedule, config = flow_of(scheduler.config, TOKENS), scheduler.config
+    mu = config.base_shift + (config.max_shift - config.base_shift) * (TOKENS - 256) / (4096 - 256)
+    sigmas = [i / 8 for i in range(8, 0, -1)]
+    scheduler.set_timesteps(sigmas=sigmas, **({"mu": mu} if config.use_dynamic_shifting else {}))
+    times = schedule.times(8, 1.0)
+    assert torch.allclose(times, scheduler.timesteps, atol=1e-3)
+    mine = stock = drawn(1, 2)
+    for i, t in enumerate(scheduler.timesteps):
+        after = scheduler.timesteps[i + 1].expand(2) if i < 7 else None
+        out = fake_output(mine, float(t))
+        mine = schedule.step(mine, t.expand(2), after, out)
+        stock = scheduler.step(out, t, stock).prev_sample
+        assert torch.allclose(mine, stock, atol=1e-5)
+
+
+def test_a_flow_goes_from_noise_to_picture_and_says_both() -> None:
+    schedule = Flow(1000.0, 3.0)
+    x0, noise, t = drawn(1, 2), drawn(3, 4), torch.tensor([1000.0, 250.0])
+    z = schedule.noised(x0, t, noise)
+    assert torch.equal(z[0], noise[0])
+    assert torch.allclose(schedule.clean(z, t, noise - x0), x0, atol=1e-6)
+    assert torch.allclose(schedule.step(z, t, None, noise - x0), x0, atol=1e-6)
+    times = schedule.times(20, SPACING)
+    assert times[0] == 1000
+    assert bool((times.diff() < 0).all())
+    assert bool((schedule.times(20, 1.0)[1:] > times[1:]).all())
+    assert schedule.same(Flow(1000.0, 1.0))
+    assert not schedule.same(Flow(1.0, 3.0))
+    assert schedule.unlike(schedule_of("epsilon")) == "it has another kind of noise schedule" == schedule_of("epsilon").unlike(schedule)

@@ -15,7 +15,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from bdaudit.models.attention import recorded
+from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.families.flux import packed, unpacked
 from bdaudit.models.load import load
@@ -172,6 +172,19 @@ def test_recording_changes_no_bit_and_each_attention_to_the_text_is_heard(suspec
         share = each.sum(-1)
         assert bool((share > 0).all())
         assert bool((share <= 1 + 1e-5).all())
+
+
+def test_maps_that_were_averaged_on_the_way_are_the_maps_averages(suspect: Suspect) -> None:
+    z, t, heard = suspect.noise([1, 2]), suspect.schedule.times(4, 1.0)[1].expand(2), suspect.encode(PROMPTS[:2])
+    with recorded(suspect.denoiser.sites()) as whole:
+        plain = suspect.predict(z, t, heard)
+    with recorded(suspect.denoiser.sites(), averaged=True) as averaged:
+        assert torch.equal(suspect.predict(z, t, heard), plain)
+    for name, maps in whole.latest().items():
+        mean = averaged.latest()[name]
+        assert mean.shape == (2, 1, maps.shape[2])
+        assert torch.allclose(mean, maps.mean(1, keepdim=True), atol=1e-6)
+        assert torch.allclose(token_share(mean, [[1, 2], [3]]), token_share(maps, [[1, 2], [3]]), atol=1e-6)
 
 
 def test_a_word_is_where_it_is_said_to_be(suspect: Suspect) -> None:
