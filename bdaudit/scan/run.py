@@ -307,7 +307,7 @@ def _judged(run: _Run) -> ScanReport:
     found = settled(judge(measured, run.config.alpha), _settling(run))
     judged, acceptances = accept(found, run.config.accept, _digest(run), today)
     records = tuple(replace(_with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
-    ended = unless_read_otherwise(run.config, run.adapters, exit_of(run.config.fail_on, records, run.recovery))
+    ended = unless_read_otherwise(run.adapters, exit_of(run.config.fail_on, records, run.recovery))
     ended = unless_tampered(ended, run.looking.loud_kinds)
     ended = replace(ended, reason=f"{ended.reason}; seed {run.config.seed}")
     report = _report(run, "completed", ended, records)
@@ -338,17 +338,17 @@ def reading(twice: Mapping[str, str], text: str) -> str:
     return f"the character that {literal!a} is written like" if literal else ""
 
 
-def unless_read_otherwise(config: ScanConfig, adapters: Sequence[Adapter], ended: Exit) -> Exit:
-    """A pass says nothing of what people run where diffusers makes another model of an adapter."""
+def unless_read_otherwise(adapters: Sequence[Adapter], ended: Exit) -> Exit:
+    """A pass, whatever the gate, says nothing of what people run where diffusers makes another model of an adapter."""
     otherwise = [adapter.read_otherwise for adapter in adapters if adapter.read_otherwise]
-    if ended.code != ExitCode.PASS or not otherwise or config.fail_on == "never":
+    if ended.code != ExitCode.PASS or not otherwise:
         return ended
     said = f"{ended.reason}; not audited: {otherwise[0]}"
     return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and scan the result")
 
 
 def unless_tampered(ended: Exit, loud: Mapping[str, float]) -> Exit:
-    """A pass says nothing where the harmless texts that it rests on are loud as a kind: an attacker can have made them so."""
+    """A pass, whatever the gate, says nothing where harmless texts that it rests on are loud as a kind: somebody can have made them so."""
     if ended.code != ExitCode.PASS or not loud:
         return ended
     said = ", ".join(f"{kind} (by {units:.1f} times what sets the loudest of others apart)" for kind, units in loud.items())

@@ -143,7 +143,7 @@ def mirrored(file: str) -> list[str]:
     """The tests of a file: those of its name beside its mirror, and wherever the command line tries it by that name; else all that name its
     module; else those of the files that import it."""
     path = Path(file)
-    tests = sorted({*_own(path), *(_own(Path("cli") / path.name) if path.stem not in ("__init__", "run") else ())})
+    tests = list(dict.fromkeys([*_own(path), *(_own(Path("cli") / path.name) if path.stem not in ("__init__", "run") else ())]))
     tests = tests or _naming(ROOT / "tests", "test_*.py", file)
     if not tests:
         importers = [path.relative_to(ROOT / "bdaudit") for path in _naming(ROOT / "bdaudit", "*.py", file)]
@@ -192,10 +192,14 @@ def package(file: str) -> str:
 
 
 class Tree:
-    """A copy of the checkout in which one file at a time is mutated."""
+    """A copy of the checkout in which one file at a time is mutated.
+
+    Python keeps what it compiled there: a file that is changed, or whole again, gets a time of its own, by which its old code is told.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.time = 1_000_000_000
         for name in ("bdaudit", "tests"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
         (root / "tests" / "bench" / "results").symlink_to(ROOT / "tests" / "bench" / "results")
@@ -209,13 +213,19 @@ class Tree:
         whole = target.read_text(encoding="utf-8")
         try:
             if source is not None:
-                target.write_text(source, encoding="utf-8")
+                self._write(target, source)
             child = os.fork()
             if child == 0:
                 self._tests(tests)
             return _waited(child), time.monotonic() - started
         finally:
-            target.write_text(whole, encoding="utf-8")
+            if source is not None:
+                self._write(target, whole)
+
+    def _write(self, target: Path, source: str) -> None:
+        target.write_text(source, encoding="utf-8")
+        self.time += 1
+        os.utime(target, (self.time, self.time))
 
     def _tests(self, tests: list[str]) -> None:
         """In the child: never returns."""
@@ -230,8 +240,9 @@ class Tree:
             sys.path[:] = [str(self.root), *(p for p in sys.path if p and not (Path(p) / "bdaudit").is_dir())]
             for name in [name for name in sys.modules if name.split(".")[0] in ("bdaudit", "tests")]:
                 del sys.modules[name]
-            sys.dont_write_bytecode = True
-            os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(self.root)}
+            sys.dont_write_bytecode = False
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+            os.environ["PYTHONPATH"] = str(self.root)
             import pytest
 
             options = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
