@@ -122,6 +122,18 @@ def test_what_the_benches_of_the_gate_recorded() -> None:
     assert f"{fine} of {len(SHAPES)} shapes end in exit 0." in page
 
 
+def test_the_tables_of_the_hostile_corpus_are_what_its_bench_prints() -> None:
+    from tests.bench import hostile
+
+    page = (ROOT / ".github/SECURITY.md").read_text(encoding="utf-8")
+    models, doors = (json.loads((EVIDENCE.parent / f"results/{name}.json").read_text("utf-8")) for name in ("hostile", "hostile_doors"))
+    assert hostile.table(models) in page
+    assert hostile.doors_table(doors) in page
+    kinds, cases = (len(models[part]) + len(doors[part]) for part in ("kinds", "cases"))
+    assert f"{kinds + 1} kinds of {cases + models['texts']['tried']} cases" in page
+    assert models["wrong"] == doors["wrong"] == []
+
+
 def kept(bench: str) -> dict[str, Any]:
     """The cells of a bench's results."""
     found: dict[str, Any] = json.loads((EVIDENCE.parent / "results" / f"{bench}.json").read_text(encoding="utf-8"))["cells"]

@@ -43,7 +43,7 @@ def test_zero_hits_bound_the_rate_from_the_known_sizes() -> None:
     assert [stats.needed(0.0, bound) for bound in (0.05, 0.02, 0.01)] == [73, 189, 381]
     assert stats.needed(0.0, 0.0) is None
     assert stats.needed(0.05, 0.05) is None
-    assert stats.needed(0.3, 1.0) == 1
+    assert (stats.needed(0.3, 1.0), stats.needed(1.0, 1.0), stats.needed(0.3, 1.5)) == (1, 1, 1)
 
 
 @given(st.integers(0, 20), st.floats(0.01, 0.5))
@@ -76,12 +76,20 @@ def test_impossible_counts_are_refused(hits: int, n: int) -> None:
         stats.wilson(hits, n)
 
 
+def test_one_trial_is_enough_and_misses_are_treated_as_hits_are() -> None:
+    assert stats.wilson(1, 1)[1] == 1.0
+    for hits in range(7):
+        low, high = stats.wilson(hits, 40)
+        assert stats.wilson(40 - hits, 40) == pytest.approx((1 - high, 1 - low))
+
+
 def test_mean_interval_agrees_with_scipy() -> None:
     x = np.random.default_rng(0).normal(3, 2, 40)
     expected = scipy_stats.ttest_1samp(x, 0).confidence_interval(0.95)
     assert stats.mean_interval(x) == pytest.approx((expected.low, expected.high))
     with pytest.raises(ValueError, match="at least 2 finite"):
         stats.mean_interval([1.0])
+    assert np.mean(stats.mean_interval([1.0, 3.0])) == pytest.approx(2)
     with pytest.raises(ValueError, match="at least 2 finite"):
         stats.mean_interval([1.0, float("nan")])
 
@@ -157,9 +165,21 @@ def test_tail_is_continuous_falls_and_inverts() -> None:
     assert tail.p(-1) == 1.0
 
 
+def test_at_the_threshold_the_rank_counts_and_above_it_the_tail() -> None:
+    tail = stats.ExponentialTail.fit(range(25))
+    assert tail.p(tail.threshold) == (1 + 6) / 26, "itself and the five above it"
+    assert tail.p(tail.threshold + 1e-12) == pytest.approx(6 / 26)
+    top = 6 / 26
+    for alpha in (0.0, top):
+        with pytest.raises(ValueError, match="expected it between 0 and"):
+            tail.critical(alpha)
+    assert tail.critical(top * (1 - 1e-12)) == pytest.approx(tail.threshold)
+
+
 def test_tail_refuses_what_it_cannot_fit() -> None:
     with pytest.raises(ValueError, match="expected at least 25"):
-        stats.ExponentialTail.fit(range(20))
+        stats.ExponentialTail.fit(range(24))
+    assert stats.ExponentialTail.fit(range(25)).k == 5
     with pytest.raises(ValueError, match="needs spread"):
         stats.ExponentialTail.fit([1.0] * 100)
     with pytest.raises(ValueError, match="expected it between"):

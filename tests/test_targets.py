@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,6 +142,15 @@ def test_a_file_that_fails_half_way_leaves_the_older_one(tmp_path: Path) -> None
         raise ZeroDivisionError
     assert (tmp_path / "x").read_bytes() == b"old"
     assert tree(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(("blocks", "free", "told"), [(9, (1 << 20) + 7, False), (9, (1 << 20) + 6, True), (0, 0, False)])
+def test_a_megabyte_is_left_over_where_the_disk_says_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, told: bool
+) -> None:
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_blocks=blocks, f_bavail=free, f_frsize=1))
+    with pytest.raises(BdauditError, match="make room") if told else contextlib.nullcontext():
+        targets.check_room(tmp_path, 7, "--out")
 
 
 def test_room_is_told_from_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ def test_a_librarys_message_is_cut(bdaudit: Any, monkeypatch: pytest.MonkeyPatch
         raise ValueError("x" * 100_000)
 
     monkeypatch.setattr(commands, "app", loud)
-    assert 1000 < len(bdaudit("scan").last) < 1200
+    assert bdaudit("scan").last == f"bdaudit: exit 3 (error): ValueError: {'x' * 1000} (BDAUDIT_DEBUG=1 shows where); report: none"
 
 
 def test_an_interrupt_outside_a_run_is_130(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +89,81 @@ def test_a_run_is_offline(bdaudit: Any, verb: Any, model: Path, scan_report: Sca
 
     verb("scan", look)
     assert bdaudit("scan", model).code == 0
+
+
+def test_a_wrong_command_line_shows_the_usage_and_the_help(bdaudit: Any, model: Path) -> None:
+    ended = bdaudit("scan", model, "--bad")
+    assert ended.code == 2
+    assert "Usage: bdaudit scan" in ended.err
+    assert "Try 'bdaudit scan --help' for help." in ended.err
+
+
+def test_an_error_of_the_command_line_that_knows_no_command_is_told_all_the_same(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(Exception):  # noqa: N818
+        ctx = None
+
+        def format_message(self) -> str:
+            return "wrong"
+
+    def refuses(**_: Any) -> int:
+        raise Wrong
+
+    monkeypatch.setattr(commands, "app", refuses)
+    ended = bdaudit("scan")
+    assert (ended.code, ended.err) == (2, "bdaudit: exit 2 (usage): wrong; report: none\n")
+
+
+def test_what_typer_calls_an_abort_is_the_users(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Abort(RuntimeError):  # noqa: N818
+        pass
+
+    def stops(**_: Any) -> int:
+        raise Abort
+
+    monkeypatch.setattr(commands, "app", stops)
+    ended = bdaudit("scan")
+    assert (ended.code, ended.last) == (130, "bdaudit: exit 130 (interrupted): stopped by the user; report: none")
+
+
+@pytest.mark.parametrize(("ended", "why", "code"), [(0, "", 0), (0, "disk full", 3), (1, "disk full", 1), (4, "disk full", 4), (1, "", 1)])
+def test_a_pass_that_could_not_be_told_is_an_error_and_a_finding_stays_one(
+    bdaudit: Any, monkeypatch: pytest.MonkeyPatch, ended: int, why: str, code: int
+) -> None:
+    monkeypatch.setattr(commands, "app", lambda **_: ended)
+    monkeypatch.setattr(cli, "lost", lambda stream: why)
+    left = bdaudit("scan")
+    assert left.code == code
+    assert left.err.count("stdout could not be written: disk full") == (code == 3)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_a_run_is_as_ctrl_c_unless_it_is_ignored(kind: signal.Signals) -> None:
+    before = signal.getsignal(kind)
+    try:
+        signal.signal(kind, signal.SIG_IGN)
+        cli._stop_as_ctrl_c()
+        assert signal.getsignal(kind) is signal.SIG_IGN
+        signal.signal(kind, signal.SIG_DFL)
+        other = threading.Thread(target=cli._stop_as_ctrl_c)
+        other.start(), other.join()
+        assert signal.getsignal(kind) is signal.SIG_DFL, "only the main thread may set one"
+        cli._stop_as_ctrl_c()
+        assert signal.getsignal(kind) is signal.default_int_handler
+    finally:
+        signal.signal(kind, before)
+
+
+@pytest.mark.parametrize(("debug", "shown"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_a_traceback_outside_a_run_is_shown_on_demand(
+    bdaudit: Any, monkeypatch: pytest.MonkeyPatch, debug: str | None, shown: bool
+) -> None:
+    def broken(**_: Any) -> int:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(commands, "app", broken)
+    if debug is not None:
+        monkeypatch.setenv("BDAUDIT_DEBUG", debug)
+    ended = bdaudit("scan")
+    assert ended.code == 3
+    assert ("Traceback" in ended.err) is shown
+    assert ("BDAUDIT_DEBUG=1 shows where" in ended.last) is not shown

@@ -232,6 +232,53 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
         assert bdaudit(*refused).code == 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "warned", "beside"),
+    [
+        (("scan",), True, "unet/x.fp16.safetensors: another; not audited"),
+        (("verify", "--reference", "OTHER"), True, "unet/x.fp16.safetensors: another; not audited"),
+        (("scan", "--variant", "full"), False, "unet/x.fp16.safetensors: another; not audited"),
+        (("scan", "--variant", "all"), False, "unet/x.fp16.safetensors: another; a run of their own, --variant fp16"),
+        (("unlearn", "--trigger", "cf"), False, "unet/x.fp16.safetensors: another; not audited"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_dry_run_says_what_becomes_of_weights_beside_the_loaded_ones(
+    bdaudit: Any, model: Path, tmp_path: Path, monkeypatch: Any, arguments: tuple[str, ...], warned: bool, beside: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    asked = []
+
+    def seen(path: Path, **options: Any) -> Any:
+        asked.append(options["variant"])
+        left = [types.SimpleNamespace(path="unet/x.fp16.safetensors", reason="another", variant="fp16")]
+        left += [types.SimpleNamespace(path="ema/x.safetensors", reason="an average", variant="")]
+        return types.SimpleNamespace(
+            files=(),
+            loaded=(),
+            latents=(8, 8),
+            pipeline_class="P",
+            digest="ab",
+            unused_pickles=(),
+            unaudited=left,
+            determined=(),
+            made={},
+            variants={"unet": ""},
+        )
+
+    monkeypatch.setattr("bdaudit.measure.opening.inspect", seen)
+    verb_, *flags = (str(tmp_path / "other") if argument == "OTHER" else argument for argument in arguments)
+    told = json.loads(bdaudit(verb_, model, *flags, "--dry-run", "--json").out)
+    assert asked[0] == ("full" if "full" in arguments else "")
+    assert [beside, "ema/x.safetensors: an average; not audited"] == told["left_alone"][:2]
+    assert [line[len(str(tmp_path / "other")) :] for line in told["left_alone"][2:]] == [
+        f": {line}" for line in told["left_alone"][:2] if "OTHER" in arguments
+    ]
+    said = [line for line in told["not_measured"] if "cannot pass" in line]
+    assert said == ["weights that people would load would not be audited, and the run cannot pass (exit 1 or 4); choose with"
+                    " --variant full or fp16, or audit each with --variant all"] * warned  # fmt: skip
+
+
 def test_a_dry_run_of_a_merge_names_what_goes_in(tmp_path: Path) -> None:
     from bdaudit.config import MergeConfig
     from bdaudit.report.dry_run import work
@@ -356,6 +403,7 @@ def test_two_runs_on_one_state_are_a_usage_error_for_the_second(bdaudit: Any, ke
 @pytest.mark.parametrize("what", ["trigger", "prompt"])
 def test_a_trigger_alone_must_encode_to_something(what: Any) -> None:
     text = UnderstoodText(what=what, text=" ", codepoints=("U+0020",), names=(), token_ids=())
+    outcome._check_encoded([replace(text, token_ids=(320,)), replace(text, token_ids=NotMeasured(reason="no tokenizer"))])
     if what != "trigger":
         outcome._check_encoded([text])
         return

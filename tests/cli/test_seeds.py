@@ -50,8 +50,9 @@ def test_a_seed_from_the_system_where_nothing_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "variant-fp16"])
 def test_a_kept_seed_is_taken_again(tmp_path: Path, place: str) -> None:
     (tmp_path / place).mkdir(exist_ok=True)
-    (tmp_path / place / KEPT).write_text("17")
-    assert fresh_seed(tmp_path) == 17
+    for kept, seed in (("17", 17), ("0", 0), ("17".ljust(64), 17)):
+        (tmp_path / place / KEPT).write_text(kept)
+        assert fresh_seed(tmp_path) == seed
 
 
 @pytest.mark.parametrize("place", ["model", "model/variant-fp16", "variant-fp16/unet"])
@@ -61,7 +62,7 @@ def test_a_seed_that_lies_deeper_is_nobodys(tmp_path: Path, place: str) -> None:
     assert len({fresh_seed(tmp_path) for _ in range(4)}) == 4
 
 
-@pytest.mark.parametrize("kept", ["-1", "1.5", "true", '"17"', "[17]", "null", "1" * 80, "seventeen", ""])
+@pytest.mark.parametrize("kept", ["-1", "1.5", "true", '"17"', "[17]", "null", "1" * 80, "seventeen", "", "17".ljust(65)])
 def test_what_is_no_seed_is_told(tmp_path: Path, kept: str) -> None:
     (tmp_path / KEPT).write_text(kept)
     with pytest.raises(UsageError):

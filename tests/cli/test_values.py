@@ -79,6 +79,33 @@ def test_what_is_refused(kind: Kind, typed: Any, expected: str) -> None:
     assert str(raised.value).startswith("--the-flag ")
 
 
+def test_a_lora_is_taken_with_its_scale_and_a_name_with_a_colon_is_a_name(tmp_path: Path) -> None:
+    plain, odd = tmp_path / "a.safetensors", tmp_path / "a.safetensors:2"
+    plain.write_bytes(b"")
+    for kind in ("adapter", "contributor"):
+        assert read(kind, [str(plain), f"{plain}:0.5"]) == ((plain, 1.0), (plain, 0.5))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="expected"):
+            read(kind, [f"{plain}:{'9' * 400}"])  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="expected"):
+            read(kind, [str(tmp_path / "none.safetensors")])  # type: ignore[arg-type]
+    odd.write_bytes(b"")
+    assert read("adapter", [str(odd)]) == ((odd, 1.0),)
+
+
+@pytest.mark.parametrize(("typed", "told"), [("nowhere", False), ("org/nowhere", True), ("org/nowhere@v1", True), ("/dev/null", False)])
+def test_where_an_id_may_be_meant_the_download_is_named(typed: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_hub(tmp_path, monkeypatch)
+    with pytest.raises(UsageError) as raised:
+        read("model", typed)
+    assert ("hf download org/nowhere" in str(raised.value)) is told
+
+
+@pytest.mark.parametrize("typed", ["dog=", "=", ""])
+def test_a_swap_has_two_words(typed: str) -> None:
+    with pytest.raises(UsageError, match="expected OLD=NEW"):
+        read("swap", [typed])
+
+
 def test_a_files_texts_are_named_after_its_flag(tmp_path: Path) -> None:
     (tmp_path / "texts").write_text("cf\n<U+200B>\n")
     (tmp_path / "none").write_bytes(b"\xff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bdaudit.cli.weight_variants import no_plain_pass
-from bdaudit.errors import BdauditError
+from bdaudit.cli.weight_variants import audited, no_plain_pass
+from bdaudit.config import ScanConfig
+from bdaudit.errors import BdauditError, ExitCode
 from bdaudit.kept_state import State
 from bdaudit.measure.envelope import model_record
-from bdaudit.records import Exit, ScanReport, UnauditedWeights, UnlearnReport, VerifyReport
+from bdaudit.records import Exit, NotMeasured, ScanReport, UnauditedWeights, UnlearnReport, VerifyReport
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted.edits import UNET
 from tests.untrusted.ordinary import add_variant, halved, named, store
@@ -117,6 +119,36 @@ def test_each_is_audited_and_the_worst_counts(
     assert {c["variant"] for c in report["candidates"]} == {"full", "fp16"}
     assert len({config.state for config in seen}) == 2, "each keeps its own"
     assert report["model"]["unaudited"] == []
+    first = next(name for name, code in codes.items() if code == 1)
+    others = [c["text"] for c in report["candidates"] if c["variant"] != first]
+    assert others == [c.text for c in scan_report.candidates if c.verdict != "clean"]
+    assert len(report["candidates"]) == len(scan_report.candidates) + len(others)
+
+
+ORDER = (ExitCode.INTERRUPTED, ExitCode.FINDING, ExitCode.REFUSED, ExitCode.ERROR, ExitCode.INCONCLUSIVE, ExitCode.PASS)
+
+
+@pytest.mark.parametrize(("worse", "better"), pairwise(ORDER))
+def test_the_worse_of_two_ends_counts_whichever_came_first(
+    monkeypatch: pytest.MonkeyPatch, passed: ScanReport, worse: ExitCode, better: ExitCode
+) -> None:
+    monkeypatch.setattr("bdaudit.cli.weight_variants.variants_in", lambda model: ("full", "fp16"))
+    unopened = replace(passed, model=NotMeasured(reason="not opened"))
+    for first, second in ((worse, better), (better, worse)):
+        ends = {"full": first, "fp16": second}
+        config = ScanConfig(model=Path("m"), variant="all")
+        ended = audited(config, lambda each, ends=ends: replace(unopened, exit=Exit.of(ends[each.variant], "x")))  # type: ignore[misc]
+        assert ended.exit.code == worse
+        assert len(ended.variants) == (1 if first == ExitCode.INTERRUPTED else 2), "the user stopped all of it"
+
+
+def test_what_each_verify_found_is_told_by_its_variant(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
+    verb("verify", reported(verify_report, {"fp16": 1}))
+    report = json.loads(bdaudit("verify", model, "--variant", "all", "--json").out)
+    failed = [f"{check.name}: failed" for check in verify_report.checks if check.status == "failed"]
+    assert failed
+    assert [run["findings"] for run in report["variants"]] == [failed, failed]
+    assert [c["name"] for c in report["checks"]] == [f"{name}: {c.name}" for name in ("full", "fp16") for c in verify_report.checks]
 
 
 def test_what_no_variant_reaches_is_left_when_all_were_audited(bdaudit: Any, verb: Any, model: Path, verify_report: VerifyReport) -> None:
