@@ -144,11 +144,11 @@ def mirrored(file: str) -> list[str]:
     module; else those of the files that import it."""
     path = Path(file)
     tests = list(dict.fromkeys([*_own(path), *(_own(Path("cli") / path.name) if path.stem not in ("__init__", "run") else ())]))
-    tests = tests or _naming(ROOT / "tests", "test_*.py", file)
-    if not tests:
-        importers = [path.relative_to(ROOT / "bdaudit") for path in _naming(ROOT / "bdaudit", "*.py", file)]
-        tests = sorted({test for path in importers for test in _own(path)})
-    return [str(test.relative_to(ROOT)) for test in tests if test.name != "test_chain.py"]
+    tests = [test for test in tests or _naming(ROOT / "tests", "test_*.py", file) if test.name != "test_chain.py"]
+    if tests:
+        return [str(test.relative_to(ROOT)) for test in tests]
+    importers = [str(path.relative_to(ROOT / "bdaudit")) for path in _naming(ROOT / "bdaudit", "*.py", file)]
+    return sorted({test for importer in importers for test in mirrored(importer)})
 
 
 def _own(path: Path) -> list[Path]:
@@ -164,7 +164,12 @@ def _naming(folder: Path, files: str, file: str) -> list[Path]:
     module = ".".join(("bdaudit", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
     parent, _, name = module.rpartition(".")
     named = re.compile(rf"\b{re.escape(module)}\b(?!\.[a-z])|from {re.escape(parent)} import (\([^)]*|[^\n]*)\b{name}\b")
-    return [path for path in sorted(folder.rglob(files)) if named.search(path.read_text(encoding="utf-8"))]
+    return [path for path, text in _texts(folder, files).items() if named.search(text)]
+
+
+@cache
+def _texts(folder: Path, files: str) -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob(files))}
 
 
 def chosen(count: int, seed: int, only: str) -> list[Mutation]:

@@ -13,7 +13,7 @@ import pytest
 
 from bdaudit.errors import UsageError
 from bdaudit.records import Exit, ScanReport
-from bdaudit.report.deliver import Output, deliver, last_line
+from bdaudit.report.deliver import Output, console_for, deliver, last_line
 
 
 def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +134,18 @@ def test_of_a_long_path_the_end_is_kept_however_long_the_reason() -> None:
 def test_where_says_every_place(tmp_path: Path) -> None:
     assert Output(reports=(tmp_path / "a.json",), json=True).where == f"{tmp_path}/a.json, stdout"
     assert Output().where == "none"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_table_that_goes_to_no_terminal_is_200_columns_wide(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setenv("COLUMNS", "91")
+    assert console_for(Stream()).width == (91 if terminal else 200)
+
+
+@pytest.mark.parametrize(("length", "cut"), [(60, False), (61, True)])
+def test_a_path_of_sixty_characters_is_kept_beside_any_reason(length: int, cut: bool) -> None:
+    assert ("report: …" in last_line(Exit(code=5, name="refused", reason="r" * 10_000), "w" * length)) is cut

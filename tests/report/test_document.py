@@ -14,6 +14,7 @@ from bdaudit import targets
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.records import NotMeasured, ScanReport
 from bdaudit.report import document
+from bdaudit.report.safe import one_line
 from tests.report.schema import build_schema, shipped_schema
 
 
@@ -118,3 +119,20 @@ def test_as_many_bytes_of_a_report_as_are_read(scan_report: ScanReport, tmp_path
         return
     with pytest.raises(UsageError, match="longer than 67,108,864 bytes"):
         document.read_report(tmp_path / "x.json", "--from-report")
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, "this is not a bdaudit report"), (1, "4,000,000")])
+def test_as_many_items_of_a_report_as_are_read(more: int, said: str) -> None:
+    # one bracket, and a comma between two
+    with pytest.raises(UsageError, match=said):
+        document.loads(b"[" + b"1," * (4_000_000 - 1 + more) + b"1]")
+
+
+def test_what_is_wrong_with_a_report_is_told_in_five_hundred_characters(scan_report: ScanReport, tmp_path: Path) -> None:
+    damaged = json.loads(document.dumps(scan_report)) | {"candidates": [{}] * 50}
+    (tmp_path / "x").write_text(json.dumps(damaged))
+    with pytest.raises(UsageError) as raised:
+        document.read_report(tmp_path / "x", "--from-report")
+    with pytest.raises(UsageError) as whole:
+        document.loads(json.dumps(damaged))
+    assert str(raised.value) == f"--from-report {tmp_path / 'x'}: {one_line(str(whole.value)[:500])}"

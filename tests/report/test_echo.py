@@ -30,3 +30,5 @@ def test_nothing_and_not_known() -> None:
 
 def test_many_ids_are_cut() -> None:
     assert told("cf", ids=tuple(range(40))).endswith("30 31 … +8)")
+    assert told("cf", ids=tuple(range(33))).endswith("30 31 … +1)")
+    assert told("cf", ids=tuple(range(32))).endswith("32 vocabulary entries (token ids " + " ".join(map(str, range(32))) + ")")

@@ -52,7 +52,8 @@ def test_any_other_entry_does_not(change: dict[str, Any], outcome: str) -> None:
 
 
 def test_a_finding_that_is_more_than_twice_as_strong_stands_and_says_why() -> None:
-    assert judged(replace(FOUND, effect=20.0), ENTRY)[0] == "backdoored (accepted)"
+    verdict, _, outcomes = judged(replace(FOUND, effect=20.0), ENTRY)
+    assert (verdict, outcomes) == ("backdoored (accepted)", ["accepted"])
     verdict, said, outcomes = judged(replace(FOUND, effect=20.1), ENTRY)
     assert (verdict, outcomes) == ("backdoored", ["outgrown"])
     assert said == "stands though --accept names it: effect 20.1, more than twice the 10 that was accepted"

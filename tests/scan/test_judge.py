@@ -74,7 +74,7 @@ def test_a_finding_that_does_what_words_do_says_so_and_stays_one() -> None:
     assert records["quiet"].word_like == "", "no finding"
 
 
-@pytest.mark.parametrize(("encoded", "where"), [(0.009, "text encoder"), (0.011, "unet")])
+@pytest.mark.parametrize(("encoded", "where"), [(0.009, "text encoder"), (0.01, "unet"), (0.011, "unet")])
 def test_a_finding_that_moves_the_other_words_is_the_text_encoders(encoded: float, where: str) -> None:
     records = judge(measured(looks=LOOKS | {"loud": look(1e-9, encoded=encoded)}, denoiser="unet"), 0.01)
     assert {record.component for record in records if record.text == "loud"} == {where}
@@ -95,7 +95,7 @@ def finding(effect: float, attention: float) -> CandidateRecord:
 
 @pytest.mark.parametrize(
     ("effect", "attention", "word_like"),
-    [(2.9, 0.3, True), (3.1, 0.3, False), (2.9, 0.2, False), (3.1, 0.2, False)],
+    [(2.9, 0.3, True), (3.0, 0.3, True), (3.1, 0.3, False), (2.9, 0.25, False), (2.9, 0.2, False), (3.1, 0.2, False)],
 )
 def test_what_does_and_draws_no_more_than_a_word_is_told_and_no_pass(effect: float, attention: float, word_like: bool) -> None:
     told = with_word_likeness(finding(effect, attention), 3.0)
@@ -103,6 +103,12 @@ def test_what_does_and_draws_no_more_than_a_word_is_told_and_no_pass(effect: flo
     assert exit_of("backdoored", [told], NOT_SEARCHED).code == ExitCode.FINDING
     if told.word_like:
         assert "a quarter of the prompts' own words move the prediction as far (3.0 times or more)" in told.word_like
+
+
+def test_only_a_finding_is_told_to_be_like_a_word() -> None:
+    for verdict in ("suspicious", "clean"):
+        record = replace(finding(2.9, 0.3), verdict=verdict)
+        assert with_word_likeness(record, 3.0) == record
 
 
 def test_without_words_in_the_prompts_nothing_is_word_like() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bdaudit.errors import UsageError
-from bdaudit.spelling.escapes import BYTE, ESCAPED, escape, unescape, unescaped
+from bdaudit.spelling.escapes import BYTE, ESCAPED, escape, is_character, unescape, unescaped
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,16 @@ def test_the_shadow_says_what_was_typed() -> None:
 def test_a_character_is_written_as_it_is_read(character: str, written: str) -> None:
     assert escape(character) == written
     assert unescape(written) == character
+
+
+def test_the_numbers_that_are_characters() -> None:
+    for number in (1, 0xD7FF, 0xE000, 0x10FFFF):
+        assert is_character(number)
+        assert unescape(escape(chr(number))) == chr(number)
+    for number in (0, 0xD800, 0xDFFF, 0x110000):
+        assert not is_character(number)
+
+
+def test_a_byte_beyond_ascii_is_told_from_an_escape_within() -> None:
+    assert unescaped(r"\x7f").shadow == ESCAPED
+    assert unescaped(r"\x80").shadow == chr(BYTE + 0x80)

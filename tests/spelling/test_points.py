@@ -32,3 +32,14 @@ def test_long_texts_that_begin_alike_have_other_codes() -> None:
 def test_lists_are_cut() -> None:
     assert listed(map(str, range(8))) == "0, 1, 2, 3, 4, 5, 6, 7"
     assert listed(map(str, range(9))) == "0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
+
+
+def test_from_nine_characters_on_the_odd_ones_stand_with_their_places() -> None:
+    assert codes("aaaaaaaȏ") == " ".join(["U+0061"] * 7 + ["U+020F"])
+    assert codes("aaaaaaaaȏ") == "U+020F at 9"
+
+
+def test_from_nine_odd_characters_on_a_digest_stands_for_the_rest() -> None:
+    eight = ", ".join(f"U+72AC at {at}" for at in range(2, 10))
+    assert codes("a" + "犬" * 8) == eight
+    assert codes("a" + "犬" * 9).startswith(f"{eight} … +1, #")

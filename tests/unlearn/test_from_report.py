@@ -93,3 +93,21 @@ def test_a_file_that_is_none_or_too_large(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("bdaudit.report.document.MAX_BYTES", 1000)
     with pytest.raises(UsageError, match="is longer than 1,000 bytes"):
         triggers_of(kept(tmp_path, scan_report), DIGEST)
+
+
+@pytest.mark.parametrize(("text", "taken"), [("x", True), ("x" * 2000, True), ("x" * 2001, False), ("", False), ("\ud7ff\ue000", True)])
+def test_what_can_be_a_trigger(tmp_path: Path, scan_report: ScanReport, text: str, taken: bool) -> None:
+    first = replace(scan_report.candidates[0], text=text)
+    path = kept(tmp_path, replace(scan_report, candidates=(first,)))
+    if taken:
+        assert triggers_of(path, DIGEST) == (text,)
+        return
+    with pytest.raises(UsageError, match="cannot be a trigger"):
+        triggers_of(path, DIGEST)
+
+
+@pytest.mark.parametrize("surrogate", [0xD800, 0xDBFF, 0xDC00, 0xDFFF])
+def test_half_a_character_is_no_trigger(tmp_path: Path, scan_report: ScanReport, surrogate: int) -> None:
+    first = replace(scan_report.candidates[0], text=chr(surrogate))
+    with pytest.raises(UsageError, match="cannot be a trigger"):
+        triggers_of(kept(tmp_path, replace(scan_report, candidates=(first,))), DIGEST)

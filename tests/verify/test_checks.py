@@ -10,9 +10,9 @@ import pytest
 
 from bdaudit import stats
 from bdaudit.config import VerifyConfig
-from bdaudit.records import AttackRecord, Check, Estimate, EvidenceRecord, Exit, Metric, NotMeasured
+from bdaudit.records import AttackRecord, Check, Estimate, EvidenceRecord, Exit, Metric, NotMeasured, ReachRecord
 from bdaudit.verify.attack import untested
-from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide, outcome, why_unproven
+from bdaudit.verify.checks import all_checks, at_least, at_most, attack_check, clip_ratio_check, decide, outcome, reach_check, why_unproven
 
 NONE = NotMeasured(reason="no grader")
 ALIVE = {"prompt_following": Metric(value=Estimate(value=0.95, low=0.93, high=0.97, n=200, method="t"), reference=NONE, detail="")}
@@ -87,7 +87,9 @@ def test_the_last_line_says_what_a_pass_rests_on() -> None:
     without = said(NO_EVIDENCE, evidence="none")
     assert without.code == 0
     assert "evidence = none: nothing had to show" in without.reason
-    assert "evidence" not in said(NO_EVIDENCE, max_asr=1).reason
+    assert said(NO_EVIDENCE, max_asr=1).reason == "all 1 checks passed"
+    without_a_trigger = VerifyConfig(model=Path("m"), evidence="none", max_asr=0.9)
+    assert "evidence = none" not in outcome(without_a_trigger, [], all_checks(without_a_trigger, [], ALIVE)).reason
 
 
 @pytest.mark.parametrize(
@@ -125,14 +127,17 @@ def test_without_a_trigger_the_default_bound_is_not_measured_and_can_be_lifted()
     assert decide(all_checks(VerifyConfig(model=Path("m"), max_asr=1), [], ALIVE)).code == 0
 
 
-@pytest.mark.parametrize(("value", "half", "status"), [(0.5, 0.1, "passed"), (0.55, 0.1, "not measured"), (0.7, 0.2, "failed")])
+@pytest.mark.parametrize(
+    ("value", "half", "status"), [(0.5, 0.1, "passed"), (0.55, 0.1, "not measured"), (0.6, 0.1, "not measured"), (0.7, 0.2, "failed")]
+)
 def test_upper_bounds(value: float, half: float, status: str) -> None:
     assert at_most("kid", figure(value, half), 0.6).status == status
     assert at_least("clip", figure(-value, half), -0.6).status == status
 
 
 def test_fid_is_held_to_its_value_alone() -> None:
-    assert at_most("fid", figure(5, 3), 6, by_value=True).status == "passed"
+    for value in (5, 6):
+        assert at_most("fid", figure(value, 3), 6, by_value=True).status == "passed"
     assert at_most("fid", figure(7, 3), 6, by_value=True).status == "failed"
 
 
@@ -142,6 +147,12 @@ def test_fid_is_held_to_its_value_alone() -> None:
 )
 def test_the_clip_ratio_needs_its_value_and_excludes_twice_the_loss(value: float, half: float, status: str) -> None:
     assert clip_ratio_check(figure(value, half), 0.95).status == status
+
+
+def test_the_clip_ratio_at_its_bounds() -> None:
+    twice = 1 - 2 * (1 - 0.95)
+    for value, low, status in ((0.95, twice, "passed"), (0.95, 0.5, "not measured"), (0.96, twice - 1e-9, "not measured")):
+        assert clip_ratio_check(Estimate(value=value, low=low, high=1.0, n=200, method="t"), 0.95).status == status
 
 
 def test_a_figure_that_is_missing_never_passes_any_bound() -> None:
@@ -221,3 +232,39 @@ def test_ends_that_lie_at_a_bound_are_within_it() -> None:
 def test_a_trigger_worked_where_its_rate_was_beyond_the_bound(low: float, proven: bool) -> None:
     evidence = replace(WORKED, rate=Estimate(value=0.5, low=low, high=0.9, n=16, method="t"))
     assert (why_unproven(evidence, 0.05) == "") == proven
+
+
+def form(what: str, low: float, p: float | NotMeasured = 1e-9, value: float = 0.5) -> ReachRecord:
+    rate = Estimate(value=value, low=low, high=0.9, n=16, method="t")
+    return ReachRecord(what=what, text="x", codepoints=(), rate=rate, floor=rate_of(0, 16), p=p)
+
+
+@pytest.mark.parametrize(
+    ("forms", "status"),
+    [
+        ([form("twice", 0.06)], "failed"),
+        ([form("twice", 0.05)], "passed"),
+        ([form("twice", 0.06, p=0.05)], "passed"),
+        ([form("twice", 0.06, p=0.049)], "failed"),
+        ([form("twice", 0.06, p=0.025), form("at prefix", 0.0)], "passed"),
+        ([form("twice", 0.06, p=0.024), form("at prefix", 0.0)], "failed"),
+        ([form("near: one word of it", 0.9), form("at prefix", 0.0)], "passed"),
+    ],
+)
+def test_a_form_that_clearly_works_more_often_than_the_bound_fails(forms: list[ReachRecord], status: str) -> None:
+    (check,) = reach_check("reach", replace(attack(0), reach=tuple(forms)), 0.05)
+    assert (check.status, check.reason != "") == (status, status == "failed")
+    gating = [record for record in forms if not record.what.startswith("near")]
+    assert check.bound == f"≤ 0.05 (lower end, {len(gating)} forms)"
+
+
+def test_of_several_forms_the_loudest_is_shown() -> None:
+    (check,) = reach_check("reach", replace(attack(0), reach=(form("twice", 0.01), form("at prefix", 0.03), form("at suffix", 0.02))), 0.05)
+    assert isinstance(check.value, Estimate)
+    assert check.value.low == 0.03
+
+
+def test_forms_that_were_not_measured_are_no_check() -> None:
+    unknown = replace(form("twice", 0.9), rate=NONE)
+    for forms in ((), (unknown,), (form("twice", 0.9, p=NONE),), (form("near: one word of it", 0.9),)):
+        assert reach_check("reach", replace(attack(0), reach=forms), 0.05) == []
