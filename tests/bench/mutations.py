@@ -1,8 +1,8 @@
 """Mutations of the code that decides, each run against the tests that mirror its file:
 ``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``. What stands in PATH of the same draw is not run again.
 
-A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one constant or one
-exit code. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and changes nothing that anybody could
+A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one exit code or
+one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and changes nothing that anybody could
 see stands in ``EQUIVALENT``, with its reason.
 
 The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree: one mutation costs its tests.
@@ -46,6 +46,9 @@ SENSE: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
+LIMIT = re.compile(r"_?(MAX|MOST|LONGEST|LARGEST|LEAST|FEWEST|SMALLEST|LIMIT)")
+"""Constants that are called so decide though they are compared elsewhere: a reader is handed them. What neither is called so nor stands in
+a comparison tunes a search or a training (steps, rates, widths), and decides nothing that a test could tell 8 from 9 by."""
 EXITS = ("PASS", "FINDING", "USAGE", "ERROR", "INCONCLUSIVE", "REFUSED")
 EQUIVALENT: dict[str, str] = {
     "unlearn/clean/canary_texts.py: rng.random() < INSIDE → (rng.random() <= INSIDE)": "a draw is exactly a half once in 2**53",
@@ -94,16 +97,37 @@ def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, ast.Constant, str]]:
-    """Numbers of a module's own constants, what each may become (nothing, twice it, a quarter or one more), and the constant's name."""
+    """Numbers of a module's own constants that decide, what each may become (nothing, twice it, a quarter or one more), and the name."""
     for statement in tree.body:
         if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
             continue
-        name = ast.unparse(statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0])
-        for node in ast.walk(statement.value):
-            if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-                for other in sorted({0, node.value * 2, node.value * 1.25, node.value + 1} - {node.value}):
-                    if isinstance(node.value, float) or float(other).is_integer():
-                        yield node, ast.Constant(type(node.value)(other)), f"{name}: "
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        for named, value in _paired(target, statement.value):
+            names = {node.id for node in ast.walk(named) if isinstance(node, ast.Name)}
+            if not names & compared() and not any(map(LIMIT.match, names)):
+                continue
+            for node in ast.walk(value):
+                if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+                    for other in sorted({0, node.value * 2, node.value * 1.25, node.value + 1} - {node.value}):
+                        if isinstance(node.value, float) or float(other).is_integer():
+                            yield node, ast.Constant(type(node.value)(other)), f"{ast.unparse(target)}: "
+
+
+def _paired(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """``A, B = 1, 2`` name by name; all else as it stands."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return list(zip(target.elts, value.elts, strict=True))
+    return [(target, value)]
+
+
+@cache
+def compared() -> frozenset[str]:
+    """Names that stand in a comparison anywhere in ``bdaudit/``."""
+    trees = [ast.parse(text) for text in _texts(ROOT / "bdaudit", "*.py").values()]
+    sides = (node for tree in trees for place in ast.walk(tree) if isinstance(place, ast.Compare) for node in ast.walk(place))
+    return frozenset(
+        node.attr if isinstance(node, ast.Attribute) else node.id for node in sides if isinstance(node, ast.Attribute | ast.Name)
+    )
 
 
 def mutations(file: str) -> list[Mutation]:

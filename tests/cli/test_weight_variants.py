@@ -128,7 +128,7 @@ def test_each_is_audited_and_the_worst_counts(
 ORDER = (ExitCode.INTERRUPTED, ExitCode.FINDING, ExitCode.REFUSED, ExitCode.ERROR, ExitCode.INCONCLUSIVE, ExitCode.PASS)
 
 
-@pytest.mark.parametrize(("worse", "better"), pairwise(ORDER))
+@pytest.mark.parametrize(("worse", "better"), list(pairwise(ORDER)))
 def test_the_worse_of_two_ends_counts_whichever_came_first(
     monkeypatch: pytest.MonkeyPatch, passed: ScanReport, worse: ExitCode, better: ExitCode
 ) -> None:
