@@ -2,8 +2,8 @@
 ``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``. What stands in PATH of the same draw is not run again.
 
 A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one exit code or
-one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and changes nothing that anybody could
-see stands in ``EQUIVALENT``, with its reason.
+one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and
+changes nothing that anybody could see stands in ``EQUIVALENT``, with its reason.
 
 The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree: one mutation costs its tests.
 """
@@ -52,6 +52,11 @@ a comparison tunes a search or a training (steps, rates, widths), and decides no
 EXITS = ("PASS", "FINDING", "USAGE", "ERROR", "INCONCLUSIVE", "REFUSED")
 EQUIVALENT: dict[str, str] = {
     "unlearn/clean/canary_texts.py: rng.random() < INSIDE → (rng.random() <= INSIDE)": "a draw is exactly a half once in 2**53",
+    **{
+        f"cli/seeds.py: _LIMITS: 8 → {other}": "a kept seed is one whole number: whatever holds a comma or a bracket is none"
+        for other in (0, 9, 10, 16)
+    },
+    **{f"scan/tiers.py: FLOOR: 1e6 → {other}": "any number far below every score does" for other in (2e6, 1.25e6, 1000001.0)},
 }
 """``file: before → after`` → why nothing can tell the two apart."""
 
