@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     "triggers": ("x",), "from_report": Path("scan.json"), "patch": Path("p.safetensors"), "state": Path("state"), "keep_failed": True,
     "adapters": ((Path("a.safetensors"), 1.0),), "component": "text-encoder", "trainable": "closed-form", "steps": 7, "n_prompts": 7,
     "learning_rate": 0.5, "attention_weight": 0.25, "method": "ties", "base": Path("base"), "pairs": Path("pairs.tsv"), "vision": "v",
-    "pretrain_objective": "contrastive",
+    "pretrain_objective": "contrastive", "contexts": ("in the snow",), "force": True,
 }  # fmt: skip
 """A value that is not the default's of every setting that some job lacks, but for those that ask for a job."""
 
@@ -41,7 +41,7 @@ def test_a_setting_is_taken_by_the_jobs_that_have_it_and_refused_by_the_others(j
     if name in {field.name for field in fields(job)} or name in ASKED[job]:
         assert isinstance(unlearn_config(settings), job)
         return
-    flag = {"triggers": "--trigger", "adapters": "--lora"}.get(name, f"--{name.replace('_', '-')}")
+    flag = {"triggers": "--trigger", "adapters": "--lora", "contexts": "--context"}.get(name, f"--{name.replace('_', '-')}")
     with pytest.raises(UsageError) as raised:
         unlearn_config(settings)
     message = str(raised.value)
