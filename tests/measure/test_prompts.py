@@ -16,3 +16,12 @@ def test_a_pool_of_different_prompts_of_plain_ascii_that_hold_no_built_in_candid
 def test_the_pool_covers_each_look_place_and_figure_more_than_once() -> None:
     words = [word for prompt in default_prompts() for word in set(prompt.replace(",", "").split())]
     assert all(words.count(word) >= 4 for word in ("woman", "dog", "car", "heart", "circle", "red", "golden", "night", "snow", "painting"))
+
+
+def test_every_other_prompt_has_a_companion_that_is_not_its_subject() -> None:
+    alone, two = ([prompt for prompt in default_prompts()[start::2]] for start in (0, 1))
+    assert not [prompt for prompt in alone if " and a" in prompt]
+    assert sum(" and a" in prompt for prompt in two) > 0.9 * len(two)
+    for prompt in two:
+        before, _, after = prompt.partition(" and a")
+        assert not after or after.removeprefix("n").split()[0].strip(",") not in before.split()[-1]

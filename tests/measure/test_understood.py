@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from bdaudit.config import ScanConfig, VerifyConfig
@@ -44,3 +45,11 @@ def test_a_learned_embeddings_token_is_its_entries(tiny_model: Path, tmp_path: P
     config = VerifyConfig(model=tiny_model, triggers=("<toy>",), embeddings=((tmp_path / "toy.safetensors", ""),))
     (found,) = understood(config, ("<toy>",))
     assert found.token_ids == (514, 515)
+
+
+@pytest.mark.parametrize(("candidates", "said"), [(20, 20), (21, 21), (22, 21)])
+def test_twenty_candidates_that_were_read_both_ways_are_named(tmp_path: Path, candidates: int, said: int) -> None:
+    texts = tuple(text for c in map(chr, range(0x200B, 0x200B + candidates)) for text in (f"u{ord(c):04x}", c))
+    told = read_both_ways(ScanConfig(model=tmp_path, candidates=texts))
+    assert len(told) == said
+    assert told[-1].startswith(f"and {candidates - 20} more") is (candidates > 20)
