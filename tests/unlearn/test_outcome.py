@@ -163,8 +163,11 @@ def test_the_next_command_grades_the_result_beside_what_it_was_made_of(
     assert ("--allow-pickle" in command) is (allowed is True)
     sized = replace(report, config={"model": "m", "size": "64x32"})
     assert "--size" not in with_digests(sized, inspection, Path("out")).next_command
-    merged: Any = replace(report, adapters=(SimpleNamespace(),))
-    assert "--before" not in with_digests(merged, inspection, Path("out")).next_command, "the base alone never had its backdoor"
+    assert "--lora" not in command
+    listed: Any = replace(report, config=report.config | {"adapters": [["style.safetensors", 0.5]]})
+    assert "--lora" not in with_digests(listed, inspection, Path("out")).next_command, "the run had applied none"
+    merged: Any = replace(listed, adapters=(SimpleNamespace(),))
+    assert "--lora before:style.safetensors:0.5" in with_digests(merged, inspection, Path("out")).next_command
 
 
 @pytest.mark.parametrize(
