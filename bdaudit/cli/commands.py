@@ -66,10 +66,11 @@ def scan(given: Given) -> int:
     given.setdefault("state", _beside_report(given, ".state"))
     if "seed" in given and "seed_from" in given:
         raise UsageError("--seed and --seed-from both say what the seed is; give one")
+    drawn = not {"seed", "seed_from"} & set(given)
     given.setdefault("seed", fresh_seed(given["state"]))
     if given.get("pictures"):
         given.setdefault("pictures_to", _beside_report(given, ".pictures", of=".html"))
-    return _finish("scan", ScanConfig, given)
+    return _finish("scan", ScanConfig, given, drawn=drawn)
 
 
 @app.command(cls=Headed, epilog=UNLEARN_EXAMPLES)
@@ -113,8 +114,9 @@ def _beside(path: Path, end: str) -> Path | None:
     return whole.with_name(f"{whole.name}{end}") if whole.name else None
 
 
-def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
-    """Makes the config and runs it, or says what that would do."""
+def _finish(command: str, made: Callable[..., Config], given: Given, *, drawn: bool = False) -> int:
+    """Makes the config and runs it, or says what that would do; ``drawn`` is whether its seed is the system's."""
+    from bdaudit.cli.once import check_once, mark_of
     from bdaudit.cli.outcome import carry_out, rehearse
     from bdaudit.report.deliver import Output
 
@@ -127,7 +129,13 @@ def _finish(command: str, made: Callable[..., Config], given: Given) -> int:
     _check_unread(given.opened, written)
     _check_own(config, given.opened)
     _check_finite(config)
-    return rehearse(command, config, output) if delivery.dry_run else carry_out(command, config, output)
+    if delivery.dry_run:
+        return rehearse(command, config, output)
+    if delivery.once:
+        check_once(delivery.report, json_too=delivery.json)
+    return carry_out(
+        command, config, output, mark_of(command, config, delivery.report, given.opened, drawn=drawn) if delivery.once else None
+    )
 
 
 def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> None:

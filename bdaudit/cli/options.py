@@ -50,6 +50,9 @@ class Delivery:
     """Also write the report there; the suffix says how: .json, .html or .sarif."""
     quiet: bool = False
     """No progress bar on stderr; a line every 30 s instead."""
+    once: bool = False
+    """Leave at once, with the same exit code, where every --report of this very run (models, settings, versions, files) lies there whole;
+    a mark beside the first one, FILE.done, says so."""
     dry_run: bool = False
     """Say what would be loaded, run and written, and the rough cost; loads no weights."""
 

@@ -30,23 +30,31 @@ from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written
 
 if TYPE_CHECKING:
+    from bdaudit.cli.once import Mark
     from bdaudit.untrusted.inspect import Inspection
     from bdaudit.untrusted.other_weights import Unaudited
 
 ResultT = TypeVar("ResultT", Report, Plan)
 
 
-def carry_out(command: str, config: Config, output: Output) -> int:
-    """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code.
+def carry_out(command: str, config: Config, output: Output, mark: Mark | None = None) -> int:
+    """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code. A run whose ``mark`` says that it was made
+    is not made again.
 
     Raises:
         UsageError: the run found the command line wrong before it did anything.
     """
     texts: list[UnderstoodText] = []
+    before = mark.ended() if mark else None
+    if before:
+        return _end(before, output.where)
     try:
         with _stderr(output) as progress:
             report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
-        return _end(deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered), output.where)
+        ended = deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered)
+        if mark:
+            mark.leave(report, ended)
+        return _end(ended, output.where)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
