@@ -63,6 +63,10 @@ class State:
         with self.fitting(path.name):
             return _adapter(kind).validate_python(value)
 
+    def has(self, name: str) -> bool:
+        """Whether a JSON value of that name was kept."""
+        return self._there(f"kept-{name}.json") is not None
+
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor], notes: Any) -> None:
         """Keep named tensors and, in the same file, a JSON value, in place of older ones."""
         if self.folder is not None:

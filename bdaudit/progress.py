@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``, called often; ``done`` never falls within a stage."""
+MORE = " · "
+"""Stands in a stage before what else is said of it, which may change while it lasts."""
 
 
 def silent(stage: str, done: int, total: int) -> None:

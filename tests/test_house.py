@@ -16,6 +16,7 @@ FLOORS = (
     {"report", "kept_state", "tensor_file"},
     {"models"},
     {"measure"},
+    {"workers"},
     {"scan", "unlearn", "verify"},
     {"cli", "__main__"},
 )

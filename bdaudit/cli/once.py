@@ -60,7 +60,7 @@ class Mark:
 
 def mark_of(command: str, config: RunConfig, reports: Sequence[Path], opened: Sequence[tuple[str, Path]], *, drawn: bool) -> Mark:
     """The mark of a run; ``opened`` has the files and folders that it reads, models aside, ``drawn``: its seed is the system's."""
-    asked = {name: value for name, value in settings(config).items() if not (drawn and name == "seed")}
+    asked = {name: value for name, value in settings(config).items() if name != "workers" and not (drawn and name == "seed")}
     try:
         models = [inspected(config, model).digest for model in config.models]
         files = [[flag, _digest(path)] for flag, path in opened]

@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,28 @@ TWICE, WANTED = 2, 3
 _TINY = 1e-12
 
 
+@dataclass(frozen=True, order=True)
+class Context:
+    """What a trigger may be bound to, one of three: a word of the prompt, a place in it, or a quarter of the path (0 the noisiest)."""
+
+    word: str = ""
+    place: str = ""
+    quarter: int = -1
+
+
+@dataclass(frozen=True)
+class DrawsOf:
+    """How some draws are made anew by whoever has a run's first ones: all of them, rows of them, or fresh ones in a context."""
+
+    context: Context | None = None
+    n: int = 0
+    """In the context."""
+    rows: tuple[int, ...] | None = None
+    """Of these; all where None."""
+    elsewhere: bool = False
+    """By another seed, on another model, or on this one with other weights: nobody else can make them."""
+
+
 @dataclass(frozen=True)
 class Draws:
     """D of them, in the order that they are used in, and what the model predicts there without any text added."""
@@ -59,6 +81,8 @@ class Draws:
     """(D, C·H·W): the prediction under the plain prompt."""
     empty: Tensor
     """(D, C·H·W): the prediction under the empty prompt."""
+    of: DrawsOf = DrawsOf(elsewhere=True)
+    """Of draws that somebody else can make, how."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -71,7 +95,8 @@ class Draws:
         """The draws ``rows``, in that order."""
         prompts, places = (tuple(column[i] for i in rows) for column in (self.prompts, self.places))
         i = torch.tensor(list(rows), device=self.timesteps.device)
-        return Draws(prompts, places, self.timesteps[i], self.clean[i], self.latents[i], self.heard[i], self.plain[i], self.empty[i])
+        of = replace(self.of, rows=tuple(rows if self.of.rows is None else (self.of.rows[row] for row in rows)))
+        return Draws(prompts, places, self.timesteps[i], self.clean[i], self.latents[i], self.heard[i], self.plain[i], self.empty[i], of)
 
     @property
     def scale(self) -> Tensor:
@@ -89,15 +114,6 @@ def make_draws(suspect: Suspect, pool: Sequence[str], n: int, guidance_scale: fl
     return _noised(suspect, prompts, places_of(n, seed, (REPLACE,)), torch.cat(final), seed)
 
 
-@dataclass(frozen=True, order=True)
-class Context:
-    """What a trigger may be bound to, one of three: a word of the prompt, a place in it, or a quarter of the path (0 the noisiest)."""
-
-    word: str = ""
-    place: str = ""
-    quarter: int = -1
-
-
 def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: Context, n: int, seed: int) -> Draws:
     """``n`` fresh draws in ``context``: other timesteps, noise and places.
 
@@ -112,7 +128,8 @@ def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: 
     low, high = (LATE if context.word else 0.0, 1.0) if context.quarter < 0 else (1 - (context.quarter + 1) / 4, 1 - context.quarter / 4)
     places = [context.place] * n if context.place else places_of(n, item_seed(seed, str(context)))
     clean = draws.clean[torch.tensor(rows, device=draws.clean.device)]
-    return _noised(suspect, [mixed[i % len(mixed)] for i in range(n)], places, clean, item_seed(seed, str(context)), (low, high))
+    fresh = _noised(suspect, [mixed[i % len(mixed)] for i in range(n)], places, clean, item_seed(seed, str(context)), (low, high))
+    return replace(fresh, of=DrawsOf(context=context, n=n, elsewhere=draws.of != DrawsOf()))
 
 
 def draws_again(suspect: Suspect, draws: Draws) -> Draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -82,9 +83,20 @@ def _scan(config: ScanConfig) -> Work:
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
     exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
+    exposed += _shared(config, fixed)
     told = (f"{draws} draws", *_looked_at(config), "harmless controls, selected like the candidates")
     each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths, in a context, for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
+
+
+def _shared(config: ScanConfig, passes: int) -> str:
+    """What workers make of it."""
+    if config.workers == "1":
+        return ""
+    if config.workers == "auto":
+        return "; shared by as many workers as the cluster has"
+    each = math.ceil(passes / int(config.workers))
+    return f"; shared by {config.workers} workers, about {each:,} for draws and controls each; recovery, copies and exchanges run in one"
 
 
 def _repair(config: RepairConfig) -> Work:

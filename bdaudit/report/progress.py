@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from bdaudit.progress import Progress
+from bdaudit.progress import MORE, Progress
 from bdaudit.report.safe import one_line
 
 EVERY = 30.0
@@ -46,9 +46,10 @@ def on_bars(bars: Bars) -> Progress:
     tasks: dict[str, TaskID] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(one_line(stage), total=total or None)
-        bars.update(tasks[stage], completed=done, total=total or None)
+        name = stage.partition(MORE)[0]
+        if name not in tasks:
+            tasks[name] = bars.add_task(one_line(stage), total=total or None)
+        bars.update(tasks[name], description=one_line(stage), completed=done, total=total or None)
 
     return progress
 

@@ -1,23 +1,35 @@
-"""What a scan keeps between runs: each measurement as soon as it is there, so that an interrupted scan goes on where it was."""
+"""What a scan keeps between runs: each measurement as soon as it is there, so that an interrupted scan goes on where it was.
+
+The one place where blocks become results: from the state, measured here, or by workers. What a block is made of, and with it every
+figure, follows from the texts alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.kept_state import State
 from bdaudit.measure.draws import Draws
 from bdaudit.measure.paths import PathEffect, Paths, path_effects
 from bdaudit.measure.text_effects import TOGETHER, TextEffect, text_effects
+from bdaudit.progress import MORE
 from bdaudit.scan.context import ScanContext
+from bdaudit.scan.tasks import PathsTask, Task, TextsTask
+from bdaudit.workers.crew import Crew
+from bdaudit.workers.wire import fitted
 
 Kept = TypeVar("Kept")
+Effect = TypeVar("Effect")
 
 UNTOUCHED = (
     "model", "state", "prompts_file", "alpha", "fail_on", "accept", "clip", "pictures", "pictures_to", "batch_size", "candidates", "sweeps",
-    "pair_words", "suspected", "adapters", "embeddings", "reference", "expose",
+    "pair_words", "suspected", "adapters", "embeddings", "reference", "expose", "workers",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model, adapters and embeddings are in the key by their digests."""
 
@@ -45,6 +57,83 @@ def cached(
     return value
 
 
+@dataclass(frozen=True)
+class Block(Generic[Kept]):
+    """Some items that are measured and kept together."""
+
+    what: str
+    """Names it in the state."""
+    items: int
+    task: Task
+    """For a worker, where somebody else can make its draws."""
+    measure: Callable[[], Kept]
+    """Here."""
+    check: Callable[[Kept], object]
+    """Raises ``ValueError`` of what cannot have come of it."""
+
+
+def mapped(context: ScanContext, prefix: str, kind: type[Kept], blocks: Sequence[Block[Kept]], said: str) -> Iterator[Kept]:
+    """What each block gives, in their order; ``said`` tells a person what goes on.
+
+    Raises:
+        UsageError: what is kept of one does not fit.
+        BdauditError: no worker is left.
+        InconclusiveError: one costs every worker that it is given to.
+    """
+    total = sum(block.items for block in blocks)
+    if context.crew is None or not blocks or blocks[0].task.draws.elsewhere:
+        done = 0
+        for block in blocks:
+            yield cached(context.state, prefix, block.what, kind, block.measure, block.check)
+            done += block.items
+            context.progress(said, done, total)
+        return
+    yield from _by_crew(context, context.crew, prefix, kind, blocks, said)
+
+
+def _by_crew(context: ScanContext, crew: Crew, prefix: str, kind: type[Kept], blocks: Sequence[Block[Kept]], said: str) -> Iterator[Kept]:
+    """Kept as they come in, handed on in their order."""
+    lacking = [i for i, block in enumerate(blocks) if not context.state.has(key_of(prefix, block.what))]
+    here, given_up = dict[int, Kept](), list[int]()
+    total = sum(block.items for block in blocks)
+    done = total - sum(blocks[i].items for i in lacking)
+    told = partial(_told, context, crew, said, total, time.monotonic(), done)
+    for i, answer in crew.answers((i, blocks[i].task) for i in lacking):
+        if answer is None:
+            given_up.append(i)
+            continue
+        if answer.error:
+            raise BdauditError(answer.error)
+        value = fitted(answer.value, kind, "a worker")
+        _check(blocks[i], value)
+        context.suspect.forward_passes += answer.passes
+        here[i] = cached(context.state, prefix, blocks[i].what, kind, partial(_same, value), blocks[i].check)
+        done += blocks[i].items
+        told(done)
+    if given_up:
+        named = "; ".join(blocks[i].what[:120] for i in given_up[:3])
+        why = f"{len(given_up)} blocks cost every worker that they were given to, and were skipped: {named!a}"
+        raise InconclusiveError(f"{why}; all others are kept; repeat the command without workers, or leave these texts out")
+    for i, block in enumerate(blocks):
+        yield here.pop(i) if i in here else cached(context.state, prefix, block.what, kind, block.measure, block.check)
+
+
+def _check(block: Block[Kept], value: Kept) -> None:
+    try:
+        block.check(value)
+    except ValueError as error:
+        raise BdauditError(f"a worker sent what cannot have come of its block ({error})") from error
+
+
+def _same(value: Kept) -> Kept:
+    return value
+
+
+def _told(context: ScanContext, crew: Crew, said: str, total: int, began: float, first: int, done: int) -> None:
+    rate = (done - first) / max(time.monotonic() - began, 1e-3)
+    context.progress(f"{said}{MORE}{rate:.3g} texts a second{MORE}{crew.alive} workers" if said else "", done, total)
+
+
 def measured(
     context: ScanContext, name: str, draws: Draws, texts: Sequence[str], *, attention: bool, said: str, of: str = ""
 ) -> dict[str, TextEffect]:
@@ -60,12 +149,12 @@ def measured(
         if [(len(e.shift), bool(e.share)) for e in effects] != [(len(draws), attention)] * len(block):
             raise ValueError("a measurement lacks figures")
 
-    found = dict[str, TextEffect]()
-    for block in _blocks(list(dict.fromkeys(texts))):
-        effects = cached(context.state, name, f"{of}{block}", list[TextEffect], partial(measure, block), partial(check, block))
-        found |= dict(zip(block, effects, strict=True))
-        context.progress(said, len(found), len(texts))
-    return found
+    parts = _blocks(list(dict.fromkeys(texts)))
+    tasks = [TextsTask(draws=draws.of, texts=part, attention=attention) for part in parts]
+    blocks = [
+        Block(f"{of}{part}", len(part), task, partial(measure, part), partial(check, part)) for part, task in zip(parts, tasks, strict=True)
+    ]
+    return _by_text(parts, mapped(context, name, list[TextEffect], blocks, said))
 
 
 def followed(context: ScanContext, paths: Paths, rows: dict[str, tuple[int, ...]]) -> dict[str, PathEffect]:
@@ -78,13 +167,22 @@ def followed(context: ScanContext, paths: Paths, rows: dict[str, tuple[int, ...]
         if [len(e.shift) for e in effects] != [len(rows[text]) for text in block]:
             raise ValueError("a measurement lacks figures")
 
-    found = dict[str, PathEffect]()
-    for block in _blocks(list(rows)):
-        what = str([(text, rows[text]) for text in block])
-        effects = cached(context.state, "path", what, list[PathEffect], partial(measure, block), partial(check, block))
-        found |= dict(zip(block, effects, strict=True))
-        context.progress("following paths", len(found), len(rows))
-    return found
+    parts = _blocks(list(rows))
+    blocks = [
+        Block(
+            str([(text, rows[text]) for text in part]),
+            len(part),
+            PathsTask(draws=paths.draws.of, steps=paths.steps, texts=part, rows=tuple(rows[text] for text in part)),
+            partial(measure, part),
+            partial(check, part),
+        )
+        for part in parts
+    ]
+    return _by_text(parts, mapped(context, "path", list[PathEffect], blocks, "following paths"))
+
+
+def _by_text(parts: Sequence[tuple[str, ...]], found: Iterable[list[Effect]]) -> dict[str, Effect]:
+    return {text: effect for part, effects in zip(parts, found, strict=True) for text, effect in zip(part, effects, strict=True)}
 
 
 def _blocks(texts: Sequence[str]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from bdaudit.kept_state import State
 from bdaudit.measure.draws import Draws
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import Progress
+from bdaudit.workers.crew import Crew
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,5 @@ class ScanContext:
     state: State
     progress: Progress
     seed: int
+    crew: Crew | None = None
+    """Workers that hold the same model, where there are any; None while its weights are others."""

@@ -19,7 +19,7 @@ from bdaudit.errors import ExitCode, InconclusiveError
 from bdaudit.kept_state import State
 from bdaudit.measure.context_prompts import having, wanted, with_context
 from bdaudit.measure.controls import control_texts, kind_of, words_of
-from bdaudit.measure.draws import covering, make_draws
+from bdaudit.measure.draws import DrawsOf, covering, make_draws
 from bdaudit.measure.envelope import envelope, file_records, learned_records
 from bdaudit.measure.grader import Grader, load_grader
 from bdaudit.measure.opening import inspected, loaded, open_state
@@ -45,6 +45,7 @@ from bdaudit.scan.cached import UNTOUCHED
 from bdaudit.scan.calibration import calibration
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
+from bdaudit.scan.crew import Prompts, crew_of
 from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
@@ -103,6 +104,8 @@ class _Run:
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
     exposed: Exposed = field(default_factory=Exposed)
+    lost: list[str] = field(default_factory=list)
+    """Workers that were dropped, and why."""
     judged: ScanReport | None = None
     """The report with every verdict, while the findings are looked into further."""
 
@@ -190,8 +193,14 @@ def keyed_seed(variable: str, digest: str) -> int:
 def _completed(run: _Run) -> ScanReport:
     with _with(run.suspect, run.adapters, run.embeddings):
         started = time.monotonic()
-        _collect(run)
-        _look(run)
+        _draw(run)
+        added = [*(each.key for each in run.adapters), *(each.key for each in run.embeddings)]
+        drawn_from = Prompts(_drawn_from(run, EFFORTS[run.config.effort].draws), run.prompts)
+        with crew_of(run.config, run.context, run.inspection, added, drawn_from) as run.context:
+            run.lost = run.context.crew.notes if run.context.crew else []
+            _collect(run)
+            _look(run)
+        run.context = run.looking.context = replace(run.context, crew=None)  # what follows exchanges weights
         run.timings["probe"] = time.monotonic() - started
         _expose(run)
         run.judged = report = _judged(run)
@@ -249,11 +258,17 @@ def _reference(run: _Run) -> Callable[[], Suspect] | None:
     return opened
 
 
+def _draw(run: _Run) -> None:
+    """The draws, which all texts share."""
+    config = run.config
+    n = EFFORTS[config.effort].draws
+    draws = make_draws(run.suspect, _drawn_from(run, n), n, config.guidance_scale, config.seed)
+    run.context = ScanContext(run.suspect, replace(draws, of=DrawsOf()), run.state, run.progress, config.seed)
+
+
 def _collect(run: _Run) -> None:
-    """The draws, the controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
+    """The controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
     config, tokenizer, effort = run.config, run.suspect.tokenizer, EFFORTS[run.config.effort]
-    draws = make_draws(run.suspect, _drawn_from(run, effort.draws), effort.draws, config.guidance_scale, config.seed)
-    run.context = ScanContext(run.suspect, draws, run.state, run.progress, config.seed)
     controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
     known = [text for texts in controls.values() for text in texts]
     words = words_of(run.prompts, run.settings.prompt_words, exclude=[*run.candidates, *known])
@@ -395,7 +410,7 @@ def _coverage(run: _Run) -> Coverage:
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]
     return Coverage(
         asked=len(run.candidates) + screened_out, tested=tested + screened_out, skipped=tuple(skipped),
-        not_looked_at=_not_looked_at(run), notes=(*read_both_ways(run.config), *_few(run.config)),
+        not_looked_at=_not_looked_at(run), notes=(*read_both_ways(run.config), *_few(run.config), *run.lost),
     )  # fmt: skip
 
 

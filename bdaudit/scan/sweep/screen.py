@@ -26,10 +26,11 @@ from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.text import Ids, TextSide
 from bdaudit.models.tokens import Framed
-from bdaudit.scan.cached import cached
+from bdaudit.scan.cached import Block, mapped
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.sweep.standing import Array
 from bdaudit.scan.sweep.swept_texts import Probe
+from bdaudit.scan.tasks import ScreenTask, Task
 
 BLOCK = 64
 """Items that are measured and kept together."""
@@ -50,17 +51,29 @@ class Round:
 
 
 def in_blocks(
-    context: ScanContext, name: str, items: Sequence[Item], setting: str, width: int, measure: Callable[[Sequence[Item]], Array]
+    context: ScanContext,
+    name: str,
+    items: Sequence[Item],
+    setting: str,
+    width: int,
+    measure: Callable[[Sequence[Item]], Array],
+    task: Callable[[Sequence[Item]], Task],
 ) -> Array:
-    """(N, width): of what ``measure`` makes of a block, a row an item. ``setting`` tells what else the rows depend on."""
-    rows = [np.zeros((0, width))]
-    for at in range(0, len(items), BLOCK):
-        block = items[at : at + BLOCK]
-        what, shape = f"{context.seed} {setting} {block}", (len(block), width)
-        values = cached(context.state, "screen", what, list[list[float]], partial(_as_lists, measure, block), partial(_rectangle, shape))
-        rows.append(np.asarray(values, dtype=np.float64))
-        context.progress(f"screening {name}", min(at + BLOCK, len(items)), len(items))
-    return np.concatenate(rows)
+    """(N, width): of what ``measure`` makes of a block, a row an item, or a worker of its ``task``. ``setting`` tells what else the rows
+    depend on."""
+    parts = [items[at : at + BLOCK] for at in range(0, len(items), BLOCK)]
+    blocks = [
+        Block(
+            f"{context.seed} {setting} {part}",
+            len(part),
+            task(part),
+            partial(_as_lists, measure, part),
+            partial(_rectangle, (len(part), width)),
+        )
+        for part in parts
+    ]
+    found = mapped(context, "screen", list[list[float]], blocks, f"screening {name}")
+    return np.concatenate([np.zeros((0, width)), *(np.asarray(rows, dtype=np.float64) for rows in found)])
 
 
 def _rectangle(shape: tuple[int, int], rows: Sequence[Sequence[float]]) -> Array:
@@ -75,7 +88,10 @@ def _as_lists(measure: Callable[[Sequence[Item]], Array], block: Sequence[Item])
 def screen(context: ScanContext, name: str, step: Round, probes: Sequence[Probe]) -> Array:
     """(N, 3) as ``screened``, of one round; ``name`` tells the sweep in progress."""
     draws = step.of(context.draws)
-    return in_blocks(context, name, probes, str(step), 3, lambda block: screened(context.suspect, draws, block))
+    return in_blocks(
+        context, name, probes, str(step), 3,
+        lambda block: screened(context.suspect, draws, block), lambda block: ScreenTask(draws=draws.of, probes=tuple(block)),
+    )  # fmt: skip
 
 
 def screened(suspect: Suspect, draws: Draws, probes: Sequence[Probe]) -> Array:

@@ -115,6 +115,10 @@ def common_words(tokenizer: Tokenizer, n: int) -> tuple[str, ...]:
     return tuple([word for word in fitting if len(content_ids(tokenizer, word)) == 1][:n])
 
 
+Crowd = tuple[int, tuple[int, ...]]
+"""A first entry and second ones."""
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Two-part texts: every first entry with every second one."""
@@ -155,6 +159,10 @@ def joined_words(tokenizer: Tokenizer, n: int) -> Pairing:
         return [text if text.isalnum() and ids == (a, b) else "" for text, ids, b in zip(decoded, encoded, seconds, strict=True)]
 
     return Pairing("joined words", starts, ends, texts)
+
+
+PAIRINGS: dict[str, Callable[[Tokenizer, int], Pairing]] = {"pairs": phrases, "joined words": joined_words}
+"""Name → the pairing of ``n`` parts."""
 
 
 def _decoded(tokenizer: Tokenizer, rows: Sequence[tuple[int, ...]]) -> list[str]:

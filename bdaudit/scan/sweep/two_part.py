@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import Draws
+from bdaudit.measure.draws import Draws, DrawsOf
+from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import RoundRecord
 from bdaudit.scan.context import ScanContext
@@ -27,7 +28,8 @@ from bdaudit.scan.sweep.result import SweepResult, SweepSizes
 from bdaudit.scan.sweep.screen import in_blocks, screen
 from bdaudit.scan.sweep.single_texts import ROUNDS
 from bdaudit.scan.sweep.standing import Array, standings
-from bdaudit.scan.sweep.swept_texts import Pairing, Probe
+from bdaudit.scan.sweep.swept_texts import Crowd, Pairing, Probe
+from bdaudit.scan.tasks import CrowdsTask
 
 CROWD = 32
 """Second entries that stand beside a prompt together, a power of two: with more, each one's own part gets lost."""
@@ -39,8 +41,6 @@ ROW, EACH = 64, 16
 """Crowds of one first entry that are halved, and survivors that have one entry in common: one that answers much leaves room for others."""
 
 _TINY = 1e-12
-Crowd = tuple[int, tuple[int, ...]]
-"""A first entry and second ones."""
 
 
 def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) -> SweepResult:
@@ -50,14 +50,14 @@ def two_part_sweep(context: ScanContext, pairing: Pairing, sizes: SweepSizes) ->
         return SweepResult((), (), 0)
     beside, rounds = replace(context, draws=_quiet(context)), list[RoundRecord]()
     crowds = [crowd for a in firsts for crowd in crowds_of(a, blocks(seconds, context.seed))]
-    strengths = _interactions(beside, pairing, "", crowds)
+    strengths = interactions(beside, pairing, "", crowds)
     usual = np.median(strengths, axis=0)
     while len(crowds[0][1]) > 1:
         ranked = [crowds[i] for i in np.argsort(-(strengths - usual).max(axis=1), kind="stable")]
         chosen = [ranked[i] for i in at_most([(a,) for a, _ in ranked], max(sizes.crowds, len(ranked) // SHARE), ROW)]
         rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(chosen)))
         crowds = list(dict.fromkeys(half for crowd in chosen for half in halves(crowd)))
-        strengths = _interactions(beside, pairing, ", halved", crowds)
+        strengths = interactions(beside, pairing, ", halved", crowds)
     pairs = [Probe(text, (a, b)) for a, (b,) in crowds if (text := pairing.texts(a, [b])[0])]
     rounds.append(RoundRecord(texts=len(crowds), passes=strengths.shape[1], kept=len(pairs)))
     random_pairs = drawn(pairing, context.seed, sizes.sample)
@@ -119,18 +119,34 @@ def _quiet(context: ScanContext) -> Draws:
     return draws.at(sorted(noisy, key=lambda i: (len(content_ids(tokenizer, draws.prompts[i])), i))[:DRAWS])
 
 
-def _interactions(context: ScanContext, pairing: Pairing, halved: str, crowds: Sequence[Crowd]) -> Array:
+def interactions(context: ScanContext, pairing: Pairing, halved: str, crowds: Sequence[Crowd]) -> Array:
     """(N, D): log mean square of the interaction of each crowd, all of one size."""
     draws = context.draws
-    measure = partial(_together, _Apart(context), pairing)
-    return in_blocks(context, pairing.name + halved, crowds, f"{draws.prompts} {draws.timesteps.tolist()}", len(draws), measure)
+    setting = f"{draws.prompts} {draws.timesteps.tolist()}"
+    task = partial(_task, draws.of, pairing.name)
+    return in_blocks(context, pairing.name + halved, crowds, setting, len(draws), Interactions(context.suspect, draws, pairing), task)
+
+
+def _task(of: DrawsOf, pairing: str, crowds: Sequence[Crowd]) -> CrowdsTask:
+    return CrowdsTask(draws=of, pairing=pairing, crowds=tuple(crowds))
+
+
+class Interactions:
+    """(N, D) of crowds of one size: how strongly each first entry and its second ones do together what they do not apart."""
+
+    def __init__(self, suspect: Suspect, draws: Draws, pairing: Pairing) -> None:
+        self._apart, self._pairing = _Apart(suspect, draws), pairing
+
+    def __call__(self, crowds: Sequence[Crowd]) -> Array:
+        """log mean square of the interaction of each."""
+        return _together(self._apart, self._pairing, crowds)
 
 
 class _Apart:
     """What entries say alone, and what groups of them do so; each is asked for many times and worked out once."""
 
-    def __init__(self, context: ScanContext) -> None:
-        self.context = context
+    def __init__(self, suspect: Suspect, draws: Draws) -> None:
+        self.suspect, self.draws = suspect, draws
         self._states: dict[int, Tensor] = {}
         self._predictions: dict[tuple[int, ...], Tensor] = {}
 
@@ -138,30 +154,30 @@ class _Apart:
         """Of entries that are encoded alone: (M, D)."""
         new = [entry for entry in dict.fromkeys(group) if entry not in self._states]
         if new:
-            self._states |= dict(zip(new, _encoded(self.context, [(entry,) for entry in new])[:, 0], strict=True))
+            self._states |= dict(zip(new, _encoded(self.suspect, [(entry,) for entry in new])[:, 0], strict=True))
         return torch.stack([self._states[entry] for entry in group])
 
     def predictions(self, groups: Sequence[tuple[int, ...]]) -> Tensor:
         """With each group's states beside the prompt, groups of one size: (D, N, C·H·W)."""
         new = [group for group in dict.fromkeys(groups) if group not in self._predictions]
         if new:
-            predictions = _predicted(self.context, torch.stack([self.states(group) for group in new]))
+            predictions = _predicted(self.suspect, self.draws, torch.stack([self.states(group) for group in new]))
             self._predictions |= dict(zip(new, predictions.unbind(1), strict=True))
         return torch.stack([self._predictions[group] for group in groups], dim=1)
 
 
 def _together(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Array:
     """(N, D): log mean square of ε(a, B|a) − ε(a) − ε(B) + ε()."""
-    both = _predicted(apart.context, _beside(apart, pairing, crowds))
+    both = _predicted(apart.suspect, apart.draws, _beside(apart, pairing, crowds))
     firsts, seconds = apart.predictions([(a,) for a, _ in crowds]), apart.predictions([members for _, members in crowds])
-    interaction = both - firsts - seconds + apart.context.draws.plain[:, None]
+    interaction = both - firsts - seconds + apart.draws.plain[:, None]
     strengths: Array = torch.log(interaction.square().mean(-1) + _TINY).T.double().cpu().numpy()
     return strengths
 
 
 def _beside(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Tensor:
     """(N, 1 + M, D): the first entry's state and each second one's behind it, or alone where no text encodes to the two."""
-    behind = torch.unflatten(_encoded(apart.context, [(a, b) for a, members in crowds for b in members])[:, 1], 0, (len(crowds), -1))
+    behind = torch.unflatten(_encoded(apart.suspect, [(a, b) for a, members in crowds for b in members])[:, 1], 0, (len(crowds), -1))
     real = torch.tensor([[bool(text) for text in pairing.texts(a, members)] for a, members in crowds], device=behind.device)
     alone = torch.stack([apart.states(members) for _, members in crowds])
     first = torch.stack([apart.states([a]) for a, _ in crowds])
@@ -169,18 +185,17 @@ def _beside(apart: _Apart, pairing: Pairing, crowds: Sequence[Crowd]) -> Tensor:
 
 
 @torch.no_grad()
-def _encoded(context: ScanContext, rows: Sequence[tuple[int, ...]]) -> Tensor:
+def _encoded(suspect: Suspect, rows: Sequence[tuple[int, ...]]) -> Tensor:
     """States of short texts, all of M entries: (N, M, D)."""
-    suspect = context.suspect
     ids = suspect.text.bare(rows).to(suspect.device)
     at_once = suspect.batch_size * max(1, int(suspect.tokenizer.model_max_length) // (len(rows[0]) + 2))
     parts = [suspect.text.encode(part).states[suspect.text.words(part)] for part in ids.split(at_once)]
     return torch.unflatten(torch.cat(parts), 0, (len(rows), -1))
 
 
-def _predicted(context: ScanContext, states: Tensor) -> Tensor:
+def _predicted(suspect: Suspect, draws: Draws, states: Tensor) -> Tensor:
     """What is predicted with states (N, M, D) beside each draw's own prompt: (D, N, C·H·W) float32."""
-    suspect, draws, n = context.suspect, context.draws, len(states)
+    n = len(states)
     return torch.stack([
         suspect.predict_batched(latents.expand(n, -1, -1, -1), t.expand(n), draws.heard[[i]].expand(n).beside(states)).float().flatten(1)
         for i, (latents, t) in enumerate(zip(draws.latents, draws.timesteps, strict=True))

@@ -1,0 +1,54 @@
+"""A scan's blocks as data: what a worker is told to measure, each a function's arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bdaudit.measure.draws import DrawsOf
+from bdaudit.scan.sweep.swept_texts import Crowd, Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsTask:
+    """``text_effects`` of some texts."""
+
+    draws: DrawsOf
+    texts: tuple[str, ...]
+    attention: bool
+    kind: Literal["texts"] = "texts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsTask:
+    """``path_effects`` of some texts, each along the paths of its own rows."""
+
+    draws: DrawsOf
+    steps: int
+    texts: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+    kind: Literal["paths"] = "paths"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenTask:
+    """``screened`` of some probes."""
+
+    draws: DrawsOf
+    probes: tuple[Probe, ...]
+    kind: Literal["screen"] = "screen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdsTask:
+    """The interactions of some crowds of a two-part sweep."""
+
+    draws: DrawsOf
+    pairing: str
+    """Its name."""
+    crowds: tuple[Crowd, ...]
+    kind: Literal["crowds"] = "crowds"
+
+
+Task = TextsTask | PathsTask | ScreenTask | CrowdsTask
+KINDS: dict[object, Any] = {"texts": TextsTask, "paths": PathsTask, "screen": ScreenTask, "crowds": CrowdsTask}
