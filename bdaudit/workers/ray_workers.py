@@ -79,7 +79,7 @@ def _up(workers: int, folder: str, *, gpu: bool) -> Any:
             ray.init(
                 address="local", num_cpus=workers, num_gpus=None if gpu else 0, include_dashboard=False, log_to_driver=False,
                 logging_level=logging.CRITICAL, object_store_memory=STORE, _temp_dir=folder,
-                _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False},
+                _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False, "worker_niceness": 0},
             )  # fmt: skip
         except (OSError, RuntimeError, ValueError) as error:  # a connection's and a timeout's errors are the first
             raise BdauditError(f"Ray does not come up: {str(error)[:300]}") from error
