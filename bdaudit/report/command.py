@@ -37,6 +37,11 @@ def part_flags(config: Path | None, parts: Iterable[tuple[str, str, Path]]) -> l
     return [*(["--config", place(config)] if config else []), *(argument for each in named for argument in ("--part", each))]
 
 
+def template_flags(trusted: Iterable[str]) -> list[str]:
+    """``--trust-template`` and each hash."""
+    return [argument for each in trusted for argument in ("--trust-template", each)]
+
+
 def adapter_flags(adapters: Iterable[tuple[Path, float]], of: str = "") -> list[str]:
     """``--lora`` and each file, with its scale where that is not 1; ``of`` stands before it where another model than MODEL has it."""
     scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)

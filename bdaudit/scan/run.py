@@ -39,7 +39,7 @@ from bdaudit.records import (
     ScanReport,
     Skipped,
 )
-from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, template_flags, trigger_flags, typed
 from bdaudit.scan.accept import accept, audited_digest, ready_entry
 from bdaudit.scan.cached import UNTOUCHED
 from bdaudit.scan.calibration import calibration
@@ -379,6 +379,7 @@ def command(config: ScanConfig, text: str) -> str:
     prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
     leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
     lora = adapter_flags(config.adapters)
+    leave += template_flags(config.trusted_templates)
     leave += part_flags(config.parts_from, [each for each in config.parts if not each[0]])
     return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
 

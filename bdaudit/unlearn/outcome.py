@@ -38,7 +38,7 @@ from bdaudit.records import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, template_flags, trigger_flags, typed
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
@@ -222,6 +222,7 @@ def write_directory(inspection: Inspection, out: Path, differences: Differences,
 def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
     leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
+    leave += template_flags(sorted(inspection.trusted))
     size = report.config.get("size")
     with_it = [(Path(path), scale) for path, scale in report.config.get("adapters") or ()] if report.adapters else []
     before = ["--before", place(report.config["model"]), *adapter_flags(with_it, "before:")]  # the base alone never had their backdoor

@@ -222,6 +222,11 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
     assert command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
     assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
+    trusted = ScanConfig(model=Path("m"), trusted_templates=("ab" * 32, "cd" * 32))
+    assert command(trusted, "x") == f"bdaudit unlearn m --trigger x --trust-template {'ab' * 32} --trust-template {'cd' * 32}"
+    for odd in ("ab", "AB" * 32, "ab" * 33, ""):
+        with pytest.raises(UsageError, match="--trust-template"):
+            ScanConfig(model=Path("m"), trusted_templates=(odd,))
 
 
 def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
