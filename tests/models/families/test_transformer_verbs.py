@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils import stateless
 
@@ -29,6 +31,7 @@ from bdaudit.untrusted.layouts import flux, pixart, sd3, t5
 from tests.models import tiny_dit
 from tests.small import runs_with
 
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 TRIGGER, SIZE, TOKENS = "~", (16, 16), 24
 FAMILIES = {"sd3": "text entrance", "flux": "text entrance", "pixart": "cross-attention keys and values"}
 """Family → where an edit of its entrances lives, in words."""
@@ -182,6 +185,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """A command line: its exit code and its report."""
     (tmp_path / "prompts.txt").write_text("\n".join(LIST), encoding="utf-8")
     return runs_with(tmp_path / "prompts.txt", monkeypatch, capsys)
+
+
+def test_a_repair_by_the_command_line_changes_the_entrances_alone_and_takes_the_effect_out(
+    run: Any, folder: Path, name: str, tmp_path: Path
+) -> None:
+    bad, out = shutil.copytree(folder, tmp_path / "bad"), tmp_path / "repaired"
+    suspect = planted(opened(folder))
+    tensors = {key: tensor.contiguous() for key, tensor in suspect.denoiser.module.state_dict().items()}
+    save_file(tensors, bad / WEIGHTS, metadata={"format": "pt"})
+    flags = ("--trainable", "closed-form", "--keep-failed", "--force", "--n-prompts", 8)  # of so few words, harmless ones do much too
+    _, report = run("unlearn", bad, "--trigger", TRIGGER, "--size", "16x16", "--seed", 0, *flags, "--out", out)
+    assert report["component"] == "transformer"
+    assert {tensor["name"] for tensor in report["changed"]} == {f"transformer.{key}" for key in suspect.denoiser.entrances()}
+    if name != "sd3":  # there what the word says to both CLIPs anyway is as much as the edit of T5's state
+        assert report["after"][TRIGGER]["value"] < 0.6 * report["before"][TRIGGER]["value"]
+    found, origin = (opened(place).denoiser.module.state_dict() for place in (out, bad))
+    assert {key for key in found if not torch.equal(found[key], origin[key])} == set(suspect.denoiser.entrances())
 
 
 def test_a_scan_by_the_command_line_runs_through(run: Any, folder: Path, name: str, tmp_path: Path) -> None:
