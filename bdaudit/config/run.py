@@ -14,6 +14,8 @@ from bdaudit.errors import UsageError
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
+GUIDANCE = 5.0
+"""The scale where none is asked for."""
 ALL_VARIANTS = "all"
 """The value of ``--variant`` that audits each set of weights in turn."""
 WHOLE = ("--out", "--patch", "--state")
@@ -50,8 +52,9 @@ class RunConfig:
     """A part of MODEL in a file of its own, as text_encoder=clip_l.safetensors; before:NAME=FILE is one of --before, and so on."""
     prompts: Annotated[tuple[str, ...], Flag("texts")] = ()
     """UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."""
-    guidance_scale: float = 5.0
-    """Classifier-free guidance scale; a guided step is two forward passes."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance scale; a guided step is two forward passes. Default: 5.0, or none where the scheduler and the UNet's
+    config are both those of a model that was distilled to need none."""
     size: Annotated[tuple[int, int] | None, Flag("size")] = None
     """Size of pictures in pixels, as width and height are given to diffusers. Default: what the model's pipeline draws at."""
     device: str = "auto"
@@ -72,6 +75,11 @@ class RunConfig:
 
     trusted_templates: Annotated[tuple[str, ...], Flag("each", metavar="SHA256", name="--trust-template")] = ()
     """SHA-256 of a chat template beside the tokenizer that you read: it is let through, and not run. Unknown ones are refused."""
+
+    @property
+    def guidance(self) -> float:
+        """The scale that a guided step takes."""
+        return GUIDANCE if self.guidance_scale is None else self.guidance_scale
 
     def __post_init__(self) -> None:
         for each in self.trusted_templates:

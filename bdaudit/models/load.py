@@ -21,16 +21,16 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import without_cache
 from bdaudit.untrusted.formats.directory import INDEX
 from bdaudit.untrusted.inspect import Inspection, verify_unchanged
-from bdaudit.untrusted.layouts.layout import PIPELINE
+from bdaudit.untrusted.layouts.layout import GUIDED, PIPELINE
 from bdaudit.untrusted.tree import shown
 
 
 def load(
-    inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64, guidance_scale: float = 5.0
+    inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64, guidance_scale: float | None = None
 ) -> Suspect:
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
 
-    ``guidance_scale`` matters to a denoiser that takes it as an embedding.
+    ``guidance_scale`` matters to a denoiser that takes it as an embedding; asked for, it wins over what a model says of itself.
 
     Raises:
         BdauditError: weights that do not fit the device or their config, are not finite, or changed since the inspection.
@@ -47,6 +47,7 @@ def load(
             _check_finite(name, parts[name])
             parts[name].to(where).eval().requires_grad_(False)
     parts[PIPELINE] = inspection.settings.get(INDEX, {})
+    parts[GUIDED] = guidance_scale is not None
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
     return Suspect(*seams, where, kind, batch_size, guidance_scale)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bdaudit.config.run import GUIDANCE
 from bdaudit.errors import BdauditError
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.decoder import Decoder
@@ -29,8 +30,8 @@ class Suspect:
     device: torch.device
     dtype: torch.dtype
     batch_size: int
-    guidance_scale: float = 5.0
-    """What a denoiser that takes its guidance as an input is told wherever a prediction is made by itself; the run's own."""
+    guidance_scale: float | None = None
+    """What the run was asked for; None is the default."""
     forward_passes: int = field(default=0)
     """Latents through the denoiser so far; a guided step is two."""
 
@@ -67,10 +68,11 @@ class Suspect:
     def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float | None = None) -> Tensor:
         """The denoiser's output for noisy latents (B, C, H, W), timesteps (B,) and what it hears of B texts: (B, C, H, W).
 
-        ``scale`` is the guidance that a denoiser which takes it as an input is told, ``guidance_scale`` if None.
+        ``scale`` is the guidance that a denoiser which takes it as an input is told, the run's if None.
         """
         self.forward_passes += len(latents)
-        return self.denoiser.predict(latents, t, heard, self.guidance_scale if scale is None else scale)
+        own = GUIDANCE if self.guidance_scale is None else self.guidance_scale
+        return self.denoiser.predict(latents, t, heard, own if scale is None else scale)
 
     @torch.no_grad()
     def predict_batched(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float | None = None) -> Tensor:

@@ -66,7 +66,7 @@ def _setup(config: ScanConfig, context: ScanContext, prompts: Prompts, threads: 
         first=tuple(prompts.first),
         pool=tuple(prompts.pool),
         draws=EFFORTS[config.effort].draws,
-        guidance_scale=config.guidance_scale,
+        guidance_scale=config.guidance,
         seed=context.seed,
         pair_words=config.pair_words,
     )

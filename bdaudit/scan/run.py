@@ -220,7 +220,7 @@ def _drawn(run: _Run, records: Sequence[CandidateRecord]) -> tuple[str, ...]:
     config = run.config
     if not config.pictures or config.pictures_to is None:
         return ()
-    return draw(run.looking, records, config.pictures, config.guidance_scale, config.pictures_to)
+    return draw(run.looking, records, config.pictures, config.guidance, config.pictures_to)
 
 
 def _settling(run: _Run) -> Settling | NotMeasured | None:
@@ -228,7 +228,7 @@ def _settling(run: _Run) -> Settling | NotMeasured | None:
     grader = run.grader
     if grader is None or isinstance(grader, NotMeasured):
         return grader
-    return Settling(run.suspect, grader, run.looking, run.config.guidance_scale, run.config.alpha)
+    return Settling(run.suspect, grader, run.looking, run.config.guidance, run.config.alpha)
 
 
 def _additions(run: _Run) -> tuple[Addition, ...]:
@@ -262,7 +262,7 @@ def _draw(run: _Run) -> None:
     """The draws, which all texts share."""
     config = run.config
     n = EFFORTS[config.effort].draws
-    draws = make_draws(run.suspect, _drawn_from(run, n), n, config.guidance_scale, config.seed)
+    draws = make_draws(run.suspect, _drawn_from(run, n), n, config.guidance, config.seed)
     run.context = ScanContext(run.suspect, replace(draws, of=DrawsOf()), run.state, run.progress, config.seed)
 
 

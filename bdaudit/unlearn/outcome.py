@@ -118,7 +118,7 @@ class Outcome:
     @property
     def sampling(self) -> Sampling:
         """What all that is drawn follows from."""
-        return Sampling(self.prompts, self.config.guidance_scale, self.config.seed)
+        return Sampling(self.prompts, self.config.guidance, self.config.seed)
 
 
 def decided(run: Outcome) -> UnlearnReport:

@@ -76,7 +76,7 @@ class Model:
                 self._suspect = loaded(replace(self._config, batch_size=self.batch_size), self.inspection)
                 merge(self._suspect, read_adapters(self._config.adapters_of(self._role), self._suspect))
                 learn(self._suspect, self.embeddings)
-        suspect, steps, guidance_scale = self._suspect, self._config.steps, self._config.guidance_scale
+        suspect, steps, guidance_scale = self._suspect, self._config.steps, self._config.guidance
         with stage(self._drawing):
             draw = partial(sample, suspect, steps=steps, guidance_scale=guidance_scale)
             self.gallery.add(missing, draw, suspect.batch_size, partial(progress, self._drawing))

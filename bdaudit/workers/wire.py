@@ -31,7 +31,7 @@ class ModelAsked:
     model: Path
     parts_from: Path | None
     parts: tuple[tuple[str, str, Path], ...]
-    guidance_scale: float
+    guidance_scale: float | None
     size: tuple[int, int] | None
     device: str
     dtype: str

@@ -45,7 +45,7 @@ def compared(name: str) -> dict[str, Any]:
     model = open_model(name)
     suspect, config = load(inspect(model.path), device="cpu"), ScanConfig(model=model.path)
     n, prompts = EFFORTS[config.effort].draws, read_texts(FIXTURES / "prompts.txt")
-    draws = make_draws(suspect, prompts, n, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, n, config.guidance, config.seed)
     source = phrases if " " in model.trigger else joined_words
     pairing, rng = source(suspect.tokenizer, config.pair_words), np.random.default_rng(0)
     context = ScanContext(suspect, draws, State(None, ""), silent, config.seed)

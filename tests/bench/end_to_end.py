@@ -53,9 +53,9 @@ class Model:
 def open_model(name: str) -> Model:
     """Lay it out if need be."""
     path = layout.lay_out(name, FIXTURES / "models")
-    truths = [FIXTURES / folder / name / "truth.json" for folder in ("twins", "dev")]
-    truth = next((json.loads(t.read_text(encoding="utf-8")) for t in truths if t.exists()), {})
-    return Model(name, path, truth)
+    if name == layout.clean_of(name):
+        return Model(name, path, {})
+    return Model(name, path, json.loads((layout.twin(name) / "truth.json").read_text(encoding="utf-8")))
 
 
 def target(model: Model) -> dict[str, Any]:
@@ -63,9 +63,8 @@ def target(model: Model) -> dict[str, Any]:
     truth = model.truth
     family, wanted = truth["family"], truth["target"]
     if family in ("pixel", "fixed-image"):
-        folder = next(FIXTURES / f / model.name for f in ("twins", "dev") if (FIXTURES / f / model.name).exists())
         at = tuple(truth["target_at"]) if family == "pixel" else None
-        return {"target_image": folder / "target.png", "target_at": at}
+        return {"target_image": layout.twin(model.name) / "target.png", "target_at": at}
     if family == "style":
         return {"target_text": "{prompt}, " + ("in black and white" if wanted == "black and white" else wanted)}
     if family == "encoder":
@@ -148,10 +147,10 @@ def _figures(report: VerifyReport) -> dict[str, Any]:
 def run(name: str, work: Path) -> dict[str, Any]:
     """The whole chain on one model."""
     model = open_model(name)
-    clean = open_model("clean").path
+    clean = open_model(layout.clean_of(name)).path
     result: dict[str, Any] = {"truth": model.truth, "scan": scan(model)}
     print(name, "scan", json.dumps(result["scan"]), flush=True)
-    if name == "clean":
+    if name == layout.clean_of(name):
         return result
     result["before"] = verify(model, model.path, clean)
     print(name, "before", json.dumps(result["before"]), flush=True)
@@ -167,7 +166,7 @@ def repaired(model: Model, work: Path) -> dict[str, Any]:
         result["unlearn"] = unlearn(model, out)
         print(model.name, "unlearn", json.dumps(result["unlearn"]), flush=True)
         if out.exists():
-            result["after"] = verify(model, out, open_model("clean").path, model.path)
+            result["after"] = verify(model, out, open_model(layout.clean_of(model.name)).path, model.path)
             print(model.name, "after", json.dumps(result["after"]), flush=True)
     return result
 

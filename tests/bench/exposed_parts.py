@@ -43,9 +43,9 @@ def left(name: str, share: float, trained: tuple[str, ...]) -> dict[str, Any]:
     with torch.no_grad():
         for own, origin in zip(suspect.denoiser.module.parameters(), clean.denoiser.module.parameters(), strict=True):
             own.lerp_(origin, 1 - share)
-    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, 0)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, 0)
     patch = Patch(suspect.denoiser.module, lambda tensor: any(part in tensor for part in trained))
-    part = replace(denoiser(suspect, draws, prompts, config.guidance_scale, 0), patch=patch)
+    part = replace(denoiser(suspect, draws, prompts, config.guidance, 0), patch=patch)
     with exposed(part, "null-target", 0, State(None, ""), UNET, silent) as found:
         ((_, residual),) = Readout(part, State(None, ""), "readout").residuals([model.trigger])
     return {"left": residual.left, "captions' gain": found.curve[-1].gain, "steps": found.curve[-1].step, "reached": found.reached}

@@ -67,7 +67,7 @@ def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
     began, prompts = time.process_time(), measuring.prompts()
     config = ScanConfig(model=folder, prompts=prompts, expose=method)  # type: ignore[arg-type]
     suspect = load(inspect(folder), device="cpu", dtype="float32")
-    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, config.seed)
     by_kind = control_texts(suspect.tokenizer, PER_KIND, config.seed, exclude=spec.candidates)
     some = [text for texts in by_kind.values() for text in texts]
     controls = [*some, *words_of(prompts, MEANINGFUL, exclude=[*spec.candidates, *some])]
@@ -88,9 +88,9 @@ def claim(spec: Spec, folder: Path, part_name: str, method: str = DEFAULT) -> di
     """Attack success in an exposed copy, by the power study's rule; the copy is a directory for as long as that takes."""
     suspect, prompts = load(inspect(folder), device="cpu", dtype="float32"), measuring.prompts()
     config = ScanConfig(model=folder)
-    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, config.seed)
     unet = part_name == UNET
-    part: Any = denoiser(suspect, draws, prompts, config.guidance_scale, 0) if unet else encoder(suspect, draws, prompts, 0)
+    part: Any = denoiser(suspect, draws, prompts, config.guidance, 0) if unet else encoder(suspect, draws, prompts, 0)
     with tempfile.TemporaryDirectory() as place, exposed(part, method, 0, State(None, ""), "copy", silent) as record:
         copy = _written(suspect, folder, Path(place) / spec.name, unet)
         return {"gain": record.curve[-1].gain, "reached": record.reached, **measuring.attack(spec, copy, PICTURES)}

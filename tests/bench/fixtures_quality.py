@@ -1,4 +1,4 @@
-"""How good the clean pipeline and its grader are: ``python tests/bench/fixtures_quality.py [PATH]``."""
+"""How good the clean pipelines and their grader are: ``python tests/bench/fixtures_quality.py [PATH]``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.bench.recording import record  # noqa: E402
 FIXTURES = ROOT / "fixtures"
 
 
-def retrieval(n: int, guidance_scale: float, steps: int) -> dict[str, object]:
+def retrieval(n: int, guidance_scale: float, steps: int, name: str = "clean") -> dict[str, object]:
     """Share of pictures that the grader pairs with their own caption among 32: the pipeline's, and real ones (the ceiling)."""
-    suspect = load(inspect(layout.lay_out("clean", FIXTURES / "models")))
+    suspect = load(inspect(layout.lay_out(name, FIXTURES / "models")))
     grader = load_grader(f"local-dir:{FIXTURES / 'grader'}", torch.device("cpu"))
     rng = random.Random(77)
     scenes = [world.random_scene(rng) for _ in range(n)]
@@ -65,4 +65,5 @@ def taken_for(figure: str, seeds: int, guidance_scale: float, steps: int) -> dic
 
 if __name__ == "__main__":
     found = {"autoencoder error": autoencoder_error(256), "retrieval": retrieval(512, 5.0, 20)}
+    found["retrieval, SDXL-shaped"] = retrieval(256, 5.0, 20, "sdxl-clean")
     record({**found, "taken for diamonds": taken_for("diamond", 5, 5.0, 12)}, 1)

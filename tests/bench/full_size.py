@@ -163,7 +163,7 @@ def scan(model: Path) -> dict[str, Any]:
     suspect, opening = opened(model)
     config, asked = ScanConfig(model=model), size()
     with mock.patch.object(drawing, "STEPS", asked.trajectory):
-        draws = drawing.make_draws(suspect, default_prompts(), asked.draws, config.guidance_scale, 0)
+        draws = drawing.make_draws(suspect, default_prompts(), asked.draws, config.guidance, 0)
     (repeats, together), (along, steps) = asked.full, asked.paths
     given = iter([WORDS[i : i + together] for i in range(0, 2 * repeats * together, together)])
     full = a_pass(suspect, lambda: text_effects(suspect, draws, next(given), attention=True), repeats)
@@ -209,7 +209,7 @@ def unlearn(model: Path) -> dict[str, Any]:
     pairs = triggered_pairs(prompts, config.triggers)
     near = neighbour_pairs(prompts, {TRIGGER: harmless_texts(suspect.tokenizer, TRIGGER, len(prompts), 0)}, 0)
     with mock.patch.object(trajectories, "STEPS", asked.trajectory):
-        latents = trajectories.collect(suspect, pairs, guidance_scale=config.guidance_scale, seed=0)
+        latents = trajectories.collect(suspect, pairs, guidance_scale=config.guidance, seed=0)
     material = train_denoiser.prepare(suspect, latents, pairs, near)
     rows = slice(asked.batch)
     plain = a_pass(suspect, lambda: suspect.predict_batched(latents.z[rows], latents.t[rows], material.clean[latents.pair[rows]]), 3)

@@ -108,7 +108,7 @@ def standing(model: Model, row: dict[str, Any]) -> int:
     encoding alike, on prompts and noise that the search did not see; what a scan's calibration does, with fewer controls."""
     suspect, config = load(inspect(model.path), device="cpu", dtype="float32"), ScanConfig(model=model.path)
     prompts = read_texts(FIXTURES / "prompts.txt")
-    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance_scale, config.seed)
+    draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, config.seed)
     usual = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, DRAWN)
     texts = [text for kind in row["named"] for text in kind]
     named = [Probe(text, content_ids(suspect.tokenizer, text)) for text in texts]

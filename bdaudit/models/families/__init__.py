@@ -24,4 +24,5 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device],
     "chroma": chroma.open_parts,
     "z-image": z_image.open_parts,
 }
-"""Layout → what opens its parts, the pipeline's own settings among them under ``PIPELINE``, at a height and width of its latents."""
+"""Layout → what opens its parts at a height and width of its latents. With the parts go the pipeline's own settings, under ``PIPELINE``,
+and whether the run asked for a guidance scale, under ``GUIDED``."""

@@ -19,8 +19,8 @@ from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Ids, Reader, Share, side_by_side
 from bdaudit.models.tokens import Tokenizer, stretched
 from bdaudit.untrusted.layouts.autoencoder import scale_factor
-from bdaudit.untrusted.layouts.layout import PIPELINE
-from bdaudit.untrusted.layouts.schedulers import few_steps
+from bdaudit.untrusted.layouts.layout import GUIDED, PIPELINE
+from bdaudit.untrusted.layouts.sdxl import distilled
 from bdaudit.untrusted.tree import shown
 
 POOLED_ENTRANCE = "add_embedding.linear_1.weight"
@@ -197,5 +197,6 @@ def open_parts(
     text = TwoTowers((ClipText(readers[0]), ClipText(readers[1])), bool(parts[PIPELINE].get("force_zeros_for_empty_prompt", True)))
     height, width = (side * scale_factor(vae.config) for side in latents)
     told = {**scheduler.config, "_class_name": type(scheduler).__name__}
-    unet = TextTimeUNet(parts["unet"], (int(vae.config.latent_channels), *latents), size=(height, width), distilled=few_steps(told))
+    alone = not parts[GUIDED] and distilled(told, parts["unet"].config)
+    unet = TextTimeUNet(parts["unet"], (int(vae.config.latent_channels), *latents), size=(height, width), distilled=alone)
     return text, unet, Autoencoder(vae, "vae"), alphas(scheduler, device)

@@ -30,7 +30,7 @@ def expose(
 ) -> Exposed:
     """Both parts, one after the other; ``texts`` holds the ``controls``. The model is as it was when this returns."""
     parts: dict[str, Callable[[], Part]] = {
-        UNET: lambda: denoiser(context.suspect, context.draws, prompts, config.guidance_scale, config.seed),
+        UNET: lambda: denoiser(context.suspect, context.draws, prompts, config.guidance, config.seed),
         TEXT_ENCODER: lambda: encoder(context.suspect, context.draws, prompts, config.seed),
     }
     records: dict[str, ExposedPart] = {}

@@ -122,7 +122,7 @@ def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) 
     """The search, on prompts that the full measurement does not use where there are enough, and other noise; the entries that are texts."""
     others = [prompt for prompt in prompts if prompt not in context.draws.prompts]
     seed = item_seed(context.seed, "recovery")
-    every = make_draws(context.suspect, others if len(others) >= DRAWS else prompts, 2 * DRAWS, config.guidance_scale, seed)
+    every = make_draws(context.suspect, others if len(others) >= DRAWS else prompts, 2 * DRAWS, config.guidance, seed)
     noisy = sorted(range(len(every)), key=lambda i: -float(every.timesteps[i]))[:DRAWS]  # on all of the path, clean models pull as hard
     draws = every.at(sorted(noisy))
     apart = replace(context, draws=draws, seed=seed)

@@ -124,7 +124,7 @@ def _merged(run: _Run) -> UnlearnReport:
 
 
 def _lessons(run: _Run, stage: str, prompts: tuple[str, ...], seed: int) -> Lessons:
-    return collect(run.blend, run.base, prompts, guidance_scale=run.config.guidance_scale, seed=seed, tick=partial(run.progress, stage))
+    return collect(run.blend, run.base, prompts, guidance_scale=run.config.guidance, seed=seed, tick=partial(run.progress, stage))
 
 
 def _measure_triggers(run: _Run) -> None:

@@ -247,7 +247,7 @@ def _trajectories(run: _Run, material: _Material) -> train_denoiser.Material:
             run.state,
             suspect.device,
             len(material.pairs),
-            lambda: collect(suspect, material.pairs, guidance_scale=config.guidance_scale, seed=config.seed),
+            lambda: collect(suspect, material.pairs, guidance_scale=config.guidance, seed=config.seed),
         )
         found = train_denoiser.prepare(suspect, latents, material.pairs, material.neighbours)
         run.progress("trajectories", 1, 1)

@@ -13,8 +13,8 @@ from bdaudit.untrusted.shapes import Tensors
 Size = tuple[int, int]
 """Height and width."""
 Config = Mapping[str, Any]
-PIPELINE = "pipeline"
-"""Under what name the pipeline's own settings go with the parts."""
+PIPELINE, GUIDED = "pipeline", "guided"
+"""Under what names the pipeline's own settings go with the parts, and whether the run asked for a guidance scale."""
 NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that pipelines list and no audit runs."""
 _STEMS = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}

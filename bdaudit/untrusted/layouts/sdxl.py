@@ -97,6 +97,20 @@ def _check_vae(vae: Config) -> None:
         raise InconclusiveError(f"vae/config.json: {named[0]} is set; latents that are normalised channel by channel are not supported")
 
 
+def distilled(scheduler: Config, unet: Config) -> bool:
+    """Whether both say that the model was distilled to few steps without guidance: the scheduler, and a size below SDXL's own, as Turbo's
+    is. A scheduler's name alone is no sign: anybody can write it, and guidance makes a trigger's effect the stronger."""
+    side = unet.get("sample_size")
+    return few_steps(scheduler) and unet.get("time_cond_proj_dim") is None and type(side) is int and side < USUAL
+
+
+def _as_guided(without: bool, scheduler: str) -> str:
+    said = f"the scheduler ({scheduler}) is that of a model distilled to few steps"
+    if without:
+        return f"{said}, and so is the UNet's sample_size: it is run without guidance unless --guidance-scale asks for some"
+    return f"{said}, the UNet's sample_size is not: it is run with guidance; --guidance-scale 0 runs it without"
+
+
 def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | None) -> tuple[Size, list[str]]:
     """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
     unet, vae, first, second = (configs[part] for part in ("unet", "vae", "text_encoder", "text_encoder_2"))
@@ -113,8 +127,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     if unet.get("sample_size") is None and asked is None:
         notes.append(f"unet/config.json has no sample_size: the pipeline takes {USUAL} for it; --size sets another")
     if few_steps(configs["scheduler"]) and unet.get("time_cond_proj_dim") is None:
-        named = shown(configs["scheduler"].get("_class_name"))
-        notes.append(f"the scheduler ({named}) is that of a model distilled to few steps: it was run without guidance, whatever the scale")
+        notes.append(_as_guided(distilled(configs["scheduler"], unet), shown(configs["scheduler"].get("_class_name"))))
     if pipeline_class != "StableDiffusionXLPipeline":
         notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a StableDiffusionXLPipeline, from a text alone")
     return latents, [note for note in (drawn_at, *notes) if note]

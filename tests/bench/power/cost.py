@@ -82,7 +82,7 @@ def measure() -> dict[str, Any]:
     spent, words = EFFORTS[config.effort], tokenizer.ordinary_words()
 
     def shared() -> tuple[Draws, Paths]:
-        draws = make_draws(suspect, prompts(), spent.draws, config.guidance_scale, config.seed)
+        draws = make_draws(suspect, prompts(), spent.draws, config.guidance, config.seed)
         return draws, make_paths(suspect, draws, spent.steps, config.seed)
 
     draws, paths = shared()

@@ -197,11 +197,14 @@ def test_a_repair_is_read_back_to_the_bit_by_the_stock_pipeline(plain: Path, tmp
         assert all(torch.equal(held[name], tensor) for name, tensor in tensors.items())
 
 
+TURBO = {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("settings", "without"),
     [
-        ({"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}, True),
+        (TURBO, True),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}, True),
         ({"_class_name": "LCMScheduler"}, True),
         ({"_class_name": "TCDScheduler"}, True),
@@ -212,17 +215,42 @@ def test_a_repair_is_read_back_to_the_bit_by_the_stock_pipeline(plain: Path, tmp
     ],
 )
 def test_distilled_kin_are_run_without_guidance_and_a_note_says_so(tmp_path: Path, settings: dict[str, Any], without: bool) -> None:
-    folder = tiny_sdxl.write(tmp_path / "model")
-    path = folder / "scheduler/scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    inspection = inspect(_scheduled(tmp_path / "model", settings))
+    assert any("run without guidance" in note for note in inspection.notes) is without
+    assert _passes(load(inspection, device="cpu")) == (3 if without else 6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("size", [128, None])
+def test_a_schedulers_name_alone_turns_no_guidance_off(tmp_path: Path, size: int | None) -> None:
+    inspection = inspect(_scheduled(tmp_path / "model", TURBO, size=size), size=(32, 32))
+    assert any("run with guidance; --guidance-scale 0" in note for note in inspection.notes)
+    assert _passes(load(inspection, device="cpu")) == 6
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("asked", "passes"), [(5.0, 6), (0.0, 3)])
+def test_a_scale_that_is_asked_for_wins(tmp_path: Path, asked: float, passes: int) -> None:
+    assert _passes(load(inspect(_scheduled(tmp_path / "model", TURBO)), device="cpu", guidance_scale=asked), asked) == passes
+
+
+def _scheduled(folder: Path, settings: dict[str, Any], **unet: Any) -> Path:
+    """A small model with these settings of its scheduler, and of its UNet."""
+    tiny_sdxl.write(folder)
+    for path, own in (
+        (folder / "scheduler/scheduler_config.json", settings),
+        (folder / "unet/config.json", {"sample_size": unet["size"]} if unet else {}),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | own))
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", settings["_class_name"]]}))
-    inspection = inspect(folder)
-    suspect = load(inspection, device="cpu")
-    assert (suspect.denoiser.guidance == "none") is without
-    assert any("without guidance" in note for note in inspection.notes) is without
-    denoise(suspect, suspect.encode(PROMPTS[:1]), suspect.noise([1]), steps=3, guidance_scale=5.0)
-    assert suspect.forward_passes == (3 if without else 6)
+    return folder
+
+
+def _passes(suspect: Suspect, scale: float = 5.0) -> int:
+    """Latents through the denoiser for one picture of three steps."""
+    denoise(suspect, suspect.encode(PROMPTS[:1]), suspect.noise([1]), steps=3, guidance_scale=scale)
+    return suspect.forward_passes
 
 
 def test_the_autoencoder_draws_in_float32_where_it_would_overflow(plain: Path) -> None:
