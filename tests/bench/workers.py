@@ -74,9 +74,10 @@ def speed(out: Path, pairs: int, probes: int) -> None:
 
 def command(model: Path, folder: Path, workers: int) -> list[str]:
     """A short scan with a state."""
-    (folder / "texts.txt").write_text(f"cat\ndog\n{small.OVERRIDING}\n")
-    (folder / "prompts.txt").write_text("\n".join(small.PROMPTS))
-    flags = ["--candidates", folder / "texts.txt", "--prompts", folder / "prompts.txt", "--effort", "low", "--seed", 5]
+    given = folder.parent  # a report names its prompts' file
+    (given / "texts.txt").write_text(f"cat\ndog\n{small.OVERRIDING}\n")
+    (given / "prompts.txt").write_text("\n".join(small.PROMPTS))
+    flags = ["--candidates", given / "texts.txt", "--prompts", given / "prompts.txt", "--effort", "low", "--seed", 5]
     placed = ["--report", folder / "scan.json", "--state", folder / "state", "--quiet", "--workers", workers]
     return [sys.executable, "-m", "bdaudit", "scan", *map(str, [model, *flags, *placed])]
 
