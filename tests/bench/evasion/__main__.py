@@ -61,7 +61,7 @@ def attacked(cells: Cells, attacker: Attacker, work: Path, stages: Sequence[str]
     row = cells.cells.get(attacker.name) or tables.told(attacker)
     if "grade" in stages and "attack" not in row:
         cells.put(attacker.name, {**row, "attack": rounded(4, measuring.graded(attacker, folder))})
-    if "scan" in stages:
+    if "scan" in stages and folder.exists():
         cells.cells.setdefault(attacker.name, row)
         scans(cells, attacker.name, folder, attacker.twin.trigger, checkout, seeds)
 
