@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.models.suspect import Suspect
@@ -33,6 +34,7 @@ LONGEST_TOKEN = 100
 SUFFIX = ".safetensors"
 _UNNAMED = ("emb_params", "*")
 """What a tensor is called whose token is the file's name."""
+_CLIP = (CLIPTextModel, CLIPTextModelWithProjection)
 _TOWERS = ("clip_l", "clip_g")
 """The first and second text encoder of SDXL."""
 
@@ -144,7 +146,7 @@ def learned(suspect: Suspect, embeddings: Sequence[Embedding]) -> Iterator[None]
     Raises:
         UsageError: as ``grown``.
         BdauditError: vectors of another width than the text encoder's.
-        InconclusiveError: they are for another number of text encoders.
+        InconclusiveError: they are for another number of text encoders, or one is no CLIP.
     """
     text, tables = suspect.text, [reader.encoder.get_input_embeddings() for reader in suspect.text.readers]
     before = [table.weight for table in tables]
@@ -161,6 +163,10 @@ def learn(suspect: Suspect, embeddings: Sequence[Embedding]) -> None:
     """Put the embeddings into the vocabulary, for good; raises as ``learned``."""
     if not embeddings:
         return
+    others = [type(reader.encoder).__name__ for reader in suspect.text.readers if not isinstance(reader.encoder, _CLIP)]
+    if others:
+        said = f"--embedding {shown(embeddings[0].file.path)}: learned embeddings are of CLIP's vocabulary, and {others[0]} reads here too"
+        raise InconclusiveError(f"{said}; those of Stable Diffusion 1.x, 2.x and XL are supported")
     tables = [reader.encoder.get_input_embeddings() for reader in suspect.text.readers]
     rows = [_rows(embedding, [table.weight.shape[1] for table in tables]) for embedding in embeddings]
     tokenizers = [grown(reader.tokenizer, embeddings) for reader in suspect.text.readers]

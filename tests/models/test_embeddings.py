@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.models.embeddings import Embedding, grown, learn, learned, read_embedding
+from bdaudit.models.families.stable_diffusion import ClipText
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
@@ -170,6 +172,13 @@ def test_an_entry_of_the_vocabulary_is_not_taken_over(tiny_suspect: Suspect, tmp
     embedding = read_embedding(file(tmp_path, {"<x>": vectors(1, width(tiny_suspect))}), taken)
     with pytest.raises(UsageError, match=r"has an entry .* already; name another with"):
         grown(tiny_suspect.tokenizer, [embedding])
+
+
+def test_what_is_read_by_more_than_clip_learns_none(tiny_suspect: Suspect, tmp_path: Path) -> None:
+    embedding = read_embedding(file(tmp_path, {"<x>": vectors(1, width(tiny_suspect))}), "")
+    text = ClipText(replace(tiny_suspect.text.main, encoder=torch.nn.Linear(1, 1)))
+    with pytest.raises(InconclusiveError, match="are of CLIP's vocabulary, and Linear reads here too"):
+        learn(replace(tiny_suspect, text=text), [embedding])
 
 
 def of(tmp_path: Path, **sizes: int) -> Embedding:
