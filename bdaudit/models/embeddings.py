@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.models.suspect import Suspect
@@ -34,7 +33,6 @@ LONGEST_TOKEN = 100
 SUFFIX = ".safetensors"
 _UNNAMED = ("emb_params", "*")
 """What a tensor is called whose token is the file's name."""
-_CLIP = (CLIPTextModel, CLIPTextModelWithProjection)
 _TOWERS = ("clip_l", "clip_g")
 """The first and second text encoder of SDXL."""
 
@@ -163,7 +161,7 @@ def learn(suspect: Suspect, embeddings: Sequence[Embedding]) -> None:
     """Put the embeddings into the vocabulary, for good; raises as ``learned``."""
     if not embeddings:
         return
-    others = [type(reader.encoder).__name__ for reader in suspect.text.readers if not isinstance(reader.encoder, _CLIP)]
+    others = [name for reader in suspect.text.readers if not (name := type(reader.encoder).__name__).startswith("CLIP")]
     if others:
         said = f"--embedding {shown(embeddings[0].file.path)}: learned embeddings are of CLIP's vocabulary, and {others[0]} reads here too"
         raise InconclusiveError(f"{said}; those of Stable Diffusion 1.x, 2.x and XL are supported")
