@@ -168,7 +168,7 @@ def test_a_token_that_is_no_word_is_refused(tiny_suspect: Suspect, tmp_path: Pat
 
 
 def test_an_entry_of_the_vocabulary_is_not_taken_over(tiny_suspect: Suspect, tmp_path: Path) -> None:
-    taken = next(iter(tiny_suspect.tokenizer.get_vocab()))
+    taken = "a</w>"
     embedding = read_embedding(file(tmp_path, {"<x>": vectors(1, width(tiny_suspect))}), taken)
     with pytest.raises(UsageError, match=r"has an entry .* already; name another with"):
         grown(tiny_suspect.tokenizer, [embedding])
