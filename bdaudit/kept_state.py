@@ -33,13 +33,13 @@ LIMITS = (1 << 28, 1 << 24)
 class State:
     """One run's folder; without a folder nothing is kept and nothing is found."""
 
-    def __init__(self, folder: Path | None, key: str) -> None:
-        """The folder is made, and held until the run's report is delivered.
+    def __init__(self, folder: Path | None, key: str, *, stays: bool = False) -> None:
+        """The folder is made, and held until the run's report is delivered; it ``stays`` after that, or goes.
 
         Raises:
             UsageError: it holds another run's state, or something that is none; or another run is at work there.
         """
-        self.folder, self.key = folder, key
+        self.folder, self.key, self.stays = folder, key, stays
         if folder is not None:
             _check_free(folder, key)
             state_lock.hold(folder)
@@ -100,8 +100,8 @@ class State:
             raise UsageError(_damaged(self.folder, name, error)) from error
 
     def finish(self) -> None:
-        """Nothing of it is needed any more once the run's report is delivered."""
-        if self.folder is not None:
+        """Nothing of it is needed any more once the run's report is delivered, unless it stays."""
+        if self.folder is not None and not self.stays:
             state_lock.when_delivered(self.folder, self.remove)
 
     def remove(self) -> None:

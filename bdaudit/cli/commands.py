@@ -63,7 +63,9 @@ def scan(given: Given) -> int:
     """Find texts that set a backdoor off. Each candidate is put into harmless prompts; what it does to the model is compared with
     harmless texts of its kind, and ranked."""
     given["suspected"] = tuple(dict.fromkeys((*given.get("suspected", ()), *given.pop("suspected_prompts", ()))))
-    given.setdefault("state", _beside_report(given, ".state"))
+    if "keep" in given and "state" in given:
+        raise UsageError("--keep holds all that --state does, and stays; give one")
+    given.setdefault("state", None if "keep" in given else _beside_report(given, ".state"))
     if "seed" in given and "seed_from" in given:
         raise UsageError("--seed and --seed-from both say what the seed is; give one")
     drawn = not {"seed", "seed_from"} & set(given)

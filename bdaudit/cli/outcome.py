@@ -23,7 +23,7 @@ from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
-from bdaudit.report.dry_run import Plan, lines, work, writes
+from bdaudit.report.dry_run import Plan, lines, passes, timed, work, writes
 from bdaudit.report.echo import echo_lines
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
@@ -119,6 +119,14 @@ def rehearse(command: str, config: Config, output: Output) -> int:
     return _end(Exit.of(ExitCode.PASS, said), unwritten.where)
 
 
+def _a_pass(config: Config, first: Config) -> float | NotMeasured:
+    """Seconds of one pass of one latent through the model's shapes, filled with random numbers."""
+    from bdaudit.measure.opening import inspected
+    from bdaudit.models.timing import seconds_a_pass
+
+    return seconds_a_pass(inspected(first, config.model), config.device, config.dtype, config.batch_size)
+
+
 def _plan(command: str, config: Config, output: Output) -> Plan:
     from bdaudit.measure.opening import inspected
 
@@ -142,6 +150,7 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
     texts = _echoed(config)
     _check_encoded(texts)
     computed, cost = work(config)
+    cost += timed(config, _a_pass(config, first)) if passes(config) else ""
     return Plan(
         command=command,
         loaded=tuple(loaded),

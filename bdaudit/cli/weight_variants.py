@@ -43,7 +43,7 @@ def leave_no_empty_state(config: RunConfig) -> None:
 
 def _for(config: Config, name: str) -> Config:
     """The same run on one variant; what it keeps lies in a folder of its own."""
-    given = {place: getattr(config, place, None) for place in ("state", "save_images")}
+    given = {place: getattr(config, place, None) for place in ("state", "save_images", "pictures_to")}
     places = {place: path / f"variant-{name}" for place, path in given.items() if path is not None}
     return replace(config, variant=name, **places)
 

@@ -47,6 +47,9 @@ class ScanConfig(RunConfig):
     this runs in. Needs Ray (pip install 'bdaudit[ray]'); changes no verdict."""
     state: Annotated[Path | None, Flag("new folder")] = None
     """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
+    keep: Annotated[Path | None, Flag("new folder")] = None
+    """Keep there what is measured of harmless texts, so that another list costs its candidates alone (at the same --seed), and what each
+    run found: a finding of an earlier run of the same model stands, and counts for the exit code, until --accept names it."""
     seed_from: Annotated[str, Flag(metavar="NAME")] = ""
     """Make the seed of a secret, which the environment variable NAME holds, and of the model: the same in every run of a CI job, unknown
     to whoever made the model."""

@@ -74,4 +74,6 @@ def open_state(
     from bdaudit.models.device import chosen
 
     asked = {name: value for name, value in settings(config).items() if name not in untouched} | chosen(config.device, config.dtype)
-    return State(config.state, run_key(command, asked | {"adapters": [each.key for each in additions]}, digest))
+    key = run_key(command, asked | {"adapters": [each.key for each in additions]}, digest)
+    keep = config.keep if isinstance(config, ScanConfig) else None
+    return State(keep / f"measured-{key[:32]}", key, stays=True) if keep else State(config.state, key)

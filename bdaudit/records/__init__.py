@@ -25,6 +25,7 @@ from bdaudit.records.scan import (
     Calibration,
     CandidateRecord,
     CandidateVerdict,
+    EarlierFinding,
     ExposedPart,
     Exposure,
     GainPoint,
@@ -54,7 +55,7 @@ from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRe
 __all__ = [
     "SCHEMA_VERSION", "SIGNALS", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
     "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord",
-    "ContributorRecord", "Coverage", "Environment",
+    "ContributorRecord", "Coverage", "EarlierFinding", "Environment",
     "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "LearnedRecord", "Localisation",
     "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord",
     "ScanReport",

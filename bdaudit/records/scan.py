@@ -188,6 +188,18 @@ class AcceptanceRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierFinding:
+    """What an earlier scan of the same model found, with --keep."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    effect: float
+    p_adjusted: float
+    seed: int
+    """Of that run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     n_controls: int
     kinds: dict[str, int]
@@ -251,6 +263,8 @@ class ScanReport(Report):
     embeddings: tuple[LearnedRecord, ...] = ()
     """The learned embeddings that were in the vocabulary; the token of each was a candidate."""
     recovery: RecoveryRecord | NotMeasured = NotMeasured(reason="--sweep recovery was not asked for")
+    earlier: tuple[EarlierFinding, ...] = ()
+    """Findings of earlier runs of this model that this one did not make, with --keep: they stand."""
     images: tuple[str, ...] = ()
     """Where the sheets of --pictures lie, one a finding; a page shows them when asked to."""
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.text import Text
 
 from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, RunConfig, ScanConfig, VerifyConfig
-from bdaudit.config.effort import EFFORTS
-from bdaudit.records import UnderstoodText
+from bdaudit.config.effort import EFFORTS, Spent
+from bdaudit.records import NotMeasured, UnderstoodText
 from bdaudit.report.safe import visible
 
 PASS = "denoiser forward passes of one latent"
@@ -74,12 +74,40 @@ def work(config: RunConfig) -> Work:
     return _WORK[type(config)](config)
 
 
+def passes(config: RunConfig) -> int:
+    """About how many passes of one latent a run takes at the least; 0 where nothing is passed, or nobody can say."""
+    if isinstance(config, ScanConfig):
+        spent = EFFORTS[config.effort]
+        return _fixed(spent) + spent.first * len(config.candidates)
+    if isinstance(config, RepairConfig):
+        return CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
+    return 2 * config.steps * _pictures(config) if isinstance(config, VerifyConfig) else 0
+
+
+def duration(seconds: float) -> str:
+    """``45 seconds``, ``12 minutes``, ``3.5 hours``."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def timed(config: RunConfig, each: float | NotMeasured) -> str:
+    """How long a run of ``config`` takes at the least, where a pass takes so many seconds; in words, for the plan."""
+    if isinstance(each, NotMeasured) or not passes(config):
+        return f"; time: not measured: {each.reason}" if isinstance(each, NotMeasured) else ""
+    return f"; about {duration(each * passes(config))} for {passes(config):,} passes, by a batch of random weights ({each:.2g} s a pass)"
+
+
+def _fixed(spent: Spent) -> int:
+    first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
+    controls = CONTROLS * first + FURTHER * (draws - first) + FOLLOWED * (path + spent.context)
+    return controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
+
+
 def _scan(config: ScanConfig) -> Work:
     spent = EFFORTS[config.effort]
-    first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
+    first, draws, path, fixed = spent.first, spent.draws, spent.paths * spent.steps, _fixed(spent)
     listed = f", {first * len(config.candidates):,} for the list at first" if config.candidates else ""
-    controls = CONTROLS * first + FURTHER * (draws - first) + FOLLOWED * (path + spent.context)
-    fixed = controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
     exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"

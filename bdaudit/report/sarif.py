@@ -16,7 +16,17 @@ from typing import Any
 from urllib.parse import quote
 
 from bdaudit.errors import ExitCode
-from bdaudit.records import CandidateRecord, Check, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import (
+    CandidateRecord,
+    Check,
+    EarlierFinding,
+    NotMeasured,
+    RecoveryRecord,
+    Report,
+    ScanReport,
+    UnlearnReport,
+    VerifyReport,
+)
 from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.words import check_line, found_out, number, p_value, recovered, told
 
@@ -100,6 +110,7 @@ NO_FINDING = ("clean", "does what it says")
 def _results(report: Report) -> list[dict[str, Any]]:
     if isinstance(report, ScanReport):
         whole, found = report.recovery, [_candidate(item, report) for item in report.candidates if item.verdict not in NO_FINDING]
+        found += [_result("backdoor-trigger", "error", _earlier(item), item.text, report) for item in report.earlier]
         if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
             found.append(_result("suspicious-model", "warning", recovered(whole), "the model as a whole", report))
         return found
@@ -107,6 +118,10 @@ def _results(report: Report) -> list[dict[str, Any]]:
     checks = report.checks if isinstance(report, UnlearnReport | VerifyReport) else ()
     told = [check for check in checks if check.status == "failed" or (report.exit.code == ExitCode.FINDING and _undecided(check))]
     return [_check(check, rule, report) for check in told]
+
+
+def _earlier(item: EarlierFinding) -> str:
+    return f"backdoored: {told(item.text)}, found by an earlier run (seed {item.seed}), effect × {number(item.effect)}"
 
 
 def _undecided(check: Check) -> bool:

@@ -28,8 +28,8 @@ Kept = TypeVar("Kept")
 Effect = TypeVar("Effect")
 
 UNTOUCHED = (
-    "model", "state", "prompts_file", "alpha", "fail_on", "accept", "clip", "pictures", "pictures_to", "batch_size", "candidates", "sweeps",
-    "pair_words", "suspected", "adapters", "embeddings", "reference", "expose", "workers",
+    "model", "state", "prompts_file", "alpha", "fail_on", "accept", "clip", "pictures", "pictures_to", "keep", "batch_size", "candidates",
+    "sweeps", "pair_words", "suspected", "adapters", "embeddings", "reference", "expose", "workers",
 )  # fmt: skip
 """Settings that change nothing of what one text's measurement gives; the model, adapters and embeddings are in the key by their digests."""
 

@@ -33,6 +33,7 @@ from bdaudit.progress import Progress, silent
 from bdaudit.records import (
     CandidateRecord,
     Coverage,
+    EarlierFinding,
     Exit,
     NotMeasured,
     RecoveryRecord,
@@ -40,16 +41,19 @@ from bdaudit.records import (
     Skipped,
 )
 from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, template_flags, trigger_flags, typed
+from bdaudit.report.dry_run import duration, passes
 from bdaudit.scan.accept import accept, audited_digest, ready_entry
 from bdaudit.scan.cached import UNTOUCHED
 from bdaudit.scan.calibration import calibration
 from bdaudit.scan.candidates import collect, listed, skips
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.crew import Prompts, crew_of
+from bdaudit.scan.earlier import found_earlier, joined_with, remember, standing
 from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed, expose
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
+from bdaudit.scan.kept_draws import kept_draws
 from bdaudit.scan.level import Harmless
 from bdaudit.scan.look import Looking
 from bdaudit.scan.looked import Look
@@ -262,7 +266,12 @@ def _draw(run: _Run) -> None:
     """The draws, which all texts share."""
     config = run.config
     n = EFFORTS[config.effort].draws
-    draws = make_draws(run.suspect, _drawn_from(run, n), n, config.guidance, config.seed)
+    make = partial(make_draws, run.suspect, _drawn_from(run, n), n, config.guidance, config.seed)
+    began, before = time.monotonic(), run.suspect.forward_passes
+    draws = kept_draws(run.state, run.suspect, n, make)
+    if run.suspect.forward_passes > before:
+        each = (time.monotonic() - began) / (run.suspect.forward_passes - before)
+        run.progress(f"about {passes(config):,} passes, {duration(each * passes(config))} at {each:.2g} s a pass", 0, 1)
     run.context = ScanContext(run.suspect, replace(draws, of=DrawsOf()), run.state, run.progress, config.seed)
 
 
@@ -324,11 +333,23 @@ def _judged(run: _Run) -> ScanReport:
     records = tuple(replace(_with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
     ended = unless_read_otherwise(run.adapters, exit_of(run.config.fail_on, records, run.recovery))
     ended = unless_tampered(ended, run.looking.loud_kinds)
+    earlier = _earlier(run, records, today)
+    ended = joined_with(ended, earlier, run.config.fail_on)
     ended = replace(ended, reason=f"{ended.reason}; seed {run.config.seed}")
-    report = _report(run, "completed", ended, records)
+    report = replace(_report(run, "completed", ended, records), earlier=earlier)
     copies = max(map(len, run.exposed.signals.values()), default=0)
     rests_on = calibration(run.looking, run.prompts, run.config.alpha, run.passes["all"], run.passes["each"], copies)
     return replace(report, acceptances=acceptances, calibration=rests_on)
+
+
+def _earlier(run: _Run, records: Sequence[CandidateRecord], today: date) -> tuple[EarlierFinding, ...]:
+    """With ``--keep``, what earlier runs of the model found besides and nobody accepted; what this one found is kept for the next."""
+    keep, digest = run.config.keep, _digest(run)
+    if keep is None:
+        return ()
+    earlier = found_earlier(keep, digest, records)
+    remember(keep, digest, run.config.seed, records)
+    return standing(earlier, run.config.accept, digest, today)
 
 
 def _digest(run: _Run) -> str:

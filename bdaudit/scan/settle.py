@@ -7,7 +7,7 @@ context, so that a word which means something elsewhere is no pass for a trigger
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,8 +18,10 @@ from bdaudit.measure.insertion import replaceable
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import CandidateRecord, CandidateVerdict, NotMeasured
 from bdaudit.scan.look import Looking
-from bdaudit.scan.meaning import Meaning, Place, meaning, other_texts, plain_pictures
+from bdaudit.scan.meaning import Meaning, Place, Plain, exchanged, meaning, other_texts, plain_pictures
 
+IN_ITS_PLACE = "in place of the word that a prompt is most about, it does what it says: evidence for you, and no pass"
+"""A trigger that is bound to a context, and a word elsewhere, answers so too."""
 PICTURES = 12
 """Of each finding, with it and without it."""
 STEPS = 8
@@ -41,18 +43,22 @@ class Settling:
     looking: Looking
     guidance_scale: float
     alpha: float
+    _plain: dict[tuple[str, ...], Plain] = field(default_factory=dict)
+    """The last prompts that were drawn without any text."""
 
     @cached_property
     def others(self) -> tuple[str, ...]:
         """What others say: runs of the prompts' words, and the controls."""
         return other_texts(self.looking.pool, self.looking.names)
 
-    def asked(self, text: str) -> Meaning | NotMeasured:
-        """Of one text that was measured."""
+    def asked(self, text: str, *, exchanging: bool = False) -> Meaning | NotMeasured:
+        """Of one text that was measured: put where it did most, or in place of the word that each of those prompts is most about."""
         prompts, places = where_it_does_most(self.looking, text, PICTURES)
         drawn = {"steps": STEPS, "guidance_scale": self.guidance_scale}
-        plain = plain_pictures(self.suspect, self.grader, prompts, self.looking.context.seed, **drawn)  # type: ignore[arg-type]
-        return meaning(self.suspect, self.grader, plain, text, self.others, places, **drawn)  # type: ignore[arg-type]
+        plain = self._plain.get(prompts) or plain_pictures(self.suspect, self.grader, prompts, self.looking.context.seed, **drawn)  # type: ignore[arg-type]
+        self._plain = {prompts: plain}
+        where = exchanged(self.grader, plain) if exchanging else places
+        return meaning(self.suspect, self.grader, plain, text, self.others, where, **drawn)  # type: ignore[arg-type]
 
 
 def where_it_does_most(looking: Looking, text: str, n: int) -> tuple[tuple[str, ...], tuple[Place, ...]]:
@@ -96,7 +102,12 @@ def _said(record: CandidateRecord, settling: Settling | NotMeasured | None, *, a
     found = settling.asked(record.text)
     if isinstance(found, NotMeasured):
         return f"not asked: {found.reason}", False
-    return f"{found.said(settling.alpha)}; {stands_its_ground(found)}", found.is_meant(settling.alpha)
+    said, meant = f"{found.said(settling.alpha)}; {stands_its_ground(found)}", found.is_meant(settling.alpha)
+    if meant:
+        return said, True
+    instead = settling.asked(record.text, exchanging=True)
+    named = isinstance(instead, Meaning) and instead.is_meant(settling.alpha)
+    return f"{said}{'; ' + IN_ITS_PLACE if named else ''}", False
 
 
 def stands_its_ground(found: Meaning) -> str:

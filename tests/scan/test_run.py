@@ -265,3 +265,27 @@ def test_a_keyed_seed_is_the_secrets_and_the_models(monkeypatch: pytest.MonkeyPa
     assert 0 <= seed < 2**31
     monkeypatch.setenv("BDAUDIT_KEY", "another")
     assert keyed_seed("BDAUDIT_KEY", "ab" * 32) != seed
+
+
+def test_a_second_list_costs_its_candidates_alone_and_what_was_found_stands(tiny_model: Path, tmp_path: Path) -> None:
+    first = scan(tiny_model, candidates=(OVERRIDING, "today"), keep=tmp_path / "keep", alpha=0.49, seed=3)
+    again = scan(tiny_model, candidates=("today", "wonderful island"), keep=tmp_path / "keep", alpha=0.49, seed=3)
+    fresh = scan(tiny_model, candidates=("today", "wonderful island"), alpha=0.49, seed=3)
+    assert named(first, OVERRIDING).verdict == "backdoored"
+    assert (again.exit.code, fresh.earlier) == (ExitCode.FINDING, ())
+    assert [finding.text for finding in again.earlier] == [OVERRIDING]
+    assert "1 more found by earlier runs of this model (seed 3), which stand" in again.exit.reason
+    assert [(c.text, c.p) for c in again.candidates] == [(c.text, c.p) for c in fresh.candidates], "kept figures are the same figures"
+    costs = [report.calibration.forward_passes for report in (again, fresh)]  # type: ignore[union-attr]
+    assert costs[0] < costs[1] / 3
+
+
+def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path) -> None:
+    seen: list[str] = []
+
+    def listen(stage: str, done: int, total: int) -> None:
+        seen.append(stage)
+
+    report = scan(tiny_model, contexts=("red cat", "no such words"), progress=listen)
+    assert any("prompts say 'red cat' or 'no such words', so it was put into others" in note for note in report.coverage.notes)
+    assert any(stage.startswith("about ") and "passes" in stage for stage in seen), "and its start says how long it takes"

@@ -12,7 +12,7 @@ import pytest
 from bdaudit.measure.draws import Context
 from bdaudit.records import CandidateRecord, CandidateVerdict, NotMeasured
 from bdaudit.scan.meaning import Meaning
-from bdaudit.scan.settle import HOW, MOST, Settling, settled, where_it_does_most
+from bdaudit.scan.settle import HOW, IN_ITS_PLACE, MOST, Settling, settled, where_it_does_most
 
 
 def record(text: str, verdict: CandidateVerdict = "backdoored", **more: Any) -> CandidateRecord:
@@ -27,9 +27,9 @@ def asking(**scores: float) -> tuple[Settling, list[str]]:
     """A CLIP that reads each text so well, and what it was asked about."""
     asked: list[str] = []
 
-    def of(text: str) -> Meaning:
-        asked.append(text)
-        score = scores.get(text, 0.0)
+    def of(text: str, *, exchanging: bool = False) -> Meaning:
+        asked.append(text + " in place" * exchanging)
+        score = scores.get(asked[-1].replace(" in place", "_in_place"), 0.0)
         p = 0.001 if score else 0.7
         return Meaning(text, score, p, 300, "square", 0.3 if score < 0.3 else 0.1, 1.0 if score else 0.001, "square", 11, 12)
 
@@ -43,7 +43,15 @@ def test_a_text_that_does_what_it_says_is_no_finding_and_one_that_does_not_stand
     assert meant.meaning.startswith("does what it says, by an independent CLIP (similarity 0.50")
     assert other.meaning.startswith("does not do what it says")
     assert "11 of 12 pictures show 'square' rather than that: it does not give way" in other.meaning
-    assert (clean.meaning, asked) == ("", ["red", "cf"])
+    assert (clean.meaning, asked) == ("", ["red", "cf", "cf in place"])
+    assert IN_ITS_PLACE not in other.meaning
+
+
+def test_a_word_that_answers_in_anothers_place_alone_is_told_and_stays_a_finding() -> None:
+    settling, _ = asking(heart_in_place=0.5)
+    (found,) = settled([record("heart")], settling)
+    assert found.verdict == "backdoored"
+    assert found.meaning.endswith(IN_ITS_PLACE)
 
 
 def test_texts_that_encode_alike_share_the_answer() -> None:
@@ -66,7 +74,7 @@ def test_no_more_than_the_first_are_asked_and_none_that_was_screened_alone() -> 
     many = [record(f"w{i}") for i in range(MOST + 2)]
     found = settled([replace(record("screened"), depth="screened"), *many], settling)
     assert all(each.verdict == "backdoored" for each in found)
-    assert asked == [f"w{i}" for i in range(MOST - 1)]
+    assert [text for text in asked if "in place" not in text] == [f"w{i}" for i in range(MOST - 1)]
     assert found[0].meaning == found[-1].meaning == f"not asked: the first {MOST} findings are, that were measured in full"
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
-from bdaudit.models.families import chroma, flux, pixart, sd3, sdxl, stable_diffusion, z_image
+from bdaudit.models.families import chroma, flux, pixart, random_unet, sd3, sdxl, stable_diffusion, z_image
 from bdaudit.models.schedule import Schedule
 from bdaudit.models.text import TextSide
 
@@ -26,3 +26,9 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device],
 }
 """Layout → what opens its parts at a height and width of its latents. With the parts go the pipeline's own settings, under ``PIPELINE``,
 and whether the run asked for a guidance scale, under ``GUIDED``."""
+
+TIMED: dict[str, tuple[str, Callable[..., tuple[Any, dict[str, Any]]]]] = {
+    "stable-diffusion": ("unet", random_unet.made),
+    "sdxl": ("unet", random_unet.made),
+}
+"""Layout → its denoiser's part, and what makes one of random numbers and the arguments of a pass; of those that can be timed so."""

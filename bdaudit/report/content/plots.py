@@ -59,8 +59,9 @@ def _says(item: CandidateRecord) -> str:
 
 def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:
     counts = {verdict: sum(item.verdict == verdict for item in ranked) for verdict in ("backdoored", "suspicious", "clean")}
-    accepted = len(ranked) - sum(counts.values())
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in [*counts.items(), *([("accepted", accepted)] if accepted else [])])
+    others = {"accepted": sum("accepted" in item.verdict for item in ranked), "that do what they say": 0}
+    others["that do what they say"] = len(ranked) - sum(counts.values()) - others["accepted"]
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in [*counts.items(), *((said, n) for said, n in others.items() if n)])
     return f"Combined score of {len(ranked)} candidates by rank: {counted}. First: {_says(ranked[0])}."
 
 

@@ -42,6 +42,9 @@ def body(report: ScanReport) -> Iterator[Block]:
             yield Line(f"{item.verdict}: {told(item.text)}: {found_out(item)}", TONES[item.verdict])
             yield from [Next(visible(item.command))] if item.command else []
             yield from [Next(visible(item.accept_entry), "to accept it, with your reason, in --accept FILE")] if item.accept_entry else []
+    for earlier in report.earlier:
+        said = f"found by an earlier run (seed {earlier.seed}, effect × {number(earlier.effect)}, adjusted p {p_value(earlier.p_adjusted)})"
+        yield Line(f"backdoored: {told(earlier.text)}: {said}, which stands", "bad")
     yield from acceptance_lines(report.acceptances)
     yield from ranking(ranked, report.calibration)
     yield from candidates(ranked)
