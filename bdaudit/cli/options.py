@@ -54,7 +54,7 @@ class Delivery:
     """Leave at once, with the same exit code, where every --report of this very run (models, settings, versions, files) lies there whole;
     a mark beside the first one, FILE.done, says so."""
     dry_run: bool = False
-    """Say what would be loaded, run and written, and the rough cost; loads no weights."""
+    """Say what would be loaded, run and written, and about how long it takes, by one batch of random weights; loads none of MODEL's."""
 
 
 def takes(*kinds: type[Any]) -> Callable[[Callable[[Given], int]], Callable[..., int]]:

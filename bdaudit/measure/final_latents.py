@@ -11,14 +11,14 @@ from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.models.sample import trajectories
 from bdaudit.models.suspect import Suspect
 
-STEPS = 8
+STEPS = 6
 
 
 def final_latents(suspect: Suspect, texts: Sequence[str], seeds: Sequence[int], guidance_scale: float = 1.0, steps: int = STEPS) -> Tensor:
     """The latents of finished pictures, text i under seed i: float32 (N, C·H·W).
 
-    By the conditional branch alone unless a guidance scale says otherwise: pictures with and without a text then part less, but those of a
-    trigger and of harmless texts alike, at a third of the passes.
+    By the conditional branch alone unless a guidance scale says otherwise: pictures with and without a text then part less, those of
+    harmless texts most of all, so that more of a trigger's stand out (32 of 44 of an object's, where 12 guided steps showed 20).
     """
     runs = trajectories(suspect, texts, seeds, steps=steps, guidance_scale=guidance_scale)
     return torch.cat([run.final.float().flatten(1) for run in runs])

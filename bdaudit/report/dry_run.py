@@ -26,7 +26,7 @@ CONTEXTS, USUAL = 25, 2
 """Contexts in which such texts do most, about, and harmless texts in each."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
-CHECK_ONCE, CHECK_EACH = 1_000, 1_600
+CHECK_ONCE, CHECK_EACH = 850, 1_350
 """Passes of `unlearn`'s check where its first pictures decide: draws and pictures without a trigger; and for each trigger, 26 texts before,
 itself afterwards, and pictures with it and with harmless texts."""
 

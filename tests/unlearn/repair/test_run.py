@@ -137,7 +137,7 @@ def test_a_check_on_the_way_measures_the_triggers_alone_and_all_passes_are_repor
         assert report.steps == 3, "it does not end early"
         passes.append(report.forward_passes)
     one = 8  # a draw each
-    assert passes[0] == 2 * 8 * one + 2 * one + (25 + 1 + 1) * one + 5 * 8 * 8
+    assert passes[0] == 2 * 8 * one + 2 * one + (25 + 1 + 1) * one + 5 * 8 * 6
     assert passes[1] - passes[0] == one, "after the second of three steps"
 
 
