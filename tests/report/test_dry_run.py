@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.config import ApplyConfig, RepairConfig, ScanConfig, VerifyConfig
+from bdaudit.config.effort import EFFORTS
 from bdaudit.records import NotMeasured
 from bdaudit.report.dry_run import duration, passes, timed
 
@@ -14,7 +15,7 @@ SCAN = ScanConfig(model=Path("m"), candidates=("a", "b"))
 
 
 def test_passes_grow_with_what_is_asked() -> None:
-    assert passes(ScanConfig(model=Path("m"), candidates=("a",) * 102)) - passes(SCAN) == 6 * 100
+    assert passes(ScanConfig(model=Path("m"), candidates=("a",) * 102)) - passes(SCAN) == EFFORTS[SCAN.effort].first * 100
     assert passes(VerifyConfig(model=Path("m"), n=10, steps=5)) == 2 * 5 * 10
     two, one = (passes(RepairConfig(model=Path("m"), out=Path("o"), triggers=t)) for t in (("a", "b"), ("a",)))
     assert two > one > 0
