@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from bdaudit.kept_state import State
 from bdaudit.measure.draws import Draws
@@ -37,5 +38,5 @@ def kept_draws(state: State, suspect: Suspect, n: int, make: Callable[[], Draws]
         sizes = {len(placed.prompts), len(placed.places), *(len(tensors[name]) for name in _TENSORS)}
         if sizes != {n} or tensors["latents"].shape[1:] != suspect.denoiser.latent_shape:
             raise ValueError("they are not of this run")
-        on = {name: tensors[name].to(suspect.device) for name in _TENSORS}
+        on: dict[str, Any] = {name: tensors[name].to(suspect.device) for name in _TENSORS}
     return Draws(placed.prompts, placed.places, heard=suspect.encode(placed.prompts), **on)
