@@ -85,9 +85,7 @@ def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tm
     state, before = tmp_path / "state", hashes(tiny_model)
     stopped = scan(tiny_model, state=state, progress=stopping(stop))
     assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
-    assert len(list(state.glob("*.json"))) == stop + 1, (
-        "one file a block, the run's key and its seed; the first word is of what it will cost"
-    )
+    assert len(list(state.glob("*.json"))) == stop + 1, "a file a block, the key and the seed; the first word is of the cost"
     with pytest.raises(UsageError, match="another run"):
         scan(tiny_model, state=state, seed=1)
     resumed = scan(tiny_model, state=state)
