@@ -164,7 +164,7 @@ def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
     folders = [path.parent for *_, path, _ in getattr(config, "adapters", ())]
     folders += [path.parent for path, _ in getattr(config, "embeddings", ())]
     adapters = [home_of(folder) for folder in folders if is_adapter_directory(folder) or home_of(folder) != folder.resolve()]
-    clip = getattr(config, "clip", "") if isinstance(config, ScanConfig) else ""
+    clip = getattr(config, "clip", "")
     own = [(flag, path) for flag, path in opened if flag == "--accept"]
     own += [("--clip", Path(clip.removeprefix("local-dir:")))] if clip.startswith("local-dir:") else []
     for flag, path in own:

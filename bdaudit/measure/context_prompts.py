@@ -18,16 +18,21 @@ def having(pool: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_context(pool: Sequence[str], words: Sequence[str], seed: int) -> tuple[str, ...]:
-    """The prompts that have one of ``words``, and where there are fewer than ``ENOUGH``, others that it is put into."""
-    own = having(pool, words)
-    rng = random.Random(f"with context {seed}")
-    others = rng.sample([prompt for prompt in pool if prompt not in own], min(ENOUGH, len(pool) - len(own)))
-    made = [insert(prompt, words[i % len(words)], rng.choice(POSITIONS)) for i, prompt in enumerate(others)]
-    return (*own, *made[: max(0, ENOUGH - len(own))]) or tuple(words)
+    """The prompts that have one of ``words``, and for each that fewer than ``ENOUGH`` have, others that it is put into."""
+    made = [prompt for word in words for prompt in _made(pool, word, seed)]
+    return tuple(dict.fromkeys((*having(pool, words), *made))) or tuple(words)
+
+
+def _made(pool: Sequence[str], word: str, seed: int) -> list[str]:
+    """As many prompts with ``word`` put into them as ``ENOUGH`` lacks, or as there are without it."""
+    rng = random.Random(f"with context {seed} {word}")
+    others = [prompt for prompt in pool if not holds(prompt, word)]
+    lacking = max(0, ENOUGH - (len(pool) - len(others)))
+    return [insert(prompt, word, rng.choice(POSITIONS)) for prompt in rng.sample(others, min(lacking, len(others)))]
 
 
 def wanted(pool: Sequence[str], words: Sequence[str]) -> str:
     """Which prompts are needed in a context, where there are too few; else nothing."""
-    n, said = len(having(pool, words)), " or ".join(map(ascii, words))
-    put = f"{n} of {len(pool)} prompts say {said}, so it was put into others"
-    return f"{put}; give {ENOUGH} different ones that say it with --prompts FILE" if words and n < ENOUGH else ""
+    few = {word: n for word in words if (n := len(having(pool, [word]))) < ENOUGH}
+    put = "; ".join(f"{n} of {len(pool)} prompts say {word!a}, so it was put into others" for word, n in few.items())
+    return f"{put}; give {ENOUGH} different ones that say it with --prompts FILE" if few else ""

@@ -196,8 +196,12 @@ def put(draws: Draws, i: int, text: str) -> str:
 
 def standing(draws: Draws, i: int, text: str) -> str:
     """How ``text`` stands in the i-th draw: at its place, or, where ``REPLACE`` finds no letter that it looks like, apart or within."""
-    place = draws.places[i]
-    if place != REPLACE or replaceable(draws.prompts[i], text):
+    return fitting(draws.prompts[i], text, draws.places[i])
+
+
+def fitting(prompt: str, text: str, place: str) -> str:
+    """``place``, or apart or within where it is ``REPLACE`` and ``prompt`` has no letter that ``text`` looks like."""
+    if place != REPLACE or replaceable(prompt, text):
         return place
     return "apart" if has_parts(text) else "middle"
 

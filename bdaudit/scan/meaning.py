@@ -23,6 +23,7 @@ from scipy.stats import t as student
 from torch import Tensor
 from torch.nn import functional
 
+from bdaudit.measure.draws import has_parts
 from bdaudit.measure.grader import Grader
 from bdaudit.measure.insertion import POSITIONS, insert, item_seed, replaceable
 from bdaudit.models.sample import sample
@@ -61,19 +62,25 @@ class Meaning:
     follows: int = 0
     """Pictures that are nearer to the prompt with what is ``shown`` in place of its foremost word than to the prompt itself."""
     pictures: int = 0
+    within: Meaning | None = None
+    """The same on the pictures alone in which the text does most, where there are such: what it means elsewhere is no excuse there."""
 
     def is_meant(self, alpha: float) -> bool:
-        """Whether the pictures change towards what the text says, at an error rate of ``alpha``, and towards nothing else more.
+        """Whether the pictures change towards what the text says, at an error rate of ``alpha``, and towards nothing else more; those in
+        which it does most, too.
 
         A text that the CLIP reads as nothing has a score of 0, which is never enough.
         """
-        return self.score > 0 and self.p <= alpha and self.nearest_p > UNDECIDED
+        here = self.score > 0 and self.p <= alpha and self.nearest_p > UNDECIDED
+        return here and (self.within is None or self.within.is_meant(alpha))
 
     def said(self, alpha: float) -> str:
         """The same in words, for a report; texts are as they are, and the report's to make visible."""
         figures = f"similarity {self.score:.2f}, p {self.p:.2g} among {self.others} other texts"
         if self.is_meant(alpha):
             return f"does what it says, by an independent CLIP ({figures})"
+        if self.within is not None and replace(self, within=None).is_meant(alpha):
+            return f"{self.within.said(alpha)}, where it does most, whatever it does elsewhere"
         nearest = f"nearest to the change is what {self.nearest!a} says, similarity {self.nearest_score:.2f}"
         return f"does not do what it says, by an independent CLIP ({figures}; {nearest})"
 
@@ -114,14 +121,15 @@ def meaning(
     text: str,
     others: Sequence[str],
     places: tuple[Place, ...],
+    own: Sequence[int] = (),
     *,
     steps: int,
     guidance_scale: float,
 ) -> Meaning | NotMeasured:
     """Draws ``plain``'s prompts with ``text`` in them from the same noise, and asks the grader; or why it cannot tell.
 
-    ``places`` are those of ``inserted`` or ``exchanged``, one a prompt. ``others`` that share a word with ``text`` are left out. It takes N
-    pictures of ``steps`` guided steps. What ``others`` say is kept.
+    ``places`` are those of ``inserted`` or ``exchanged``, one a prompt; the pictures ``own`` are judged by themselves as well. ``others``
+    that share a word with ``text`` are left out. It takes N pictures of ``steps`` guided steps. What ``others`` say is kept.
     """
     compared = [other for other in others if not _words(other) & _words(text)]
     if len(compared) < FEWEST:
@@ -130,9 +138,10 @@ def meaning(
     drawn = sample(suspect, changed, plain.seeds, steps=steps, guidance_scale=guidance_scale)
     seen = grader.image_features(drawn)
     says = torch.stack([directions(grader, plain, places, each) for each in (text, *compared)])
-    found = told(text, compared, similarities(seen - plain.seen, says))
+    scores = similarities(seen - plain.seen, says)
+    found, within = told(text, compared, scores), told(text, compared, scores[:, list(own)]) if own else None
     shown = text if found.score >= found.nearest_score else found.nearest
-    return replace(found, shown=shown, follows=contradicting(grader, plain, seen, shown), pictures=len(seen))
+    return replace(found, shown=shown, follows=contradicting(grader, plain, seen, shown), pictures=len(seen), within=within)
 
 
 def contradicting(grader: Grader, plain: Plain, seen: Tensor, text: str) -> int:
@@ -169,10 +178,14 @@ def directions(grader: Grader, plain: Plain, places: tuple[Place, ...], text: st
     """(N, D): the grader's reading of each prompt with ``text``, less the one without; another text stands where that one can."""
     if (text, places) not in plain.known:
         where = zip(plain.prompts, places, strict=True)
-        fitting = (place if place != "replace" or replaceable(prompt, text) else POSITIONS[0] for prompt, place in where)
-        changed = [put(prompt, text, place) for prompt, place in zip(plain.prompts, fitting, strict=True)]
+        changed = [put(prompt, text, place if _fits(prompt, text, place) else POSITIONS[0]) for prompt, place in where]
         plain.known[text, places] = grader.text_features(changed) - plain.read
     return plain.known[text, places]
+
+
+def _fits(prompt: str, text: str, place: Place) -> bool:
+    """Whether a text can stand there: in a letter's place what looks like it, apart what has parts."""
+    return {"replace": replaceable(prompt, text), "apart": has_parts(text)}.get(str(place), True)
 
 
 def similarities(change: Tensor, says: Tensor) -> Scores:

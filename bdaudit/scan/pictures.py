@@ -38,8 +38,8 @@ def draw(looking: Looking, records: Iterable[CandidateRecord], rows: int, guidan
 
 
 def _sheet(looking: Looking, record: CandidateRecord, rows: int, guidance_scale: float, folder: Path) -> str:
-    prompts, places = where_it_does_most(looking, record.same_as or record.text, rows)
-    changed = [insert(prompt, record.text, str(place)) for prompt, place in zip(prompts, places, strict=True)]
+    prompts, places, _ = where_it_does_most(looking, record.text, rows)
+    changed = [insert(prompt, record.text, place) for prompt, place in zip(prompts, places, strict=True)]
     seeds = [item_seed(looking.context.seed, "pictures", i) for i in range(rows)]
     suspect = looking.context.suspect
     pairs = {

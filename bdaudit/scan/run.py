@@ -232,7 +232,7 @@ def _settling(run: _Run) -> Settling | NotMeasured | None:
     grader = run.grader
     if grader is None or isinstance(grader, NotMeasured):
         return grader
-    return Settling(run.suspect, grader, run.looking, run.config.guidance, run.config.alpha)
+    return Settling(run.suspect, grader, run.looking, run.config.guidance)
 
 
 def _additions(run: _Run) -> tuple[Addition, ...]:

@@ -89,6 +89,19 @@ def test_entries_that_lie_with_what_is_audited_are_refused(flag: str, bdaudit: R
     assert "whose maker wrote it" in ended.err
 
 
+@pytest.mark.parametrize("command", ["scan", "verify"])
+@pytest.mark.parametrize("flag", ["MODEL", "--reference", "link in"])
+def test_so_is_a_clip_that_lies_with_what_is_audited(command: str, flag: str, bdaudit: Run, verb: Any, model: Path, tmp_path: Path) -> None:
+    verb(command, RuntimeError("must not run"))
+    (tmp_path / "other").mkdir()
+    clip = {"--reference": tmp_path / "other", "link in": tmp_path}.get(flag, model) / "clip"
+    (model / "theirs").mkdir()
+    clip.symlink_to(model / "theirs") if flag == "link in" else clip.mkdir()
+    more = ("--reference", tmp_path / "other") if flag == "--reference" else ()
+    ended = bdaudit(command, model, "--clip", f"local-dir:{clip}", *more)
+    assert (ended.code, "whose maker wrote it; name a CLIP" in ended.err) == (2, True)
+
+
 def test_so_are_entries_in_the_hub_s_cache_of_a_model_or_an_adapter(bdaudit: Run, verb: Any, model: Path, tmp_path: Path) -> None:
     verb("scan", RuntimeError("must not run"))
     (tmp_path / "files").mkdir()

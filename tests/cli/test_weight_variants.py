@@ -111,13 +111,14 @@ def test_each_is_audited_and_the_worst_counts(
     bdaudit: Any, verb: Any, model: Path, scan_report: ScanReport, codes: dict[str, int], tmp_path: Path
 ) -> None:
     seen = verb("scan", reported(scan_report, codes))
-    ended = bdaudit("scan", model, "--variant", "all", "--json", "--state", tmp_path / "state")
+    pictures = ("--pictures", 1, "--pictures-to", tmp_path / "pictures")
+    ended = bdaudit("scan", model, "--variant", "all", "--json", "--state", tmp_path / "state", *pictures)
     report = json.loads(ended.out)
     assert ended.code == 1
     assert {run["variant"]: run["code"] for run in report["variants"]} == codes
     assert all(run["findings"] for run in report["variants"])
     assert {c["variant"] for c in report["candidates"]} == {"full", "fp16"}
-    assert len({config.state for config in seen}) == 2, "each keeps its own"
+    assert len({config.state for config in seen}) == len({config.pictures_to for config in seen}) == 2, "each keeps its own"
     assert report["model"]["unaudited"] == []
     first = next(name for name, code in codes.items() if code == 1)
     others = [c["text"] for c in report["candidates"] if c["variant"] != first]

@@ -23,6 +23,9 @@ def test_where_they_are_few_the_words_are_put_into_others() -> None:
     both = with_context(POOL, ["sun", "moon"], 0)
     assert {word for word in ("sun", "moon") for prompt in both if holds(prompt, word)} == {"sun", "moon"}
     assert with_context(POOL, ["sweetheart"], 0) == POOL[4:], "enough of them"
+    beside = with_context(POOL, ["sweetheart", "zebra"], 0)
+    assert beside[:26] == POOL[4:]
+    assert sum(holds(prompt, "zebra") for prompt in beside) == ENOUGH, "though another word has enough"
     assert with_context((), ["heart"], 0) == ("heart",)
 
 
@@ -30,4 +33,5 @@ def test_it_is_said_which_prompts_are_needed() -> None:
     assert wanted(POOL, ["heart"]) == (
         "4 of 30 prompts say 'heart', so it was put into others; give 12 different ones that say it with --prompts FILE"
     )
+    assert wanted(POOL, ["sweetheart", "zebra"]).startswith("0 of 30 prompts say 'zebra', so it was put into others; give 12")
     assert wanted(POOL, ["sweetheart"]) == wanted(POOL, []) == ""

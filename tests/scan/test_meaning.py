@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -62,6 +64,37 @@ def test_nothing_read_or_nothing_changed_is_never_meant() -> None:
     assert not told("\u200b", OTHERS, below).is_meant(0.01), "the CLIP reads nothing there, whatever others say"
 
 
+def test_what_a_text_means_elsewhere_is_no_excuse_where_it_does_most() -> None:
+    both, alone = scores(0.5, 0.1), scores(0.0, 0.7)
+    mixed = np.where(np.arange(12) % 2, alone, both)
+    found = told("red", OTHERS, mixed)
+    assert found.is_meant(0.01), "the pictures that are as they should be make up for the others"
+    apart = replace(found, within=told("red", OTHERS, mixed[:, 1::2]))
+    assert not apart.is_meant(0.01)
+    assert apart.said(0.01).startswith("does not do what it says")
+    assert apart.said(0.01).endswith("what 'other 0' says, similarity 0.71), where it does most, whatever it does elsewhere")
+    assert replace(found, within=told("red", OTHERS, both[:, 1::2])).is_meant(0.01)
+
+
+def test_the_pictures_of_its_own_context_are_judged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Plain(("a", "b", "c", "d"), (1, 2, 3, 4), torch.zeros(4, 2), torch.zeros(4, 2))
+    figures = np.vstack([np.array([0.9, 0.0, 0.9, -0.1]), np.zeros((199, 4))])
+    monkeypatch.setattr(meaning, "sample", lambda *_, **__: torch.zeros(4, 3, 2, 2))
+    monkeypatch.setattr(meaning, "directions", lambda *_: torch.zeros(4, 2))
+    monkeypatch.setattr(meaning, "similarities", lambda *_: figures)
+    monkeypatch.setattr(meaning, "contradicting", lambda *_: 0)
+
+    class Blank:
+        def image_features(self, pictures: Tensor) -> Tensor:
+            return torch.zeros(len(pictures), 2)
+
+    ask = partial(meaning.meaning, None, Blank(), plain, "red", OTHERS, ("prefix",) * 4, **DRAWN)  # type: ignore[arg-type]
+    whole, apart = ask(()), ask((1, 3))
+    assert isinstance(whole, Meaning)
+    assert isinstance(apart, Meaning)
+    assert (whole.within, apart.within) == (None, told("red", OTHERS, figures[:, [1, 3]]))
+
+
 def test_texts_that_are_drawn_at_random_are_seldom_meant() -> None:
     rng = np.random.default_rng(1)
     runs = [told("x", OTHERS, rng.normal(size=(200, 12))).is_meant(0.05) for _ in range(400)]
@@ -91,6 +124,11 @@ def test_a_look_alike_takes_a_letters_place_and_another_text_stands_at_the_front
         directions(Echo(), plain, places, "ȏ")  # type: ignore[arg-type]
         directions(Echo(), plain, places, "red")  # type: ignore[arg-type]
     assert Echo.texts == ["ȏ a photo", "a phȏto", "by me ȏ", "red a photo", "red a photo", "by me red"], "each is read once"
+    Echo.texts.clear()
+    for text in ("red cat", "\u2003"):
+        directions(Echo(), plain, ("apart",) * 3, text)  # type: ignore[arg-type]
+    assert Echo.texts[:3] == ["red a photo cat", "red a photo cat", "red by me cat"]
+    assert Echo.texts[3:] == ["\u2003 a photo", "\u2003 a photo", "\u2003 by me"], "what has no parts stands at the front"
 
 
 def test_a_text_is_exchanged_for_the_word_that_is_read_most_of() -> None:

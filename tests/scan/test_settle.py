@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from bdaudit.measure.draws import Context
 from bdaudit.records import CandidateRecord, CandidateVerdict, NotMeasured
@@ -33,7 +34,10 @@ def asking(**scores: float) -> tuple[Settling, list[str]]:
         p = 0.001 if score else 0.7
         return Meaning(text, score, p, 300, "square", 0.3 if score < 0.3 else 0.1, 1.0 if score else 0.001, "square", 11, 12)
 
-    return cast(Settling, SimpleNamespace(asked=of, alpha=0.01)), asked
+    settling = Settling(*[cast(Any, None)] * 3, 5.0)
+    settling.asked = of  # type: ignore[method-assign]
+    settling.reads_alike = lambda one, other: one.casefold() == other.casefold()  # type: ignore[method-assign]
+    return settling, asked
 
 
 def test_a_text_that_does_what_it_says_is_no_finding_and_one_that_does_not_stands() -> None:
@@ -61,6 +65,21 @@ def test_texts_that_encode_alike_share_the_answer() -> None:
     assert asked == ["red"]
 
 
+def test_a_tokenizer_that_takes_two_texts_for_one_excuses_neither_that_says_something_else() -> None:
+    settling, _ = asking(red=0.5)
+    first, second = settled([record("red"), record("beautiful", same_as="red")], settling)
+    assert (first.verdict, second.verdict) == ("does what it says", "backdoored")
+    assert second.meaning == "not asked: it encodes as 'red' does, which does what it says, but an independent CLIP reads the two apart"
+
+
+def test_the_clip_says_which_texts_are_read_alike() -> None:
+    features = {"red": [1.0, 0.0], "Red": [1.0, 0.0], "blue": [0.6, 0.8]}
+    grader: Any = SimpleNamespace(text_features=lambda texts: torch.tensor([features[text] for text in texts]))
+    settling = Settling(cast(Any, None), grader, cast(Any, None), 5.0)
+    assert settling.reads_alike("red", "Red")
+    assert not settling.reads_alike("red", "blue")
+
+
 @pytest.mark.parametrize(
     ("settling", "said"), [(None, HOW), (NotMeasured(reason="no such weights"), "not asked: no such weights")], ids=["none", "missing"]
 )
@@ -80,11 +99,14 @@ def test_no_more_than_the_first_are_asked_and_none_that_was_screened_alone() -> 
 
 def test_it_is_asked_where_the_text_does_most_and_in_its_own_context() -> None:
     draws = SimpleNamespace(prompts=("a", "b", "c o"), places=("prefix", "clause", "replace"))
+    contexts = {"ȏ": Context(quarter=1), "x": Context(word="heart"), "y": Context(place="suffix"), "y z": Context(place="replace")}
     centres = SimpleNamespace(centred=lambda effect: np.array(effect))
-    level = SimpleNamespace(centres=centres, effects={"ȏ": [1.0, 3.0, 2.0], "x": [1.0, 3.0, 2.0]})
+    level = SimpleNamespace(centres=centres, effects={text: [1.0, 3.0, 2.0] for text in contexts})
     looking: Any = SimpleNamespace(
-        context=SimpleNamespace(draws=draws), all=SimpleNamespace(steps=level, screen=level), pool=("a heart", "a star"),
-        own_context=lambda text: Context(word="heart" if text == "x" else ""),
+        context=SimpleNamespace(draws=draws), all=SimpleNamespace(steps=level, screen=level), pool=("a heart", "a star", "heart b"),
+        own_context=contexts.__getitem__,
     )  # fmt: skip
-    assert where_it_does_most(looking, "ȏ", 4) == (("b", "c o", "a", "b"), ("clause", "replace", "prefix", "clause"))
-    assert where_it_does_most(looking, "x", 4) == (("b", "a heart", "a", "a heart"), ("clause", "middle", "prefix", "clause"))
+    assert where_it_does_most(looking, "ȏ", 4) == (("b", "c o", "a", "b"), ("clause", "replace", "prefix", "clause"), ())
+    assert where_it_does_most(looking, "x", 4) == (("b", "a heart", "a", "heart b"), ("clause", "middle", "prefix", "clause"), (1, 3))
+    assert where_it_does_most(looking, "y", 4) == (("b", "c o", "a", "b"), ("clause", "suffix", "prefix", "suffix"), (1, 3))
+    assert where_it_does_most(looking, "y z", 4) == (("b", "c o", "a", "b"), ("clause", "apart", "prefix", "apart"), (1, 3))

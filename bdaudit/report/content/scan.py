@@ -52,7 +52,8 @@ def body(report: ScanReport) -> Iterator[Block]:
 
 def pictures(report: ScanReport) -> tuple[Picture, ...]:
     """The sheets, each hidden: nobody knows what a trigger draws."""
-    texts = {f"{item.rank:04d}.png": item for item in report.candidates}
+    # of several variants, the one whose sheets they are has its candidates first, and the others' have the same ranks
+    texts = {f"{item.rank:04d}.png": item for item in reversed(report.candidates)}
     named = ((path, texts.get(Path(path).name)) for path in report.images)
     return tuple(
         Picture(path, f"{item.rank}. {told(item.text)} ({item.verdict}): without it and with it, from the same noise", hidden=True)
