@@ -147,6 +147,7 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
         if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
             unmeasured += _nobody_chose(seen)
+    loaded += _added(config)
     texts = _echoed(config)
     _check_encoded(texts)
     computed, cost = work(config)
@@ -162,6 +163,19 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
         not_measured=unmeasured,
         understood=texts,
     )
+
+
+def _added(config: Config) -> list[str]:
+    """Each adapter and learned embedding, with its size; raises as the run itself would, but for what does not fit the model."""
+    named, embeddings = getattr(config, "adapters", ()), getattr(config, "embeddings", ())
+    if not named and not embeddings:
+        return []
+    from bdaudit.models.embeddings import read_embedding
+    from bdaudit.models.lora import inspect_adapter
+
+    files = [file for *_, path, scale in named for file in inspect_adapter(path, scale).files]
+    files += [read_embedding(path, token).file for path, token in embeddings]
+    return [f"{file.path}, {file.bytes:,} bytes" for file in files]
 
 
 def _nobody_chose(seen: Inspection) -> tuple[str, ...]:

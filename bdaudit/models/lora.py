@@ -9,6 +9,7 @@ out, ends in "not supported", never in half an adapter.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ HEADER_KEY = "lora_adapter_metadata"
 """Where diffusers keeps peft's settings in a file's header."""
 _BIAS, _DORA = "diff_b", "dora_scale"
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
+_HEEDING = {"q_proj", "k_proj", "v_proj"}
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ def _check_magnitudes(keys: Sequence[Key], settings: Mapping[str, Settings], whe
 
 def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> str:
     """ComfyUI (0.3.77) divides by the norms of outputs from before the change; diffusers (0.42.1) leaves dora_scale out, and has one alpha
-    for a kohya file's attention layers and text encoder: the commonest, whatever theirs is."""
+    for a kohya file's attention layers and text encoder: the commonest, whatever theirs is. By a text encoder's out_proj it knows kohya's
+    spelling of its attention: where a file has none, but other layers, the attention is left out."""
     magnitudes = [tensors[name] for name, key in keys.items() if key.role == _DORA]
     if magnitudes:
         comfy = ", and as ComfyUI does, which divides by the norms of the weights without it" if len(magnitudes[0]) > 1 else ""
@@ -269,6 +272,9 @@ def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[st
     if family != "kohya" or not {key.role for key in keys.values()} <= {"down", "up", "alpha"}:
         return ""  # not kohya's names, or factors that diffusers does not open at all
     for component in _PARTS:
+        ends = {re.sub(r".*self_attn_", "", key.module) for key in keys.values() if key.component == component and component != "unet"}
+        if ends & _HEEDING and ends - _HEEDING and "out_proj" not in ends:
+            return f"{where} as diffusers reads it, which leaves out the attention of {component} where none of its layers is an out_proj"
         own = {name: key for name, key in keys.items() if key.role == "alpha" and key.component == component}
         alphas = {key.module: float(tensors[name].flatten()[0]) for name, key in own.items()}
         counts = Counter(alphas.values())

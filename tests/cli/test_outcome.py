@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -409,3 +410,22 @@ def test_a_trigger_alone_must_encode_to_something(what: Any) -> None:
         return
     with pytest.raises(InconclusiveError, match="the trigger ' ' encodes to no token"):
         outcome._check_encoded([text])
+
+
+def test_a_dry_run_opens_what_is_added_as_the_run_would(bdaudit: Any, tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    path = tmp_path / "toy.safetensors"
+    save_file({"<toy>": torch.ones(1, 8)}, path)
+    ended = bdaudit("scan", tiny_model, "--dry-run", "--embedding", path)
+    assert ended.code == ExitCode.PASS, ended.err
+    assert f"{path.stat().st_size:,} bytes" in ended.out
+    save_file({"<toy>": torch.full((1, 8), torch.nan)}, path)
+    assert bdaudit("scan", tiny_model, "--dry-run", "--embedding", path).code == ExitCode.ERROR
+    path.write_bytes(pickle.dumps({"a": 1}))
+    for verb in ("scan", "verify"):
+        assert bdaudit(verb, tiny_model, "--dry-run", "--embedding", path).code == ExitCode.REFUSED
+    for verb, more in (("scan", ()), ("unlearn", ("--trigger", "cf")), ("verify", ())):
+        ended = bdaudit(verb, tiny_model, "--dry-run", "--lora", f"{path}:0.5", *more)
+        assert ended.code == ExitCode.REFUSED, ended.err

@@ -23,6 +23,7 @@ from tests.small import with_parts
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 OUT = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0"
 TEXT = "encoder.layers.0.self_attn.q_proj"
+TEXT_OUT, FC1 = "encoder.layers.0.self_attn.out_proj", "encoder.layers.0.mlp.fc1"
 CONV = "down_blocks.0.resnets.0.conv1"
 GENERATOR = torch.Generator().manual_seed(0)
 DOWN, UP = torch.randn(2, 8, generator=GENERATOR), torch.randn(8, 2, generator=GENERATOR)
@@ -155,6 +156,19 @@ def test_what_loaders_read_differently_is_no_one_model(tiny_suspect: Suspect, tm
     assert alike.read_otherwise == ""
     assert "which takes the commonest alpha" in unlike.read_otherwise
     assert torch.allclose(unlike.deltas["unet", f"{OUT}.weight"], UP @ DOWN, atol=1e-6), "kohya's own reading is what is audited"
+
+
+@pytest.mark.parametrize(("layers", "left_out"), [((TEXT,), False), ((TEXT, FC1), True), ((TEXT, FC1, TEXT_OUT), False), ((FC1,), False)])
+def test_diffusers_leaves_out_a_text_encoders_attention_without_its_output_layer(
+    tiny_suspect: Suspect, tmp_path: Path, layers: tuple[str, ...], left_out: bool
+) -> None:
+    """As ``load_lora_weights`` of 0.42.1 does with kohya's names; of q_proj alone it opens nothing."""
+    tensors = {}
+    for layer in layers:
+        name, outputs = "lora_te_text_model_" + flat(layer), 16 if layer == FC1 else 8
+        tensors |= {f"{name}.lora_down.weight": DOWN, f"{name}.lora_up.weight": torch.ones(outputs, 2), f"{name}.alpha": torch.tensor(2.0)}
+    said = read_adapter(written(tmp_path, tensors), 1.0, tiny_suspect).read_otherwise
+    assert ("leaves out the attention of text_encoder" in said) == left_out, said
 
 
 def test_a_convolution(tiny_suspect: Suspect, tmp_path: Path) -> None:
