@@ -102,6 +102,7 @@ def start(scene: Scene, verb: str, most: int = resource.RLIM_INFINITY) -> int:
             sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
             sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what runs under nohup has it ignored, and would never be hung up on
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
             sys.argv = ["bdaudit", *scene.arguments(verb)]
             from bdaudit import cli
