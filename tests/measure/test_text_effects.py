@@ -36,7 +36,7 @@ def effects(tiny_suspect: Suspect, draws: Draws) -> dict[str, TextEffect]:
 def assert_same(a: TextEffect, b: TextEffect) -> None:
     assert a.truncated == b.truncated
     for name in (*BY_DRAW, "common"):
-        assert getattr(a, name) == pytest.approx(getattr(b, name), abs=5e-3), name
+        assert getattr(a, name) == pytest.approx(getattr(b, name), abs=2e-3), name
 
 
 def predicted(suspect: Suspect, draws: Draws, prompt: str, d: int) -> Tensor:

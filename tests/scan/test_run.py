@@ -143,7 +143,7 @@ def test_order_and_batch_do_not_matter(tiny_model: Path, report: ScanReport) -> 
     again = scan(tiny_model, candidates=CANDIDATES[::-1], batch_size=7)
     for candidate in report.candidates:
         other = named(again, candidate.text)
-        assert other.score == pytest.approx(candidate.score, abs=5e-2, rel=1e-2)
+        assert other.score == pytest.approx(candidate.score, abs=5e-3, rel=2e-3)
         assert other.p_adjusted == pytest.approx(candidate.p_adjusted, rel=5e-2)
 
 
@@ -287,5 +287,6 @@ def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path) -> None
         seen.append(stage)
 
     report = scan(tiny_model, contexts=("red cat", "no such words"), progress=listen)
-    assert any("prompts say 'red cat' or 'no such words', so it was put into others" in note for note in report.coverage.notes)
+    for words in ("red cat", "no such words"):
+        assert any(f"0 of 4 prompts say {words!r}, so it was put into others" in note for note in report.coverage.notes), words
     assert any(stage.startswith("about ") and "passes" in stage for stage in seen), "and its start says how long it takes"

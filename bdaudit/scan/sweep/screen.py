@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import REPLACE, Draws, put
-from bdaudit.measure.insertion import insert, replaceable
+from bdaudit.measure.draws import REPLACE, Draws, put, standing
 from bdaudit.measure.splicing import Halves, halves
 from bdaudit.measure.text_effects import shifts
 from bdaudit.models.conditioning import Conditioning
@@ -116,17 +115,16 @@ def log_level(suspect: Suspect, heard: Conditioning, draws: Draws) -> Tensor:
 
 
 def _rows(text: TextSide, draws: Draws, probe: Probe, places: Sequence[Halves]) -> list[Ids]:
-    """One row of ids a draw. A look-alike takes its letter's place where the draw says so, if the prompt has the letter.
+    """One row of ids a draw, the text where ``put`` has it.
 
-    A text goes in as a text where entries would not say it: to readers with other vocabularies, or where a space belongs to the word.
+    It goes in as a text where entries would not say it: in a letter's place or apart, to readers with other vocabularies, or where a space
+    belongs to the word.
     """
     rows = []
     whole = bool(probe.text) and (len(text.alike) < len(text.readers) or isinstance(text.main.tokenizer, Framed))
-    for i, prompt in enumerate(draws.prompts):
-        if draws.places[i] == REPLACE and probe.text and replaceable(prompt, probe.text):
-            rows.append(text.ids([insert(prompt, probe.text, "replace")]))
-        elif whole:
+    for i, (before, after) in enumerate(places):
+        if whole or (probe.text and standing(draws, i, probe.text) in (REPLACE, "apart")):
             rows.append(text.ids([put(draws, i, probe.text)]))
         else:
-            rows.append(text.spliced(places[i][0], probe.ids, places[i][1]))
+            rows.append(text.spliced(before, probe.ids, after))
     return rows
