@@ -84,6 +84,5 @@ def _own(context: ScanContext, inspection: Inspection, added: Sequence[str]) -> 
         versions=versions(),
         device=suspect.device.type,
         dtype=str(suspect.dtype),
-        environment=(),
         canary=canary(suspect, context.draws),
     )

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from bdaudit.errors import BdauditError
-from bdaudit.workers.wire import Answer, Hello, fitted, packed, unpacked
+from bdaudit.workers.wire import Answer, Hello, Message, fitted, packed, unpacked
 
 MOST_DEATHS = 4
 """Workers that one block may cost by itself."""
@@ -137,7 +137,7 @@ class Crew:
     def _ended(self, of: _Given, data: Callable[[], bytes], again: deque[_Task]) -> Iterator[tuple[int, Answer | None]]:
         name = self.names[of.worker]
         try:
-            answers = unpacked(data(), list[Answer], name)
+            answers = _sent(data(), list[Answer], name)
             if len(answers) != len(of.tasks):
                 raise BdauditError(f"{name} sent {len(answers)} answers to {len(of.tasks)} blocks")
         except (Lost, BdauditError) as error:
@@ -155,10 +155,7 @@ class Crew:
 
     def _greet(self, worker: Any, data: Callable[[], bytes]) -> None:
         try:
-            raw = unpacked(data(), dict[str, Any], "a worker")
-            if "error" in raw:
-                raise BdauditError(fitted(raw, Answer, "a worker").error)
-            said = fitted(raw, Hello, "a worker")
+            said = _sent(data(), Hello, "a worker")
             problem = unlike(said, self.own)
             if problem:
                 raise BdauditError(f"{said.name} was refused: {problem}")
@@ -181,6 +178,14 @@ class Crew:
             self.carrier.stop(worker)
         self.names.clear()
         self._coming.clear()
+
+
+def _sent(data: bytes, kind: type[Message], of: str) -> Message:
+    """What a worker sent; an ``Answer`` where ``kind`` was asked for says why there is none, and is raised."""
+    raw = unpacked(data, object, of)
+    if isinstance(raw, dict) and "error" in raw:
+        raise BdauditError(fitted(raw, Answer, of).error)
+    return fitted(raw, kind, of)
 
 
 def unlike(said: Hello, own: Hello) -> str:

@@ -47,20 +47,27 @@ class Member:
             said, self._bench = opened(unpacked(self._setup, Setup, "the run"))
             return packed(said)
         except Exception as error:
-            return packed(Answer(error=f"{type(error).__name__}: {error}"[:2000]))
+            return packed(_undeclared(error))
 
     def done(self, tasks: bytes) -> bytes:
-        """A list of ``Answer``, one a task; a task whose error nobody declared ends the list."""
+        """A list of ``Answer``, one a task; where nobody declared an error, one ``Answer`` with it in the list's place."""
+        try:
+            return packed([self._answer(task) for task in unpacked(tasks, list[Any], "the run")])
+        except Exception as error:
+            return packed(_undeclared(error))
+
+    def _answer(self, task: Any) -> Answer:
         assert self._bench is not None
-        answers: list[Answer] = []
-        for task in unpacked(tasks, list[Any], "the run"):
-            before = self._bench.passes
-            try:
-                value = self._bench.done(task)
-                answers.append(Answer(value=value, passes=self._bench.passes - before))
-            except BdauditError as error:
-                answers.append(Answer(error=str(error)[:2000]))
-        return packed(answers)
+        before = self._bench.passes
+        try:
+            value = self._bench.done(task)
+        except BdauditError as error:
+            return Answer(error=str(error)[:2000])
+        return Answer(value=value, passes=self._bench.passes - before)
+
+
+def _undeclared(error: Exception) -> Answer:
+    return Answer(error=f"{type(error).__name__}: {error}"[:2000])
 
 
 def opened(setup: Setup) -> tuple[Hello, Bench]:
@@ -89,7 +96,6 @@ def opened(setup: Setup) -> tuple[Hello, Bench]:
         versions=versions(),
         device=suspect.device.type,
         dtype=str(suspect.dtype),
-        environment=tuple(sorted(os.environ)),
         canary=bench.canary(),
     )
     return said, bench

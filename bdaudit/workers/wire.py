@@ -39,6 +39,7 @@ class ModelAsked:
     variant: str
     strict: bool
     allow_pickle: bool
+    trusted_templates: tuple[str, ...]
     adapters: tuple[tuple[Path, float], ...] = ()
     embeddings: tuple[tuple[Path, str], ...] = ()
 
@@ -85,8 +86,6 @@ class Hello:
     device: str
     """Its kind: cpu or cuda."""
     dtype: str
-    environment: tuple[str, ...]
-    """Names of its environment variables."""
     canary: tuple[float, ...]
     """Figures of texts that every worker measures."""
 

@@ -12,7 +12,7 @@ from bdaudit.workers.member import Member
 from bdaudit.workers.wire import Answer, Hello, packed, unpacked
 
 HELLO = Hello(
-    name="own", digest="d", tensors="t", added=(), versions={"torch": "2.6"}, device="cpu", dtype="torch.float32", environment=(),
+    name="own", digest="d", tensors="t", added=(), versions={"torch": "2.6"}, device="cpu", dtype="torch.float32",
     canary=(0.5, -1.0),
 )  # fmt: skip
 

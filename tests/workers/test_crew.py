@@ -92,6 +92,16 @@ def test_a_worker_that_sends_something_else_is_dropped_and_its_block_given_out_a
     assert len(carrier.stopped) == 1
 
 
+def test_an_error_that_nobody_declared_is_named_and_its_block_given_out_again() -> None:
+    class Broken(Doubling):
+        def done(self, tasks: bytes) -> bytes:
+            return packed(Answer(error="ValueError: odd"))
+
+    crew, _ = crew_of(2, made=lambda n: (Broken if n == 0 else Doubling)(replace(HELLO, name=f"worker {n}")))
+    assert answered(crew, [1, 2]) == {0: 2, 1: 4}
+    assert crew.notes == ["worker 0 was dropped: ValueError: odd"]
+
+
 def test_quick_blocks_are_given_out_together_and_slow_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(t) for t in range(10_000))
     monkeypatch.setattr("bdaudit.workers.crew.time.monotonic", lambda: next(clock))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.config import ScanConfig
+from bdaudit.config import RunConfig, ScanConfig
 from bdaudit.errors import BdauditError
 from bdaudit.workers import wire
 from bdaudit.workers.wire import Answer, Hello, ModelAsked, Setup, packed, unpacked
@@ -56,6 +56,13 @@ def test_a_message_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MOST_BYTES", len(data) - 1)
     with pytest.raises(BdauditError, match="expected at most"):
         unpacked(data, list[Answer], "x")
+
+
+def test_a_worker_opens_its_model_by_every_setting_that_the_run_does(tmp_path: Path) -> None:
+    others = {"prompts", "seed"}  # those do not open it
+    assert set(ModelAsked.__dataclass_fields__) == {*RunConfig.__dataclass_fields__} - others | set(wire.ADDED)
+    asked = ModelAsked.of(ScanConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True))
+    assert unpacked(packed(asked), ModelAsked, "x").config() == RunConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True)
 
 
 def test_a_hubs_name_stays_a_name() -> None:
