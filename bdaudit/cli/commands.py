@@ -15,7 +15,6 @@ import typer
 import bdaudit
 from bdaudit.cli.examples import EXAMPLES, SCAN_EXAMPLES, UNLEARN_EXAMPLES, VERIFY_EXAMPLES
 from bdaudit.cli.options import Delivery, Given, Headed, options, takes
-from bdaudit.cli.seeds import fresh_seed
 from bdaudit.config import JOBS, RunConfig, ScanConfig, VerifyConfig, unlearn_config
 from bdaudit.config.flag import Flag, flags
 from bdaudit.config.run import WHOLE, need_apart
@@ -63,12 +62,14 @@ def scan(given: Given) -> int:
     """Find texts that set a backdoor off. Each candidate is put into harmless prompts; what it does to the model is compared with
     harmless texts of its kind, and ranked."""
     given["suspected"] = tuple(dict.fromkeys((*given.get("suspected", ()), *given.pop("suspected_prompts", ()))))
+    from bdaudit.cli.seeds import fresh_seed
+
     if "keep" in given and "state" in given:
         raise UsageError("--keep holds all that --state does, and stays; give one")
     given.setdefault("state", None if "keep" in given else _beside_report(given, ".state"))
     if "seed" in given and "seed_from" in given:
         raise UsageError("--seed and --seed-from both say what the seed is; give one")
-    drawn = not {"seed", "seed_from"} & set(given)
+    drawn = "seed" not in given
     given.setdefault("seed", fresh_seed(given["state"]))
     if given.get("pictures"):
         given.setdefault("pictures_to", _beside_report(given, ".pictures", of=".html"))
@@ -117,7 +118,7 @@ def _beside(path: Path, end: str) -> Path | None:
 
 
 def _finish(command: str, made: Callable[..., Config], given: Given, *, drawn: bool = False) -> int:
-    """Makes the config and runs it, or says what that would do; ``drawn`` is whether its seed is the system's."""
+    """Makes the config and runs it, or says what that would do; ``drawn`` is whether its seed is nobody's who typed it."""
     from bdaudit.cli.once import check_once, mark_of
     from bdaudit.cli.outcome import carry_out, rehearse
     from bdaudit.report.deliver import Output
@@ -135,9 +136,8 @@ def _finish(command: str, made: Callable[..., Config], given: Given, *, drawn: b
         return rehearse(command, config, output)
     if delivery.once:
         check_once(delivery.report, json_too=delivery.json)
-    return carry_out(
-        command, config, output, mark_of(command, config, delivery.report, given.opened, drawn=drawn) if delivery.once else None
-    )
+    opened = [*given.opened, *_clip_of(config)]
+    return carry_out(command, config, output, mark_of(command, config, delivery.report, opened, drawn=drawn) if delivery.once else None)
 
 
 def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> None:
@@ -164,13 +164,16 @@ def _check_own(config: RunConfig, opened: Sequence[tuple[str, Path]]) -> None:
     folders = [path.parent for *_, path, _ in getattr(config, "adapters", ())]
     folders += [path.parent for path, _ in getattr(config, "embeddings", ())]
     adapters = [home_of(folder) for folder in folders if is_adapter_directory(folder) or home_of(folder) != folder.resolve()]
-    clip = getattr(config, "clip", "")
-    own = [(flag, path) for flag, path in opened if flag == "--accept"]
-    own += [("--clip", Path(clip.removeprefix("local-dir:")))] if clip.startswith("local-dir:") else []
-    for flag, path in own:
+    for flag, path in (*(each for each in opened if each[0] == "--accept"), *_clip_of(config)):
         for home in (*map(home_of, config.models), *adapters):
             if any(place.is_relative_to(home) for place in (path.resolve(), Path(os.path.abspath(path)))):
                 raise UsageError(f"{flag} {path} lies in {home}, whose maker wrote it; {_OWN[flag]}")
+
+
+def _clip_of(config: RunConfig) -> list[tuple[str, Path]]:
+    """``--clip`` and its place, where that is a folder."""
+    clip: str = getattr(config, "clip", "")
+    return [("--clip", Path(clip.removeprefix("local-dir:")))] if clip.startswith("local-dir:") else []
 
 
 def _check_unread(opened: Sequence[tuple[str, Path]], written: Sequence[tuple[str, Path]]) -> None:

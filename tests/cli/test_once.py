@@ -6,15 +6,31 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode
-from bdaudit.records import Exit, ScanReport
+from bdaudit.measure.opening import inspected
+from bdaudit.records import Exit, ModelRecord, ScanReport
+from bdaudit.scan.earlier import FOLDER
 
 Run = Callable[..., Any]
+
+
+def of_its_model(report: ScanReport, **own: Any) -> Callable[..., ScanReport]:
+    """A verb whose report is of the model that its config names."""
+
+    def run(config: Any, progress: Any) -> ScanReport:
+        assert isinstance(report.model, ModelRecord)
+        first = replace(config, variant="") if config.variant == "all" else config
+        return replace(report, model=replace(report.model, digest=inspected(first, config.model).digest), **own)
+
+    return run
 
 
 @pytest.fixture
@@ -22,7 +38,7 @@ def scan(bdaudit: Run, verb: Run, scan_report: ScanReport, tiny_model: Path, tmp
     """``bdaudit scan`` of the small model with --once; how it ended, and how many runs there have been."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "m"))
     (tmp_path / "texts.txt").write_text("a\n")
-    seen = verb("scan", scan_report)
+    seen = verb("scan", of_its_model(scan_report))
 
     def run(*more: object, model: Path = model) -> tuple[Any, int]:
         report = ("--report", tmp_path / "scan.json")
@@ -72,10 +88,86 @@ def test_whatever_changes_makes_it_run_anew(scan: Run, tmp_path: Path, change: s
 def test_only_a_run_that_came_to_its_end_is_marked(
     scan: Run, verb: Run, scan_report: ScanReport, status: Any, code: int, runs: int
 ) -> None:
-    seen = verb("scan", replace(scan_report, status=status, exit=Exit.of(ExitCode(code), "said")))
+    seen = verb("scan", of_its_model(scan_report, status=status, exit=Exit.of(ExitCode(code), "said")))
     assert scan()[0].code == code
     assert scan()[0].code == code
     assert len(seen) == runs
+
+
+def test_another_secret_is_another_run(scan: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEED_SECRET", "one")
+    assert [scan("--seed-from", "SEED_SECRET")[1] for _ in range(2)] == [1, 1]
+    monkeypatch.setenv("SEED_SECRET", "two")
+    assert [scan("--seed-from", "SEED_SECRET")[1] for _ in range(2)] == [2, 2]
+
+
+def test_weights_that_nobody_looks_at_make_it_run_anew(scan: Run, tmp_path: Path) -> None:
+    """They leave no pass, so that one from before they came says nothing."""
+    scan()
+    weights = tmp_path / "m" / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(tmp_path / "m" / "vae" / weights.name, weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert [scan()[1], scan()[1]] == [2, 2]
+
+
+def test_every_variant_of_the_weights_is_named(scan: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "m" / "unet" / "diffusion_pytorch_model.safetensors"
+    held = load_file(weights)
+    beside = weights.with_name("diffusion_pytorch_model.fp16.safetensors")
+    save_file({name: tensor.half() for name, tensor in held.items()}, beside)
+    assert [scan("--variant", "all")[1] for _ in range(2)] == [1, 1]
+    save_file({name: tensor.half() + 1 for name, tensor in held.items()}, beside)
+    assert scan("--variant", "all")[1] > 1
+
+
+def test_what_another_run_found_of_the_model_stands_and_of_another_model_does_not_count(scan: Run, tmp_path: Path) -> None:
+    digest = inspected(ScanConfig(model=tmp_path / "m"), tmp_path / "m").digest
+    assert [scan("--keep", tmp_path / "keep")[1] for _ in range(2)] == [1, 1]
+    (tmp_path / "keep" / FOLDER).mkdir(parents=True)
+    (tmp_path / "keep" / FOLDER / f"{'0' * 64}-1.json").write_text("[]")
+    assert scan("--keep", tmp_path / "keep")[1] == 1
+    (tmp_path / "keep" / FOLDER / f"{digest}-1.json").write_text("[]")
+    assert [scan("--keep", tmp_path / "keep")[1] for _ in range(2)] == [2, 2]
+
+
+def test_an_acceptance_that_has_run_out_makes_it_run_anew(scan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"model": "*", "token_ids": [1], "reason": "a name", "expires": "2030-01-31", "effect": 1.0}
+    (tmp_path / "accept.json").write_text(json.dumps([entry]))
+    for day, runs in ((date(2030, 1, 30), 1), (date(2030, 1, 31), 1), (date(2030, 2, 1), 2)):
+        monkeypatch.setattr("bdaudit.cli.once.today", lambda day=day: day)
+        assert scan("--accept", tmp_path / "accept.json")[1] == runs
+
+
+def test_the_folder_of_a_clip_of_ones_own_is_read_too(scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "weights").write_text("a")
+    clip = ("--clip", f"local-dir:{tmp_path / 'clip'}")
+    assert [scan(*clip)[1] for _ in range(2)] == [1, 1]
+    (tmp_path / "clip" / "weights").write_text("b")
+    assert scan(*clip)[1] == 2
+
+
+def test_the_settings_beside_an_adapter_are_read_too(scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "lora.safetensors").write_bytes(b"a")
+    assert [scan("--lora", tmp_path / "lora.safetensors")[1] for _ in range(2)] == [1, 1]
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 1000}')
+    assert scan("--lora", tmp_path / "lora.safetensors")[1] == 2
+
+
+def test_reports_of_one_name_in_two_folders_are_two(scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    twice = ("--report", tmp_path / "a" / "scan.json")
+    assert [scan(*twice)[1] for _ in range(2)] == [1, 1]
+    (tmp_path / "scan.json").write_text("{}")
+    assert scan(*twice)[1] == 2
+
+
+def test_a_report_of_another_model_than_was_there_before_leaves_no_mark(scan: Run, verb: Run, scan_report: ScanReport, tmp_path: Path) -> None:
+    """Somebody exchanged the model while the run was at work, and puts it back."""
+    seen = verb("scan", scan_report)
+    scan()
+    assert not (tmp_path / "scan.json.done").exists()
+    scan()
+    assert len(seen) == 2
 
 
 def test_a_model_that_cannot_be_read_is_told_by_the_run(scan: Run, tmp_path: Path) -> None:
