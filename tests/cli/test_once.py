@@ -161,7 +161,7 @@ def test_reports_of_one_name_in_two_folders_are_two(scan: Run, tmp_path: Path) -
     assert scan(*twice)[1] == 2
 
 
-def test_a_report_of_another_model_than_was_there_before_leaves_no_mark(scan: Run, verb: Run, scan_report: ScanReport, tmp_path: Path) -> None:
+def test_a_report_of_another_model_than_was_there_leaves_no_mark(scan: Run, verb: Run, scan_report: ScanReport, tmp_path: Path) -> None:
     """Somebody exchanged the model while the run was at work, and puts it back."""
     seen = verb("scan", scan_report)
     scan()
