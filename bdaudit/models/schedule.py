@@ -9,6 +9,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from bdaudit.errors import BdauditError
+
+_SHIFTS = (1e-3, 100.0)
+"""Of a flow, as its config may set them; FLUX.1's largest picture has 25."""
+
 
 class Schedule(Protocol):
     """What a sampler and a probe ask of a model's noise levels."""
@@ -131,11 +136,17 @@ def flow_of(config: Any, tokens: int) -> Flow:
     """The flow of a ``FlowMatchEulerDiscreteScheduler``'s config, of a picture of so many ``tokens``: dynamic shifting grows with them.
 
     exp(μ) is the shift that the pipelines' ``calculate_shift`` and the scheduler's ``time_shift`` come to; μ itself where it is linear.
+
+    Raises:
+        BdauditError: at that size all of its noise levels are all noise, or none, or it has none at all.
     """
     total, shift = float(config.get("num_train_timesteps", 1000)), float(config.get("shift") or 1.0)
     if config.get("use_dynamic_shifting"):
         low, high = (int(config.get(f"{end}_image_seq_len") or usual) for end, usual in (("base", 256), ("max", 4096)))
         least, most = (float(config.get(f"{end}_shift") or usual) for end, usual in (("base", 0.5), ("max", 1.15)))
         mu = least + (most - least) * (tokens - low) / (high - low)
-        shift = mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+        shift = mu if config.get("time_shift_type") == "linear" else math.exp(min(mu, _SHIFTS[1]))
+    if not _SHIFTS[0] <= shift <= _SHIFTS[1]:
+        said = f"the scheduler shifts the noise levels of a picture of {tokens:,} tokens by {shift:g}"
+        raise BdauditError(f"{said}; expected {_SHIFTS[0]:g} to {_SHIFTS[1]:g}; set what the model was trained with")
     return Flow(total, shift)

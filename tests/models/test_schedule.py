@@ -123,6 +123,24 @@ def test_a_flow_is_the_stock_schedulers(settings: dict[str, Any]) -> None:
         assert torch.allclose(mine, stock, atol=1e-5)
 
 
+ODD: dict[str, dict[str, Any]] = {
+    "beyond all numbers": {"max_shift": 100.0, "base_image_seq_len": 1, "max_image_seq_len": 2},
+    "all noise": {"base_shift": 5.0, "max_shift": 5.0},
+    "no noise": {"base_shift": 1.0, "max_shift": 0.001, "base_image_seq_len": 1, "max_image_seq_len": 32},
+    "backwards": {"time_shift_type": "linear", "base_shift": 1.0, "max_shift": 0.001, "max_image_seq_len": 512},
+}
+
+
+@pytest.mark.parametrize("settings", ODD.values(), ids=ODD)
+def test_a_flow_that_is_shifted_out_of_sight_is_damage(settings: dict[str, Any]) -> None:
+    with pytest.raises(BdauditError, match=r"a picture of 1,024 tokens by .*; expected 0.001 to 100"):
+        flow_of({"use_dynamic_shifting": True} | settings, TOKENS)
+
+
+def test_the_largest_picture_of_a_stock_flow_is_taken() -> None:
+    assert 25 < flow_of({"use_dynamic_shifting": True}, 128 * 128).shift < 26
+
+
 def test_a_flow_goes_from_noise_to_picture_and_says_both() -> None:
     schedule = Flow(1000.0, 3.0)
     x0, noise, t = drawn(1, 2), drawn(3, 4), torch.tensor([1000.0, 250.0])
