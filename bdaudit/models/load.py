@@ -80,7 +80,8 @@ def _check_known(source: Any, name: str, inspection: Inspection) -> None:
         InconclusiveError: it reads a setting that is not, so that what people load is built in another way.
     """
     path = f"{name}/{inspection.layout.parts[name].config}"
-    read = inspect.signature(getattr(source, "config_class", source).__init__).parameters
+    made = getattr(source, "config_class", source)
+    read = {*inspect.signature(made.__init__).parameters, *getattr(made, "attribute_map", ())}  # the latter are second names of settings
     unknown = [key for key in inspection.unknown.get(path, ()) if key in read]
     if unknown:
         said = f"{path}: {shown(unknown[0])} is read by the installed {inspection.components[name][0]}, and not known to bdaudit"

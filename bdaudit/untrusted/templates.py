@@ -15,7 +15,7 @@ from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.untrusted.layouts.layout import Reading
 from bdaudit.untrusted.tree import Reader, shown
 
-FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "preprocessor_config.json")
+FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "preprocessor_config.json", "special_tokens_map.json")
 """Files of a tokenizer's folder where a template may stand, beside ``tokenizer_config.json`` and ``additional_chat_templates/``."""
 _KEY, _MOST, _LINES = "chat_template", 1 << 20, 24
 

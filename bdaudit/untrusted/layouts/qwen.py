@@ -47,11 +47,21 @@ def _check(config: Config, tensors: Tensors) -> None:
         raise BdauditError(
             f"its num_attention_heads is {config.get('num_attention_heads', 32)}, its weights have {heads // told['head_dim']}"
         )
-    kind = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
-    if kind != "default":
-        raise InconclusiveError(f"its places are rotated by {shown(kind)}; only the default is supported")
+    _check_rotations(config)
     if config.get("use_sliding_window") or any(each != "full_attention" for each in config.get("layer_types") or []):
         raise InconclusiveError("some of its layers look at a window of the text alone, which is not supported")
+
+
+def _check_rotations(config: Config) -> None:
+    """Places are rotated in the usual way whichever map counts, of old versions of transformers or of new ones, and by one base."""
+    maps = [config.get(key) or {} for key in ("rope_parameters", "rope_scaling")]
+    kinds = [each[key] for each in maps for key in ("rope_type", "type") if each.get(key, "default") != "default"]
+    if kinds:
+        raise InconclusiveError(f"its places are rotated by {shown(kinds[0])}; only the default is supported")
+    bases = [each["rope_theta"] for each in (config, *maps) if each.get("rope_theta") is not None]
+    if any(base != bases[0] for base in bases):
+        said = f"its rope_theta is {' and '.join(map(shown, bases))}, and which of them counts depends on the version of transformers"
+        raise InconclusiveError(f"{said}; leave one of them")
 
 
 _SETTINGS = {

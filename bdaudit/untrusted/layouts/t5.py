@@ -10,6 +10,7 @@ from bdaudit.untrusted.layouts.clip import IDLE, TOKENIZER
 from bdaudit.untrusted.layouts.layout import Config, Part, Reading, Vocabulary
 from bdaudit.untrusted.settings import FLAG, WORD, number, optional, whole
 from bdaudit.untrusted.shapes import Tensors, counts, size
+from bdaudit.untrusted.tree import shown
 
 _WIDTH, _IDS = 65_536, 2_000_000
 _ATTENTION, _LAST = "encoder.block.0.layer.0.SelfAttention", "encoder.block.0.layer.1.DenseReluDense"
@@ -31,13 +32,23 @@ def _described(tensors: Tensors) -> dict[str, Any]:
     }
 
 
+def _derived(config: Config) -> dict[str, Any]:
+    """What T5's config makes of its settings, and takes from the file where the file has it too; an encoder is no decoder."""
+    kind = str(config.get("feed_forward_proj", "relu"))
+    function = "gelu_new" if kind == "gated-gelu" else kind.split("-")[-1]
+    return {"dense_act_fn": function, "is_gated_act": kind.startswith("gated-"), "is_decoder": False}
+
+
 def _check(config: Config, tensors: Tensors) -> None:
-    """Heads are as wide as the weights are, gates are where they are, and one table embeds the tokens."""
+    """Heads are as wide as the weights are, gates and functions are the ones that are named, and one table embeds the tokens."""
     told, heads = _described(tensors), size(tensors, f"{_ATTENTION}.q.weight", 0)
     if config.get("d_kv", 64) * told["num_heads"] != heads:
         raise BdauditError(f"its d_kv is {config.get('d_kv', 64)}, its weights have {told['num_heads']} heads of {heads} numbers together")
     if str(config.get("feed_forward_proj", "relu")).startswith("gated-") is not _gated(tensors):
         raise BdauditError(f"its feed_forward_proj is {config.get('feed_forward_proj', 'relu')}, its weights are of the other kind")
+    for key, own in _derived(config).items():
+        if config.get(key, own) != own:
+            raise BdauditError(f"its {key} is {shown(config[key])}, which loaders take in place of {shown(own)}; remove it")
     if _TIED in tensors:
         said = f"its weights hold shared.weight and {_TIED}, and which of them embeds the tokens depends on the version of transformers"
         raise InconclusiveError(f"{said}; save it again with a current one")

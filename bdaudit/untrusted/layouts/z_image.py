@@ -30,6 +30,7 @@ from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER, scale_factor
 from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
+from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder
 from bdaudit.untrusted.settings import FLAG, listed, number, optional, whole
 from bdaudit.untrusted.shapes import Tensors, size
 from bdaudit.untrusted.tree import shown
@@ -83,6 +84,7 @@ TRANSFORMER = Part(
 def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | None) -> tuple[Size, list[str]]:
     """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
     transformer, vae, encoder = (configs[name] for name in ("transformer", "vae", "text_encoder"))
+    check_text_encoder(encoder, "text_encoder")
     check_widths({"cap_feat_dim": (transformer["cap_feat_dim"], encoder["hidden_size"])})
     check_channels(transformer["in_channels"], transformer["in_channels"], vae)
     latents, note = sized(max(1, PIXELS // scale_factor(vae)), PATCH, vae, asked)

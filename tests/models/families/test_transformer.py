@@ -14,7 +14,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+from transformers import T5EncoderModel
 
+from bdaudit.errors import InconclusiveError
 from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.families.flux import packed, unpacked
@@ -91,6 +93,15 @@ def equal(mine: Conditioning, theirs: Conditioning) -> bool:
     heard = mine.mask.bool() if mine.mask is not None else torch.ones(mine.states.shape[:2], dtype=torch.bool)
     pairs = ((mine.states[heard], theirs.states[heard]), (mine.mask, theirs.mask), (mine.pooled, theirs.pooled))
     return all(a is b is None or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+
+
+def test_a_second_name_of_a_setting_is_not_passed_over(tmp_path: Path) -> None:
+    """To transformers T5's ``num_hidden_layers`` is its ``num_layers``: the stock loader builds so few."""
+    path = tiny_dit.write("pixart", tmp_path / "model") / "text_encoder/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"num_hidden_layers": 1}), encoding="utf-8")
+    assert len(T5EncoderModel.from_pretrained(path.parent).encoder.block) == 1
+    with pytest.raises(InconclusiveError, match="num_hidden_layers is read by the installed transformers"):
+        load(inspect(tmp_path / "model", size=SIZE), device="cpu")
 
 
 def test_texts_are_heard_as_the_stock_pipeline_hears_them(suspect: Suspect, pipeline: Any) -> None:

@@ -102,6 +102,7 @@ def put(path: str) -> Callable[[Path], None]:
 PIECES = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["a", -1.0]]
 T5, READER, FLOW = "tokenizer_3/tokenizer.json", "text_encoder_3/config.json", "scheduler/scheduler_config.json"
 DENOISER, WEIGHTS = "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"
+LANGUAGE = "text_encoder/config.json"
 TEMPLATES, QWEN = "tokenizer/additional_chat_templates/x.jinja", "tokenizer/tokenizer.json"
 BACKTRACKS = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
 YARN = {"rope_type": "yarn", "rope_theta": 1e6}
@@ -131,6 +132,9 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
     "more layers than its weights": ("sd3", BdauditError, "num_layers is 250", change(READER, num_layers=250)),
     "layers beyond all": ("sd3", BdauditError, "of 1 to 256", change(READER, num_layers=10**9)),
     "gates that are not there": ("sd3", BdauditError, "of the other kind", change(READER, feed_forward_proj="relu")),
+    "another function than is named": ("sd3", BdauditError, "dense_act_fn is relu, which loaders", change(READER, dense_act_fn="relu")),
+    "no gates by another name": ("sd3", BdauditError, "is_gated_act is False", change(READER, is_gated_act=False)),
+    "a reader that decodes": ("sd3", BdauditError, "is_decoder is True", change(READER, is_decoder=True)),
     "two tables of tokens": (
         "sd3", InconclusiveError, "which of them embeds",
         doubled("text_encoder_3/model.safetensors", "shared.weight", "encoder.embed_tokens.weight"),
@@ -160,9 +164,18 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
         "z-image", BdauditError, "run for ever",
         serialised(QWEN, pre_tokenizer=BACKTRACKS),
     ),
-    "a window of the text": ("z-image", InconclusiveError, "window", change("text_encoder/config.json", use_sliding_window=True)),
+    "a window of the text": ("z-image", InconclusiveError, "window", change(LANGUAGE, use_sliding_window=True)),
     "places rotated otherwise": (
-        "z-image", InconclusiveError, "rotated by yarn", change("text_encoder/config.json", rope_parameters=YARN)
+        "z-image", InconclusiveError, "rotated by yarn", change(LANGUAGE, rope_parameters=YARN)
+    ),
+    "places rotated otherwise, as of old": (
+        "z-image", InconclusiveError, "rotated by linear", change(LANGUAGE, rope_scaling={"type": "linear", "factor": 8.0})
+    ),
+    "two bases of rotations": ("z-image", InconclusiveError, "10000.0, and which of them", change(LANGUAGE, rope_theta=5.0)),
+    "words that see what follows": ("z-image", InconclusiveError, "is_causal is off", change(LANGUAGE, is_causal=False)),
+    "a template among special tokens": (
+        "z-image", RefusedError, "special_tokens_map.json: its chat template",
+        lambda folder: (folder / "tokenizer/special_tokens_map.json").write_text('{"chat_template": "{{ 7 * 7 }}"}', encoding="utf-8"),
     ),
 }  # fmt: skip
 
