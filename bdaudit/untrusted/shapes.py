@@ -66,3 +66,8 @@ def counts(tensors: Tensors, pattern: str) -> dict[str, int]:
         if match := re.match(pattern, name, re.ASCII):
             found.setdefault(match[1], set()).add(match[2])
     return {first: len(second) for first, second in found.items()}
+
+
+def depth(tensors: Tensors, name: str) -> int:
+    """How many layers the list ``name`` of a model holds."""
+    return counts(tensors, rf"({re.escape(name)})\.(\d+)\.").get(name, 0)

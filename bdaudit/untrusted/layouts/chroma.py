@@ -21,13 +21,13 @@ from typing import Any
 
 from bdaudit.untrusted.layouts import flux, t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.flux import PACKED, TOKENS, USUAL
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
+from bdaudit.untrusted.layouts.stable_diffusion import pipeline_note
 from bdaudit.untrusted.settings import whole
-from bdaudit.untrusted.shapes import Tensors, counts, size
-from bdaudit.untrusted.tree import shown
+from bdaudit.untrusted.shapes import Tensors, depth, size
 
 
 def _described(tensors: Tensors) -> dict[str, Any]:
@@ -35,13 +35,13 @@ def _described(tensors: Tensors) -> dict[str, Any]:
     return {
         "in_channels": size(tensors, "x_embedder.weight", 1),
         "joint_attention_dim": size(tensors, "context_embedder.weight", 1),
-        "num_layers": blocks(tensors, "transformer_blocks"),
-        "num_single_layers": blocks(tensors, "single_transformer_blocks"),
+        "num_layers": depth(tensors, "transformer_blocks"),
+        "num_single_layers": depth(tensors, "single_transformer_blocks"),
         "attention_head_dim": head,
         "num_attention_heads": size(tensors, "x_embedder.weight", 0) // max(1, head),
         "approximator_num_channels": size(tensors, "distilled_guidance_layer.in_proj.weight", 1),
         "approximator_hidden_dim": size(tensors, "distilled_guidance_layer.in_proj.weight", 0),
-        "approximator_layers": counts(tensors, r"(distilled_guidance_layer\.layers)\.(\d+)\.").get("distilled_guidance_layer.layers", 0),
+        "approximator_layers": depth(tensors, "distilled_guidance_layer.layers"),
     }
 
 
@@ -67,9 +67,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     check_channels(taken // PACKED**2, given // PACKED**2, vae)
     latents, note = sized(USUAL, PACKED, vae, asked)
     check_cost(transformer["num_attention_heads"] * transformer["attention_head_dim"], PACKED, TOKENS, vae, latents)
-    notes = [note, *check_flow(configs["scheduler"])]
-    if pipeline_class != "ChromaPipeline":
-        notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a ChromaPipeline, from a text alone")
+    notes = (note, *check_flow(configs["scheduler"]), pipeline_note(pipeline_class, "ChromaPipeline"))
     return latents, [each for each in notes if each]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts.layout import Config, Part
 from bdaudit.untrusted.settings import FLAG, MAP, NAME, TOKENS, WORD, either, listed, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, counts, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 _WIDTH, _IDS = 16_384, 2_000_000
@@ -42,7 +42,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "hidden_size": size(plain, "embeddings.token_embedding.weight", 1),
         "max_position_embeddings": size(plain, "embeddings.position_embedding.weight", 0),
         "intermediate_size": size(plain, "encoder.layers.0.mlp.fc1.weight", 0),
-        "num_hidden_layers": counts(plain, r"(encoder\.layers)\.(\d+)\.").get("encoder.layers", 0),
+        "num_hidden_layers": depth(plain, "encoder.layers"),
     }
 
 

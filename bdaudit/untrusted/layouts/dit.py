@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.untrusted.layouts.autoencoder import largest
 from bdaudit.untrusted.layouts.layout import Config, Size
-from bdaudit.untrusted.layouts.stable_diffusion import MOST_NUMBERS, latent_size
-from bdaudit.untrusted.shapes import Tensors, counts
+from bdaudit.untrusted.layouts.stable_diffusion import check_held, latent_size
 
 WIDEST = 65_536
 DEEPEST = 256
 _MLP = 8
 """How many times as wide as its tokens a block's widest value is, at most: 4 in most, 7 with keys and queries beside it."""
-
-
-def blocks(tensors: Tensors, name: str) -> int:
-    """How many blocks the list ``name`` holds."""
-    return counts(tensors, rf"({name})\.(\d+)\.").get(name, 0)
 
 
 def sized(side: int, patch: int, vae: Config, asked: Size | None) -> tuple[Size, str]:
@@ -41,10 +35,7 @@ def check_cost(width: int, patch: int, text: int, vae: Config, latents: Size) ->
         BdauditError: one of them has more than 2³⁰ numbers.
     """
     tokens = latents[0] * latents[1] // patch**2 + text
-    for part, most in {"transformer": tokens * width * _MLP, "vae": largest(vae, latents)}.items():
-        if most > MOST_NUMBERS:
-            said = f"{part}: a latent of {latents[1]} × {latents[0]} becomes {4 * most / 1e9:,.1f} GB in one of its layers"
-            raise BdauditError(f"{said}; expected at most {4 * MOST_NUMBERS / 1e9:.1f} GB; a smaller --size takes less")
+    check_held({"transformer": tokens * width * _MLP, "vae": largest(vae, latents)}, latents)
 
 
 def check_widths(wanted: Mapping[str, tuple[int, int]]) -> None:

@@ -26,12 +26,12 @@ from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts import t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
 from bdaudit.untrusted.layouts.clip import TOKENIZER, TOWER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
-from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder
+from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
 from bdaudit.untrusted.settings import FLAG, listed, optional, whole
-from bdaudit.untrusted.shapes import Tensors, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 TOKENS, USUAL = 512, 128
@@ -45,8 +45,8 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "in_channels": size(tensors, "x_embedder.weight", 1),
         "joint_attention_dim": size(tensors, "context_embedder.weight", 1),
         "pooled_projection_dim": size(tensors, "time_text_embed.text_embedder.linear_1.weight", 1),
-        "num_layers": blocks(tensors, "transformer_blocks"),
-        "num_single_layers": blocks(tensors, "single_transformer_blocks"),
+        "num_layers": depth(tensors, "transformer_blocks"),
+        "num_single_layers": depth(tensors, "single_transformer_blocks"),
         "attention_head_dim": size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0),
         "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in tensors,
     }
@@ -90,9 +90,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     latents, note = sized(USUAL, PACKED, vae, asked)
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     check_cost(width, PACKED, TOKENS, vae, latents)
-    notes = [note, *check_flow(configs["scheduler"])]
-    if pipeline_class != "FluxPipeline":
-        notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a FluxPipeline, from a text alone")
+    notes = (note, *check_flow(configs["scheduler"]), pipeline_note(pipeline_class, "FluxPipeline"))
     return latents, [each for each in notes if each]
 
 

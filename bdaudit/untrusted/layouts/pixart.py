@@ -27,13 +27,13 @@ from typing import Any
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.layouts import t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import SCHEDULER
 from bdaudit.untrusted.layouts.stable_diffusion import check_scheduler
 from bdaudit.untrusted.layouts.unet import MOST_SIDE
 from bdaudit.untrusted.settings import FLAG, NAME, WORD, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 
 TOKENS = 300
 """Of T5 that the pipeline reads."""
@@ -47,7 +47,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "out_channels": size(tensors, "proj_out.weight", 0) // patch**2,
         "caption_channels": size(tensors, "caption_projection.linear_1.weight", 1),
         "cross_attention_dim": size(tensors, "transformer_blocks.0.attn2.to_k.weight", 1),
-        "num_layers": blocks(tensors, "transformer_blocks"),
+        "num_layers": depth(tensors, "transformer_blocks"),
     }
 
 

@@ -14,7 +14,7 @@ from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.layouts.clip import IDLE, TOKENIZER
 from bdaudit.untrusted.layouts.layout import Config, Part, Reading, Vocabulary
 from bdaudit.untrusted.settings import FLAG, MAP, NAME, listed, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, counts, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 _WIDTH, _IDS, _DEEPEST = 65_536, 2_000_000, 256
@@ -24,8 +24,6 @@ TEMPLATES = frozenset({
 })  # fmt: skip
 """SHA-256 of Qwen3's chat templates: the copy that was read, and the later one."""
 USER, ASSISTANT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-NO_THOUGHT = "<think>\n\n</think>\n\n"
-"""What follows where thinking is switched off."""
 
 
 def _described(tensors: Tensors) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "vocab_size": size(plain, "embed_tokens.weight", 0),
         "hidden_size": size(plain, "embed_tokens.weight", 1),
         "intermediate_size": size(plain, "layers.0.mlp.up_proj.weight", 0),
-        "num_hidden_layers": counts(plain, r"(layers)\.(\d+)\.").get("layers", 0),
+        "num_hidden_layers": depth(plain, "layers"),
         "head_dim": size(plain, "layers.0.self_attn.q_norm.weight", 0),
     }
 
@@ -86,14 +84,12 @@ ENCODER = Part(
     library="transformers",
     classes=("Qwen3Model",),
     settings=_SETTINGS,
-    idle=IDLE | {"use_cache", "output_attentions", "head_dim"},
+    idle=IDLE | {"use_cache", "output_attentions"},
     described=_described,
     check=_check,
     constant=r"lm_head\.weight",
     canonical=lambda name: name.removeprefix("model."),
 )
-SPEAKER = replace(ENCODER, classes=("Qwen3ForCausalLM",), constant=r"(?!)", canonical=str)
-"""The same with the layer that speaks, which no prompt's encoding needs."""
 
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """By which Qwen's tokenizers part a text, as transformers has it."""
@@ -104,8 +100,6 @@ _TOKENIZER = replace(
 )
 
 
-def tokenizer(length: int, *, thinks: bool) -> Part:
-    """Qwen's, of which a pipeline reads ``length`` tokens of a conversation; ``thinks`` is whether the answer may begin with a thought."""
-    suffix = ASSISTANT + ("" if thinks else NO_THOUGHT)
-    reading = Reading(length=length, prefix=USER, suffix=suffix, templated=True, templates=TEMPLATES)
-    return replace(_TOKENIZER, reading=reading)
+def tokenizer(length: int) -> Part:
+    """Qwen's, of which a pipeline reads ``length`` tokens of a conversation whose answer may begin with a thought."""
+    return replace(_TOKENIZER, reading=Reading(length=length, prefix=USER, suffix=ASSISTANT, templated=True, templates=TEMPLATES))

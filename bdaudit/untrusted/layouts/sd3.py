@@ -27,18 +27,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bdaudit.errors import BdauditError, InconclusiveError
+from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts import t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
 from bdaudit.untrusted.layouts.clip import TOKENIZER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
-from bdaudit.untrusted.layouts.sdxl import PROJECTED
-from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder
+from bdaudit.untrusted.layouts.sdxl import PROJECTED, check_lengths
+from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
 from bdaudit.untrusted.layouts.unet import MOST_SIDE
 from bdaudit.untrusted.settings import NAME, listed, optional, whole
-from bdaudit.untrusted.shapes import Tensors, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 TOKENS = 256
@@ -54,7 +54,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "caption_projection_dim": size(tensors, "context_embedder.weight", 0),
         "joint_attention_dim": size(tensors, "context_embedder.weight", 1),
         "pooled_projection_dim": size(tensors, "time_text_embed.text_embedder.linear_1.weight", 1),
-        "num_layers": blocks(tensors, "transformer_blocks"),
+        "num_layers": depth(tensors, "transformer_blocks"),
         "pos_embed_max_size": round(size(tensors, "pos_embed.pos_embed", 1) ** 0.5),
     }
 
@@ -65,7 +65,7 @@ def _check(config: Config, tensors: Tensors) -> None:
     if heads != width:
         raise BdauditError(f"its heads are {heads} numbers together, its weights are {width} wide")
     named = sorted(config.get("dual_attention_layers") or [])
-    held = [i for i in range(blocks(tensors, "transformer_blocks")) if f"transformer_blocks.{i}.attn2.to_q.weight" in tensors]
+    held = [i for i in range(depth(tensors, "transformer_blocks")) if f"transformer_blocks.{i}.attn2.to_q.weight" in tensors]
     if named != held:
         raise BdauditError(f"its dual_attention_layers are {shown(named, 80)}, its weights have {shown(held, 80)}")
 
@@ -98,8 +98,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     for config, name in zip(clips, ("text_encoder", "text_encoder_2"), strict=True):
         check_text_encoder(config, name)
     third = configs.get("text_encoder_3")
-    if clips[0]["max_position_embeddings"] != clips[1]["max_position_embeddings"]:
-        raise InconclusiveError("the two CLIPs read texts of two lengths; two of one length are supported")
+    check_lengths(*clips)
     wanted = {"pooled_projection_dim": (transformer["pooled_projection_dim"], sum(config["projection_dim"] for config in clips))}
     if third is not None:
         wanted["joint_attention_dim"] = (transformer["joint_attention_dim"], third["d_model"])
@@ -114,8 +113,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     notes = [note, *check_flow(configs["scheduler"])]
     if third is None:
         notes.append("there is no text_encoder_3: zeros stand in place of its states, as in the stock pipeline")
-    if pipeline_class != "StableDiffusion3Pipeline":
-        notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a StableDiffusion3Pipeline, from a text alone")
+    notes.append(pipeline_note(pipeline_class, "StableDiffusion3Pipeline"))
     return latents, [each for each in notes if each]
 
 

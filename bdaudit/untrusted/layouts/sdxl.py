@@ -37,7 +37,14 @@ from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
 from bdaudit.untrusted.layouts.clip import TOKENIZER, TOWER
 from bdaudit.untrusted.layouts.layout import Config, Layout, Size
 from bdaudit.untrusted.layouts.schedulers import SCHEDULER, few_steps
-from bdaudit.untrusted.layouts.stable_diffusion import check_channels, check_cost, check_scheduler, check_text_encoder, latent_size
+from bdaudit.untrusted.layouts.stable_diffusion import (
+    check_channels,
+    check_cost,
+    check_scheduler,
+    check_text_encoder,
+    latent_size,
+    pipeline_note,
+)
 from bdaudit.untrusted.layouts.unet import UNET
 from bdaudit.untrusted.settings import FLAG
 from bdaudit.untrusted.shapes import Tensors, size
@@ -83,7 +90,7 @@ def _check_unet(unet: Config, second: Config) -> None:
         raise BdauditError(f"unet/config.json: {got}; expected {pooled} of text_encoder_2 and {SIZES} times the latter")
 
 
-def _check_alike(first: Config, second: Config) -> None:
+def check_lengths(first: Config, second: Config) -> None:
     """Raises ``InconclusiveError`` where the towers read texts of two lengths: the pipeline fails on it, or cuts one of them."""
     lengths = [config["max_position_embeddings"] for config in (first, second)]
     if lengths[0] != lengths[1]:
@@ -118,7 +125,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     _check_unet(unet, second)
     check_text_encoder(first, "text_encoder")
     check_text_encoder(second, "text_encoder_2")
-    _check_alike(first, second)
+    check_lengths(first, second)
     _check_vae(vae)
     notes = [*check_scheduler(configs["scheduler"])]
     own = {**unet, "sample_size": unet.get("sample_size") or USUAL, "_diffusers_version": None}
@@ -128,8 +135,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
         notes.append(f"unet/config.json has no sample_size: the pipeline takes {USUAL} for it; --size sets another")
     if few_steps(configs["scheduler"]) and unet.get("time_cond_proj_dim") is None:
         notes.append(_as_guided(distilled(configs["scheduler"], unet), shown(configs["scheduler"].get("_class_name"))))
-    if pipeline_class != "StableDiffusionXLPipeline":
-        notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a StableDiffusionXLPipeline, from a text alone")
+    notes.append(pipeline_note(pipeline_class, "StableDiffusionXLPipeline"))
     return latents, [note for note in (drawn_at, *notes) if note]
 
 

@@ -178,18 +178,20 @@ def check_cost(unet_config: Config, vae: Config, tokens: int, latents: Size) -> 
     Raises:
         BdauditError: one of them has more than 2³⁰ numbers.
     """
-    asked = {"unet": unet.largest(unet_config, tokens, latents), "vae": autoencoder.largest(vae, latents)}
-    for part, most in asked.items():
+    check_held({"unet": unet.largest(unet_config, tokens, latents), "vae": autoencoder.largest(vae, latents)}, latents)
+
+
+def check_held(largest: Mapping[str, int], latents: Size) -> None:
+    """Raises ``BdauditError`` where a part's ``largest`` value has more than 2³⁰ numbers."""
+    for part, most in largest.items():
         if most > MOST_NUMBERS:
             said = f"{part}: a latent of {latents[1]} × {latents[0]} becomes {4 * most / 1e9:,.1f} GB in one of its layers"
             raise BdauditError(f"{said}; expected at most {4 * MOST_NUMBERS / 1e9:.1f} GB; a smaller --size takes less")
 
 
-def _pipeline_note(class_name: str) -> str:
-    """A note where the directory names another pipeline than the stock one."""
-    if class_name == "StableDiffusionPipeline":
-        return ""
-    return f"the directory names a {shown(class_name)}; it was run as a StableDiffusionPipeline, and what the other adds was not looked at"
+def pipeline_note(named: str, stock: str, how: str = "from a text alone") -> str:
+    """A note where the directory names another pipeline than the ``stock`` one, as which it is run."""
+    return "" if named == stock else f"the directory names a {shown(named)}; it was run as a {stock}, {how}"
 
 
 def _as_run(pipeline_class: str, configs: Mapping[str, Config], size: Size | None) -> tuple[Size, list[str]]:
@@ -200,7 +202,8 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], size: Size | Non
     notes = check_scheduler(configs["scheduler"])
     latents, drawn_at = latent_size(configs["unet"], configs["vae"], size)
     check_cost(configs["unet"], configs["vae"], configs["text_encoder"]["max_position_embeddings"], latents)
-    return latents, [note for note in (drawn_at, *notes, _pipeline_note(pipeline_class)) if note]
+    other = pipeline_note(pipeline_class, "StableDiffusionPipeline", "and what the other adds was not looked at")
+    return latents, [note for note in (drawn_at, *notes, other) if note]
 
 
 LAYOUT = Layout(

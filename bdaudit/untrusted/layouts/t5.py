@@ -9,7 +9,7 @@ from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.layouts.clip import IDLE, TOKENIZER
 from bdaudit.untrusted.layouts.layout import Config, Part, Reading, Vocabulary
 from bdaudit.untrusted.settings import FLAG, WORD, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, counts, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 _WIDTH, _IDS = 65_536, 2_000_000
@@ -26,7 +26,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "vocab_size": size(tensors, "shared.weight", 0),
         "d_model": size(tensors, "shared.weight", 1),
         "d_ff": size(tensors, f"{_LAST}.{'wi_0' if _gated(tensors) else 'wi'}.weight", 0),
-        "num_layers": counts(tensors, r"(encoder\.block)\.(\d+)\.").get("encoder.block", 0),
+        "num_layers": depth(tensors, "encoder.block"),
         "relative_attention_num_buckets": size(tensors, f"{_ATTENTION}.relative_attention_bias.weight", 0),
         "num_heads": size(tensors, f"{_ATTENTION}.relative_attention_bias.weight", 1),
     }
@@ -70,14 +70,7 @@ ENCODER = Part(
     },
     idle=IDLE
     | {"use_cache", "num_decoder_layers", "dense_act_fn", "is_gated_act", "tie_word_embeddings", "output_past", "n_positions"}
-    | {
-        "decoder_start_token_id",
-        "classifier_dropout",
-        "is_decoder",
-        "output_attentions",
-        "gradient_checkpointing",
-        "scale_decoder_outputs",
-    },
+    | {"decoder_start_token_id", "classifier_dropout", "is_decoder", "output_attentions", "scale_decoder_outputs"},
     described=_described,
     check=_check,
 )

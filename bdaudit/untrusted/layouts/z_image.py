@@ -27,12 +27,12 @@ from typing import Any
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted.layouts import qwen
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER, scale_factor
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, blocks, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
-from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder
+from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
 from bdaudit.untrusted.settings import FLAG, listed, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, size
+from bdaudit.untrusted.shapes import Tensors, depth, size
 from bdaudit.untrusted.tree import shown
 
 TOKENS, PIXELS, PATCH = 512, 1024, 2
@@ -44,8 +44,8 @@ def _described(tensors: Tensors) -> dict[str, Any]:
         "in_channels": size(tensors, "all_x_embedder.2-1.weight", 1) // PATCH**2,
         "dim": size(tensors, "all_x_embedder.2-1.weight", 0),
         "cap_feat_dim": size(tensors, "cap_embedder.1.weight", 1),
-        "n_layers": blocks(tensors, "layers"),
-        "n_refiner_layers": blocks(tensors, "context_refiner"),
+        "n_layers": depth(tensors, "layers"),
+        "n_refiner_layers": depth(tensors, "context_refiner"),
     }
 
 
@@ -89,9 +89,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     check_channels(transformer["in_channels"], transformer["in_channels"], vae)
     latents, note = sized(max(1, PIXELS // scale_factor(vae)), PATCH, vae, asked)
     check_cost(transformer["dim"], PATCH, TOKENS, vae, latents)
-    notes = [note, *check_flow(configs["scheduler"])]
-    if pipeline_class != "ZImagePipeline":
-        notes.append(f"the directory names a {shown(pipeline_class)}; it was run as a ZImagePipeline, from a text alone")
+    notes = (note, *check_flow(configs["scheduler"]), pipeline_note(pipeline_class, "ZImagePipeline"))
     return latents, [each for each in notes if each]
 
 
@@ -100,7 +98,7 @@ LAYOUT = Layout(
     called="a Z-Image pipeline",
     pipelines=r"ZImage(?!Omni)\w*Pipeline",
     parts={
-        **{"tokenizer": qwen.tokenizer(TOKENS, thinks=True), "text_encoder": qwen.ENCODER},
+        **{"tokenizer": qwen.tokenizer(TOKENS), "text_encoder": qwen.ENCODER},
         **{"transformer": TRANSFORMER, "vae": AUTOENCODER, "scheduler": FLOW},
     },
     vocabularies={"tokenizer": "text_encoder"},
