@@ -45,20 +45,25 @@ def begun(model: Path, folder: Path, workers: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(model), str(folder), str(workers)], env=environment)
 
 
-def members(run: int) -> list[int]:
-    """Its workers' processes; Ray gives them that title."""
+def at_work(run: int) -> list[int]:
+    """Processes of its workers that have blocks in their hands; Ray gives each the title of the method that it runs."""
     names = {process: Path(f"/proc/{process}/cmdline") for process in children(run)}
-    return [process for process, file in names.items() if file.is_file() and file.read_bytes().startswith(b"ray::Member")]
+    return [process for process, file in names.items() if file.is_file() and file.read_bytes().startswith(b"ray::Member.done")]
 
 
 def killed_once_at_work(run: subprocess.Popen[bytes], folder: Path, more: int) -> None:
-    """Kill a worker as soon as ``more`` blocks have been kept than there are."""
+    """Kill a worker that is at work as soon as ``more`` blocks have been kept than there are."""
     before, until = len(list(folder.glob("state/kept-*"))), time.monotonic() + LONGEST
-    while len(list(folder.glob("state/kept-*"))) < before + more and run.poll() is None:
+    while True:
+        assert run.poll() is None, "the run ended before a worker could be killed"
         assert time.monotonic() < until, "the run does nothing"
+        for process in at_work(run.pid) if len(list(folder.glob("state/kept-*"))) >= before + more else []:
+            os.kill(process, signal.SIGSTOP)
+            if process in at_work(run.pid):  # still, and it cannot end its blocks any more
+                os.kill(process, signal.SIGKILL)
+                return
+            os.kill(process, signal.SIGCONT)
         time.sleep(0.02)
-    for process in members(run.pid)[:1]:
-        os.kill(process, signal.SIGKILL)
 
 
 def told(report: Any) -> Any:
