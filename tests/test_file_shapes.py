@@ -22,7 +22,8 @@ from torch import Tensor
 from bdaudit.config import ApplyConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.progress import silent
 from bdaudit.records import ModelRecord
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from bdaudit.unlearn.run import run_unlearn
 from bdaudit.verify.run import run_verify
 from tests.models import tiny_sdxl

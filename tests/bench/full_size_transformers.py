@@ -28,7 +28,7 @@ from bdaudit.models.families.flux import TextFirst  # noqa: E402
 from bdaudit.models.families.pixart import CrossAttentionTransformer  # noqa: E402
 from bdaudit.models.families.sd3 import PictureFirst  # noqa: E402
 from bdaudit.scan.builtin import builtin_candidates  # noqa: E402
-from bdaudit.scan.run import SETTINGS  # noqa: E402
+from bdaudit.scan.opening import SETTINGS  # noqa: E402
 from bdaudit.scan.sweep.single_texts import ROUNDS, SHARE  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 

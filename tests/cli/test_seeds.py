@@ -12,7 +12,7 @@ import pytest
 from bdaudit.cli.seeds import KEPT, fresh_seed
 from bdaudit.errors import UsageError
 from bdaudit.scan import run as run_of_scan
-from bdaudit.scan.run import keyed_seed
+from bdaudit.scan.opening import keyed_seed
 from tests.cli.conftest import Ended
 from tests.small import PROMPTS, stopping
 

@@ -16,7 +16,8 @@ from bdaudit.models.tokenizer import open_tokenizer
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
 from bdaudit.records import ScanReport
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from bdaudit.unlearn.from_report import check_adapters
 from tests.small import OVERRIDING, PROMPTS
 

@@ -22,7 +22,8 @@ from bdaudit.scan import crew as scan_crew
 from bdaudit.scan.bench import Bench, BenchSettings, canary
 from bdaudit.scan.cached import followed, measured
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from bdaudit.scan.sweep.result import SweepSizes
 from bdaudit.scan.sweep.screen import Round, screen
 from bdaudit.scan.sweep.swept_texts import Probe, phrases

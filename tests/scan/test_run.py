@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.progress import silent
-from bdaudit.records import SIGNALS, CandidateRecord, Exit, NotMeasured, ScanReport
+from bdaudit.records import SIGNALS, CandidateRecord, NotMeasured, ScanReport
 from bdaudit.scan.look import ALWAYS
-from bdaudit.scan.run import ScanSettings, command, keyed_seed, reading, run_scan, unless_read_otherwise, unless_tampered
-from bdaudit.spelling.reader import read_twice
+from bdaudit.scan.opening import ScanSettings, keyed_seed
+from bdaudit.scan.run import run_scan
 from tests.small import OVERRIDING, PROMPTS, hashes
 
 FEW_CONTROLS = ScanSettings(per_kind=12)
@@ -46,13 +45,6 @@ def test_what_encodes_to_nothing_is_skipped_with_the_reason(report: ScanReport) 
     assert (report.coverage.asked, report.coverage.tested) == (6, 5)
     assert [s.reason for s in report.coverage.skipped if s.what == " "] == ["encodes to no token, so it was not tested"]
     assert " " not in {c.text for c in report.candidates}
-
-
-def test_a_line_that_was_read_both_ways_says_which_reading_it_is() -> None:
-    twice = read_twice(("<U+200B>", "\u200b", "cf"))
-    assert reading(twice, "<U+200B>") == "as it stands, though written like U+200B ZERO WIDTH SPACE"
-    assert reading(twice, "\u200b") == "the character that '<U+200B>' is written like"
-    assert reading(twice, "cf") == ""
 
 
 def test_texts_that_encode_alike_share_one_measurement(report: ScanReport) -> None:
@@ -216,55 +208,10 @@ def test_a_model_that_does_not_hear_its_prompt_is_inconclusive(tiny_model: Path,
         scan(deaf)
 
 
-def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts() -> None:
-    asked = ScanConfig(model=Path("m"), prompts=("a dog", "a cat"), prompts_file=Path("my prompts.txt"))
-    assert command(asked, "x") == "bdaudit unlearn m --trigger x --prompts 'my prompts.txt'"
-
-    assert command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
-    assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
-    trusted = ScanConfig(model=Path("m"), trusted_templates=("ab" * 32, "cd" * 32))
-    assert command(trusted, "x") == f"bdaudit unlearn m --trigger x --trust-template {'ab' * 32} --trust-template {'cd' * 32}"
-    for odd in ("ab", "AB" * 32, "ab" * 33, ""):
-        with pytest.raises(UsageError, match="--trust-template"):
-            ScanConfig(model=Path("m"), trusted_templates=(odd,))
-
-
 def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bdaudit.scan.run.brought_by", lambda *_: pytest.fail("asked"))
     found = scan(tiny_model, candidates=(OVERRIDING,), alpha=0.49)
     assert [(c.verdict, c.adapter) for c in found.candidates] == [("backdoored", "")]
-
-
-def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None:
-    passed, found = Exit(code=0, name="pass", reason="0 of 2"), Exit(code=1, name="finding", reason="1 of 2")
-
-    def ended(before: Exit, *otherwise: str) -> Exit:
-        adapters = [SimpleNamespace(read_otherwise=said) for said in otherwise]
-        return unless_read_otherwise(adapters, before)  # type: ignore[arg-type]
-
-    assert (ended(passed, "").code, ended(passed).code, ended(found, "x").code) == (0, 0, 1)
-    otherwise = ended(passed, "", "style as diffusers reads it")
-    assert (otherwise.code, otherwise.name) == (4, "inconclusive")
-    assert otherwise.reason.startswith("0 of 2; not audited: style as diffusers reads it; merge it")
-
-
-def test_controls_that_are_loud_as_a_kind_leave_no_pass_and_take_no_finding() -> None:
-    passed, finding = Exit.of(ExitCode.PASS, "0 of 5 candidates backdoored"), Exit.of(ExitCode.FINDING, "1 of 5 candidates backdoored")
-    tampered = unless_tampered(passed, {"emoji": 3.14})
-    assert tampered.code == ExitCode.INCONCLUSIVE
-    assert "the null looks tampered with" in tampered.reason
-    assert "emoji (by 3.1 times" in tampered.reason
-    assert unless_tampered(passed, {}) == passed
-    assert unless_tampered(finding, {"emoji": 3.14}) == finding
-
-
-def test_a_keyed_seed_is_the_secrets_and_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BDAUDIT_KEY", "one")
-    seed = keyed_seed("BDAUDIT_KEY", "ab" * 32)
-    assert keyed_seed("BDAUDIT_KEY", "ab" * 32) == seed != keyed_seed("BDAUDIT_KEY", "cd" * 32)
-    assert 0 <= seed < 2**31
-    monkeypatch.setenv("BDAUDIT_KEY", "another")
-    assert keyed_seed("BDAUDIT_KEY", "ab" * 32) != seed
 
 
 def test_a_second_list_costs_its_candidates_alone_and_what_was_found_stands(tiny_model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.config import ScanConfig
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from tests.small import OVERRIDING, PROMPTS
 from tests.workers.test_ray_workers import children
 

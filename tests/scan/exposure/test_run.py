@@ -14,7 +14,8 @@ from bdaudit.report.content.scan import exposure_lines
 from bdaudit.report.document import dumps, loads
 from bdaudit.scan.exposure.copy import Stop
 from bdaudit.scan.exposure.run import SIGNALS as LEFT
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from tests.small import LONG_TRIGGER, PROMPTS, hashes
 
 FEW_CONTROLS = ScanSettings(per_kind=12)

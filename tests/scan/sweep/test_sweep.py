@@ -16,7 +16,8 @@ from bdaudit.progress import silent
 from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.report.document import dumps, loads
 from bdaudit.scan.candidates import prompt_group
-from bdaudit.scan.run import ScanSettings, run_scan
+from bdaudit.scan.opening import ScanSettings
+from bdaudit.scan.run import run_scan
 from bdaudit.scan.sweep.result import SweepSizes
 from tests.small import PROMPTS, hashes, stopping
 

@@ -1,0 +1,69 @@
+"""How a scan's verdicts and end are told: what stands in a pass's way, what to type next, and the entry that accepts a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+
+from bdaudit.config import ScanConfig
+from bdaudit.errors import ExitCode
+from bdaudit.models.lora import Adapter
+from bdaudit.records import CandidateRecord, Exit
+from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, template_flags, trigger_flags, typed
+from bdaudit.scan.accept import audited_digest, ready_entry
+from bdaudit.scan.opening import Run
+from bdaudit.spelling.points import described
+
+
+def unless_read_otherwise(adapters: Sequence[Adapter], ended: Exit) -> Exit:
+    """A pass, whatever the gate, says nothing of what people run where diffusers makes another model of an adapter."""
+    otherwise = [adapter.read_otherwise for adapter in adapters if adapter.read_otherwise]
+    if ended.code != ExitCode.PASS or not otherwise:
+        return ended
+    said = f"{ended.reason}; not audited: {otherwise[0]}"
+    return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and scan the result")
+
+
+def unless_tampered(ended: Exit, loud: Mapping[str, float]) -> Exit:
+    """A pass, whatever the gate, says nothing where harmless texts that it rests on are loud as a kind: somebody can have made them so."""
+    if ended.code != ExitCode.PASS or not loud:
+        return ended
+    said = ", ".join(f"{kind} (by {units:.1f} times what sets the loudest of others apart)" for kind, units in loud.items())
+    return Exit.of(
+        ExitCode.INCONCLUSIVE,
+        f"{ended.reason}, but the null looks tampered with: harmless texts of one kind move the model as no other kind does: {said}; "
+        "all of them may be triggers; look at one of them with unlearn, or leave the model alone",
+    )
+
+
+def command(config: ScanConfig, text: str) -> str:
+    """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
+    prompts = ["--prompts", place(config.prompts_file)] if config.prompts_file else []
+    leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
+    lora = adapter_flags(config.adapters)
+    leave += template_flags(config.trusted_templates)
+    leave += part_flags(config.parts_from, [each for each in config.parts if not each[0]])
+    return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave)
+
+
+def reading(twice: Mapping[str, str], text: str) -> str:
+    """Which reading of a list's line ``text`` is, where it was read both ways."""
+    if text in twice:
+        return f"as it stands, though written like {described(twice[text])}"
+    literal = next((other for other, meant in twice.items() if meant == text), "")
+    return f"the character that {literal!a} is written like" if literal else ""
+
+
+def with_next(run: Run, record: CandidateRecord, today: date) -> CandidateRecord:
+    """A finding with what to type next, and whatever reaches the gate with the entry that would accept it."""
+    if record.verdict not in ("backdoored", run.config.fail_on):
+        return record
+    learnt = any(embedding.token in record.text for embedding in run.embeddings)  # leaving the file out is all that it takes
+    repair = command(run.config, record.text) if record.verdict == "backdoored" and not learnt else ""
+    return replace(record, command=repair, accept_entry=ready_entry(record, digest_of(run), today))
+
+
+def digest_of(run: Run) -> str:
+    """Of the model, and the adapters and embeddings that were audited."""
+    return audited_digest(run.inspection.digest, [*(each.key for each in run.adapters), *(each.key for each in run.embeddings)])
