@@ -17,6 +17,9 @@ from bdaudit.config import Acceptance, Evidence
 from bdaudit.config.flag import Kind
 from bdaudit.errors import UsageError
 
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+"""How a scale is typed, and as Python writes one."""
+
 
 def model(typed: str, flag: str) -> Path:
     """A model's directory or file, or the snapshot in the hub's cache that an id means; of anything else it says what to do."""
@@ -110,11 +113,12 @@ def adapter(typed: str, flag: str) -> tuple[Path, float]:
     """``FILE`` or ``FILE:scale``, or an adapter's directory; the scale is 1 where none is given."""
     from bdaudit.models.adapter_file import adapter_file
 
-    path, scale = _scaled(typed)
+    path, told = _scaled(typed)
+    scale = _number(told)
     if not os.path.exists(path):
         raise UsageError(f"{flag} {path}: no such file; expected FILE, FILE:scale or the directory that peft wrote")
     if not math.isfinite(scale):
-        raise UsageError(f"{flag} {path}: its scale is {scale}; expected a finite number")
+        raise UsageError(f"{flag} {path}: its scale is {told!r}; expected a finite number, such as 0.8")
     return adapter_file(path), scale
 
 
@@ -130,9 +134,16 @@ def _file_of(typed: str) -> Path:
     return _scaled(named[1] if named and not os.path.exists(typed) else typed)[0]
 
 
-def _scaled(typed: str) -> tuple[Path, float]:
-    scaled = re.fullmatch(r"(.+):([-+]?\d*\.?\d+)", typed)
-    return (Path(scaled[1]), float(scaled[2])) if scaled and not os.path.exists(typed) else (Path(typed), 1.0)
+def _scaled(typed: str) -> tuple[Path, str]:
+    """The path, and what stands for its scale: behind the last colon, where that is a number or a path that exists stands before it."""
+    path, _, scale = typed.rpartition(":")
+    scaled = path and not os.path.exists(typed) and (_NUMBER.fullmatch(scale) or os.path.exists(path))
+    return (Path(path), scale) if scaled else (Path(typed), "1")
+
+
+def _number(told: str) -> float:
+    """NaN where it is none."""
+    return float(told) if _NUMBER.fullmatch(told) else math.nan
 
 
 def embedding(typed: str, flag: str) -> tuple[Path, str]:
@@ -156,7 +167,8 @@ def contributor(typed: str, flag: str) -> tuple[Path, float]:
     cached = find(typed, flag)
     if cached:
         return cached, 1.0
-    path, scale = _scaled(typed)
+    path, told = _scaled(typed)
+    scale = _number(told)
     if is_adapter_directory(path):
         path = adapter_file(path)
     elif os.path.isdir(typed):

@@ -6,7 +6,7 @@ A name that is not known ends in "not supported": a tensor that were left out co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +49,8 @@ _NUMBERINGS = {
     "diffusers": re.compile(r"(down_blocks|mid_block|up_blocks)[._]"),
 }
 """Whose numbers the UNet's blocks have: kohya's tools take the original code's for SDXL, diffusers' for Stable Diffusion."""
+_ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)[._]\d")
+"""The same of every layer that the original code calls otherwise than diffusers does."""
 _TEXT_PROJECTION = re.compile(r"_to_(q|k|v|out)(_0)?$")
 
 
@@ -122,6 +124,17 @@ def one_family(keys: Iterable[Key], where: str) -> Family:
         said = f"{where} numbers the UNet's blocks as {' and as '.join(numberings)} does; diffusers leaves out the first"
         raise InconclusiveError(f"{said}, so there is no one model to audit; write it with one numbering")
     return families[0]
+
+
+def left_out(family: Family, keys: Iterable[Key], components: Collection[str]) -> str:
+    """What diffusers' ``load_lora_weights`` (0.42.1) passes over with a warning at most; of the original code's names it reads kohya's,
+    the numbered blocks of them for SDXL alone. ``components`` are the model's."""
+    if family == "ComfyUI":
+        return "all of it"
+    if family == "kohya" and "text_encoder_2" in components:
+        return ""
+    unread = _NUMBERINGS["the original code"] if family == "kohya" else _ORIGINAL
+    return "its layers in the original code's names" if any(unread.match(key.module) for key in keys) else ""
 
 
 class Layers:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.models.adapter_file import adapter_file, settings_beside
-from bdaudit.models.adapter_names import Family, Key, Layers, one_family, taken_apart
+from bdaudit.models.adapter_names import Family, Key, Layers, left_out, one_family, taken_apart
 from bdaudit.models.adapter_products import dora, measured_axis, product
 from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
@@ -92,7 +92,7 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
         BdauditError: damaged, not finite, or it does not fit the model.
         InconclusiveError: of a kind, or with settings, that are not supported; or loaders disagree about it.
     """
-    found, source, modules = _inspected(path, scale)
+    found, source, modules = _inspected(path, scale, suspect.heeding)
     where = source.where
     layers = Layers(suspect.heeding)
     deltas: dict[tuple[str, str], Tensor] = {}
@@ -110,15 +110,18 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
     return replace(found, deltas=deltas, decomposed=frozenset(decomposed))
 
 
-def inspect_adapter(path: Path, scale: float) -> Adapter:
-    """The same without a model to fit it to: what its file says of itself, and no differences; raises as ``read_adapter``."""
-    return _inspected(path, scale)[0]
+def inspect_adapter(path: Path, scale: float, components: Collection[str] = ()) -> Adapter:
+    """The same without a model to fit it to: what its file says of itself, and no differences; raises as ``read_adapter``.
+
+    ``components`` are those of the model that it is for, by which diffusers reads it to one effect or another.
+    """
+    return _inspected(path, scale, components)[0]
 
 
 _Modules = dict[tuple[Key, str], dict[str, Tensor]]
 
 
-def _inspected(path: Path, scale: float) -> tuple[Adapter, _Source, _Modules]:
+def _inspected(path: Path, scale: float, components: Collection[str]) -> tuple[Adapter, _Source, _Modules]:
     path = adapter_file(path)
     where = shown(path)
     tensors, header, file = _tensors(path)
@@ -126,7 +129,7 @@ def _inspected(path: Path, scale: float) -> tuple[Adapter, _Source, _Modules]:
     if not keys:
         raise BdauditError(f"{where} holds no adapter")
     source, beside = _source(list(keys.values()), header, path)
-    otherwise = _read_otherwise(source.family, keys, tensors, where)
+    otherwise = _read_otherwise(source.family, keys, tensors, where, components)
     found = Adapter((file, *([beside] if beside else [])), scale, {}, read_otherwise=otherwise)
     return found, source, _modules(keys, tensors, where)
 
@@ -261,14 +264,16 @@ def _check_magnitudes(keys: Sequence[Key], settings: Mapping[str, Settings], whe
             raise InconclusiveError(f"{said}; all of them or none are supported, as use_dora says")
 
 
-def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str) -> str:
+def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str, components: Collection[str]) -> str:
     """ComfyUI (0.3.77) divides by the norms of outputs from before the change; diffusers (0.42.1) leaves dora_scale out, and has one alpha
     for a kohya file's attention layers and text encoder: the commonest, whatever theirs is. By a text encoder's out_proj it knows kohya's
     spelling of its attention: where a file has none, but other layers, the attention is left out."""
     magnitudes = [tensors[name] for name, key in keys.items() if key.role == _DORA]
-    if magnitudes:
-        comfy = ", and as ComfyUI does, which divides by the norms of the weights without it" if len(magnitudes[0]) > 1 else ""
-        return f"{where} as diffusers reads it, which leaves out its dora_scale{comfy}"
+    dora_too = "its dora_scale" if magnitudes and family != "ComfyUI" else ""
+    if unread := " and ".join(filter(None, (left_out(family, keys.values(), components), dora_too))):
+        several = any(each.shape[:1] > (1,) for each in magnitudes)
+        comfy = ", and as ComfyUI does, which divides by the norms of the weights without it" if several else ""
+        return f"{where} as diffusers reads it, which leaves out {unread}{comfy}"
     if family != "kohya" or not {key.role for key in keys.values()} <= {"down", "up", "alpha"}:
         return ""  # not kohya's names, or factors that diffusers does not open at all
     for component in _PARTS:

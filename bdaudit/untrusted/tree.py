@@ -26,7 +26,10 @@ MAX_JSON_DEPTH = 64
 CONFIG_LIMITS = (1 << 20, 50_000)
 """Bytes, and commas plus brackets, of a config; the largest in use are shard indexes of about 200 kB."""
 
-_PICKLE = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06|([(\]}][\s\S]*)?c[\w.]+\n[\w.]+\n|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ")
+_PICKLE = re.compile(
+    rb"\x80[\x02-\x05]|(c|[(\]}][\s\S]*?[ci])[\w.]+\n[\w.]+\n|\([dl](p\d+\n|[(VSILFN])|[\]})]([qr(]|\.\Z)"  # protocol 2 on; a class; 0; 1
+    rb"|PK\x03\x04|PK\x05\x06|\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ"
+)
 _LED_AWAY = "{} has become a link that leads out of the directory"
 _CONTROL = ("has a control character in its name; rename it", "names hold a control character; rename them")
 _HIDDEN_CODE = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}

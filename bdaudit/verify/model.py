@@ -45,7 +45,7 @@ class Model:
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, self.device)
         self.batch_size = config.batch_size
-        self.adapters = tuple(inspect_adapter(path, scale) for path, scale in config.adapters_of(role))
+        self.adapters = tuple(inspect_adapter(path, scale, self.inspection.components) for path, scale in config.adapters_of(role))
         self.embeddings = tuple(read_embedding(path, token) for path, token in config.embeddings)
         self.tokenizer = self._read_tokenizer()
         self._config, self._drawing, self._role = config, drawing, role

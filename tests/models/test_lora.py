@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
+from bdaudit.models.adapter_names import Layers, taken_apart
 from bdaudit.models.load import load
 from bdaudit.models.lora import applied, read_adapter
 from bdaudit.models.suspect import Suspect
@@ -171,6 +172,56 @@ def test_diffusers_leaves_out_a_text_encoders_attention_without_its_output_layer
     assert ("leaves out the attention of text_encoder" in said) == left_out, said
 
 
+ORIGINAL = KEY.replace("down_blocks.0.attentions.0", "input_blocks.1.1")
+
+
+@pytest.mark.parametrize(
+    ("layer", "beside", "left_out"),
+    [
+        (f"diffusion_model.{ORIGINAL}", "", "leaves out all of it"),
+        (f"lora_unet_{flat(ORIGINAL)}", "lora_unet_conv_out", "leaves out its layers in the original code's names"),
+        (f"unet.{ORIGINAL}", "unet.conv_out", "leaves out its layers in the original code's names"),
+        ("unet.time_embed.2", "unet.conv_out", "leaves out its layers in the original code's names"),
+        ("lora_unet_out_2", f"lora_unet_{flat(KEY)}", ""),
+    ],
+)
+def test_what_diffusers_passes_over_in_silence_is_told(
+    tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path, layer: str, beside: str, left_out: str
+) -> None:
+    pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline
+
+    tensors = {}
+    for name in filter(None, (layer, beside)):
+        weight = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "")[2].get_parameter("weight")
+        down, up = ("lora_A", "lora_B") if name.startswith("unet.") else ("lora_down", "lora_up")
+        tensors[f"{name}.{down}.weight"] = torch.ones(2, *weight.shape[1:])
+        tensors[f"{name}.{up}.weight"] = torch.ones(len(weight), 2, *[1] * (weight.ndim - 2))
+    path = written(tmp_path, tensors)
+    adapter = read_adapter(path, 1.0, tiny_suspect)
+    assert len(adapter.deltas) == len(tensors) // 2
+    assert adapter.read_otherwise == (f"{path} as diffusers reads it, which {left_out}" if left_out else "")
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, local_files_only=True)
+    pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)
+    taken = {name.partition(".lora_A")[0] for name, _ in pipeline.unet.named_parameters() if ".lora_A" in name}
+    assert (len(taken) < len(adapter.deltas)) == bool(left_out), taken
+
+
+@pytest.mark.parametrize(
+    ("prefix", "left_out"),
+    [("diffusion_model.", "all of it"), ("unet.", "its layers in the original code's names and its dora_scale")],
+)
+def test_every_reader_that_makes_another_thing_of_it_is_told(tiny_suspect: Suspect, tmp_path: Path, prefix: str, left_out: str) -> None:
+    name = f"{prefix}{ORIGINAL}"
+    layer = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "")[2]
+    down, up = DOWN[:2, :1].expand(2, layer.in_features).clone(), torch.ones(layer.out_features, 2)
+    factors = ("lora_A", "lora_B") if prefix == "unet." else ("lora_down", "lora_up")
+    tensors = {f"{name}.{role}.weight": tensor for role, tensor in zip(factors, (down, up), strict=True)}
+    path = written(tmp_path, tensors | {f"{name}.dora_scale": torch.ones(layer.out_features, 1)})
+    said = read_adapter(path, 1.0, tiny_suspect).read_otherwise
+    assert f"leaves out {left_out}, and as ComfyUI does" in said
+
+
 def test_a_convolution(tiny_suspect: Suspect, tmp_path: Path) -> None:
     down, up = torch.randn(2, 8, 3, 3), torch.randn(8, 2, 1, 1)
     path = written(tmp_path, {f"unet.{CONV}.lora_A.weight": down, f"unet.{CONV}.lora_B.weight": up})
@@ -230,6 +281,11 @@ def test_a_pickle_is_never_opened(tiny_suspect: Suspect, tmp_path: Path) -> None
         ({f"unet.{KEY}.lora_A.weight": DOWN.to(torch.int8), f"unet.{KEY}.lora_B.weight": UP}, InconclusiveError, "holds int8"),
         ({f"unet.{KEY}.lora_A.weight": DOWN * 1e30, f"unet.{KEY}.lora_B.weight": UP * 1e30}, BdauditError, "is not finite"),
         ({f"unet.{KEY}.alpha": torch.tensor(1.0)}, BdauditError, "an alpha and no factors"),
+        (
+            {f"unet.{KEY}.lora_A.weight": DOWN, f"unet.{KEY}.lora_B.weight": UP, f"unet.{KEY}.dora_scale": torch.tensor(1.0)},
+            BdauditError,
+            r"dora_scale \(\) has no magnitude for each output",
+        ),
         ({f"unet.{KEY}.diff_b": torch.ones(8)}, BdauditError, "a bias that this layer does not have"),
     ],
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.tree import Reader, walk
+from bdaudit.untrusted.tree import Reader, looks_pickled, walk
 from tests.untrusted import tiny
 from tests.untrusted.edits import UNET, put
 
@@ -124,3 +126,20 @@ def test_a_pointer_of_git_lfs_is_called_one(path: str, model: Path) -> None:
     with pytest.raises(BdauditError, match="git lfs pull") as caught:
         inspect(model, allow_pickle=True)
     assert caught.value.code == 3
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("value", [{"a": 1}, {}, ["a"], [], OrderedDict(a=1), (Path("a"),), Path], ids=repr)
+def test_a_pickle_is_known_whatever_its_protocol(value: object, protocol: int) -> None:
+    assert looks_pickled(pickle.dumps(value, protocol))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}", "[]", "[1]", '["c", "i"]', '{\n  "a": [\n  1\n]}', "(described below)\n", "(l", "in\nthe\nis\n", "#version: 0.2\ni n\n",
+        "in g\nc at\n", "( c\ni n\n", "null", "{%- if a %}\n", ") a\n", "] )\n",
+    ],
+)  # fmt: skip
+def test_text_is_no_pickle(text: str) -> None:
+    assert not looks_pickled(text.encode())

@@ -70,6 +70,7 @@ def test_diffusers_makes_the_same_of_the_original_codes_numbering(model: Path, s
     path = written(kohya(suspect), tmp_path / "kohya.safetensors")
     adapter = read_adapter(path, 1.0, suspect)
     assert set(adapter.deltas) == {(component, f"{module}.weight") for component, module in LAYERS.values()}
+    assert adapter.read_otherwise == ""
     pipeline = StableDiffusionXLPipeline.from_pretrained(model, local_files_only=True)
     pipeline.load_lora_weights(str(tmp_path), weight_name=path.name)
     pipeline.fuse_lora(components=["unet", "text_encoder", "text_encoder_2"])
