@@ -213,3 +213,10 @@ def test_several_stragglers_are_found_together(planted: int) -> None:
 def test_a_sample_without_spread_or_too_small_has_no_stragglers() -> None:
     assert stats.ExponentialTail.stragglers([1.0] * 100, 0.001) == []
     assert stats.ExponentialTail.stragglers([*np.arange(24.0), 1e6], 0.001) == []
+
+
+def test_five_values_are_enough_to_tell_a_straggler_and_a_chance_of_exactly_the_level_is_none() -> None:
+    tail = [0.0] * 40 + [1.0] * 5 + [11.0] * 5  # of 45 values five lie above 0, and the next has the chance (1 + 10 / 10) ** -5
+    assert stats.ExponentialTail.stragglers(tail, 0.04) == [45, 46, 47, 48, 49]
+    assert stats.ExponentialTail.stragglers(tail, 2**-5) == []
+    assert stats.ExponentialTail.stragglers([0.0] * 40 + [1.0] * 4 + [11.0] * 6, 0.04) == [], "four are not"

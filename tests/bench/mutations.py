@@ -2,10 +2,12 @@
 ``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``. What stands in PATH of the same draw is not run again.
 
 A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one exit code or
-one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``. What survives and
-changes nothing that anybody could see stands in ``EQUIVALENT``, with its reason.
+one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``: first the tests of its
+file, then, for ``SECONDS`` at most, the others of the same folder. What survives and changes nothing that anybody could see stands in
+``EQUIVALENT``, with its reason.
 
-The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree: one mutation costs its tests.
+The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree, up to the first that fails: one
+mutation costs the tests before the one that kills it. All tests that killed are run again at the end, without any mutation.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -147,24 +151,31 @@ def mutations(file: str) -> list[Mutation]:
 
 def _parses(text: str, node: ast.AST) -> bool:
     """Whether the place is told rightly: inside an f-string this Python tells another one."""
+    start, end = _place(text, node)
     try:
-        read = ast.parse(ast.get_source_segment(text, node) or "", mode="eval").body
-    except SyntaxError:
+        read = ast.parse(text.encode()[start:end].decode(), mode="eval").body
+    except (SyntaxError, UnicodeDecodeError):
         return False
     return ast.dump(read) == ast.dump(node)
 
 
 def _mutation(file: str, text: str, kind: str, node: ast.AST, other: ast.AST, name: str) -> Mutation:
-    before, after = ast.get_source_segment(text, node) or "", ast.unparse(other)
+    after, whole, (start, end) = ast.unparse(other), text.encode(), _place(text, node)
     if kind in ("boundary", "sense", "condition"):
         after = f"({after})"
-    lines = text.encode().splitlines(keepends=True)
-    offsets = [0]
-    for line in lines:
-        offsets.append(offsets[-1] + len(line))
-    start, end = offsets[node.lineno - 1] + node.col_offset, offsets[node.end_lineno - 1] + node.end_col_offset
-    source = (text.encode()[:start] + after.encode() + text.encode()[end:]).decode()
-    return Mutation(file, node.lineno, kind, name + " ".join(before.split()), " ".join(after.split()), source)
+    source = (whole[:start] + after.encode() + whole[end:]).decode()
+    return Mutation(file, node.lineno, kind, name + " ".join(whole[start:end].decode().split()), " ".join(after.split()), source)
+
+
+def _place(text: str, node: ast.AST) -> tuple[int, int]:
+    """Where a node begins and ends, in bytes of UTF-8."""
+    offsets = _offsets(text)
+    return offsets[node.lineno - 1] + node.col_offset, offsets[node.end_lineno - 1] + node.end_col_offset
+
+
+@cache
+def _offsets(text: str) -> list[int]:
+    return [0, *accumulate(map(len, text.encode().splitlines(keepends=True)))]
 
 
 @cache
@@ -178,6 +189,14 @@ def mirrored(file: str) -> list[str]:
         return [str(test.relative_to(ROOT)) for test in tests]
     importers = [str(path.relative_to(ROOT / "bdaudit")) for path in _naming(ROOT / "bdaudit", "*.py", file)]
     return sorted({test for importer in importers for test in mirrored(importer)})
+
+
+def beside(file: str) -> list[str]:
+    """The other tests of the folder that mirrors a file's, those that name its module first; none of files of no package, and no chain."""
+    folder, own = ROOT / "tests" / Path(file).parent, mirrored(file)
+    named = _naming(folder, "test_*.py", file)
+    others = sorted(folder.glob("test_*.py"), key=lambda test: (test not in named, test.name)) if "/" in file else []
+    return [name for name in (str(test.relative_to(ROOT)) for test in others) if name not in own]
 
 
 def _own(path: Path) -> list[Path]:
@@ -241,32 +260,45 @@ class Tree:
             if other.name not in ("bdaudit", "tests", ".git", ".venv"):
                 (root / other.name).symlink_to(other)
 
-    def outcome(self, file: str, source: str | None, tests: list[str]) -> tuple[str, float]:
-        """``killed``, ``survived`` or ``hung``, and seconds; the file is as before afterwards."""
-        target, started = self.root / "bdaudit" / file, time.monotonic()
+    def outcome(self, item: Mutation, tests: list[str]) -> Outcome:
+        """What ``tests`` say of the mutated file; it is as before afterwards."""
+        target = self.root / "bdaudit" / item.file
         whole = target.read_text(encoding="utf-8")
         try:
-            if source is not None:
-                self._write(target, source)
-            child = os.fork()
-            if child == 0:
-                self._tests(tests)
-            return _waited(child), time.monotonic() - started
+            self._write(target, item.source)
+            return self._ran(tests, Begun(self.root / "told"), SECONDS)
         finally:
-            if source is not None:
-                self._write(target, whole)
+            self._write(target, whole)
+
+    def holds(self, tests: list[str]) -> bool:
+        """Whether they end within the seconds of a mutation, and pass, without any."""
+        return self._ran(tests, Begun(self.root / "told"), SECONDS).told == "survived"
+
+    def unsound(self, tests: list[str], killers: set[str]) -> set[str]:
+        """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of them where a file cannot be read."""
+        found = self._ran(tests, Failed(self.root / "told", killers), 60 * SECONDS)
+        failed = set(found.test.split("\0")) & killers
+        return failed if failed or found.told == "survived" else killers
+
+    def _ran(self, tests: list[str], watch: Begun | Failed, seconds: int) -> Outcome:
+        watch.file.write_text("")
+        child = os.fork()
+        if child == 0:
+            self._tests(tests, watch, seconds)
+        told, spent = _waited(child)
+        return Outcome(told, spent, watch.file.read_text(encoding="utf-8"))
 
     def _write(self, target: Path, source: str) -> None:
         target.write_text(source, encoding="utf-8")
         self.time += 1
         os.utime(target, (self.time, self.time))
 
-    def _tests(self, tests: list[str]) -> None:
+    def _tests(self, tests: list[str], watch: Begun | Failed, seconds: int) -> None:
         """In the child: never returns."""
         code = 70
         try:
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
             resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
             os.chdir(self.root)
             null = os.open(os.devnull, os.O_WRONLY)
@@ -279,27 +311,66 @@ class Tree:
             os.environ["PYTHONPATH"] = str(self.root)
             import pytest
 
-            options = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
-            code = int(pytest.main([*options, *tests]))
+            options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
+            code = int(pytest.main([*options, *watch.options, *tests], plugins=[watch]))
         finally:
             os._exit(code)
 
 
-def _waited(child: int) -> str:
+@dataclass(frozen=True)
+class Outcome:
+    """How tests ended."""
+
+    told: str
+    """``killed``, ``survived`` or ``hung``."""
+    seconds: float
+    """Of processor time."""
+    test: str
+    """The last that was begun, or those that failed; empty where they were not even collected."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A plugin of pytest's that writes down the last test that was begun."""
+
+    file: Path
+    options = ("-x",)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.file.write_text(nodeid, encoding="utf-8", errors="backslashreplace")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A plugin of pytest's that leaves some tests, and writes down which of them fail."""
+
+    file: Path
+    alone: set[str]
+    options = ()
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if item.nodeid in self.alone]
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(f"\0{report.nodeid}")
+
+
+def _waited(child: int) -> tuple[str, float]:
+    """How a child ended, and what it computed, its own children that it waited for included."""
     spent, since = 0.0, time.monotonic()
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
-                return "hung"
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+            limited = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+            told = "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+            return "hung" if limited else told, used.ru_utime + used.ru_stime
         if time.monotonic() - since > IDLE:
             now, before = _computed(child), spent
             spent, since = now, time.monotonic()
             if now == before:
                 os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return "hung"
         time.sleep(0.02)
 
 
@@ -330,12 +401,34 @@ def main() -> None:
     head = {**stamp(), "seed": asked.seed, "versions": versions}
     taken = chosen(asked.count, asked.seed, asked.only)
     done = kept(asked.path, taken)
-    for each in run(taken[len(done) :]):
-        done.append(each)
-        if asked.path:
-            report = {**head, **summary(done), "mutations": done}
-            asked.path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        tree = Tree(Path(folder))
+        for each in run(tree, taken, len(done)):
+            done.append(each)
+            write(asked.path, head | summary(done) | {"mutations": done})
+        check(tree, done)
+    write(asked.path, head | summary(done) | {"killers pass without a mutation": True, "mutations": done})
     print(json.dumps(head | summary(done), indent=1, ensure_ascii=False))
+
+
+def write(path: Path | None, report: dict[str, object]) -> None:
+    """The record so far."""
+    if path:
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check(tree: Tree, done: list[dict[str, object]]) -> None:
+    """Run the tests that killed without any mutation: what one that fails then killed is told as survived."""
+    killed = [each for each in done if each["outcome"] == "killed"]
+    killers = {str(each["by"]) for each in killed if each["by"]}
+    files = {killer.partition("::")[0] for killer in killers} | {
+        file for each in killed if not each["by"] for file in mirrored(each["file"])
+    }
+    unsound = tree.unsound(sorted(files), killers) if files else set()
+    for each in killed:
+        if each["by"] in unsound:
+            each["outcome"] = "survived"
+            print(f"fails without any mutation: {each['by']}", file=sys.stderr)
 
 
 def kept(path: Path | None, taken: list[Mutation]) -> list[dict[str, object]]:
@@ -352,22 +445,23 @@ def described(item: Mutation) -> dict[str, object]:
     return {name: value for name, value in asdict(item).items() if name != "source"}
 
 
-def run(taken: list[Mutation]) -> Iterator[dict[str, object]]:
-    """What became of each; tests that fail without any mutation are an error of this bench, and end it."""
-    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        tree, sound = Tree(Path(folder)), set[str]()
-        for at, item in enumerate(taken, 1):
-            compile(item.source, item.file, "exec")
-            tests = mirrored(item.file)
-            outcome, seconds = tree.outcome(item.file, item.source, tests)
-            if outcome != "survived" and item.file not in sound:
-                if tree.outcome(item.file, None, tests)[0] != "survived":
-                    raise SystemExit(f"{tests} fail without any mutation")
-                sound.add(item.file)
-            outcome = "equivalent" if outcome == "survived" and item.name in EQUIVALENT else outcome
-            said = f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}"
-            print(said, file=sys.stderr, flush=True)
-            yield described(item) | {"tests": tests, "outcome": outcome, "seconds": round(seconds, 1)}
+def run(tree: Tree, taken: list[Mutation], begin: int) -> Iterator[dict[str, object]]:
+    """What became of each from ``begin`` on."""
+    for at, item in enumerate(taken[begin:], begin + 1):
+        compile(item.source, item.file, "exec")
+        found = tree.outcome(item, mirrored(item.file))
+        seconds, outcome = found.seconds, found.told
+        if outcome == "hung" and not tree.holds(mirrored(item.file)):
+            outcome = "survived"  # these tests need longer than this bench gives them
+        if outcome == "survived" and item.name in EQUIVALENT:
+            outcome = "equivalent"
+        elif outcome == "survived" and beside(item.file):
+            found = tree.outcome(item, beside(item.file))
+            seconds, outcome = seconds + found.seconds, "killed" if found.told == "killed" else "survived"
+        said = f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}"
+        print(said, file=sys.stderr, flush=True)
+        by = found.test if outcome in ("killed", "hung") else ""  # empty too where the tests could not be collected
+        yield described(item) | {"outcome": outcome, "by": by, "processor seconds": round(seconds, 1)}
 
 
 def summary(done: list[dict[str, object]]) -> dict[str, object]:

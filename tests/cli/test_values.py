@@ -96,6 +96,32 @@ def test_a_lora_is_taken_with_its_scale_and_a_name_with_a_colon_is_a_name(tmp_pa
     assert read("adapter", [str(odd)]) == ((odd, 1.0),)
 
 
+def test_whose_adapter_it_is_stands_before_it_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = KINDS["adapter of"].place
+    assert place is not None
+    monkeypatch.chdir(tmp_path)
+    Path("a.safetensors").write_bytes(b"")
+    for of in ("before", "reference"):
+        assert read("adapter of", [f"{of}:a.safetensors:2"]) == ((of, Path("a.safetensors"), 2.0),)
+        assert place(f"{of}:a.safetensors:2") == place("a.safetensors") == Path("a.safetensors")
+    assert place("base:a.safetensors") == Path("base:a.safetensors")
+    Path("before:a.safetensors").write_bytes(b"")
+    assert read("adapter of", ["before:a.safetensors"]) == (("", Path("before:a.safetensors"), 1.0),)
+    assert place("before:a.safetensors") == Path("before:a.safetensors")
+
+
+def test_a_token_stands_after_a_file_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = KINDS["embedding"].place
+    assert place is not None
+    monkeypatch.chdir(tmp_path)
+    Path("a.safetensors").write_bytes(b"")
+    assert read("embedding", ["a.safetensors=<x>", "a.safetensors"]) == ((Path("a.safetensors"), "<x>"), (Path("a.safetensors"), ""))
+    assert place("a.safetensors=<x>") == place("a.safetensors") == Path("a.safetensors")
+    Path("a.safetensors=<x>").write_bytes(b"")
+    assert read("embedding", ["a.safetensors=<x>"]) == ((Path("a.safetensors=<x>"), ""),)
+    assert place("a.safetensors=<x>") == Path("a.safetensors=<x>")
+
+
 @pytest.mark.parametrize(("typed", "told"), [("nowhere", False), ("org/nowhere", True), ("org/nowhere@v1", True), ("/dev/null", False)])
 def test_where_an_id_may_be_meant_the_download_is_named(typed: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty_hub(tmp_path, monkeypatch)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bdaudit.config import CleanConfig, RepairConfig, RunConfig, ScanConfig, VerifyConfig
-from bdaudit.config.run import need_apart
+from bdaudit.config.run import GUIDANCE, need_apart
 from bdaudit.errors import UsageError
 
 MODEL: dict[str, Any] = {"model": Path("model")}
@@ -98,3 +98,15 @@ def test_a_cleaning_is_of_the_text_encoder() -> None:
         assert CleanConfig(**MODEL, out=Path("o"), pairs=Path("p.tsv"), component=component).component == component
     with pytest.raises(UsageError, match="--component says unet"):
         CleanConfig(**MODEL, out=Path("o"), pairs=Path("p.tsv"), component="unet")
+
+
+def test_a_template_is_trusted_by_its_whole_digest() -> None:
+    digest = "0123456789abcdef" * 4
+    assert RunConfig(**MODEL, trusted_templates=(digest,)).trusted_templates == (digest,)
+    for wrong in (digest[:-1], digest + "0", digest.upper(), digest[:-1] + "g", digest + "\n", ""):
+        with pytest.raises(UsageError, match="--trust-template is"):
+            RunConfig(**MODEL, trusted_templates=(digest, wrong))
+
+
+def test_a_guidance_scale_that_is_given_is_taken_and_else_the_default() -> None:
+    assert [RunConfig(**MODEL, guidance_scale=scale).guidance for scale in (None, 0.0, 7.5)] == [GUIDANCE, 0.0, 7.5]

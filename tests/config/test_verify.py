@@ -63,3 +63,20 @@ def test_quality_is_compared_with_the_reference_and_else_with_what_was_before() 
     both = VerifyConfig(model=model, before=before, reference=reference)
     assert (both.baseline, both.models) == (reference, (model, before, reference))
     assert VerifyConfig(model=model, reference=reference).models == (model, reference)
+
+
+def test_an_adapter_is_of_the_model_that_it_names() -> None:
+    own, of_before = ("", Path("a.safetensors"), 1.0), ("before", Path("b.safetensors"), 0.5)
+    config = VerifyConfig(model=Path("m"), before=Path("b"), adapters=(own, of_before))
+    assert (config.adapters_of(""), config.adapters_of("before")) == ((own[1:],), (of_before[1:],))
+    assert config.adapters_of("reference") == ()
+    with pytest.raises(UsageError, match=r"--lora before:b\.safetensors is applied to the model of --before, and none is given"):
+        VerifyConfig(model=Path("m"), adapters=(own, of_before))
+
+
+def test_a_context_is_where_a_trigger_works() -> None:
+    assert VerifyConfig(model=Path("m"), triggers=("x",), contexts=("snow",)).contexts == ("snow",)
+    with pytest.raises(UsageError, match="--context is where a trigger works"):
+        VerifyConfig(model=Path("m"), contexts=("snow",))
+    with pytest.raises(UsageError, match="--context is empty"):
+        VerifyConfig(model=Path("m"), triggers=("x",), contexts=("snow", " "))

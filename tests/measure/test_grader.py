@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,10 +206,20 @@ def serialised(folder: Path, **sections: Any) -> Path:
     return folder
 
 
-def test_a_tokenizer_that_breaks_off_in_its_library_is_a_declared_error(tmp_path: Path) -> None:
-    broken = serialised(tmp_path / "clip", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})
-    with pytest.raises(BdauditError, match="table of characters is damaged"):
+@pytest.mark.parametrize(
+    ("table", "error", "said"),
+    [
+        ("AAAA", UsageError, "tokenizer.json: its table of characters is damaged"),
+        ("AAAAAA==", BdauditError, "its tokenizer cannot read a text: index out of bounds"),
+    ],
+    ids=["seen by the inspection", "that its library breaks off at"],
+)
+def test_a_table_of_characters_that_is_none(table: str, error: type[BdauditError], said: str, tmp_path: Path) -> None:
+    """Settings that mean nothing are a wrong ``--clip``; whatever a library raises over them, a panic too, is a load error."""
+    broken = serialised(tmp_path / "clip", normalizer={"type": "Precompiled", "precompiled_charsmap": table})
+    with pytest.raises(BdauditError, match=re.escape(said)) as raised:
         load(broken)
+    assert type(raised.value) is error
 
 
 @pytest.mark.parametrize("number", [2463, 2464])
