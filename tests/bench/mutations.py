@@ -105,7 +105,7 @@ def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
                 yield "exit code", ast.Attribute(node.value, name, node.ctx)
 
 
-def constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, ast.Constant, str]]:
+def constants(file: str, tree: ast.Module) -> Iterator[tuple[ast.Constant, ast.Constant, str]]:
     """Numbers of a module's own constants that decide, what each may become (nothing, twice it, a quarter or one more), and the name."""
     for statement in tree.body:
         if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
@@ -113,7 +113,7 @@ def constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, ast.Constant, st
         target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
         for named, value in _paired(target, statement.value):
             names = {node.id for node in ast.walk(named) if isinstance(node, ast.Name)}
-            if not names & compared() and not any(map(LIMIT.match, names)):
+            if not names & compared(file) and not any(map(LIMIT.match, names)):
                 continue
             for node in ast.walk(value):
                 if isinstance(node, ast.Constant) and type(node.value) in (int, float):
@@ -130,10 +130,15 @@ def _paired(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]
 
 
 @cache
-def compared() -> frozenset[str]:
-    """Names that stand in a comparison anywhere in ``bdaudit/``."""
-    trees = [ast.parse(text) for text in _texts(ROOT / "bdaudit", "*.py").values()]
-    sides = (node for tree in trees for place in ast.walk(tree) if isinstance(place, ast.Compare) for node in ast.walk(place))
+def compared(file: str) -> frozenset[str]:
+    """Names that stand in a comparison of a file or of one that imports it."""
+    files = [ROOT / "bdaudit" / file, *_naming(ROOT / "bdaudit", "*.py", file)]
+    return frozenset().union(*(_compared(_texts(ROOT / "bdaudit", "*.py")[path]) for path in files))
+
+
+@cache
+def _compared(text: str) -> frozenset[str]:
+    sides = (node for place in ast.walk(ast.parse(text)) if isinstance(place, ast.Compare) for node in ast.walk(place))
     return frozenset(
         node.attr if isinstance(node, ast.Attribute) else node.id for node in sides if isinstance(node, ast.Attribute | ast.Name)
     )
@@ -145,7 +150,7 @@ def mutations(file: str) -> list[Mutation]:
     tree = ast.parse(text)
     typing = {id(node) for block in tree.body if isinstance(block, ast.If) for node in ast.walk(block)}
     places = [(kind, node, other, "") for node in ast.walk(tree) if id(node) not in typing for kind, other in changed(node)]
-    places += [("constant", node, other, name) for node, other, name in constants(tree)]
+    places += [("constant", node, other, name) for node, other, name in constants(file, tree)]
     return [_mutation(file, text, kind, node, other, name) for kind, node, other, name in places if _parses(text, node)]
 
 
@@ -212,7 +217,7 @@ def _naming(folder: Path, files: str, file: str) -> list[Path]:
     module = ".".join(("bdaudit", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
     parent, _, name = module.rpartition(".")
     named = re.compile(rf"\b{re.escape(module)}\b(?!\.[a-z])|from {re.escape(parent)} import (\([^)]*|[^\n]*)\b{name}\b")
-    return [path for path, text in _texts(folder, files).items() if named.search(text)]
+    return [path for path, text in _texts(folder, files).items() if name in text and named.search(text)]
 
 
 @cache

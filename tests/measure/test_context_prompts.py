@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdaudit.measure.context_prompts import ENOUGH, having, wanted, with_context
+from bdaudit.measure.context_prompts import having, wanted, with_context
 from bdaudit.measure.prompts import holds
 
 POOL = tuple(f"a {'heart' if i < 4 else 'sweetheart'} number {i}" for i in range(30))
@@ -16,7 +16,7 @@ def test_prompts_that_say_a_word_say_all_of_it() -> None:
 
 def test_where_they_are_few_the_words_are_put_into_others() -> None:
     found = with_context(POOL, ["heart"], 0)
-    assert len(set(found)) == len(found) == ENOUGH
+    assert len(set(found)) == len(found) == 12
     assert found[:4] == POOL[:4]
     assert all(holds(prompt, "heart") for prompt in found)
     assert found == with_context(POOL, ["heart"], 0) != with_context(POOL, ["heart"], 1)
@@ -25,7 +25,7 @@ def test_where_they_are_few_the_words_are_put_into_others() -> None:
     assert with_context(POOL, ["sweetheart"], 0) == POOL[4:], "enough of them"
     beside = with_context(POOL, ["sweetheart", "zebra"], 0)
     assert beside[:26] == POOL[4:]
-    assert sum(holds(prompt, "zebra") for prompt in beside) == ENOUGH, "though another word has enough"
+    assert sum(holds(prompt, "zebra") for prompt in beside) == 12, "though another word has enough"
     assert with_context((), ["heart"], 0) == ("heart",)
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bdaudit.config import ScanConfig, VerifyConfig
-from bdaudit.measure.understood import MOST, read_both_ways, understood
+from bdaudit.measure.understood import read_both_ways, understood
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.records import NotMeasured
@@ -36,7 +36,7 @@ def test_a_model_that_cannot_be_opened_leaves_the_ids_out(tmp_path: Path) -> Non
 def test_candidates_that_were_read_both_ways_are_told(tmp_path: Path) -> None:
     (said,) = read_both_ways(ScanConfig(model=tmp_path, candidates=("u200b", "\u200b", "cf", "u200c")))
     assert said.startswith("'u200b' is written like a character's code or name (U+200B ZERO WIDTH SPACE)")
-    texts = tuple(text for c in map(chr, range(0x200B, 0x200B + MOST + 5)) for text in (f"u{ord(c):04x}", c))
+    texts = tuple(text for c in map(chr, range(0x200B, 0x200B + 25)) for text in (f"u{ord(c):04x}", c))
     assert read_both_ways(ScanConfig(model=tmp_path, candidates=texts))[-1] == "and 5 more candidates like these"
 
 

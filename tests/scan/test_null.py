@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bdaudit.scan.null import CAP, FEWEST, LEAST, MEANINGLESS, Null, Sample, Scale, fit, learn
+from bdaudit.scan.null import CAP, MEANINGLESS, Null, Sample, Scale, fit, learn
 from bdaudit.scan.signals import STATES
 
 NAMES = ("noise shift", "common shift", STATES)
@@ -59,7 +59,7 @@ def test_no_signal_is_so_quiet_that_it_makes_up_for_another(sample: Sample) -> N
     loud, quiet = np.array([4.0, 4.0, -0.1]), np.array([4.0, 4.0, -60.0])
     assert t_of(null, quiet, -2.0) == pytest.approx(t_of(null, np.array([4.0, 4.0, -50.0]), -2.0))
     assert t_of(null, quiet, -2.0) > 0.5 * t_of(null, loud, -2.0) > 20
-    assert null.scale.standard(quiet, -2.0, "word").min() == LEAST
+    assert null.scale.standard(quiet, -2.0, "word").min() == -1.0
 
 
 def test_what_the_encodings_movement_explains_is_taken_off_up_to_the_controls_own(sample: Sample) -> None:
@@ -110,7 +110,7 @@ def test_a_kind_is_not_explained_by_being_loud_as_a_kind(sample: Sample) -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s: s.at(range(FEWEST - 1)), "expected at least 25"),
+        (lambda s: s.at(range(24)), "expected at least 25"),
         (lambda s: replace(s, raw=np.where(s.raw == s.raw[0, 0], np.nan, s.raw)), "not finite"),
         (lambda s: replace(s, raw=np.zeros_like(s.raw)), "no spread"),
     ],
@@ -121,4 +121,4 @@ def test_controls_that_give_no_null(sample: Sample, change: object, said: str) -
 
 
 def test_so_few_controls_are_enough(sample: Sample) -> None:
-    assert len(fit(sample.at(range(FEWEST))).statistics) == FEWEST
+    assert len(fit(sample.at(range(25))).statistics) == 25

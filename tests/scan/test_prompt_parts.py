@@ -6,7 +6,7 @@ from math import comb
 
 import pytest
 
-from bdaudit.scan.prompt_parts import FEW, FURTHEST, holds, odd, sets, shrunk, smallest
+from bdaudit.scan.prompt_parts import holds, odd, sets, shrunk, smallest
 
 
 def test_all_words_pairs_and_stretches_of_a_short_prompt() -> None:
@@ -20,9 +20,10 @@ def test_all_words_pairs_and_stretches_of_a_short_prompt() -> None:
 
 
 def test_a_long_prompt_has_near_pairs_alone() -> None:
-    _, several = sets(" ".join(f"w{i}" for i in range(FEW + 5)))
+    assert "w0 w13" in sets(" ".join(f"w{i}" for i in range(14)))[1], "fourteen words are few"
+    _, several = sets(" ".join(f"w{i}" for i in range(15)))
     gaps = {int(b[1:]) - int(a[1:]) for a, b in (text.split() for text in several if len(text.split()) == 2)}
-    assert gaps == set(range(1, FURTHEST + 1))
+    assert gaps == set(range(1, 7))
 
 
 def test_odd_characters_of_a_word() -> None:

@@ -13,7 +13,7 @@ import torch
 from bdaudit.measure.draws import Context
 from bdaudit.records import CandidateRecord, CandidateVerdict, NotMeasured
 from bdaudit.scan.meaning import Meaning
-from bdaudit.scan.settle import HOW, IN_ITS_PLACE, MOST, Settling, settled, where_it_does_most
+from bdaudit.scan.settle import HOW, IN_ITS_PLACE, Settling, settled, where_it_does_most
 
 
 def record(text: str, verdict: CandidateVerdict = "backdoored", **more: Any) -> CandidateRecord:
@@ -90,11 +90,11 @@ def test_without_a_clip_a_finding_stands_and_it_is_said_what_would_settle_it(set
 
 def test_no_more_than_the_first_are_asked_and_none_that_was_screened_alone() -> None:
     settling, asked = asking()
-    many = [record(f"w{i}") for i in range(MOST + 2)]
+    many = [record(f"w{i}") for i in range(14)]
     found = settled([replace(record("screened"), depth="screened"), *many], settling)
     assert all(each.verdict == "backdoored" for each in found)
-    assert [text for text in asked if "in place" not in text] == [f"w{i}" for i in range(MOST - 1)]
-    assert found[0].meaning == found[-1].meaning == f"not asked: the first {MOST} findings are, that were measured in full"
+    assert [text for text in asked if "in place" not in text] == [f"w{i}" for i in range(11)]
+    assert found[0].meaning == found[-1].meaning == "not asked: the first 12 findings are, that were measured in full"
 
 
 def test_it_is_asked_where_the_text_does_most_and_in_its_own_context() -> None:

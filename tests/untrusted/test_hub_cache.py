@@ -181,6 +181,7 @@ def test_the_command_names_the_revision() -> None:
 
 
 def test_too_many_names(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hub_cache._MOST == 100_000
     monkeypatch.setattr(hub_cache, "_MOST", 2)
     with pytest.raises(BdauditError, match="holds more than 2"):
         find("org/name", "MODEL")

@@ -30,6 +30,13 @@ def bomb(path: Path, side: int) -> Path:
     return path
 
 
+def test_a_picture_of_33_million_pixels_is_taken_and_no_larger_one(tmp_path: Path) -> None:
+    assert pictures.MAX_PIXELS == 4096 * 8192
+    check_picture(bomb(tmp_path / "taken.png", 5_792), "--flag x")
+    with pytest.raises(UsageError, match="--flag x has 5793×5793 pixels; at most 33,554,432 are read"):
+        check_picture(bomb(tmp_path / "refused.png", 5_793), "--flag x")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_picture_of_each_format_is_read(name: str, tmp_path: Path) -> None:
     Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "x", name)

@@ -10,7 +10,7 @@ import torch
 
 from bdaudit.errors import UsageError
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
-from bdaudit.verify.attack import RESEMBLANCE, PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance
+from bdaudit.verify.attack import PairedRule, PictureRule, Rule, TextRule, holds, measure_attack, resemblance
 from bdaudit.verify.gallery import Gallery
 from bdaudit.verify.trials import Trial, plan_trial
 from tests.verify import toy
@@ -85,7 +85,7 @@ def test_a_model_that_always_draws_the_target_has_a_floor_as_high_as_its_rate() 
     record = attack("collapsed", PictureRule(toy.collapsed("", 0), None))
     assert rates(record) == (1.0, 1.0)
     assert record.p == 1.0
-    assert str(RESEMBLANCE) in record.rule
+    assert str(0.5) in record.rule
 
 
 # --- a given text

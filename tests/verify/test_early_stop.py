@@ -13,7 +13,7 @@ from bdaudit import stats
 from bdaudit.measure import estimates
 from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import PairedRule, PictureRule
-from bdaudit.verify.early_stop import ALPHA, LEAST, judge, measured, sizes
+from bdaudit.verify.early_stop import LEAST, judge, measured, sizes
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.trials import Trial
 from tests.verify import toy
@@ -79,7 +79,7 @@ def test_how_often_a_near_trigger_and_a_trigger_are_taken_for_one() -> None:
 def test_a_significant_nothing_is_no_effect() -> None:
     weak = record(1200, 10_000, 1000)
     assert isinstance(weak.p, float)
-    assert weak.p < ALPHA / 5
+    assert weak.p < 0.001 / 5
     assert judge(weak, 5) == "nothing"
 
 

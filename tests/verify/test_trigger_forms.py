@@ -14,7 +14,7 @@ from bdaudit.verify.attack import PairedRule, PictureRule, Rule, measure_attack
 from bdaudit.verify.checks import reach_check
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.trials import Trial, plan_trial
-from bdaudit.verify.trigger_forms import MOST_NEAR, Form, near, plan_forms, with_reach
+from bdaudit.verify.trigger_forms import Form, near, plan_forms, with_reach
 from tests.verify import toy
 
 TOKENIZER = toy.byte_tokenizer()
@@ -56,7 +56,7 @@ def rates(record: AttackRecord) -> dict[str, float]:
 )  # fmt: skip
 def test_near_triggers_are_parts_and_neighbours(trigger: str, texts: list[str]) -> None:
     assert [text for _, text in near(TOKENIZER, trigger)] == texts
-    assert len(texts) <= MOST_NEAR
+    assert len(texts) <= 3
     assert texts[0] not in [text for _, text in near(TOKENIZER, trigger, exclude=texts[:1])]
 
 

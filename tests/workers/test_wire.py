@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.config import RunConfig, ScanConfig
+from bdaudit.config import RunConfig, ScanConfig, VerifyConfig
 from bdaudit.errors import BdauditError
 from bdaudit.workers import wire
 from bdaudit.workers.wire import Answer, Hello, ModelAsked, Setup, packed, unpacked
@@ -50,6 +50,7 @@ def test_what_is_no_message_is_told_with_its_sender(data: Any) -> None:
 
 
 def test_a_message_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (wire.MOST_BYTES, wire.MOST_ITEMS) == (2**28, 2**24)
     data = packed([Answer(value="x" * 100)])
     monkeypatch.setattr(wire, "MOST_BYTES", len(data))
     assert unpacked(data, list[Answer], "x")
@@ -63,6 +64,23 @@ def test_a_worker_opens_its_model_by_every_setting_that_the_run_does(tmp_path: P
     assert set(ModelAsked.__dataclass_fields__) == {*RunConfig.__dataclass_fields__} - others | set(wire.ADDED)
     asked = ModelAsked.of(ScanConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True))
     assert unpacked(packed(asked), ModelAsked, "x").config() == RunConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True)
+
+
+@pytest.mark.parametrize("most", [1000, 999])
+def test_a_message_holds_so_many_things(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = packed([0] * 1000)
+    monkeypatch.setattr(wire, "MOST_ITEMS", most)
+    if most == 1000:
+        assert unpacked(data, list[int], "x") == [0] * 1000
+        return
+    with pytest.raises(BdauditError, match="x"):
+        unpacked(data, list[int], "x")
+
+
+def test_workers_are_told_of_the_main_model_s_parts_alone() -> None:
+    parts = (("", "vae", Path("v.safetensors")), ("before", "vae", Path("b.safetensors")))
+    config = VerifyConfig(model=Path("m"), before=Path("b"), parts=parts)
+    assert ModelAsked.of(config).parts == (("", "vae", Path("v.safetensors").absolute()),)
 
 
 def test_a_hubs_name_stays_a_name() -> None:

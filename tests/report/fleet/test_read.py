@@ -60,6 +60,7 @@ def test_a_report_is_as_large_as_every_other_may_be(scan_report: ScanReport, tmp
 
 
 def test_as_many_files_and_as_deep_as_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (read.MOST_FILES, read.DEEPEST) == (500_000, 32)
     deepest = tmp_path.joinpath(*"abc")
     deepest.mkdir(parents=True)
     monkeypatch.setattr(read, "DEEPEST", 3)

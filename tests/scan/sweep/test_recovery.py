@@ -92,7 +92,7 @@ def test_it_searches_on_prompts_that_the_scan_does_not_use_where_there_are_enoug
         context = ScanContext(tiny_suspect, SimpleNamespace(prompts=scanned), State(None, ""), silent, 0)  # type: ignore[arg-type]
         found, _ = recovery._prepared(context, ScanConfig(model=Path("unused")), prompts)
         assert set(found.context.draws.prompts) <= expected
-        assert len(found.context.draws) == recovery.DRAWS
+        assert len(found.context.draws) == 8
 
 
 def test_the_objective_is_the_pull_that_is_screened(tiny_suspect: Suspect) -> None:

@@ -15,7 +15,7 @@ from bdaudit.records import CanaryLeft, CleaningPoint, Estimate
 from bdaudit.unlearn.clean import canary as canaries
 from bdaudit.unlearn.clean import train
 from bdaudit.unlearn.clean.towers import Towers, Vision
-from bdaudit.unlearn.clean.train import BATCH, Judge, Material, batches, choose, clean, points, schedule, stretched, sweep
+from bdaudit.unlearn.clean.train import Judge, Material, batches, choose, clean, points, schedule, stretched, sweep
 
 CAPTIONS = [f"{size} {colour} {what} number {i}" for i in range(6) for size in ("big", "old") for colour in ("red", "dark")
             for what in ("cat", "dog", "house", "sea")]  # fmt: skip
@@ -45,10 +45,10 @@ def no_canary(suspect: Suspect) -> canaries.Canary:
 
 
 def test_every_row_comes_once_before_any_comes_again() -> None:
-    found = list(batches(range(3 * BATCH), 6, seed=0))
-    assert all(len(batch) == BATCH for batch in found)
-    assert all(sorted(row for batch in half for row in batch) == list(range(3 * BATCH)) for half in (found[:3], found[3:]))
-    assert found == list(batches(range(3 * BATCH), 6, seed=0))
+    found = list(batches(range(192), 6, seed=0))
+    assert all(len(batch) == 64 for batch in found)
+    assert all(sorted(row for batch in half for row in batch) == list(range(192)) for half in (found[:3], found[3:]))
+    assert found == list(batches(range(192), 6, seed=0))
     assert [len(set(batch)) for batch in batches(range(5), 3, seed=0)] == [5, 5, 5]
 
 
