@@ -206,6 +206,17 @@ def before_the_last(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, 
     return reader.encoder(input_ids=ids, attention_mask=mask.bool(), output_hidden_states=True).hidden_states[-2], None
 
 
+def behind_layers(layers: Sequence[int]) -> Run:
+    """The states behind several layers of a language model, one's numbers behind the other's; padding is not heard."""
+
+    def run(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+        told = {"attention_mask": mask, "output_hidden_states": True, "use_cache": False, "logits_to_keep": 1}
+        states = reader.encoder(input_ids=ids, **told).hidden_states
+        return torch.cat([states[layer] for layer in layers], dim=-1), None
+
+    return run
+
+
 def pooler(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[None, Tensor]:
     """A CLIP's last state at the end of the text alone."""
     return None, reader.encoder(input_ids=ids).pooler_output

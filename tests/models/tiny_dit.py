@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     ChromaPipeline,
     ChromaTransformer2DModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     PixArtSigmaPipeline,
@@ -27,6 +30,7 @@ from transformers import (
     CLIPTextModelWithProjection,
     Qwen2Tokenizer,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -150,7 +154,8 @@ def chroma() -> ChromaPipeline:
 
 TEMPLATE = (
     "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
 )
 """A chat template that lays a user's message out as Qwen3's does."""
 
@@ -164,11 +169,11 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def qwen(width: int = 32) -> Qwen3Model:
-    """Random, three layers deep."""
+def qwen(kind: Any = Qwen3Model, layers: int = 3, width: int = 32) -> Any:
+    """Random."""
     torch.manual_seed(5)
-    return lively(Qwen3Model(Qwen3Config(
-        vocab_size=len(qwen_tokenizer()), hidden_size=width, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
+    return lively(kind(Qwen3Config(
+        vocab_size=len(qwen_tokenizer()), hidden_size=width, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, max_position_embeddings=1024, pad_token_id=256,
     )))  # fmt: skip
 
@@ -184,6 +189,26 @@ def z_image() -> ZImagePipeline:
     return ZImagePipeline(scheduler=flow, vae=vae(0.1), text_encoder=qwen(), tokenizer=qwen_tokenizer(), transformer=lively(transformer))
 
 
+def flux2(layers: int = 27) -> Flux2KleinPipeline:
+    """FLUX.2 klein; latents are normed by what is not 0 and 1."""
+    torch.manual_seed(7)
+    transformer = Flux2Transformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2, mlp_ratio=2.0,
+        joint_attention_dim=48, timestep_guidance_channels=8, axes_dims_rope=(2, 2, 2, 2), guidance_embeds=False,
+    )  # fmt: skip
+    decoder = AutoencoderKLFlux2(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4, norm_num_groups=2, sample_size=16, mid_block_add_attention=False, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    decoder.bn.running_mean.normal_(0, 0.3)
+    decoder.bn.running_var.uniform_(0.5, 2)
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True), vae=decoder,
+        text_encoder=qwen(Qwen3ForCausalLM, layers, width=16), tokenizer=qwen_tokenizer(), transformer=lively(transformer),
+    )  # fmt: skip
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "sd3": sd3,
     "sd35": lambda: sd3(dual=(0,)),
@@ -193,6 +218,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "pixart": pixart,
     "chroma": chroma,
     "z-image": z_image,
+    "flux2": flux2,
 }
 
 

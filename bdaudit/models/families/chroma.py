@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.decoder import Autoencoder
-from bdaudit.models.denoiser import Chosen, Heard
-from bdaudit.models.families.flux import TextFirst, packed, places, unpacked
-from bdaudit.models.families.transformer import STATES_ENTRANCE, hears_text, reading_of
+from bdaudit.models.families.flux import StatesAlone, packed, places, unpacked
+from bdaudit.models.families.transformer import reading_of
 from bdaudit.models.readers import Voice, Voices, check_ids, masked_states
 from bdaudit.models.schedule import Flow, flow_of
 from bdaudit.models.text import Reader, Share
@@ -23,13 +22,8 @@ from bdaudit.untrusted.layouts.flux import PACKED
 
 
 @dataclass(frozen=True)
-class MaskedTextFirst(TextFirst):
+class MaskedTextFirst(StatesAlone):
     """diffusers' ChromaTransformer2DModel."""
-
-    @property
-    def guidance(self) -> Literal["classifier-free", "embedded", "none"]:
-        """A second pass under the empty prompt."""
-        return "classifier-free"
 
     def predict(self, latents: Tensor, t: Tensor, heard: Conditioning, scale: float) -> Tensor:
         """As the stock pipeline calls it, on packed latents."""
@@ -46,20 +40,6 @@ class MaskedTextFirst(TextFirst):
             return_dict=False,
         )[0]
         return unpacked(out, height, width)
-
-    def entrances(self) -> Mapping[str, Heard]:
-        """One layer, however deep the rest is."""
-        return {STATES_ENTRANCE: "states"}
-
-    @property
-    def parts(self) -> Mapping[str, Chosen]:
-        """The entrance, what else works on text alone, and the rest."""
-        return {part: chosen for part, chosen in super().parts.items() if part != "pooled entrance"}
-
-    @property
-    def trainable(self) -> Mapping[str, Chosen]:
-        """The text's own layers, the whole transformer."""
-        return {"cross-attention": hears_text, self.name: lambda name: True}
 
 
 def open_parts(

@@ -13,9 +13,9 @@ from torch import Tensor
 from bdaudit.models.attention import Site, text_first
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.decoder import Autoencoder
-from bdaudit.models.denoiser import Chosen
+from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.families.stable_diffusion import fit_tokenizer
-from bdaudit.models.families.transformer import JointTransformer, alike, reading_of
+from bdaudit.models.families.transformer import STATES_ENTRANCE, JointTransformer, alike, reading_of
 from bdaudit.models.readers import Voice, Voices, check_ids, last_states, pooler
 from bdaudit.models.schedule import Flow, flow_of
 from bdaudit.models.text import Reader, Share
@@ -59,6 +59,25 @@ class TextFirst(JointTransformer):
         """The single blocks' way out too."""
         inherited = super().attention_output
         return lambda name: inherited(name) or (name.startswith("single_") and ".proj_out." in name)
+
+
+@dataclass(frozen=True)
+class StatesAlone(TextFirst):
+    """One of the same blocks that hears no pooled vector, and is guided by a second pass."""
+
+    @property
+    def guidance(self) -> Literal["classifier-free", "embedded", "none"]:
+        """A second pass under the empty prompt."""
+        return "classifier-free"
+
+    def entrances(self) -> Mapping[str, Heard]:
+        """One layer, however deep the rest is."""
+        return {STATES_ENTRANCE: "states"}
+
+    @property
+    def parts(self) -> Mapping[str, Chosen]:
+        """The entrance, what else works on text alone, and the rest."""
+        return {part: chosen for part, chosen in super().parts.items() if part != "pooled entrance"}
 
 
 def packed(latents: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from bdaudit.untrusted.layouts.layout import Layout, Reading
 STATES_ENTRANCE, POOLED_ENTRANCE = "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"
 """Of joint attention: all that a text says passes these two."""
 _OWN = ("context_embedder.", "time_text_embed.text_embedder.")
-_OWN_IN_BLOCKS = (".add_", ".to_add_out.", ".norm_added_", ".ff_context.", ".norm1_context.")
+_OWN_IN_BLOCKS = (".add_", ".to_add_out.", ".norm_added_", ".ff_context.", ".norm1_context.", "_modulation_txt.")
 
 
 def hears_text(name: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.untrusted.layouts.autoencoder import largest
 from bdaudit.untrusted.layouts.layout import Config, Size
 from bdaudit.untrusted.layouts.stable_diffusion import check_held, latent_size
+from bdaudit.untrusted.tree import shown
 
 WIDEST = 65_536
 DEEPEST = 256
@@ -28,14 +29,15 @@ def sized(side: int, patch: int, vae: Config, asked: Size | None) -> tuple[Size,
     return latents, note
 
 
-def check_cost(width: int, patch: int, text: int, vae: Config, latents: Size) -> None:
-    """Whether one latent's values can be held: ``width`` numbers a token, ``text`` tokens beside the picture's.
+def check_cost(width: int, patch: int, text: int, vae: Config, latents: Size, widest: float = _MLP) -> None:
+    """Whether one latent's values can be held: ``width`` numbers a token, ``widest`` times as many in a block, ``text`` tokens beside the
+    picture's.
 
     Raises:
         BdauditError: one of them has more than 2³⁰ numbers.
     """
     tokens = latents[0] * latents[1] // patch**2 + text
-    check_held({"transformer": tokens * width * _MLP, "vae": largest(vae, latents)}, latents)
+    check_held({"transformer": int(tokens * width * widest), "vae": largest(vae, latents)}, latents)
 
 
 def check_widths(wanted: Mapping[str, tuple[int, int]]) -> None:
@@ -45,6 +47,12 @@ def check_widths(wanted: Mapping[str, tuple[int, int]]) -> None:
             raise BdauditError(
                 f"transformer/config.json: {name} is {takes}, and the text encoders give {given}; they do not belong together"
             )
+
+
+def check_rotations(axes: Sequence[int], head: int) -> None:
+    """Raises ``BdauditError`` where the axes of a transformer's rotations do not make up a head's numbers."""
+    if sum(axes) != head or any(axis % 2 for axis in axes):
+        raise BdauditError(f"its axes_dims_rope are {shown(axes, 60)}, its weights have heads of {head}")
 
 
 def check_channels(takes: int, gives: int, vae: Config) -> None:

@@ -22,17 +22,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts import t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
 from bdaudit.untrusted.layouts.clip import TOKENIZER, TOWER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_rotations, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
 from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
 from bdaudit.untrusted.settings import FLAG, listed, optional, whole
 from bdaudit.untrusted.shapes import Tensors, depth, size
-from bdaudit.untrusted.tree import shown
 
 TOKENS, USUAL = 512, 128
 """Of T5 that the pipeline reads; its latents' side."""
@@ -55,9 +53,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
 
 def _check(config: Config, tensors: Tensors) -> None:
     """The axes of its rotations make up a head."""
-    axes, head = config.get("axes_dims_rope", [16, 56, 56]), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0)
-    if sum(axes) != head or any(axis % 2 for axis in axes):
-        raise BdauditError(f"its axes_dims_rope are {shown(axes, 60)}, its weights have heads of {head}")
+    check_rotations(config.get("axes_dims_rope", [16, 56, 56]), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0))
 
 
 TRANSFORMER = Part(

@@ -25,6 +25,9 @@ TEMPLATES = frozenset({
 """SHA-256 of Qwen3's chat templates: the copy that was read, and the later one."""
 USER, ASSISTANT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 
+NO_THOUGHT = "<think>\n\n</think>\n\n"
+"""What follows where thinking is switched off."""
+
 
 def _described(tensors: Tensors) -> dict[str, Any]:
     plain = {name.removeprefix("model."): info for name, info in tensors.items()}
@@ -90,6 +93,8 @@ ENCODER = Part(
     constant=r"lm_head\.weight",
     canonical=lambda name: name.removeprefix("model."),
 )
+SPEAKER = replace(ENCODER, classes=("Qwen3ForCausalLM",), constant=r"(?!)", canonical=str)
+"""The same with the layer that speaks, which no prompt's encoding needs."""
 
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """By which Qwen's tokenizers part a text, as transformers has it."""
@@ -100,6 +105,7 @@ _TOKENIZER = replace(
 )
 
 
-def tokenizer(length: int) -> Part:
-    """Qwen's, of which a pipeline reads ``length`` tokens of a conversation whose answer may begin with a thought."""
-    return replace(_TOKENIZER, reading=Reading(length=length, prefix=USER, suffix=ASSISTANT, templated=True, templates=TEMPLATES))
+def tokenizer(length: int, *, thinks: bool) -> Part:
+    """Qwen's, of which a pipeline reads ``length`` tokens of a conversation; ``thinks`` is whether the answer may begin with a thought."""
+    suffix = ASSISTANT + ("" if thinks else NO_THOUGHT)
+    return replace(_TOKENIZER, reading=Reading(length=length, prefix=USER, suffix=suffix, templated=True, templates=TEMPLATES))

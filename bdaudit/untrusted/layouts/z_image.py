@@ -98,7 +98,7 @@ LAYOUT = Layout(
     called="a Z-Image pipeline",
     pipelines=r"ZImage(?!Omni)\w*Pipeline",
     parts={
-        **{"tokenizer": qwen.tokenizer(TOKENS), "text_encoder": qwen.ENCODER},
+        **{"tokenizer": qwen.tokenizer(TOKENS, thinks=True), "text_encoder": qwen.ENCODER},
         **{"transformer": TRANSFORMER, "vae": AUTOENCODER, "scheduler": FLOW},
     },
     vocabularies={"tokenizer": "text_encoder"},

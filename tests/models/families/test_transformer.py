@@ -76,6 +76,8 @@ def encoded(pipeline: Any, texts: list[str]) -> list[Conditioning]:
     if name == "ChromaPipeline":
         states, _, mask, empty, _, no_mask = pipeline.encode_prompt(texts, device="cpu")
         return [Conditioning(states, mask.long()), Conditioning(empty[:1], no_mask[:1].long())]
+    if name == "Flux2KleinPipeline":
+        return [Conditioning(pipeline.encode_prompt(said, device="cpu")[0]) for said in (list(texts), [""])]
     if name == "ZImagePipeline":
         return [filled(states) for states in pipeline.encode_prompt(list(texts), device="cpu")]
     states, empty, pooled, no_pooled = pipeline.encode_prompt(texts, None, None, device="cpu")
@@ -140,7 +142,9 @@ def drawn(pipeline: Any, latents: Tensor) -> tuple[Tensor, list[Call]]:
     options |= {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtSigmaPipeline" else {}
     options |= {"guidance_scale": GUIDANCE - 1} if name == "ZImagePipeline" else {}
     given = packed(latents) if name in ("FluxPipeline", "ChromaPipeline") else latents
-    picture: Tensor = pipeline(PROMPTS[1], latents=given, output_type="pt", **options).images
+    given = packed(latents).mT.unflatten(-1, (4, 4)) if name == "Flux2KleinPipeline" else given
+    told = {"prompt": PROMPTS[1], "latents": given, "output_type": "pt"}
+    picture: Tensor = pipeline(**told, **options).images
     hook.remove()
     return picture, calls
 
@@ -280,3 +284,11 @@ def test_other_tokenizers_are_each_its_readers_own(suspect: Suspect) -> None:
     assert [len(reader.tokenizer) for reader in suspect.text.readers] == [len(each) - 1 for each in copies]
     assert len(text.alike) == len(suspect.text.alike)
     assert text.main.tokenizer("zzyzx", add_special_tokens=False).input_ids == [len(text.main.tokenizer) - 1]
+
+
+@pytest.mark.parametrize("folder", ["flux2"], indirect=True)
+def test_a_distilled_klein_is_not_guided(folder: Path, suspect: Suspect) -> None:
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    (folder / "model_index.json").write_text(json.dumps(index | {"is_distilled": True}), encoding="utf-8")
+    assert suspect.denoiser.guidance == "classifier-free"
+    assert load(inspect(folder, size=SIZE, trusted=TRUSTED), device="cpu").denoiser.guidance == "none"

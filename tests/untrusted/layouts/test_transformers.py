@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.layouts import LAYOUTS, layout_of
+from bdaudit.untrusted.layouts import LAYOUTS, dit, layout_of
 from bdaudit.untrusted.templates import digest
 from tests.models import tiny_dit
 
 TRUSTED = (digest(tiny_dit.TEMPLATE),)
-NAMES = ("sd3", "flux", "pixart", "z-image")
+NAMES = ("sd3", "flux", "pixart", "z-image", "flux2")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def model(request: pytest.FixtureRequest, origins: Path, tmp_path: Path) -> Path
 def test_which_pipelines_are_which() -> None:
     names = {
         "StableDiffusion3Pipeline": "sd3", "StableDiffusion3Img2ImgPipeline": "sd3", "FluxPipeline": "flux", "FluxFillPipeline": "flux",
-        "Flux2Pipeline": None, "PixArtSigmaPipeline": "pixart", "PixArtAlphaPipeline": None, "ChromaPipeline": "chroma",
+        "Flux2Pipeline": None, "Flux2KleinPipeline": "flux2",
+        "PixArtSigmaPipeline": "pixart", "PixArtAlphaPipeline": None, "ChromaPipeline": "chroma",
         "ZImagePipeline": "z-image", "ZImageOmniPipeline": None,
     }  # fmt: skip
     for pipeline, name in names.items():
@@ -154,6 +155,11 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
         change(FLOW, base_image_seq_len=4096, use_dynamic_shifting=True),
     ),
     "a size to be told": ("pixart", InconclusiveError, "use_additional_conditions", change(DENOISER, use_additional_conditions=True)),
+    "axes of no head": ("flux2", BdauditError, "axes_dims_rope", change(DENOISER, axes_dims_rope=[2, 2, 2, 4])),
+    "a norm of other channels": ("flux2", BdauditError, "norms 16 channels", change("vae/config.json", patch_size=[1, 1])),
+    "a way up of another length": (
+        "flux2", BdauditError, "not as many", change("vae/config.json", decoder_block_out_channels=[8, 8, 8])
+    ),
     "Jinja of its own": ("z-image", RefusedError, "--trust-template", put("tokenizer/chat_template.jinja")),
     "a second template": (
         "z-image", RefusedError, "additional_chat_templates",
@@ -194,6 +200,19 @@ def test_what_the_stock_pipeline_wrote_passes(model: Path) -> None:
     assert set(found.weights) == set(found.layout.models)
     assert found.tensors is not None
     assert all(not unknown for unknown in found.unknown.values()), found.unknown
+
+
+def test_how_wide_a_block_is_counts() -> None:
+    vae = {"block_out_channels": [8, 8]}
+    dit.check_cost(1 << 14, 2, 512, vae, (128, 128))
+    with pytest.raises(BdauditError, match="transformer: a latent of 128 × 128 becomes"):
+        dit.check_cost(1 << 14, 2, 512, vae, (128, 128), widest=16.0)
+
+
+def test_a_reader_with_fewer_layers_than_are_heard(tmp_path: Path) -> None:
+    tiny_dit.flux2(layers=26).save_pretrained(tmp_path)
+    with pytest.raises(BdauditError, match="has 26 layers, and the pipeline hears the 27th"):
+        inspect(tmp_path, trusted=TRUSTED)
 
 
 @pytest.mark.parametrize("model", ["flux"], indirect=True)
