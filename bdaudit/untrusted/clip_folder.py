@@ -199,7 +199,7 @@ def _tokenizer(reader: Reader, tree: Tree, said: str) -> dict[str, bytes]:
         if name == "tokenizer_config.json":
             content = {key: value for key, value in content.items() if key in _SETTINGS}
             kind = content.get("tokenizer_class")
-            if kind not in TOKENIZERS:
+            if not isinstance(kind, str) or kind not in TOKENIZERS:
                 raise UsageError(f"{said}: its tokenizer is a {shown(kind)}; expected one of {', '.join(sorted(TOKENIZERS))}")
         elif name == "special_tokens_map.json":
             content = {key: value for key, value in content.items() if key in _SETTINGS}

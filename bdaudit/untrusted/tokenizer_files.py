@@ -178,7 +178,7 @@ def _check_serialised(content: dict[str, Any], path: str, allowed: Vocabulary, r
     if kind == "BPE" and not isinstance(model.get("merges"), list):
         raise BdauditError(f"{path}: the BPE model has no list of merges")
     for pattern in patterns({key: value for key, value in content.items() if key != "model"}):
-        if pattern not in allowed.patterns and can_run_long(pattern):
+        if not isinstance(pattern, str) or (pattern not in allowed.patterns and can_run_long(pattern)):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
     check_steps(content, path, also=frozenset({PRECOMPILED}) if kind == "Unigram" else frozenset())
     added = content.get("added_tokens") or []

@@ -38,8 +38,8 @@ def check_steps(content: dict[str, Any], where: str, *, also: frozenset[str] = f
         raise BdauditError(f"{where}: {len(steps):,} steps; at most {MOST_STEPS} are taken of a tokenizer")
     growth = 1.0
     for step in steps:
-        if not isinstance(step, dict) or step.get("type") not in KINDS | also:
-            kind = step.get("type") if isinstance(step, dict) else step
+        kind = step.get("type") if isinstance(step, dict) else step
+        if not isinstance(step, dict) or not isinstance(kind, str) or kind not in KINDS | also:
             raise BdauditError(f"{where}: a step of the kind {shown(kind)}; expected those that text encoders' tokenizers are made of")
         growth *= _growth(step, where)
     if growth > MOST_GROWTH:

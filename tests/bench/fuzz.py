@@ -31,7 +31,7 @@ from bdaudit.untrusted.torch_file import read_torch
 from bdaudit.untrusted.tree import Reader
 from tests import small
 from tests.bench.recording import stamp
-from tests.models import tiny_sdxl
+from tests.models import tiny_dit, tiny_sdxl
 from tests.untrusted import hostile_files, one_file
 from tests.untrusted.edits import UNET
 from tests.untrusted.hostile import rebuilt, torch_archive
@@ -39,10 +39,6 @@ from tests.untrusted.tiny import write_model
 
 Target = Callable[[random.Random], None]
 ODD = [None, True, -1, 0, 1, 1 << 70, 1e308, "", "../x", "auto_map", "\u202e", "diffusers", [], {}, [[]], {"auto_map": "x"}, "x" * 5000]
-JSON_FILES = (
-    *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"),
-    *("tokenizer/vocab.json", "tokenizer/tokenizer_config.json"),
-)
 SHARES = {
     "candidates": 16, "safetensors headers": 17, "torch archives": 11, "reports": 8, "adapters": 5, "embeddings": 3, "model directories": 8,
     "single files": 8, "policies": 6,
@@ -211,17 +207,23 @@ def embeddings(folder: Path) -> Target:
 
 
 def directories(folder: Path) -> Target:
-    model = write_model(folder / "model")
-    plain = {name: (model / name).read_bytes() for name in (*JSON_FILES, "tokenizer/merges.txt", UNET)}
+    """Of every family; any of its JSON files, or the merges or weights of the first."""
+    models = [
+        write_model(folder / "model"),
+        tiny_sdxl.write(folder / "xl"),
+        *(tiny_dit.write(name, folder / name) for name in tiny_dit.FAMILIES),
+    ]
+    files = [(model, path) for model in models for path in sorted(model.rglob("*.json"))]
+    files += [(models[0], models[0] / name) for name in ("tokenizer/merges.txt", UNET)]
 
     def target(draw: random.Random) -> None:
-        name = draw.choice(list(plain))
-        changed = json_changed(draw, json.loads(plain[name])) if name in JSON_FILES else bytes_changed(draw, plain[name])
-        (model / name).write_bytes(changed)
+        model, path = draw.choice(files)
+        plain = path.read_bytes()
+        path.write_bytes(json_changed(draw, json.loads(plain)) if path.suffix == ".json" else bytes_changed(draw, plain))
         try:
             inspect(model)
         finally:
-            (model / name).write_bytes(plain[name])
+            path.write_bytes(plain)
 
     return target
 
@@ -337,7 +339,7 @@ def graders(folder: Path) -> Target:
 
     clip = folder / "clip"
     shutil.copytree(Path(layout.__file__).parent / "grader", clip)
-    plain = {name: (clip / name).read_bytes() for name in (CONFIG, "tokenizer_config.json", "merges.txt")}
+    plain = {name: (clip / name).read_bytes() for name in (CONFIG, "tokenizer_config.json", "tokenizer.json", "merges.txt")}
 
     def target(draw: random.Random) -> None:
         name = draw.choice(list(plain))

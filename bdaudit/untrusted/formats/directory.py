@@ -178,16 +178,20 @@ def _check_parts(pipeline_class: Any, opened: Opened, known: set[str], found: ru
 
 def _read_config(reader: Reader, name: str, part: Part, opened: Opened) -> None:
     path = f"{name}/{part.config}"
-    config = opened.facts[name] = reader.json(path)
+    config = reader.json(path)
     rules.check_config(config, path)
     check_settings(config, part.settings, path)
+    opened.facts[name] = config
     opened.keep(config, part, path)
 
 
 def _check_weights(name: str, part: Part, opened: Opened) -> None:
     held = opened.sets[name]
+    """Of a part whose config is not in order, which is told by then, the tensors' names alone."""
     leftovers.check_tensors(name, part, held.tensors)
-    config, described = opened.facts.get(name, {}), {}
+    if name not in opened.facts:
+        return
+    config, described = opened.facts[name], {}
     try:
         described = part.described(held.tensors) if part.described else {}
         part.check(config, held.tensors)
