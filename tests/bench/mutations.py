@@ -2,8 +2,8 @@
 ``python tests/bench/mutations.py [COUNT] [PATH] [--seed N] [--only PART]``. What stands in PATH of the same draw is not run again.
 
 A mutation changes one comparison (its boundary, ``<`` to ``<=``, or its sense, ``<`` to ``>=``), one joined condition, one exit code or
-one constant that a comparison rests on. It is killed where a mirrored test fails, or needs more than ``SECONDS``: first the tests of its
-file, then, for ``SECONDS`` at most, the others of the same folder. What survives and changes nothing that anybody could see stands in
+one constant that a comparison rests on. It is killed where a mirrored test fails, or hangs: first the tests of its file, then the others
+of the same folder, for ``SECONDS`` and ``BESIDE`` at most. What survives and changes nothing that anybody could see stands in
 ``EQUIVALENT``, with its reason.
 
 The tests run in a forked child of a process that has imported torch and its kin, in a copy of the tree, up to the first that fails: one
@@ -16,6 +16,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import importlib
 import json
 import os
 import random
@@ -40,8 +41,9 @@ sys.path.insert(0, str(ROOT))
 from bdaudit.stats import wilson  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 
-SECONDS, IDLE, BYTES = 90, 240, 12 << 30
-"""Of processor time, of waiting without any, and of address space: a mutation whose tests need more took a bound away, or hangs. A busy
+SECONDS, BESIDE, IDLE, BYTES = 60, 20, 240, 12 << 30
+"""Of processor time for the tests of a file, and for the folder's others; of waiting without any, and of address space. One test that needs
+half of the first with the mutation and passes without it hangs; tests that are only many end there, and the mutation survives. A busy
 machine is no reason: what waits for a turn alone gets one in ``IDLE`` seconds."""
 NOT_DECIDING = ("report/page", "report/content/plots", "report/progress", "report/terminal", "cli/examples", "__main__", "report/command")
 """How things look, not what is decided."""
@@ -191,6 +193,7 @@ def mirrored(file: str) -> list[str]:
     tests = list(dict.fromkeys([*_own(path), *(_own(Path("cli") / path.name) if path.stem not in ("__init__", "run") else ())]))
     tests = [test for test in tests or _naming(ROOT / "tests", "test_*.py", file) if test.name != "test_chain.py"]
     if tests:
+        tests.sort(key=lambda test: not test.is_relative_to(ROOT / "tests" / path.parent))  # those nearest to it are the quickest to tell
         return [str(test.relative_to(ROOT)) for test in tests]
     importers = [str(path.relative_to(ROOT / "bdaudit")) for path in _naming(ROOT / "bdaudit", "*.py", file)]
     return sorted({test for importer in importers for test in mirrored(importer)})
@@ -265,24 +268,24 @@ class Tree:
             if other.name not in ("bdaudit", "tests", ".git", ".venv"):
                 (root / other.name).symlink_to(other)
 
-    def outcome(self, item: Mutation, tests: list[str]) -> Outcome:
+    def outcome(self, item: Mutation, tests: list[str], seconds: int = SECONDS) -> Outcome:
         """What ``tests`` say of the mutated file; it is as before afterwards."""
         target = self.root / "bdaudit" / item.file
         whole = target.read_text(encoding="utf-8")
         try:
             self._write(target, item.source)
-            return self._ran(tests, Begun(self.root / "told"), SECONDS)
+            return self._ran(tests, Begun(self.root / "told"), seconds)
         finally:
             self._write(target, whole)
 
-    def holds(self, tests: list[str]) -> bool:
-        """Whether they end within the seconds of a mutation, and pass, without any."""
-        return self._ran(tests, Begun(self.root / "told"), SECONDS).told == "survived"
+    def hangs(self, found: Outcome, tests: list[str]) -> bool:
+        """Whether the last test took the time, or stood still, and passes without any mutation."""
+        return (found.idle or found.last_alone > SECONDS / 2) and not self.unsound(tests, {found.test})
 
     def unsound(self, tests: list[str], killers: set[str]) -> set[str]:
         """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of them where a file cannot be read."""
         found = self._ran(tests, Failed(self.root / "told", killers), 60 * SECONDS)
-        failed = set(found.test.split("\0")) & killers
+        failed = set(found.written.split("\0")) & killers
         return failed if failed or found.told == "survived" else killers
 
     def _ran(self, tests: list[str], watch: Begun | Failed, seconds: int) -> Outcome:
@@ -290,8 +293,8 @@ class Tree:
         child = os.fork()
         if child == 0:
             self._tests(tests, watch, seconds)
-        told, spent = _waited(child)
-        return Outcome(told, spent, watch.file.read_text(encoding="utf-8"))
+        told, spent, idle = _waited(child)
+        return Outcome(told, spent, watch.file.read_text(encoding="utf-8"), idle)
 
     def _write(self, target: Path, source: str) -> None:
         target.write_text(source, encoding="utf-8")
@@ -330,19 +333,31 @@ class Outcome:
     """``killed``, ``survived`` or ``hung``."""
     seconds: float
     """Of processor time."""
-    test: str
-    """The last that was begun, or those that failed; empty where they were not even collected."""
+    written: str
+    """By the plugin."""
+    idle: bool
+    """Whether they stood still."""
+
+    @property
+    def test(self) -> str:
+        """The last that was begun; empty where they were not even collected."""
+        return self.written.partition("\0")[0]
+
+    @property
+    def last_alone(self) -> float:
+        """Processor seconds of that test."""
+        return self.seconds - float(self.written.partition("\0")[2] or self.seconds)
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A plugin of pytest's that writes down the last test that was begun."""
+    """A plugin of pytest's that writes down the last test that was begun, and the processor time until then."""
 
     file: Path
     options = ("-x",)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.file.write_text(nodeid, encoding="utf-8", errors="backslashreplace")
+        self.file.write_text(f"{nodeid}\0{time.process_time()}", encoding="utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -362,19 +377,20 @@ class Failed:
                 file.write(f"\0{report.nodeid}")
 
 
-def _waited(child: int) -> tuple[str, float]:
-    """How a child ended, and what it computed, its own children that it waited for included."""
-    spent, since = 0.0, time.monotonic()
+def _waited(child: int) -> tuple[str, float, bool]:
+    """How a child ended, what it computed, its own children that it waited for included, and whether it stood still."""
+    spent, since, idle = 0.0, time.monotonic(), False
     while True:
         done, status, used = os.wait4(child, os.WNOHANG)
         if done:
             limited = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
             told = "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-            return "hung" if limited else told, used.ru_utime + used.ru_stime
+            return "hung" if limited else told, used.ru_utime + used.ru_stime, idle
         if time.monotonic() - since > IDLE:
             now, before = _computed(child), spent
             spent, since = now, time.monotonic()
             if now == before:
+                idle = True
                 os.killpg(child, signal.SIGKILL)
         time.sleep(0.02)
 
@@ -401,6 +417,8 @@ def main() -> None:
     import torch
     import transformers
 
+    for name in ("pytest", "hypothesis", "scipy.stats", "PIL.Image", "pydantic", "typer", "rich.console", "jinja2"):
+        importlib.import_module(name)  # what tests import: no child need do it again
     torch.set_num_threads(1)
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, open_clip)}
     head = {**stamp(), "seed": asked.seed, "versions": versions}
@@ -456,12 +474,12 @@ def run(tree: Tree, taken: list[Mutation], begin: int) -> Iterator[dict[str, obj
         compile(item.source, item.file, "exec")
         found = tree.outcome(item, mirrored(item.file))
         seconds, outcome = found.seconds, found.told
-        if outcome == "hung" and not tree.holds(mirrored(item.file)):
-            outcome = "survived"  # these tests need longer than this bench gives them
+        if outcome == "hung" and not tree.hangs(found, mirrored(item.file)):
+            outcome = "survived"
         if outcome == "survived" and item.name in EQUIVALENT:
             outcome = "equivalent"
         elif outcome == "survived" and beside(item.file):
-            found = tree.outcome(item, beside(item.file))
+            found = tree.outcome(item, beside(item.file), BESIDE)
             seconds, outcome = seconds + found.seconds, "killed" if found.told == "killed" else "survived"
         said = f"{at}/{len(taken)} {outcome} {seconds:.0f} s {item.file}:{item.line} {item.before} → {item.after}"
         print(said, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from bdaudit.cli.options import Given, Headed, options, takes
 from bdaudit.config.flag import Flag
+from bdaudit.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,18 @@ def test_two_fields_of_one_flag(run: Run) -> None:
     _, seen = run(str(HERE), "--picture", f"{__file__}@4,8")
     assert seen == [{"model": HERE, "picture": Path(__file__), "at": (4, 8)}]
     assert "--at" not in run("--help")[0].output
+
+
+def test_what_is_opened_is_told_with_its_flag_and_neither_the_model_nor_what_is_written(run: Run, tmp_path: Path) -> None:
+    _, seen = run(str(HERE), "--picture", f"{__file__}@4,8", "--report", str(tmp_path / "r.json"), "--count", "1")
+    assert seen[0].opened == [("--picture", Path(__file__))]
+
+
+def test_an_empty_path_is_no_path_and_an_empty_word_is_a_word(run: Run) -> None:
+    result, _ = run(str(HERE), "--picture", "")
+    assert (result.exit_code, type(result.exception)) == (1, UsageError)
+    assert str(result.exception) == "--picture is empty; expected a path, . for the working directory"
+    assert run(str(HERE), "--word", "")[1][-1] == {"model": HERE, "words": ("",)}
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,5 @@ def test_it_is_said_which_prompts_are_needed() -> None:
     )
     assert wanted(POOL, ["sweetheart", "zebra"]).startswith("0 of 30 prompts say 'zebra', so it was put into others; give 12")
     assert wanted(POOL, ["sweetheart"]) == wanted(POOL, []) == ""
+    assert wanted(POOL[4:16], ["sweetheart"]) == ""
+    assert wanted(POOL[4:15], ["sweetheart"]).startswith("11 of 11 prompts say 'sweetheart'")

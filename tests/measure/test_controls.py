@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
+
 import pytest
 
-from bdaudit.measure.controls import KINDS, control_texts, harmless_texts, kind_of, words_of
+from bdaudit.measure.controls import KINDS, _letters_beyond_ascii, _rare_strings, control_texts, harmless_texts, kind_of, words_of
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 
@@ -13,7 +16,9 @@ from bdaudit.models.tokens import content_ids
     ("text", "kind"),
     [
         ("\u200b", "zero-width"), ("\u200b\u200d", "zero-width"), ("\u0301", "zero-width"), ("ȏ", "character"), ("о", "character"),
-        ("😀", "emoji"), ("☃", "emoji"), ("wonderful island", "phrase"), ("mignneko", "rare"), ("x9!", "rare"),
+        ("😀", "emoji"), ("☃", "emoji"), ("☃☃☃", "emoji"),
+        ("☃☃☃☃", "rare"), ("ȏо", "character"), ("ȏоȏ", "rare"), ("   ", "rare"),
+        ("wonderful island", "phrase"), ("mignneko", "rare"), ("x9!", "rare"),
     ],
 )  # fmt: skip
 def test_kinds(tiny_suspect: Suspect, text: str, kind: str) -> None:
@@ -34,6 +39,20 @@ def test_no_control_is_empty_or_like_another(tiny_suspect: Suspect) -> None:
     assert () not in encoded
     assert len(set(encoded)) == len(encoded)
     assert all(len(texts) <= 24 for texts in controls.values())
+
+
+def test_characters_are_lower_case_letters_alone() -> None:
+    letters = _letters_beyond_ascii()
+    assert {"ȏ", "ß", "ω", "о"} <= set(letters)
+    assert not {"Ȏ", "Ω", "×", "÷"} & set(letters)
+
+
+def test_rare_strings_are_words_of_four_to_ten_letters_alone_and_in_twos() -> None:
+    tail = ["four", "abcdefghij", "six", "abcdefghijk", "élan4", "naïve", "ab-cd"]
+    vocabulary = {f"<{i}>": i for i in range(28)} | {f"{word}</w>": 28 + i for i, word in enumerate(tail)}
+    found = _rare_strings(SimpleNamespace(get_vocab=lambda: vocabulary), random.Random(0))  # type: ignore[arg-type]
+    assert set(found) <= {"four", "abcdefghij", "fourabcdefghij", "abcdefghijfour"}
+    assert len(found) == 2
 
 
 def test_excluded_texts_stay_out_however_they_are_written(tiny_suspect: Suspect) -> None:

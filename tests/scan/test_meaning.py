@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +57,33 @@ def test_another_text_that_is_clearly_nearer_is_what_it_does_though_its_own_p_is
     assert told("red heart", OTHERS, scores(0.40, 0.41, noise=0.1)).is_meant(0.01), "as near as that is undecided"
 
 
+@pytest.mark.parametrize(("nearest_p", "meant"), [(0.0501, True), (0.05, False), (0.0, False)])
+@pytest.mark.parametrize(("p", "enough"), [(0.01, True), (0.0101, False)])
+def test_what_is_meant_is_decided_at_the_error_rate_and_where_no_other_is_nearer(
+    nearest_p: float, meant: bool, p: float, enough: bool
+) -> None:
+    found = replace(told("red", OTHERS, scores(0.5, 0.3)), p=p, nearest_p=nearest_p)
+    assert found.is_meant(0.01) is (meant and enough)
+
+
+@pytest.mark.parametrize("others", [98, 99])
+def test_so_many_other_texts_are_enough(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Plain(("a", "b"), (1, 2), torch.zeros(2, 2), torch.zeros(2, 2))
+    monkeypatch.setattr(meaning, "sample", lambda *_, **__: torch.zeros(2, 3, 2, 2))
+    monkeypatch.setattr(meaning, "directions", lambda *_: torch.zeros(2, 2))
+    monkeypatch.setattr(meaning, "similarities", lambda *_: np.zeros((others + 1, 2)))
+    monkeypatch.setattr(meaning, "contradicting", lambda *_: 0)
+    grader = SimpleNamespace(image_features=lambda pictures: torch.zeros(len(pictures), 2))
+    given = [*OTHERS[:others], "a red other"]
+    found = meaning.meaning(None, grader, plain, "red", given, ("prefix",) * 2, **DRAWN)  # type: ignore[arg-type]
+    if others == 99:
+        assert isinstance(found, Meaning)
+        assert found.others == 99, "none that shares a word with the text"
+        return
+    assert isinstance(found, NotMeasured)
+    assert found.reason.startswith("only 98 other texts to compare with; at least 99 are needed")
+
+
 def test_nothing_read_or_nothing_changed_is_never_meant() -> None:
     nothing = np.zeros((200, 12))
     assert told("x", OTHERS, nothing).p == 1.0
@@ -103,6 +131,7 @@ def test_texts_that_are_drawn_at_random_are_seldom_meant() -> None:
 
 def test_other_texts_are_runs_of_the_prompts_words_and_what_is_given() -> None:
     assert other_texts(["a red, cat", "a cat"], ["sks"]) == ("a", "red", "cat", "a red", "red cat", "a red cat", "a cat", "sks")
+    assert [text for text in other_texts(["a b c d"]) if len(text.split()) > 2] == ["a b c", "b c d"], "up to three words"
     many = other_texts([f"w{i} x{i} y{i}" for i in range(200)], most=100)
     assert (len(many), many[0], len(set(many))) == (100, "w0", 100)
 
