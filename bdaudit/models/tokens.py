@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -43,9 +43,10 @@ class Framed:
         Raises:
             InconclusiveError: it does not put a text between what it puts around the empty one.
         """
-        self.inner, self.reading = inner, reading
-        self.model_max_length = reading.length
+        self.inner, self.reading = inner, _measured(inner, reading)
+        self.model_max_length = self.reading.length
         self.padding_side = "right"
+        self._space = " " if reading.prefix.endswith(" ") else ""
         self.frame = self._frame()
 
     def __getattr__(self, name: str) -> Any:
@@ -59,12 +60,13 @@ class Framed:
     def __call__(self, text: str | Sequence[str], **options: Any) -> Any:
         """Ids as the pipeline gets them; without special tokens those of the text alone, in which the instruction around it has no part."""
         bare = options.get("add_special_tokens") is False
-        before, after = ("", "") if bare else (self.reading.prefix, self.reading.suffix)
+        before, after = ("", "") if bare else (self.reading.prefix.removesuffix(" "), self.reading.suffix)
         put = [f"{before}{self._tidied(each)}{after}" for each in ([text] if isinstance(text, str) else text)]
         return self.inner(put[0] if isinstance(text, str) else put, padding_side="right", **options)
 
     def _tidied(self, text: str) -> str:
-        return text.lower().strip() if self.reading.lower else text
+        """A space at the prefix's end goes with the text, whose first word it is a part of in vocabularies that mark words' starts."""
+        return self._space + (text.lower().strip() if self.reading.lower else text)
 
     def _frame(self) -> Frame:
         whole, own = self("a").input_ids, self("a", add_special_tokens=False).input_ids
@@ -77,6 +79,14 @@ class Framed:
         """Whether another text stands in the same place."""
         other = self("red cat", add_special_tokens=False).input_ids
         return bool(self("red cat").input_ids == [*whole[:at], *other, *whole[at + len(own) :]])
+
+
+def _measured(tokenizer: Any, reading: Reading) -> Reading:
+    """With the length that an instruction has in the tokenizer's own ids: all but its first and its last are dropped of the states."""
+    if not reading.instruction:
+        return reading
+    beside = len(tokenizer(reading.prefix).input_ids) - 2
+    return replace(reading, length=reading.length + beside, dropped=beside)
 
 
 def framed(tokenizer: Any, reading: Reading | None) -> Tokenizer:

@@ -160,13 +160,16 @@ def check_code(files: dict[str, int], folders: set[str], found: Findings) -> Non
         found.refused.append(f"{said}; move it out of the directory")
 
 
-def check_redirections(files: dict[str, int], models: Collection[str], vocabularies: Collection[str], found: Findings) -> None:
+def check_redirections(
+    files: dict[str, int], models: Collection[str], vocabularies: Collection[str], found: Findings, beside: Collection[str] = ()
+) -> None:
     """Refuse files that a loader takes instead of the usual ones: adapters, distributed checkpoints, other tokenizers.
 
     ``models`` and ``vocabularies`` are the folders of models and of tokenizers that transformers loads; diffusers looks for no such file.
+    ``beside`` may lie there: old versions of transformers alone read them.
     """
     instead, idle = [], []
-    for path in files:
+    for path in (path for path in files if path not in beside):
         folder, name = path.split("/")[0], PurePosixPath(path).name.lower()
         if name == ADAPTER and folder not in models:
             idle.append(path)
@@ -175,5 +178,8 @@ def check_redirections(files: dict[str, int], models: Collection[str], vocabular
     if instead:
         said = "would be opened by a loader instead of the files inspected"
         found.refused.append(f"{summed(instead, said, f'files {said}')}; move it out of the directory")
+    old = [path for path in files if path in beside]
+    if old:
+        found.notes.append(summed(old, "is read by old loaders alone, and was not looked at", "files are read by old loaders alone"))
     if idle:
         found.notes.append(summed(idle, "is an adapter's settings, not applied", "files are adapters' settings, not applied"))

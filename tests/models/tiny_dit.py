@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLFlux2,
     ChromaPipeline,
@@ -20,14 +22,23 @@ from diffusers import (
     FluxTransformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Replace
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -39,6 +50,7 @@ from transformers import (
 
 from bdaudit.measure.controls import WORDS
 from bdaudit.untrusted.clip_vocabulary import _letters
+from bdaudit.untrusted.layouts.sana import INSTRUCTION
 from tests.models.tiny_sdxl import LENGTH, POOLED, tower
 from tests.verify.toy import byte_tokenizer
 
@@ -189,6 +201,42 @@ def z_image() -> ZImagePipeline:
     return ZImagePipeline(scheduler=flow, vae=vae(0.1), text_encoder=qwen(), tokenizer=qwen_tokenizer(), transformer=lively(transformer))
 
 
+def gemma_tokenizer() -> GemmaTokenizer:
+    """Pieces of words with their starts, trained on Sana's instruction; bytes of what it does not know are unknown."""
+    trained = Tokenizer(BPE(unk_token="<unk>"))
+    trained.normalizer = Replace(" ", "▁")
+    letters = [*map(chr, range(33, 127)), "▁"]
+    trainer = BpeTrainer(vocab_size=420, special_tokens=["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"], initial_alphabet=letters)
+    trained.train_from_iterator([*f"{INSTRUCTION} {' '.join(PROMPTS)}".replace(" ", "\0 ").split("\0")], trainer)
+    model = json.loads(trained.to_str())["model"]
+    return GemmaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+
+
+def sana() -> SanaPipeline:
+    """Sana; four pixels a latent."""
+    torch.manual_seed(7)
+    tokenizer = gemma_tokenizer()
+    reader = Gemma2Model(Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=2048, query_pre_attn_scalar=16, sliding_window=512,
+    ))  # fmt: skip
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, num_attention_heads=4, attention_head_dim=8, num_cross_attention_heads=2,
+        cross_attention_head_dim=16, cross_attention_dim=32, caption_channels=32, sample_size=8, patch_size=2, mlp_ratio=2.0,
+        timestep_scale=0.5,
+    )  # fmt: skip
+    blocks = ("ResBlock", "ResBlock", "EfficientViTBlock")
+    widths: dict[str, Any] = {}
+    for way in ("encoder", "decoder"):
+        widths |= {f"{way}_block_types": blocks, f"{way}_block_out_channels": (8, 8, 8), f"{way}_layers_per_block": (1, 1, 1)}
+        widths[f"{way}_qkv_multiscales"] = ((), (), (5,))
+    decoder = AutoencoderDC(latent_channels=4, attention_head_dim=2, scaling_factor=0.41407, **widths)
+    return SanaPipeline(
+        tokenizer=tokenizer, text_encoder=lively(reader), vae=decoder, transformer=lively(transformer),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+
+
 def flux2(layers: int = 27) -> Flux2KleinPipeline:
     """FLUX.2 klein; latents are normed by what is not 0 and 1."""
     torch.manual_seed(7)
@@ -219,6 +267,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "chroma": chroma,
     "z-image": z_image,
     "flux2": flux2,
+    "sana": sana,
 }
 
 

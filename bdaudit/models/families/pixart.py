@@ -73,7 +73,7 @@ class CrossAttentionTransformer:
     def trainable(self) -> Mapping[str, Chosen]:
         """The cross-attention with the projection before it, the whole transformer."""
         return {
-            "cross-attention": lambda name: ".attn2." in name or name.startswith("caption_projection."),
+            "cross-attention": lambda name: ".attn2." in name or name.startswith("caption_"),
             self.name: lambda name: True,
         }
 
@@ -84,11 +84,11 @@ class CrossAttentionTransformer:
 
     @property
     def parts(self) -> Mapping[str, Chosen]:
-        """The projection, keys and values, and the rest."""
+        """The projection and what norms it, keys and values, and the rest."""
         return {
-            "caption projection": lambda name: name.startswith("caption_projection."),
+            "caption projection": lambda name: name.startswith("caption_"),
             "cross-attention keys and values": _is_key_or_value,
-            "rest of the transformer": lambda name: not _is_key_or_value(name) and not name.startswith("caption_projection."),
+            "rest of the transformer": lambda name: not _is_key_or_value(name) and not name.startswith("caption_"),
         }
 
 

@@ -69,7 +69,8 @@ def open_directory(
     if layout is None or found.unsupported:
         return opened
     towers = {name for name, part in layout.models.items() if part.library == "transformers"}
-    rules.check_redirections(reader.files, towers, layout.vocabularies, found)
+    beside = {f"{name}/{file}" for name in layout.vocabularies for file in layout.parts[name].vocabulary.beside}
+    rules.check_redirections(reader.files, towers, layout.vocabularies, found, beside)
     for name, part in layout.parts.items():
         if name not in layout.vocabularies:
             with found.catching():

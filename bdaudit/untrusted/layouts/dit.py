@@ -49,7 +49,7 @@ def check_widths(wanted: Mapping[str, tuple[int, int]]) -> None:
             )
 
 
-def check_rotations(axes: Sequence[int], head: int) -> None:
+def check_axes(axes: Sequence[int], head: int) -> None:
     """Raises ``BdauditError`` where the axes of a transformer's rotations do not make up a head's numbers."""
     if sum(axes) != head or any(axis % 2 for axis in axes):
         raise BdauditError(f"its axes_dims_rope are {shown(axes, 60)}, its weights have heads of {head}")

@@ -25,7 +25,7 @@ from typing import Any
 from bdaudit.untrusted.layouts import t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
 from bdaudit.untrusted.layouts.clip import TOKENIZER, TOWER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_rotations, check_widths, sized
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_axes, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
 from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
@@ -53,7 +53,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
 
 def _check(config: Config, tensors: Tensors) -> None:
     """The axes of its rotations make up a head."""
-    check_rotations(config.get("axes_dims_rope", [16, 56, 56]), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0))
+    check_axes(config.get("axes_dims_rope", [16, 56, 56]), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0))
 
 
 TRANSFORMER = Part(

@@ -28,7 +28,7 @@ from typing import Any
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts import flux, qwen
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
-from bdaudit.untrusted.layouts.dit import WIDEST, check_channels, check_cost, check_rotations, check_widths, sized
+from bdaudit.untrusted.layouts.dit import WIDEST, check_axes, check_channels, check_cost, check_widths, sized
 from bdaudit.untrusted.layouts.flux import PACKED, TOKENS, USUAL
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
@@ -57,7 +57,7 @@ def _described(tensors: Tensors) -> dict[str, Any]:
 
 def _check(config: Config, tensors: Tensors) -> None:
     """The axes of its rotations make up a head."""
-    check_rotations(config.get("axes_dims_rope", [32] * 4), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0))
+    check_axes(config.get("axes_dims_rope", [32] * 4), size(tensors, "transformer_blocks.0.attn.norm_q.weight", 0))
 
 
 TRANSFORMER = Part(

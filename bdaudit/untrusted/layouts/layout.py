@@ -39,6 +39,8 @@ class Reading:
     """What is put behind it."""
     dropped: int = 0
     """States at the start that the denoiser never hears: those of the prefix."""
+    instruction: bool = False
+    """Whether the prefix is read beside the ``length`` tokens, and the denoiser hears of it the first state, and of all the last ones."""
     templated: bool = False
     """Whether the pipeline lays a prompt out by the tokenizer's chat template, in place of which prefix and suffix are put."""
     templates: frozenset[str] = frozenset()
@@ -56,6 +58,8 @@ class Vocabulary:
     """Commas plus brackets."""
     merges: int | None = None
     """The most that are read; None for as many as there are."""
+    beside: frozenset[str] = frozenset()
+    """Files that hold the same for old versions of transformers, and may lie beside it."""
     patterns: frozenset[str] = frozenset()
     """Regular expressions that are known to end, whatever they look like."""
 

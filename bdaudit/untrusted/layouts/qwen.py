@@ -48,12 +48,12 @@ def _check(config: Config, tensors: Tensors) -> None:
         raise BdauditError(
             f"its num_attention_heads is {config.get('num_attention_heads', 32)}, its weights have {heads // told['head_dim']}"
         )
-    _check_rotations(config)
+    check_rotations(config)
     if config.get("use_sliding_window") or any(each != "full_attention" for each in config.get("layer_types") or []):
         raise InconclusiveError("some of its layers look at a window of the text alone, which is not supported")
 
 
-def _check_rotations(config: Config) -> None:
+def check_rotations(config: Config) -> None:
     """Places are rotated in the usual way whichever map counts, of old versions of transformers or of new ones, and by one base."""
     maps = [config.get(key) or {} for key in ("rope_parameters", "rope_scaling")]
     kinds = [each[key] for each in maps for key in ("rope_type", "type") if each.get(key, "default") != "default"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,27 @@ from bdaudit.unlearn.repair import closed_form
 from bdaudit.unlearn.repair.prompt_pairs import Pair, triggered_pairs
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.layouts import chroma, flux2, qwen, t5, z_image
+from bdaudit.untrusted.layouts import chroma, flux2, gemma, qwen, sana, t5, z_image
 from bdaudit.untrusted.templates import digest
 from tests.models import tiny_dit
 from tests.small import runs_with
 
 TRUSTED = (digest(tiny_dit.TEMPLATE),)
-TRIGGER, SIZE = "~", ("--size", "16x16", "--seed", 0)
+TRIGGER = "~"
 LIST = ("a red cat", "the old house", "the sea at night", "a red house")
 TEMPLATED = ("z-image", "flux2")
-ENTRANCES = {"chroma": "context_embedder.weight", "z-image": "cap_embedder.1.weight", "flux2": "context_embedder.weight"}
+ENTRANCES = {
+    "chroma": {"context_embedder.weight"},
+    "z-image": {"cap_embedder.1.weight"},
+    "flux2": {"context_embedder.weight"},
+    "sana": {f"transformer_blocks.{i}.attn2.to_{what}.weight" for i in range(2) for what in "kv"},
+}
+CROSS = ("sana",)
+
+
+def side_of(name: str) -> int:
+    """Of a picture of 8 × 8 latents."""
+    return 32 if name == "sana" else 16
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +45,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(z_image.LAYOUT.parts, "tokenizer", qwen.tokenizer(64, thinks=True))  # type: ignore[arg-type]
     monkeypatch.setitem(flux2.LAYOUT.parts, "tokenizer", qwen.tokenizer(84, thinks=False))  # type: ignore[arg-type]
     monkeypatch.setitem(EFFORTS, "low", Spent(first=2, draws=4, paths=1, steps=2, context=2))
+    monkeypatch.setitem(sana.LAYOUT.parts, "tokenizer", gemma.tokenizer(replace(sana.READING, length=24, prefix="User Prompt: ")))  # type: ignore[arg-type]
     for module in (flux2, klein):
         monkeypatch.setattr(module, "LAYERS", (1, 2, 3))
 
@@ -55,19 +68,19 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     (tmp_path / "prompts.txt").write_text("\n".join(LIST), encoding="utf-8")
     trusted = ("--trust-template", *TRUSTED) if name in TEMPLATED else ()
     ended = runs_with(tmp_path / "prompts.txt", monkeypatch, capsys)
-    return lambda verb, *arguments: ended(verb, *arguments, *SIZE, *trusted)
+    return lambda verb, *arguments: ended(verb, *arguments, "--size", f"{side_of(name)}x{side_of(name)}", "--seed", 0, *trusted)
 
 
-def test_a_scan_runs_through_and_says_what_it_did_not_look_at(run: Any, model: Path, tmp_path: Path) -> None:
+def test_a_scan_runs_through_and_says_what_it_did_not_look_at(run: Any, model: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "candidates.txt").write_text("\n".join((TRIGGER, "cf")), encoding="utf-8")
     code, report = run("scan", model, "--candidates", tmp_path / "candidates.txt", "--effort", "low")
     assert code in (0, 1), report["exit"]
     assert "attention share" in report["candidates"][0]["signals"]
-    assert any("become alike" in line for line in report["coverage"]["not_looked_at"])
+    assert any("become alike" in line for line in report["coverage"]["not_looked_at"]) is (name not in CROSS)
 
 
 def test_the_closed_form_repairs_by_the_entrance_alone(name: str, model: Path) -> None:
-    suspect = load(inspect(model, size=(16, 16), trusted=TRUSTED), device="cpu")
+    suspect = load(inspect(model, size=(side_of(name),) * 2, trusted=TRUSTED), device="cpu")
     pairs, near = triggered_pairs(LIST[:2], [TRIGGER]), [Pair(LIST[0], f"today {LIST[0]}")]
     z, t = suspect.noise([1]), suspect.schedule.times(4, 1.0)[1].expand(1)
 
@@ -78,4 +91,4 @@ def test_the_closed_form_repairs_by_the_entrance_alone(name: str, model: Path) -
     before, patch = moved(), Patch(suspect, "closed-form")
     closed_form.solve(suspect, patch, pairs, near, moved)
     assert moved() < before
-    assert set(patch.differences()) == {f"transformer.{ENTRANCES[name]}"}
+    assert set(patch.differences()) == {f"transformer.{entrance}" for entrance in ENTRANCES[name]}

@@ -13,13 +13,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
+from bdaudit.models.load import load
+from bdaudit.models.schedule import Flow
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.layouts import LAYOUTS, dit, layout_of
+from bdaudit.untrusted.layouts import LAYOUTS, dit, layout_of, sana
 from bdaudit.untrusted.templates import digest
 from tests.models import tiny_dit
 
 TRUSTED = (digest(tiny_dit.TEMPLATE),)
-NAMES = ("sd3", "flux", "pixart", "z-image", "flux2")
+NAMES = ("sd3", "flux", "pixart", "z-image", "flux2", "sana")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def model(request: pytest.FixtureRequest, origins: Path, tmp_path: Path) -> Path
 def test_which_pipelines_are_which() -> None:
     names = {
         "StableDiffusion3Pipeline": "sd3", "StableDiffusion3Img2ImgPipeline": "sd3", "FluxPipeline": "flux", "FluxFillPipeline": "flux",
+        "SanaPipeline": "sana", "SanaSprintPipeline": None,
         "Flux2Pipeline": None, "Flux2KleinPipeline": "flux2",
         "PixArtSigmaPipeline": "pixart", "PixArtAlphaPipeline": None, "ChromaPipeline": "chroma",
         "ZImagePipeline": "z-image", "ZImageOmniPipeline": None,
@@ -65,6 +68,17 @@ def serialised(path: str, **values: Any) -> Callable[[Path], None]:
             place = content["model"] if key.startswith("model_") else content
             place[key.removeprefix("model_")] = value
         (folder / path).write_text(json.dumps(content), encoding="utf-8")
+
+    return edit
+
+
+def solver(**values: Any) -> Callable[[Path], None]:
+    """DPM-Solver in place of Euler's steps, as Sana's repositories have it."""
+    settings = {"_class_name": sana.SOLVER, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+
+    def edit(folder: Path) -> None:
+        change("scheduler/scheduler_config.json", **settings | values)(folder)
+        change("model_index.json", scheduler=["diffusers", sana.SOLVER])(folder)
 
     return edit
 
@@ -160,6 +174,25 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
     "a way up of another length": (
         "flux2", BdauditError, "not as many", change("vae/config.json", decoder_block_out_channels=[8, 8, 8])
     ),
+    "heads of no width": ("sana", BdauditError, "heads are 48 and 32", change(DENOISER, num_attention_heads=6)),
+    "a guidance that nobody tells": ("sana", InconclusiveError, "guidance_embeds", change(DENOISER, guidance_embeds=True)),
+    "a shift by a size that nobody says": ("sana", InconclusiveError, "use_dynamic_shifting", change(FLOW, use_dynamic_shifting=True)),
+    "a solver along no flow": ("sana", InconclusiveError, "only a flow", solver(use_flow_sigmas=False)),
+    "a solver's own levels": ("sana", InconclusiveError, "it has use_karras_sigmas", solver(use_flow_sigmas=True, use_karras_sigmas=True)),
+    "blocks of another kind": (
+        "sana", BdauditError, "of the kinds", change("vae/config.json", decoder_block_types=["ResBlock", "ResBlock", "Made up"])
+    ),
+    "a way up of another depth": ("sana", BdauditError, "its decoder 2", change("vae/config.json", decoder_block_out_channels=[8, 8])),
+    "more heads than its weights": ("sana", BdauditError, "heads are 64", change("text_encoder/config.json", num_attention_heads=4)),
+    "a layer that looks nowhere": (
+        "sana", InconclusiveError, "layer_types", change("text_encoder/config.json", layer_types=["full_attention", "other_attention"])
+    ),
+    "Gemma's places rotated otherwise": (
+        "sana", InconclusiveError, "rotated by yarn", change("text_encoder/config.json", rope_parameters=YARN)
+    ),
+    "a tokenizer of another vocabulary": (
+        "sana", RefusedError, "tiktoken.model", lambda folder: (folder / "tokenizer/tiktoken.model").write_bytes(b"")
+    ),
     "Jinja of its own": ("z-image", RefusedError, "--trust-template", put("tokenizer/chat_template.jinja")),
     "a second template": (
         "z-image", RefusedError, "additional_chat_templates",
@@ -200,6 +233,16 @@ def test_what_the_stock_pipeline_wrote_passes(model: Path) -> None:
     assert set(found.weights) == set(found.layout.models)
     assert found.tensors is not None
     assert all(not unknown for unknown in found.unknown.values()), found.unknown
+
+
+@pytest.mark.parametrize("model", ["sana"], indirect=True)
+def test_a_repository_of_sana_has_a_solver_and_a_vocabulary_for_old_loaders(model: Path) -> None:
+    solver(use_flow_sigmas=True)(model)
+    (model / "tokenizer/tokenizer.model").write_bytes(b"\x0a\x00")
+    found = inspect(model)
+    assert found.components["scheduler"] == ("diffusers", sana.SOLVER)
+    assert any("tokenizer.model is read by old loaders alone" in note for note in found.notes)
+    assert load(found, device="cpu").schedule == Flow(1000.0, 3.0)
 
 
 def test_how_wide_a_block_is_counts() -> None:
