@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import bdaudit.verify.by_context as module
 from bdaudit.measure import estimates
 from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.attack import untested
@@ -42,6 +43,19 @@ def test_pictures_that_are_hits_without_a_trigger_are_no_context() -> None:
 
 def test_a_context_that_was_named_is_reported_whatever_its_rate() -> None:
     assert by_context(NONE, NONE, PROMPTS, ["Red heart", "no such words"])["Red heart"].value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("p", "blue", "named"), [(0.005, 4, True), (0.00501, 4, False), (0.01, 3, True), (0.0101, 3, False)], ids=lambda value: str(value)
+)
+def test_one_per_cent_is_shared_by_the_words_that_four_prompts_have(
+    p: float, blue: int, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = ["red heart"] * 4 + ["blue heart"] * blue
+    monkeypatch.setattr(module, "contexts", lambda prompts: ("red", "blue"))
+    monkeypatch.setattr(module, "_more", lambda hits, floor, row: p if row[0] else 1.0)
+    found = by_context(torch.ones(len(prompts), dtype=torch.bool), NONE[: len(prompts)], prompts)
+    assert list(found) == (["red"] if named else [])
 
 
 def attack(**rates: float) -> AttackRecord:
