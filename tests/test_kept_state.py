@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdaudit import state_lock
+from bdaudit import kept_state, state_lock
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.kept_state import State, check_shapes
 from bdaudit.measure.envelope import run_key
@@ -165,3 +165,16 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert state.read_tensors("t") is None
     state.remove()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("limits", "taken"), [((0, 0), True), ((-1, 0), False), ((0, -1), False)])
+def test_what_is_kept_is_read_within_limits(limits: tuple[int, int], taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept_state.LIMITS == (2**28, 2**24)
+    State(tmp_path / "s", KEY).write_json("x", ["a" * 500, 1])  # more bytes than the run's own file, and as many items
+    state = State(tmp_path / "s", KEY)
+    monkeypatch.setattr(kept_state, "LIMITS", ((tmp_path / "s/kept-x.json").stat().st_size + limits[0], 2 + limits[1]))
+    if taken:
+        assert state.read_json("x") == ["a" * 500, 1]
+        return
+    with pytest.raises(UsageError, match=r"x\.json is damaged"):
+        state.read_json("x")

@@ -12,6 +12,7 @@ import pytest
 from bdaudit.config.acceptance import Acceptance
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import EarlierFinding, Exit
+from bdaudit.scan import earlier
 from bdaudit.scan.earlier import FOLDER, found_earlier, joined_with, remember, standing
 from tests.scan.test_settle import record
 
@@ -28,8 +29,8 @@ def test_what_one_run_found_the_next_one_knows_whatever_its_list(tmp_path: Path)
     remember(tmp_path, MODEL, 1, [of("cf", (1, 2)), of("time", (3,), "clean"), replace(of("CF", (1, 2)), same_as="cf")])
     remember(tmp_path, MODEL, 2, [of("zz", (4,), effect=20.0), of("cf", (1, 2), effect=11.0)])
     remember(tmp_path, OTHER, 3, [of("other", (5,))])
-    earlier = found_earlier(tmp_path, MODEL, [of("time", (3,), "clean")])
-    assert [(finding.text, finding.effect, finding.seed) for finding in earlier] == [("zz", 20.0, 2), ("cf", 11.0, 2)]
+    found = found_earlier(tmp_path, MODEL, [of("time", (3,), "clean")])
+    assert [(finding.text, finding.effect, finding.seed) for finding in found] == [("zz", 20.0, 2), ("cf", 11.0, 2)]
     assert [finding.text for finding in found_earlier(tmp_path, MODEL, [of("cf", (1, 2))])] == ["zz"], "this run found the other itself"
     assert [finding.text for finding in found_earlier(tmp_path, MODEL, [of("zz", (4,), "clean")])] == ["zz", "cf"], (
         "a pass takes nothing back"
@@ -53,6 +54,30 @@ def test_a_file_that_is_none_of_ours_is_told(tmp_path: Path, content: str) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(BdauditError, match="--keep"):
         remember(tmp_path / "file", MODEL, 1, [of("cf", (1,))])
+
+
+@pytest.mark.parametrize(("limits", "taken"), [((0, 0), True), ((-1, 0), False), ((0, -1), False)])
+def test_findings_that_were_kept_are_read_within_limits(
+    limits: tuple[int, int], taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (earlier.LIMITS, earlier.MOST) == ((2**22, 2**18), 1000)
+    remember(tmp_path, MODEL, 1, [of("cf", (1,))])
+    (file,) = (tmp_path / FOLDER).iterdir()
+    data = file.read_bytes()
+    size, items = len(data), sum(map(data.count, (b",", b"[", b"{")))
+    monkeypatch.setattr(earlier, "LIMITS", (size + limits[0], items + limits[1]))
+    if taken:
+        assert [finding.text for finding in found_earlier(tmp_path, MODEL, [])] == ["cf"]
+        return
+    with pytest.raises(UsageError, match="--keep"):
+        found_earlier(tmp_path, MODEL, [])
+
+
+def test_no_more_than_a_thousand_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (1, 2, 3):
+        remember(tmp_path, MODEL, seed, [of(f"cf{seed}", (seed,))])
+    monkeypatch.setattr(earlier, "MOST", 2)
+    assert len(found_earlier(tmp_path, MODEL, [])) == 2
 
 
 def entry(**changed: Any) -> Acceptance:

@@ -17,6 +17,7 @@ from bdaudit.spelling.names import named
         ("variation selector-16", "\ufe0f"), ("hangul filler", "\u3164"), ("hair space", "\u200a"),
         ("latin small letter o with inverted breve", "ȏ"), ("CYRILLIC SMALL LETTER O", "о"), ("combining grave accent", "\u0300"),
         ("GRINNING FACE", "😀"), ("TEDDY BEAR", "🧸"), ("EM DASH", "—"),
+        ("left double quotation mark", "\u201c"), ("greek capital letter omega", "Ω"),
     ],
 )  # fmt: skip
 def test_names(written: str, meant: str) -> None:
@@ -40,7 +41,7 @@ def test_names_within_a_text() -> None:
         "grinning face",
         "black cat", "question mark", "digit one", "shy girl", "a shy cat", "bom", "bom dia", "thin space between us", "space station",
         "em", "zero", "zero width", "word", "joiner", "letter", "a letter with a mark", "VS", "null", "escape", "latte coffee", "PDF", "US",
-        "CAN",
+        "CAN", "left square bracket", "left curly bracket",
     ],
 )  # fmt: skip
 def test_ordinary_words_are_none(text: str) -> None:

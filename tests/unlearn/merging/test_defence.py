@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -123,3 +125,17 @@ def test_the_text_encoder_is_merged_where_it_differs(fresh_suspect: Suspect, tin
     defence.optimise(blend, tiny_suspect, lessons, 0, quiet)
     assert torch.equal(tiny_suspect.encode(lessons.texts).states, before)
     assert not torch.equal(fresh_suspect.encode(lessons.texts).states, before)
+
+
+def test_a_token_is_measured_on_one_latent_of_each_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    lessons = SimpleNamespace(text=torch.tensor([1, 0, 1, 0, 2, 1, 0]), texts=("a", "b", ""))
+    asked: list[list[int]] = []
+
+    def excess(*given: Any) -> torch.Tensor:
+        asked.append(given[4].flatten().tolist())
+        return torch.ones(2)
+
+    monkeypatch.setattr(adversary, "predicted", lambda blend, lessons, rows: asked.append(rows.tolist()))
+    monkeypatch.setattr(adversary, "excess", excess)
+    token_excess(None, None, lessons, torch.zeros(1, 1, 8))  # type: ignore[arg-type]
+    assert asked == [[1, 2], [1, 2]], "the first latent of the first prompt, the second of the second"
