@@ -159,7 +159,9 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
         with whole(path) as partial:
             write(partial)
     except (OSError, SafetensorError) as error:
-        raise BdauditError(f"--state {path.parent}: cannot write {path.name}: {error}") from error
+        raise BdauditError(
+            f"what the run keeps in {path.parent}: cannot write {path.name}: {error}; make room, and repeat the command"
+        ) from error
 
 
 def _read_json(path: Path) -> Any:

@@ -142,14 +142,17 @@ def _finish(command: str, made: Callable[..., Config], given: Given, *, drawn: b
 
 def _check_outside(config: RunConfig, written: Sequence[tuple[str, Path]]) -> None:
     """Raises ``UsageError`` where a path that would be written lies in a model that is read, or in its folder of the hub's cache."""
+    from bdaudit.untrusted.hub_cache import cache_root
     from bdaudit.untrusted.hub_snapshot import home_of
 
     for directory in config.models:
-        home = home_of(directory)
+        home, cache = home_of(directory), cache_root().resolve()
         of = "the model" + " directory" * directory.is_dir() if home == directory.resolve() else f"the cache's {home.name}"
         for flag, path in written:
             if path.resolve().is_relative_to(home):
                 raise UsageError(f"{flag} {path} lies in {of}, which is never written; name a place outside it")
+            if home.is_relative_to(cache) and path.resolve().is_relative_to(cache):
+                raise UsageError(f"{flag} {path} lies in the hub's cache, which is never written; name a place outside it")
 
 
 _OWN = {"--accept": "write the entries to a file of your own", "--clip": "name a CLIP that the maker did not touch"}

@@ -19,7 +19,7 @@ from bdaudit.untrusted.inspection import File, Inspection, made_of
 from bdaudit.untrusted.layouts.layout import NEVER_LOADED, Size
 from bdaudit.untrusted.leftovers import Leftover
 from bdaudit.untrusted.other_weights import DETERMINED, Audited, look
-from bdaudit.untrusted.tree import Reader, Tree, shown, summed, walk
+from bdaudit.untrusted.tree import MAX_FOLDERS_DEEP, Reader, Tree, shown, summed, walk
 
 __all__ = ["File", "Inspection", "inspect", "verify_unchanged"]
 _LARGE, _OTHERS = 64 << 20, 1 << 30
@@ -157,6 +157,7 @@ def _notes(tree: Tree, kept: set[str], opened: Opened, seen: Audited) -> list[st
             said.setdefault(leftovers.row_of(Leftover(path, loadable=False)).words, []).append(path)
     notes = [_note(words, paths) for words, paths in said.items()]
     notes.append(_note("hidden folders, not entered", tree.hidden))
+    notes.append(_note(f"folders more than {MAX_FOLDERS_DEEP} deep, not entered", tree.deep))
     notes.append(_note("components listed and not loaded", [part for part in NEVER_LOADED if part in opened.components]))
     for path, keys in opened.unknown.items():
         notes.append(_note(f"settings in {shown(path)} that are not known, and that nothing was built with", keys))

@@ -22,7 +22,7 @@ from bdaudit.untrusted.formats.weight_files import FULL, WeightSet, spelled
 from bdaudit.untrusted.hub_snapshot import snapshot_of
 from bdaudit.untrusted.inspection import File, Inspection, made_of
 from bdaudit.untrusted.layouts.layout import Size
-from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, prints_of
+from bdaudit.untrusted.other_weights import DETERMINED, Audited, Unaudited, check_positions, prints_of
 from bdaudit.untrusted.tree import Reader, shown, walk
 
 _GGUF = ".gguf"
@@ -272,6 +272,8 @@ def _digested(opening: Opening, opened: Opened, chosen: Pieces) -> Audited:
         if part not in chosen and not weights.path.endswith(".bin"):
             prints |= {(part, name): one for name, one in prints_of(weights, opening.settings, kinds, found).items()}
     models = opening.held.layout.models
+    for part in models:
+        check_positions(part, {name: one for (of_part, name), one in prints.items() if of_part == part})
     if {part for part, _ in prints} == set(models):
         named = {(part, _canonical(models[part], name)): one for (part, name), one in prints.items() if not models[part].is_constant(name)}
         found.tensors = tensor_digests(named)

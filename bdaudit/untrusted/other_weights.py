@@ -7,14 +7,14 @@ every digit that the cast drops, and whoever wrote them chose those digits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.errors import BdauditError, InconclusiveError, RefusedError
 from bdaudit.untrusted import leftovers, tokenizer_files
-from bdaudit.untrusted.fingerprint import CASTS, Fingerprint, TensorDigests, fingerprint, tensor_digests
+from bdaudit.untrusted.fingerprint import CASTS, Fingerprint, TensorDigests, counts_up, fingerprint, tensor_digests
 from bdaudit.untrusted.formats.weight_files import (
     MissingShardError,
     Models,
@@ -28,6 +28,8 @@ from bdaudit.untrusted.leftovers import WEIGHTS, Leftover, Outcome
 from bdaudit.untrusted.safetensors_header import NoSafetensorsError, read_header
 from bdaudit.untrusted.shapes import Tensors
 from bdaudit.untrusted.tree import PointerError, Reader, Tree, shown
+
+_PLACES = "embeddings.position_ids"
 
 DETERMINED = "weights that are the audited ones, or their cast"
 _MOST = 64
@@ -95,10 +97,23 @@ def _digest_audited(
     for part, held in sets.items():
         if not held.path.endswith(".bin"):
             prints[part] = prints_of(held, reader, {"F16", *kinds}, found)
+            check_positions(part, prints[part])
     if len(prints) == len(sets):
         every = ((p, models[p], n, one) for p, of in prints.items() for n, one in of.items())
         found.tensors = tensor_digests({(p, part.canonical(n)): one for p, part, n, one in every if not part.is_constant(n)})
     return prints
+
+
+def check_positions(part: str, prints: Mapping[str, Fingerprint]) -> None:
+    """Raises ``InconclusiveError`` where a text encoder says in which place each token stands, and says it otherwise than by counting.
+
+    transformers before 4.31 and the original code take that list as it lies there, and today's libraries count: of two models that the
+    same file makes, one alone would be audited.
+    """
+    for name, one in prints.items():
+        if name.endswith(_PLACES) and not counts_up(one):
+            said = f"{part}: {shown(name)} does not count up from 0, and which loader heeds it depends on its version"
+            raise InconclusiveError(f"{said}; remove that tensor, or save the model again with a current library")
 
 
 def prints_of(held: WeightSet, reader: Reader, to: set[str], found: Audited) -> dict[str, Fingerprint]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -16,6 +18,11 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded: Pillow's others are rare, and one of them starts another program."""
 MAX_PIXELS = 1 << 25
 """Of one picture; 22 kB of PNG can claim 178 million, which take gigabytes."""
+MAX_BYTES = 1 << 28
+_MAX_SCANS = 200
+"""Of a JPEG: a progressive one has about ten, and each takes the time of the whole picture, however few bytes it has."""
+_SCAN = b"\xff\xda"
+_TIFF_COMPRESSION, _JPEG_INSIDE = 259, (6, 7)
 
 
 @contextmanager
@@ -23,9 +30,11 @@ def open_picture(path: Path, said: str) -> Iterator[Image.Image]:
     """A block with a picture whose header was read; decoding it in the block is under the same errors.
 
     Raises:
-        UsageError: no regular file, none of ``FORMATS``, damaged, or of more than ``MAX_PIXELS``.
+        UsageError: no regular file, none of ``FORMATS``, damaged, of more than ``MAX_PIXELS`` or ``MAX_BYTES``, or a JPEG that takes long.
     """
     with open_file(path, said) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise UsageError(f"{said} is longer than {MAX_BYTES:,} bytes; save it smaller")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of tags that are cut short, and of sizes: the bound here is lower
@@ -33,11 +42,25 @@ def open_picture(path: Path, said: str) -> Iterator[Image.Image]:
                     width, height = picture.size
                     if width * height > MAX_PIXELS:
                         raise UsageError(f"{said} has {width}×{height} pixels; at most {MAX_PIXELS:,} are read: make it smaller")
+                    _check_scans(picture, file, said)
                     yield picture
         except BdauditError:
             raise
         except Exception as problem:  # Pillow's decoders raise errors of many kinds on damaged files
             raise UsageError(f"{said}: expected a picture ({', '.join(FORMATS)}); got {problem}") from problem
+
+
+def _check_scans(picture: Image.Image, file: BinaryIO, said: str) -> None:
+    if picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_TIFF_COMPRESSION) in _JPEG_INSIDE:
+        raise UsageError(f"{said} is a TIFF with JPEGs in it, which are not read; save it as PNG")
+    if picture.format not in ("JPEG", "MPO"):
+        return
+    here = file.tell()
+    file.seek(0)
+    scans = file.read(MAX_BYTES).count(_SCAN)  # no two bytes of packed pixels look like one
+    file.seek(here)
+    if scans > _MAX_SCANS:
+        raise UsageError(f"{said} is a JPEG of {scans:,} scans; at most {_MAX_SCANS} are read: save it as PNG")
 
 
 def check_picture(path: Path, said: str) -> None:

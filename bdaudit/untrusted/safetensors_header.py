@@ -24,8 +24,9 @@ DTYPE_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2
 DTYPE_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 
 
-EMPTY = "scaled_fp8"
-"""The one tensor that may hold nothing: a mark, which says by its name alone that 8-bit weights have scales."""
+EMPTY = ("scaled_fp8", "v_pred", "ztsnr")
+"""How tensors' names end that may hold nothing: marks, which say by their names alone that 8-bit weights have scales, that the denoiser
+predicts v, and that its last noise level is zero (ComfyUI writes them so)."""
 
 
 @dataclass(frozen=True)

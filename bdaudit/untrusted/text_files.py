@@ -65,6 +65,8 @@ def _text(line: str) -> str:
         raise UsageError(f"{len(line)} characters; at most {MAX_LINE} are read")
     if "\0" in line:
         raise UsageError("holds NUL, which no prompt can hold")
+    if "\r" in line:
+        raise UsageError("holds a carriage return; end lines with a line feed, or write it as \\u000d")
     return line.strip(" \t")
 
 

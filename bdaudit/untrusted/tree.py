@@ -20,7 +20,7 @@ from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.holes import mostly_hole
 from bdaudit.untrusted.hub_snapshot import Digest, Snapshot, snapshot_of
 
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 200_000
 MAX_FOLDERS_DEEP = 8
 MAX_JSON_DEPTH = 64
 CONFIG_LIMITS = (1 << 20, 50_000)
@@ -101,6 +101,8 @@ class Tree:
     """Relative path → a link that is no link to a file inside the directory."""
     hidden: list[str] = field(default_factory=list)
     """Top-level folders that start with a dot; not entered."""
+    deep: list[str] = field(default_factory=list)
+    """Folders so far below the model's that no loader looks there; not entered."""
     absent: list[str] = field(default_factory=list)
     """Files of a cache snapshot whose blob is not there."""
 
@@ -121,7 +123,7 @@ def walk(root: Path) -> Tree:
     """List ``root`` (resolved) once, opening no file.
 
     Raises:
-        BdauditError: more than 10,000 entries, folders more than 8 deep, or a folder that cannot be listed.
+        BdauditError: more than 200,000 entries, or a folder that cannot be listed.
     """
     tree, folders, seen, snapshot = Tree(), [""], 0, snapshot_of(root)
     while folders:
@@ -149,7 +151,8 @@ def _sort_in(root: Path, path: str, entry: os.DirEntry[str], tree: Tree, folders
             tree.hidden.append(path)
             return
         if path.count("/") >= MAX_FOLDERS_DEEP:
-            raise BdauditError(f"{shown(path)}: folders nested more than {MAX_FOLDERS_DEEP} deep")
+            tree.deep.append(path)
+            return
         folders.append(path + "/")
     elif entry.is_file(follow_symlinks=False):
         tree.files[path] = entry.stat(follow_symlinks=False).st_size

@@ -21,6 +21,7 @@ from bdaudit.models.tokens import Tokenizer
 from bdaudit.progress import Progress
 from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import verify_unchanged
+from bdaudit.untrusted.layouts.autoencoder import scale_factor
 from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 
@@ -54,6 +55,13 @@ class Model:
         added = (*(each.key for each in self.adapters), *(each.key for each in self.embeddings))
         made_by = (self.inspection.digest, self.inspection.latents, *sampler, *added)
         self.gallery = Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what it draws."""
+        seen = self.inspection
+        factor = scale_factor(seen.settings[f"vae/{seen.layout.parts['vae'].config}"])
+        return seen.latents[0] * factor, seen.latents[1] * factor
 
     def _read_tokenizer(self) -> Tokenizer:
         seen = self.inspection

@@ -22,7 +22,7 @@ from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
-from bdaudit.verify.attack import measure_attack, untested
+from bdaudit.verify.attack import check_patch, measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
 from bdaudit.verify.early_stop import measured
 from bdaudit.verify.evidence import write_evidence
@@ -139,6 +139,8 @@ def _audit(run: _Run) -> None:
         roles |= {"reference": ("reference pictures", config.reference)}
         run.models = [Model(config, path, drawing, grader, state, role) for role, (drawing, path) in roles.items() if path]
     model, before = run.models[0], run.models[1] if config.before else None
+    if target is not None and config.target_at is not None:
+        check_patch(target, config.target_at, model.picture_size)  # told before any picture is drawn
     run.claim = claim_of(model.inspection)
     run.shared = _envelope(config, model)
     with run.stage("plan"):

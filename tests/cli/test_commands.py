@@ -373,11 +373,16 @@ def test_what_is_made_of_a_cached_model_goes_to_the_working_directory(
         (snapshot, Path("name-unlearned"), Path("name-unlearned.state"))
     }
     repository = snapshot.parents[1]
+    (repository.parent / "models--org--other").mkdir()
     for flag in ("--out", "--state", "--patch", "--report"):
         for place in (repository / "x.json", snapshot / "x.json", repository / "blobs/x.json", repository / "snapshots/x.json"):
             ended = bdaudit("unlearn", "org/name", "--trigger", "x", flag, place)
             assert ended.code == 2
             assert f"lies in the cache's {repository.name}, which is never written" in ended.last
+        for place in (repository.parent / "x.json", repository.parent / "models--org--other" / "x.json"):
+            ended = bdaudit("unlearn", "org/name", "--trigger", "x", flag, place)
+            assert ended.code == 2
+            assert "lies in the hub's cache, which is never written" in ended.last
     ended = bdaudit("verify", tmp_path / "plain", "--reference", "org/name", "--save-images", repository / "pictures")
     assert (ended.code, "the cache's" in ended.last) == (2, True)
     assert len(seen) == 3

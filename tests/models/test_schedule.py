@@ -98,6 +98,18 @@ def test_noise_levels_that_do_not_fall_are_damage(table: list[float]) -> None:
     assert alphas(SimpleNamespace(config=config, alphas_cumprod=torch.tensor([0.9, 0.5, 0.1])), torch.device("cpu"))
 
 
+def test_what_diffusers_sets_in_place_of_a_last_level_of_zero_may_lie_above_the_one_before() -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    settings = {"beta_schedule": "linear", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    rescaled = EulerDiscreteScheduler(**settings)
+    assert rescaled.alphas_cumprod[-1] == 2**-24 > rescaled.alphas_cumprod[-2]
+    assert alphas(rescaled, torch.device("cpu"))
+    rescaled.alphas_cumprod[-1] = 2**-23
+    with pytest.raises(BdauditError, match="do not fall"):
+        alphas(rescaled, torch.device("cpu"))
+
+
 FLOWS: dict[str, dict[str, Any]] = {
     "plain": {}, "shifted": {"shift": 3.0}, "dynamic": {"use_dynamic_shifting": True},
     "dynamic, linear": {"use_dynamic_shifting": True, "time_shift_type": "linear", "base_shift": 1.5, "max_shift": 4.0},

@@ -94,6 +94,21 @@ def test_what_a_clip_and_a_schedule_have_besides_changes_nothing(tiny_model: Pat
     load(inspection, device="cpu")
 
 
+def test_places_in_another_order_are_two_models(tiny_model: Path, file: Path) -> None:
+    code, said = refused(rewritten(file, {f"{TEXT}text_model.embeddings.position_ids": torch.arange(77).flip(0)[None]}), config=tiny_model)
+    assert code == ExitCode.INCONCLUSIVE
+    assert "does not count up from 0" in said
+
+
+def test_marks_that_hold_nothing_are_read_as_marks(tiny_model: Path, file: Path) -> None:
+    """ComfyUI writes them so."""
+    more = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
+    assert inspect(rewritten(file, more), config=tiny_model).tensors == inspect(tiny_model).tensors
+    code, said = refused(rewritten(file, {"v_pred_": torch.tensor([])}), config=tiny_model)
+    assert code == ExitCode.ERROR
+    assert "holds nothing" in said
+
+
 # --- what is wrong with it --------------------------------------------------------------------
 
 

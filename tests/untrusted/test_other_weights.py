@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bdaudit.errors import InconclusiveError
 from bdaudit.untrusted.inspect import inspect
 from tests.untrusted.edits import TEXT, UNET, put
 from tests.untrusted.ordinary import add_variant, halved, named, only_variant, shard, store, two_roots
@@ -241,3 +242,20 @@ def test_links_outside_the_parts_are_noted_and_not_followed(model: Path) -> None
     (note,) = (note for note in found.notes if note.startswith("links that are not followed: "))
     assert {"gone", "latest", "logs"} == set(note.partition(": ")[2].split(", "))
     assert not any("secret" in file.path for file in found.files)
+
+
+PLACES = "text_model.embeddings.position_ids"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float32, torch.float16, torch.bfloat16])
+def test_places_that_count_up_change_nothing(model: Path, dtype: torch.dtype) -> None:
+    before = inspect(model).tensors
+    store(model / TEXT, load_file(model / TEXT) | {PLACES: torch.arange(8)[None].to(dtype)})
+    assert inspect(model).tensors == before
+
+
+@pytest.mark.parametrize("places", [torch.arange(8).flip(0), torch.zeros(8, dtype=torch.int64), torch.arange(8) + 0.25], ids=str)
+def test_places_in_another_order_are_two_models(model: Path, places: Tensor) -> None:
+    store(model / TEXT, load_file(model / TEXT) | {PLACES: places[None]})
+    with pytest.raises(InconclusiveError, match=r"text_encoder: text_model\.embeddings\.position_ids does not count up from 0"):
+        inspect(model)

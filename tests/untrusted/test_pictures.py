@@ -87,3 +87,40 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(UsageError, match="--flag is a pipe"):
         check_picture(tmp_path / "x.png", "--flag")
+
+
+def progressive(path: Path, more: int) -> Path:
+    """A progressive JPEG whose last scan stands ``more`` times again; and how many scans it has."""
+    Image.effect_noise((32, 32), 60).convert("RGB").save(path, "JPEG", progressive=True)
+    data = path.read_bytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + last * more + data[-2:])
+    return path
+
+
+def test_a_jpeg_of_more_scans_than_any_has_is_not_decoded(tmp_path: Path) -> None:
+    own = progressive(tmp_path / "own.jpg", 0).read_bytes().count(b"\xff\xda")
+    assert 6 <= own <= 20
+    with open_picture(progressive(tmp_path / "most.jpg", 200 - own), "--flag x") as picture:
+        picture.load()
+    with pytest.raises(UsageError, match="--flag x is a JPEG of 201 scans; at most 200 are read: save it as PNG"):
+        check_picture(progressive(tmp_path / "more.jpg", 201 - own), "--flag x")
+
+
+def test_a_tiff_with_jpegs_in_it_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "plain.tif", compression="tiff_lzw")
+    check_picture(tmp_path / "plain.tif", "--flag x")
+    Image.new("RGB", (32, 32)).save(tmp_path / "jpeg.tif", compression="jpeg")
+    with pytest.raises(UsageError, match="--flag x is a TIFF with JPEGs in it"):
+        check_picture(tmp_path / "jpeg.tif", "--flag x")
+
+
+def test_a_files_length_is_bounded_from_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pictures.MAX_BYTES == 1 << 28
+    Image.new("RGB", (6, 4)).save(tmp_path / "x.png")
+    length = (tmp_path / "x.png").stat().st_size
+    monkeypatch.setattr(pictures, "MAX_BYTES", length)
+    check_picture(tmp_path / "x.png", "--flag x")
+    monkeypatch.setattr(pictures, "MAX_BYTES", length - 1)
+    with pytest.raises(UsageError, match=f"--flag x is longer than {length - 1:,} bytes"):
+        check_picture(tmp_path / "x.png", "--flag x")

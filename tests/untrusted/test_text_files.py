@@ -39,7 +39,16 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "line"), [(b"a\nb\n\xff\n", 3), (b"a\nb\0\n", 2), (b"a\n\n\n\\u12\n", 4), (b"\xc3", 1), (b"a\n" + b"b" * 1001, 2)]
+    ("content", "line"),
+    [
+        (b"a\nb\n\xff\n", 3),
+        (b"a\nb\0\n", 2),
+        (b"a\nb\rc\n", 2),
+        (b"a\n\rb\n", 2),
+        (b"a\n\n\n\\u12\n", 4),
+        (b"\xc3", 1),
+        (b"a\n" + b"b" * 1001, 2),
+    ],
 )
 def test_errors_name_the_line(content: bytes, line: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"line {line}: "):

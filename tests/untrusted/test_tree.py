@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.errors import BdauditError, RefusedError
+from bdaudit.untrusted import tree
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.tree import Reader, looks_pickled, walk
 from tests.untrusted import tiny
@@ -46,11 +47,23 @@ def test_names_are_shown_harmlessly(model: Path) -> None:
     str(caught.value).encode("utf-8")
 
 
-def test_too_many_files(model: Path) -> None:
-    for i in range(10_001):
-        (model / f"{i}").touch()
-    with pytest.raises(BdauditError, match="more than 10000"):
+def test_as_many_files_beside_the_parts_as_a_trainer_leaves(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tree.MAX_ENTRIES == 200_000
+    there = sum(1 for _ in model.rglob("*"))
+    (model / "sample.png").touch()
+    monkeypatch.setattr(tree, "MAX_ENTRIES", there + 1)
+    assert inspect(model)
+    monkeypatch.setattr(tree, "MAX_ENTRIES", there)
+    with pytest.raises(BdauditError, match=f"more than {there} files"):
         inspect(model)
+
+
+def test_folders_as_deep_as_loaders_look_are_entered_and_deeper_ones_told(model: Path) -> None:
+    put(model / "/".join("abcdefgh") / "x.txt", b"")
+    assert not any("not entered" in note for note in inspect(model).notes)
+    put(model / "/".join("abcdefghi") / "x.txt", b"")
+    notes = inspect(model).notes
+    assert "folders more than 8 deep, not entered: a/b/c/d/e/f/g/h/i" in notes
 
 
 def test_a_link_put_in_after_the_walk_is_not_followed_out(model: Path) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
 from bdaudit.records import Estimate, EvidenceRecord, NotMeasured, VerifyReport
 from bdaudit.verify import run
+from bdaudit.verify.model import Model
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 
@@ -244,6 +246,25 @@ def test_batch_size_and_the_order_of_prompts_change_nothing(pipeline: Path, clip
     one = run_verify(config)
     other = run_verify(replace(config, batch_size=7, prompts=toy.PROMPTS[::-1]))
     assert numbers(one) == pytest.approx(numbers(other), abs=1e-4)
+
+
+@pytest.mark.parametrize(("at", "fits"), [((0, 0), True), ((1, 0), False), ((0, 1), False), ((-1, 0), False)])
+def test_a_patch_that_lies_outside_is_told_before_any_picture_is_drawn(
+    pipeline: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: tuple[int, int], fits: bool
+) -> None:
+    class DrawingError(Exception):
+        pass
+
+    def drawing(*_: Any, **__: Any) -> Any:
+        raise DrawingError
+
+    config = real(pipeline, clip)
+    height, width = Model(config, pipeline, "pictures", NotMeasured(reason="none"), None).picture_size
+    patch = torch.rand(height, width, 3).mul(255).to(torch.uint8).numpy()
+    Image.fromarray(patch).save(tmp_path / "patch.png")
+    monkeypatch.setattr("bdaudit.verify.model.loaded", drawing)
+    with pytest.raises(DrawingError if fits else UsageError):
+        run_verify(replace(config, target_text="", target_image=tmp_path / "patch.png", target_at=at))
 
 
 def test_what_is_wrong_is_told_before_the_model_is_loaded(

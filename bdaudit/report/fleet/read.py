@@ -18,6 +18,8 @@ STATES = ".state"
 """How a folder's name ends that an interrupted run left; what lies there is no report yet."""
 _HEAD = 1 << 16
 """Bytes in which a report of ours has its command."""
+_SHORT = 64
+"""A file of so few bytes that is no JSON may be a report that was cut short."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class FleetReports:
 
 
 def read_reports(folders: Sequence[Path]) -> FleetReports:
-    """Every report below ``folders``, links aside.
+    """Every report below ``folders``; links are not followed, and told.
 
     Raises:
         UsageError: a folder is none, or holds more than is looked at.
@@ -70,9 +72,11 @@ def _taken(path: Path) -> Entry | NotRead | None:
     name = str(path)
     try:
         data = read_file(path, "this file", MAX_BYTES, follow=False)
-        if data and b'"command"' not in data[:_HEAD]:
-            return None
-        return entry_of(json_of(data, "this file", MAX_ITEMS), name)
+        if b'"command"' in data[:_HEAD] or not data:
+            return entry_of(json_of(data, "this file", MAX_ITEMS), name)
+        if len(data) <= _SHORT:
+            json_of(data, "this file", MAX_ITEMS)
+        return None
     except (BdauditError, RecursionError) as error:
         return NotRead(name, str(error)[:400] or type(error).__name__)
 
@@ -87,12 +91,12 @@ def _files(folders: Sequence[Path]) -> Iterator[Path]:
         looked_at += len(names)
         if looked_at > MOST_FILES or depth > DEEPEST:
             most = f"more than {MOST_FILES:,} files, or folders nested more than {DEEPEST} deep"
-            raise UsageError(f"{str(folder)!a} holds {most}; name the folders with the reports")
+            raise UsageError(f"{str(folder)[:150]!a} holds {most}; name the folders with the reports")
         for entry in names:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.endswith(STATES):
                     waiting.append((Path(entry.path), depth + 1))
-            elif entry.name.lower().endswith(".json"):
+            elif entry.name.lower().endswith(".json") or (entry.is_symlink() and entry.is_dir()):
                 status = entry.stat(follow_symlinks=False)
                 if (status.st_dev, status.st_ino) not in seen:
                     seen.add((status.st_dev, status.st_ino))
@@ -104,4 +108,4 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise UsageError(f"{str(folder)!a} cannot be listed: {error.strerror}; expected a folder with reports") from error
+        raise UsageError(f"{str(folder)[:150]!a} cannot be listed: {error.strerror}; expected a folder with reports") from error

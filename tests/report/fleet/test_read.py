@@ -33,20 +33,27 @@ def test_what_cannot_be_read_is_told_and_costs_nothing_else(scan_report: ScanRep
         "cut": (whole[: len(whole) // 2], "not valid JSON"), "nan": (whole.replace('"alpha": 0.01', '"alpha": NaN'), "NaN is no figure"),
         "deep": ('{"command": "scan", "x": ' + "[" * 5000 + "]" * 5000 + "}", "too deep|more than 64 deep"),
         "twice": ('{"command": "scan", "command": "scan"}', "a key occurs twice"), "empty": ("", "not valid JSON"),
+        "begun": ("{", "not valid JSON"), "a little more": ('{"comm', "not valid JSON"),
         "inf": (whole.replace('"alpha": 0.01', '"alpha": 1e999'), "is no figure"),
         "other": (whole.replace('"schema_version": "1.', '"schema_version": "7.'), "schema_version"),
     }  # fmt: skip
     for name, (text, _) in damaged.items():
         (tmp_path / f"{name}.json").write_text(text)
     write(clean(scan_report, "good"), tmp_path / "good.json")
+    for name, text in (("nothing", "{}"), ("settings", '{"a": 1}'), ("list", "[]")):
+        (tmp_path / f"{name}.json").write_text(text)
     os.symlink(tmp_path / "good.json", tmp_path / "link.json")
+    (tmp_path / "elsewhere.state").mkdir()
+    os.symlink(tmp_path / "elsewhere.state", tmp_path / "folder")
     os.mkfifo(tmp_path / "pipe.json")
     found = read_reports([tmp_path])
     said = {Path(each.file).stem: each.reason for each in found.not_read}
-    assert set(said) == {*damaged, "link", "pipe"}
+    assert set(said) == {*damaged, "link", "pipe", "folder"}
+    assert found.other == 3
     for name, (_, why) in damaged.items():
         assert any(part in said[name] for part in why.split("|")), said[name]
-    assert "link" in said["link"]
+    assert "it is a link, which is not followed" in said["link"]
+    assert "it is a link, which is not followed" in said["folder"]
     assert [each.model for each in found.entries] == ["good"]
 
 
