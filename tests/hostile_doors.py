@@ -105,6 +105,18 @@ def pairs(path: Path) -> object:
     return read_pairs(path)
 
 
+def scans(count: int) -> bytes:
+    """A progressive JPEG of 5,700 × 5,700 pixels and ``count`` scans: each takes its decoder through all of the picture."""
+
+    def part(mark: int, data: bytes) -> bytes:
+        return bytes((0xFF, mark)) + struct.pack(">H", len(data) + 2) + data
+
+    frame = part(0xC2, struct.pack(">BHHB", 8, 5_700, 5_700, 1) + bytes((1, 0x11, 0)))
+    tables = part(0xDB, bytes(1) + bytes([1] * 64)) + part(0xC4, bytes((0, 1, *[0] * 15, 0)))
+    scan = part(0xDA, bytes((1, 1, 0, 0, 0, 0))) + bytes(40)
+    return b"\xff\xd8" + tables + frame + scan * count + b"\xff\xd9"
+
+
 def picture(path: Path) -> object:
     from bdaudit.measure.picture_files import read_picture
 
@@ -275,6 +287,8 @@ def cases() -> list[Case]:
         Case("settings that take for ever", "a report of a million lists", ExitCode.USAGE, at(report, written(b"[[],[]," * 1_000_000))),
         Case("pictures beyond memory", "178 million pixels in 22 kB", ExitCode.USAGE, at(shot, written(bomb(13_341)))),
         Case("pictures beyond memory", "just beyond the bound", ExitCode.USAGE, at(shot, written(bomb(5_793)))),
+        Case("pictures that take for ever", "20,000 scans", ExitCode.USAGE, at(shot, written(scans(20_000)))),
+        Case("pictures that take for ever", "just beyond the bound", ExitCode.USAGE, at(shot, written(scans(201)))),
     ]
     records = {"3,000 lists in each other": DEEP, "a figure that is none": '{"input_digest": "ab", "n": NaN}', "a list": "[]", "5": "5"}
     other = json.dumps({"input_digest": "cd" * 32})

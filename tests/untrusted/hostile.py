@@ -9,9 +9,11 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from safetensors.numpy import save_file
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from bdaudit.errors import ExitCode
 from tests.untrusted import tiny
@@ -426,7 +428,32 @@ def inpainting(model: Path, canary: Path) -> None:
     save_file(tiny.weights({**tiny.unet_shapes(), "conv_in.weight": (8, 9, 3, 3)}), model / UNET)
 
 
-for _make in (_pickles, _allowed_pickles, _code, _hooks, _ways_out, _headers, _json, _tokenizers):
+def _retyped() -> None:
+    """What is looked up, or reckoned with, of another type."""
+    for name, path, at, value in (
+        ("a list for a step of the tokenizer", "tokenizer/tokenizer.json", ("normalizer", "type"), []),
+        ("a map for a pattern", "tokenizer/tokenizer.json", ("normalizer", "pattern"), {"Regex": {}}),
+        ("true for a list of blocks", "unet/config.json", ("block_out_channels",), True),
+        ("null for a width", "vae/config.json", ("latent_channels",), {}),
+    ):
+        case("retyped", ExitCode.ERROR, name, partial(_put, path, at, value))
+    case("two models in one", ExitCode.INCONCLUSIVE, "positions in another order", _misplaced)
+
+
+def _put(path: str, at: tuple[str, ...], value: object, model: Path, canary: Path) -> None:
+    whole = json.loads((model / path).read_text()) if (model / path).exists() else {"normalizer": {"type": "NFC"}, "model": {"merges": []}}
+    inner = whole
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    (model / path).write_text(json.dumps(whole))
+
+
+def _misplaced(model: Path, canary: Path) -> None:
+    save_file({**load_file(model / TEXT), "text_model.embeddings.position_ids": np.arange(8)[None, ::-1].copy()}, model / TEXT)
+
+
+for _make in (_pickles, _allowed_pickles, _code, _hooks, _ways_out, _headers, _json, _tokenizers, _retyped):
     _make()
 
 TEXTS: dict[str, Callable[[Path], object]] = {
@@ -434,6 +461,7 @@ TEXTS: dict[str, Callable[[Path], object]] = {
     "UTF-16": lambda path: path.write_text("cat\ndog\n", encoding="utf-16"),
     "unpaired surrogate": lambda path: path.write_bytes(b"\xed\xa0\x80\n"),
     "NUL": lambda path: path.write_bytes(b"cat\nd\0g\n"),
+    "carriage returns alone": lambda path: path.write_bytes(b"cat\rdog\r"),
     "NUL as an escape": lambda path: path.write_text("\\u0000\n"),
     "malformed escape": lambda path: path.write_text("cat\n\\u20\n"),
     "escape that is none": lambda path: path.write_text("\\q\n"),
