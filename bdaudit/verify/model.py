@@ -21,7 +21,7 @@ from bdaudit.models.tokens import Tokenizer
 from bdaudit.progress import Progress
 from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import verify_unchanged
-from bdaudit.untrusted.layouts.autoencoder import scale_factor
+from bdaudit.untrusted.layouts.autoencoder import drawn
 from bdaudit.verify.attention_maps import trigger_attention
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 
@@ -59,9 +59,7 @@ class Model:
     @property
     def picture_size(self) -> tuple[int, int]:
         """Height and width in pixels of what it draws."""
-        seen = self.inspection
-        factor = scale_factor(seen.settings[f"vae/{seen.layout.parts['vae'].config}"])
-        return seen.latents[0] * factor, seen.latents[1] * factor
+        return drawn(self.inspection.settings, self.inspection.latents)
 
     def _read_tokenizer(self) -> Tokenizer:
         seen = self.inspection

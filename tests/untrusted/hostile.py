@@ -437,7 +437,13 @@ def _retyped() -> None:
         ("null for a width", "vae/config.json", ("latent_channels",), {}),
     ):
         case("retyped", ExitCode.ERROR, name, partial(_put, path, at, value))
-    case("two models in one", ExitCode.INCONCLUSIVE, "positions in another order", _misplaced)
+    for name, places in {
+        "positions in another order": np.arange(8)[::-1].copy(),
+        "one position for all": np.zeros(8, np.int64),
+        "positions from 1 on": np.arange(1, 9),
+        "positions between the places": np.arange(8) + np.float32(0.25),
+    }.items():
+        case("two models in one", ExitCode.INCONCLUSIVE, name, partial(_misplaced, places))
 
 
 def _put(path: str, at: tuple[str, ...], value: object, model: Path, canary: Path) -> None:
@@ -449,8 +455,8 @@ def _put(path: str, at: tuple[str, ...], value: object, model: Path, canary: Pat
     (model / path).write_text(json.dumps(whole))
 
 
-def _misplaced(model: Path, canary: Path) -> None:
-    save_file({**load_file(model / TEXT), "text_model.embeddings.position_ids": np.arange(8)[None, ::-1].copy()}, model / TEXT)
+def _misplaced(places: np.ndarray, model: Path, canary: Path) -> None:
+    save_file({**load_file(model / TEXT), "text_model.embeddings.position_ids": places[None]}, model / TEXT)
 
 
 for _make in (_pickles, _allowed_pickles, _code, _hooks, _ways_out, _headers, _json, _tokenizers, _retyped):

@@ -92,7 +92,8 @@ def open_directory(
         read = tokenizer_files.check(reader, name, layout.parts[name], rows, found, trusted)
         for path, config in read.items():
             opened.keep(config, tokenizer_files.with_tokens(layout.parts[name], config), path)
-    if with_weights and not found.damaged and not found.refused and not found.usage:
+    told = opened.facts.keys() >= layout.parts.keys() - layout.vocabularies.keys()
+    if with_weights and told and not found.damaged and not found.refused and not found.usage:
         with found.catching():
             opened.latents, notes = layout.as_run(opened.pipeline_class, opened.facts, size)
             found.notes += notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bdaudit.untrusted.layouts.layout import Config, Part, Size
@@ -43,6 +44,12 @@ def _canonical(name: str) -> str:
 def scale_factor(vae: Config) -> int:
     """Pixels of a picture for one of a latent, as the pipeline takes it: a halving for each block but the last."""
     return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+
+def drawn(settings: Mapping[str, Config], latents: Size) -> Size:
+    """Height and width in pixels of a picture of ``latents``; ``settings`` has each part's by its config's path."""
+    factor = scale_factor(settings[f"vae/{AUTOENCODER.config}"])
+    return latents[0] * factor, latents[1] * factor
 
 
 def largest(vae: Config, latents: Size) -> int:
