@@ -13,11 +13,16 @@ import pytest
 import typer
 
 from bdaudit.cli import commands
+from bdaudit.errors import ExitCode
+from bdaudit.report.fleet import command
 from bdaudit.verify.policy import BOUNDS, read_policy
 
 ROOT = Path(__file__).parents[1]
 README, EVIDENCE = ROOT / "README.md", ROOT / "tests" / "bench" / "README.md"
-PAGES = (README, EVIDENCE, ROOT / ".github" / "SECURITY.md", ROOT / "CHANGELOG.md")
+GUIDE = {page.stem: page for page in sorted((ROOT / ".github" / "guide").glob("*.md"))}
+FRONT = (README, *GUIDE.values())
+PAGES = (*FRONT, EVIDENCE, ROOT / ".github" / "SECURITY.md", ROOT / "CHANGELOG.md")
+POLICY = GUIDE["policy-and-accepting"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 VERBS = typer.main.get_command(commands.app).commands  # type: ignore[attr-defined]
@@ -30,9 +35,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def blocks(language: str) -> list[str]:
-    """The README's fenced blocks in a language."""
-    return [text for name, text in FENCED.findall(README.read_text(encoding="utf-8")) if name == language]
+def blocks(page: Path, language: str) -> list[str]:
+    """A page's fenced blocks in a language."""
+    return [text for name, text in FENCED.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def inline(page: Path) -> list[str]:
+    """What stands in backquotes on a page, outside its blocks."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", FENCED.sub("", page.read_text(encoding="utf-8")))]
 
 
 def options(verb: str) -> set[str]:
@@ -59,39 +69,79 @@ def test_the_source_distribution_holds_every_file_that_a_page_links_to() -> None
             assert any(target.is_relative_to(whole) for whole in held), target
 
 
-def test_every_command_of_the_readme_has_its_flags() -> None:
-    seen = set()
-    for line in "".join(blocks("sh")).replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        at = next((i for i, word in enumerate(words) if word.endswith("bdaudit") and words[i + 1] in VERBS), None)
-        if at is not None:
-            seen.add(words[at + 1])
-            assert {word for word in words[at + 2 :] if word.startswith("--")} <= options(words[at + 1]), line
-    assert seen == set(VERBS)
+def fleet_flags() -> set[str]:
+    """Every flag of the merge of many reports."""
+    return {flag for action in command._parser()._actions for flag in action.option_strings}
 
 
-def test_every_flag_that_the_readme_names_exists() -> None:
-    text = FENCED.sub("", README.read_text(encoding="utf-8"))
-    known = set.union(*map(options, VERBS))
-    named = {flag for code in re.findall(r"`([^`]+)`", text) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
-    assert named
-    assert named <= known
+def used(line: str) -> tuple[str, set[str], set[str]] | None:
+    """The verb of a command line, the flags that it names, and those that the verb takes; none where it is no command of bdaudit."""
+    words = shlex.split(line, comments=True)
+    named = {word for word in words if word.startswith("--")}
+    if "bdaudit.report" in words:
+        return ("fleet", named, fleet_flags()) if "fleet" in words else None
+    at = next((i for i, word in enumerate(words[:-1]) if word.endswith("bdaudit") and words[i + 1] in VERBS), None)
+    return None if at is None else (words[at + 1], {word for word in words[at + 2 :] if word.startswith("--")}, options(words[at + 1]))
 
 
-def test_the_gate_in_the_readme_is_the_gate() -> None:
+@pytest.mark.parametrize("page", FRONT, ids=lambda page: page.name)
+def test_every_command_of_a_page_has_its_flags(page: Path) -> None:
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    for line in (*lines, *(code for code in inline(page) if "bdaudit" in code and " " in code)):
+        verb, named, known = used(line) or ("", set(), set())
+        assert named <= known, (verb, line)
+
+
+def test_the_readme_has_a_command_of_every_verb() -> None:
+    commands_of = [used(code) for code in inline(README) if "bdaudit" in code and " " in code]
+    assert {found[0] for found in commands_of if found} == {*VERBS, "fleet"}
+    assert any(found and found[0] == "scan" for line in "".join(blocks(README, "sh")).splitlines() if (found := used(line)))
+
+
+def test_what_the_demo_opens_comes_with_the_checkout() -> None:
+    from fixtures import layout
+
+    words = " ".join(blocks(README, "sh")).split()
+    files = [word.partition("@")[0].removeprefix("local-dir:") for word in words]
+    opened = [Path(name) for name in files if name.startswith("fixtures/") and not name.startswith("fixtures/models/")]
+    assert opened
+    assert [path for path in opened if not (ROOT / path).exists()] == []
+    models = {name.split("/")[2].removesuffix("-unlearned") for name in files if name.startswith("fixtures/models/")}
+    assert models <= set(layout.names())
+
+
+@pytest.mark.parametrize("page", FRONT, ids=lambda page: page.name)
+def test_every_flag_that_a_page_names_exists(page: Path) -> None:
+    known = set.union(fleet_flags(), *map(options, VERBS))
+    codes = [code for code in inline(page) if not re.match(r"(\S*/)?(pip|hf|apt-get|ray) ", code)]
+    named = {flag for code in codes for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    assert named <= known, named - known
+
+
+def test_every_flag_of_a_verb_that_people_ask_for_stands_in_the_guide() -> None:
+    told = {flag for page in FRONT for code in inline(page) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
+    assert {"--clip", "--context", "--pictures", "--keep", "--force", "--accept", "--policy", "--before", "--evidence"} <= told
+
+
+def test_the_gate_in_the_guide_is_the_gate() -> None:
     gate = (ROOT / ".github" / "verify-model.sh").read_text(encoding="utf-8")
-    assert "".join(line for line in gate.splitlines(keepends=True) if not line.startswith("#")) in blocks("sh")
+    assert "".join(line for line in gate.splitlines(keepends=True) if not line.startswith("#")) in blocks(POLICY, "sh")
 
 
-def test_the_policy_in_the_readme_is_one(tmp_path: Path) -> None:
+def test_the_policy_in_the_guide_is_one(tmp_path: Path) -> None:
     policy = tmp_path / "bdaudit.toml"
-    policy.write_text("".join(blocks("toml")), encoding="utf-8")
+    policy.write_text("".join(blocks(POLICY, "toml")), encoding="utf-8")
     unset = set(BOUNDS) - set(read_policy(policy))
-    section = README.read_text(encoding="utf-8").split("### The policy file")[1].split("\n## ")[0]
+    section = POLICY.read_text(encoding="utf-8").split("## The policy file")[1].split("\n## ")[0]
     assert all(f"`{name}`" in section for name in unset)
 
 
-@pytest.mark.parametrize("page", [README, EVIDENCE], ids=["README", "evidence"])
+@pytest.mark.parametrize("page", [README, POLICY], ids=["README", "guide"])
+def test_the_table_of_exit_codes_has_every_code(page: Path) -> None:
+    assert re.findall(r"^\| (\d+) \|", page.read_text(encoding="utf-8"), re.MULTILINE) == [str(int(code)) for code in ExitCode]
+
+
+@pytest.mark.parametrize("page", [GUIDE["evidence"], EVIDENCE], ids=["guide", "evidence"])
 def test_the_table_of_the_whole_job_is_what_its_bench_prints(page: Path) -> None:
     from tests.bench import end_to_end
 
@@ -104,7 +154,7 @@ def test_the_tables_of_repairs_are_what_their_benches_print() -> None:
 
     page = EVIDENCE.read_text(encoding="utf-8")
     rivals = kept("unlearn_rivals")
-    assert unlearn_tables.short(rivals) in README.read_text(encoding="utf-8")
+    assert unlearn_tables.short(rivals) in GUIDE["evidence-of-repairs"].read_text(encoding="utf-8")
     assert [table.__name__ for table in unlearn_tables.EVIDENCE if table(rivals) not in page] == []
     assert unlearn_ablation.beside(kept("unlearn_ablation")) in page
     assert unlearn_robustness.table(kept("unlearn_robustness")) in page

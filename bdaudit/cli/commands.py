@@ -50,7 +50,7 @@ def bdaudit_command(
 
 @dataclass(frozen=True)
 class SuspectedPrompts:
-    """What to scan for."""
+    """What to look for."""
 
     suspected_prompts: Annotated[tuple[str, ...], Flag("suspects")] = ()
     """The same as --prompt, from a UTF-8 file, one a line."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from bdaudit.cli.panels import LAST, MODEL, OUTPUT, panel_of
 from bdaudit.cli.values import KINDS, WRITTEN, Typed
 from bdaudit.config import RunConfig
 from bdaudit.config.flag import Flag, declared
@@ -42,7 +43,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Report."""
+    """Output."""
 
     json: bool = False
     """Put the report on stdout as one JSON document, and nothing else."""
@@ -129,7 +130,7 @@ def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) 
     required = field.default is MISSING
     settings: dict[str, Any] = {
         "metavar": flag.metavar or kind.metavar, "help": texts[field.name] + _more(kind, field.default), "show_default": False,
-        "rich_help_panel": texts[""].rstrip("."), **kind.checks,
+        "rich_help_panel": panel_of(field.name, texts[""].rstrip(".")), **kind.checks,
     }  # fmt: skip
     made = typer.Argument(**settings) if required else typer.Option(flag.name, **settings)
     own = get_args(hint)[0] if get_origin(hint) is Annotated else hint
@@ -151,16 +152,14 @@ def _more(kind: Typed, default: Any) -> str:
 
 
 class Headed(TyperCommand):
-    """A command whose help lists its options under headings."""
+    """A command whose help lists its options by panel: the model first, what the command is about, then output, machine and the rest."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-        heading = "Options"
+        sections: dict[str, list[tuple[str, str]]] = {MODEL: []}
         for parameter in self.get_params(ctx):
-            heading = getattr(parameter, "rich_help_panel", None) or heading
             record = parameter.get_help_record(ctx)
             if record:
-                sections.setdefault("Arguments" if parameter.param_type_name == "argument" else heading, []).append(record)
-        for heading, records in sections.items():
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or OUTPUT, []).append(record)
+        for heading in (*(name for name in sections if name not in LAST), *(name for name in LAST if name in sections)):
             with formatter.section(heading):
-                formatter.write_dl(records)
+                formatter.write_dl(sections[heading])

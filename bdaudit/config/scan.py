@@ -19,7 +19,7 @@ Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noi
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig(RunConfig):
-    """What to scan for."""
+    """What to look for."""
 
     candidates: Annotated[tuple[str, ...], Flag("suspects")] = ()
     """UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look."""

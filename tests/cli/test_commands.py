@@ -250,13 +250,12 @@ def test_swaps_and_target_text_reach_the_config(bdaudit: Any, verb: Any, model: 
 @pytest.mark.parametrize(
     ("name", "kinds", "headings"),
     [
-        ("scan", [ScanConfig], ["What to scan for:"]),
+        ("scan", [ScanConfig], ["What to look for:"]),
         (
             "unlearn",
             JOBS,
             [
-                "What sets the backdoor off:", "Of every job:", "Of every job but --from-patch:",
-                "Of a job that trains: removing a trigger, or cleaning:", "To remove named triggers (--trigger, --from-report):",
+                "What sets the backdoor off:", "To remove named triggers (--trigger, --from-report):",
                 "To apply a finished patch (--from-patch):", "To merge with fine-tunes of the same base (--merge-with):",
                 "To clean the text encoder by pictures with captions (--method cleanclip):",
             ],
@@ -273,7 +272,7 @@ def test_help_has_every_setting_once_under_its_heading_and_examples(bdaudit: Any
     assert {known[flag.of].name if flag.of else flag.name for flag in known.values()} <= set(shown)
     assert len(shown) == len(set(shown))
     under = [line for line in ended.out.splitlines() if re.fullmatch(r"\S.*:", line)]
-    assert under == ["Arguments:", *headings, "Of every command:", "Report:"]
+    assert under == ["Model:", *headings, "Output:", "Machine:", "Advanced:"]
     assert f"bdaudit {name} ./model" in ended.out
     assert "Exit codes" in ended.out
 

@@ -113,15 +113,15 @@ def test_what_is_no_value_of_the_field_is_refused(run: Run, arguments: list[str]
 
 def test_the_help_is_the_text_below_the_field_under_the_heading_of_its_class(run: Run) -> None:
     lines = [" ".join(line.split()) for line in run("--help")[0].output.splitlines()]
-    body = [line for line in lines[lines.index("Arguments:") :] if line]
-    assert body[0].startswith("Arguments")
-    assert body[body.index("What both do:") : body.index("Of every command:")] == [
+    body = [line for line in lines[lines.index("Model:") :] if line]
+    assert body[1].startswith("MODEL")
+    assert body[body.index("What both do:") : body.index("Output:")] == [
         "What both do:", "--count <int> How often, at most. [default: 3]",
         "What the first does:", "--colour <red|blue> A colour. [default: red]", "--shares <str> Shares. [default: 1,0.5]",
         "--word WORD A word. Repeatable.", "--often More than once.",
         "What the second does:", "--picture FILE[@x,y] A picture.",
     ]  # fmt: skip
-    assert body.index("Of every command:") < body.index("Report:")
+    assert body.index("Output:") < body.index("Machine:") < body.index("Advanced:")
 
 
 def test_a_field_without_a_text_is_no_flag() -> None:
