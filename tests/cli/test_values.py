@@ -110,6 +110,16 @@ def test_whose_adapter_it_is_stands_before_it_unless_a_file_is_called_so(tmp_pat
     assert place("before:a.safetensors") == Path("before:a.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("kind", "typed", "path"),
+    [("adapter", "a.safetensors:0.5", "a.safetensors"), ("contributor", "b:2", "b"), ("part", "vae=c.safetensors", "c.safetensors")],
+)
+def test_the_place_in_what_is_typed(kind: Kind, typed: str, path: str) -> None:
+    place = KINDS[kind].place
+    assert place is not None
+    assert place(typed) == Path(path)
+
+
 def test_a_token_stands_after_a_file_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = KINDS["embedding"].place
     assert place is not None

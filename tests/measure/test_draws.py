@@ -71,6 +71,17 @@ def test_common_words_are_in_several_prompts_whatever_the_seed() -> None:
     assert len(covering(POOL[:2], 7, 0)) == 7, "again where there are few"
 
 
+@pytest.mark.parametrize(("having", "often"), [(3, False), (4, True)])
+def test_a_word_of_a_tenth_of_the_prompts_is_looked_for(having: int, often: bool) -> None:
+    own = [3 * (chr(97 + i // 20) + chr(97 + i % 20)) for i in range(40)]
+    pool = [f"zebra {word}" if i < having else word for i, word in enumerate(own)]
+    assert all("zebra" in covering(pool, 1, seed)[0] for seed in range(10)) is often
+
+
+def test_a_context_is_what_no_more_than_half_of_the_prompts_have() -> None:
+    assert contexts(("red cat", "red cat", "red dog", "sun")) == {"cat": 0.5, "dog": 0.25, "sun": 0.25}
+
+
 def test_the_share_of_the_rarest_context_that_is_covered_is_told() -> None:
     pool = ["a red dog", "a red cat", "a blue dog", "a blue cat", "a green owl", "one fox", "one fish", "one crow", "a red emu", "one gnu"]
     assert contexts(pool)["red"] == 0.3
