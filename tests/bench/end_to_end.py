@@ -1,7 +1,7 @@
 """The main job on every fixture: scan, unlearn, verify before and after. ``python tests/bench/end_to_end.py``.
 
 Resumable: a model whose result stands in the output is not run again (``--again`` does). Writes one JSON document and prints
-the README's table from it (``--table`` only prints). Seconds are the process's own, on as many threads as it has; a GPU's by the clock.
+the guide's table from it (``--table`` only prints). Seconds are the process's own, on as many threads as it has; a GPU's by the clock.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def repaired(model: Model, work: Path) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The README's table, in Markdown."""
+    """The guide's table, in Markdown."""
     rows = [
         "| model | rank | adjusted p | flagged | ASR before | ASR after "
         "| CLIP score (clean's) | KID ×1000 (two clean seeds) | FID ×1000 | scan s | unlearn s |",
