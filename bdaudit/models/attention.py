@@ -36,6 +36,11 @@ def text_first(queries: int, keys: int, text: int) -> tuple[slice, slice]:
     return slice(text, queries), slice(0, text)
 
 
+def text_then_picture(queries: int, keys: int, picture: int) -> tuple[slice, slice]:
+    """Joint attention of a batch's text tokens, as many as its longest has, and ``picture`` tokens behind them."""
+    return slice(queries - picture, queries), slice(0, keys - picture)
+
+
 def picture_then_text(queries: int, keys: int, picture: int, filled: int) -> tuple[slice, slice]:
     """Joint attention of ``picture`` tokens, some that fill them up, and a batch's text tokens, as many as its longest has."""
     return slice(0, picture), slice(picture + filled, keys)

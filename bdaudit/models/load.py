@@ -82,6 +82,8 @@ def _check_known(source: Any, name: str, inspection: Inspection) -> None:
     path = f"{name}/{inspection.layout.parts[name].config}"
     made = getattr(source, "config_class", source)
     read = {*inspect.signature(made.__init__).parameters, *getattr(made, "attribute_map", ())}  # the latter are second names of settings
+    inner = getattr(made, "sub_configs_defaults", {}).items()
+    read |= {f"{key}.{setting}" for key, own in inner for setting in inspect.signature(own.__init__).parameters}
     unknown = [key for key in inspection.unknown.get(path, ()) if key in read]
     if unknown:
         said = f"{path}: {shown(unknown[0])} is read by the installed {inspection.components[name][0]}, and not known to bdaudit"

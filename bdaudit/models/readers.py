@@ -217,6 +217,14 @@ def behind_layers(layers: Sequence[int]) -> Run:
     return run
 
 
+def last_behind_prefix(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+    """The last states of a language model behind what the denoiser never hears, noughts for padding; texts as long as the longest."""
+    longest, dropped = int(mask.sum(1).max()), frame_of(reader.tokenizer).dropped
+    told = {"attention_mask": mask[:, :longest], "output_hidden_states": True, "logits_to_keep": 1}
+    states = reader.encoder(input_ids=ids[:, :longest], **told).hidden_states[-1] * mask[:, :longest, None].to(reader.encoder.dtype)
+    return functional.pad(states[:, dropped:], (0, 0, 0, ids.shape[1] - longest)), None
+
+
 def pooler(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[None, Tensor]:
     """A CLIP's last state at the end of the text alone."""
     return None, reader.encoder(input_ids=ids).pooler_output

@@ -98,11 +98,16 @@ class Flow:
 
     total: float
     shift: float
+    terminal: float = 0.0
+    """The last level of a walk, to which all its levels are stretched; 0 where none are."""
 
     def times(self, steps: int, spacing: float) -> Tensor:
         """As the protocol says: σ = s·u / (1 + (s − 1)·u) of u from 1 down, each apart from the next."""
         shares = (torch.arange(steps, 0, -1, dtype=torch.float64) / steps) ** spacing
-        return (self.shift * shares / (1 + (self.shift - 1) * shares) * self.total).float()
+        levels = self.shift * shares / (1 + (self.shift - 1) * shares)
+        if self.terminal and steps > 1:
+            levels = 1 - (1 - levels) * (1 - self.terminal) / (1 - levels[-1])
+        return (levels * self.total).float()
 
     def clean(self, z: Tensor, t: Tensor, out: Tensor) -> Tensor:
         """z − σ (ε − x₀)."""
@@ -149,4 +154,4 @@ def flow_of(config: Any, tokens: int) -> Flow:
     if not _SHIFTS[0] <= shift <= _SHIFTS[1]:
         said = f"the scheduler shifts the noise levels of a picture of {tokens:,} tokens by {shift:g}"
         raise BdauditError(f"{said}; expected {_SHIFTS[0]:g} to {_SHIFTS[1]:g}; set what the model was trained with")
-    return Flow(total, shift)
+    return Flow(total, shift, float(config.get("shift_terminal") or 0.0))

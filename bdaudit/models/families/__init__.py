@@ -9,7 +9,7 @@ import torch
 
 from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
-from bdaudit.models.families import chroma, flux, flux2, pixart, random_unet, sana, sd3, sdxl, stable_diffusion, z_image
+from bdaudit.models.families import chroma, flux, flux2, pixart, qwen_image, random_unet, sana, sd3, sdxl, stable_diffusion, z_image
 from bdaudit.models.schedule import Schedule
 from bdaudit.models.text import TextSide
 
@@ -25,6 +25,7 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], tuple[int, int], torch.device],
     "z-image": z_image.open_parts,
     "flux2": flux2.open_parts,
     "sana": sana.open_parts,
+    "qwen-image": qwen_image.open_parts,
 }
 """Layout → what opens its parts at a height and width of its latents. With the parts go the pipeline's own settings, under ``PIPELINE``,
 and whether the run asked for a guidance scale, under ``GUIDED``."""

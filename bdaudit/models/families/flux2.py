@@ -70,13 +70,13 @@ class NormedAutoencoder:
 class SteppedFlow(Flow):
     """A flow whose shift grows with the tokens of a picture, and with how few steps are walked."""
 
-    tokens: int
-    linear: bool
+    tokens: int = 0
+    linear: bool = False
 
     def times(self, steps: int, spacing: float) -> Tensor:
         """As a flow's, at the shift of so many steps."""
         mu = mu_of(self.tokens, steps)
-        return Flow(self.total, mu if self.linear else math.exp(mu)).times(steps, spacing)
+        return Flow(self.total, mu if self.linear else math.exp(mu), self.terminal).times(steps, spacing)
 
 
 def mu_of(tokens: int, steps: int) -> float:
@@ -87,9 +87,8 @@ def mu_of(tokens: int, steps: int) -> float:
 
 
 def _schedule(config: Any, tokens: int) -> Flow:
-    if not config.get("use_dynamic_shifting"):
-        return flow_of(config, tokens)
-    return SteppedFlow(float(config.get("num_train_timesteps", 1000)), 1.0, tokens, config.get("time_shift_type") == "linear")
+    plain, linear = flow_of({**config, "use_dynamic_shifting": False}, tokens), config.get("time_shift_type") == "linear"
+    return SteppedFlow(plain.total, plain.shift, plain.terminal, tokens, linear) if config.get("use_dynamic_shifting") else plain
 
 
 def open_parts(

@@ -43,6 +43,10 @@ class Opened:
         """What of a checked config a library is given, and what is left of it."""
         self.settings[path] = {key: value for key, value in config.items() if key in part.settings}
         self.unknown[path] = unknown_keys(config, part.settings, part.idle)
+        for key, own in part.nested.items():
+            inner = config.get(key) or {}
+            self.settings[path][key] = {name: value for name, value in inner.items() if name in own}
+            self.unknown[path] += tuple(f"{key}.{name}" for name in unknown_keys(inner, own, part.idle))
 
 
 def open_directory(
@@ -183,6 +187,8 @@ def _read_config(reader: Reader, name: str, part: Part, opened: Opened) -> None:
     config = reader.json(path)
     rules.check_config(config, path)
     check_settings(config, part.settings, path)
+    for key, own in part.nested.items():
+        check_settings(config.get(key) or {}, own, f"{path}: {key}")
     opened.facts[name] = config
     opened.keep(config, part, path)
 
@@ -196,10 +202,10 @@ def _check_weights(name: str, part: Part, opened: Opened) -> None:
     config, described = opened.facts[name], {}
     try:
         described = part.described(held.tensors) if part.described else {}
+        opened.facts[name] = config | described  # before a check: what is not supported there is looked at further by the family
         part.check(config, held.tensors)
     except InconclusiveError as error:
         raise InconclusiveError(f"{name}: {error}") from error
     except BdauditError as error:
         raise BdauditError(f"{name}: {error}") from error
     shapes.check_described(config, described, f"{name}/{part.config}")
-    opened.facts[name] = config | described

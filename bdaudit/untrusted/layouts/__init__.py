@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bdaudit.untrusted.layouts import chroma, flux, flux2, pixart, sana, sd3, sdxl, stable_diffusion, z_image
+from bdaudit.untrusted.layouts import chroma, flux, flux2, pixart, qwen_image, sana, sd3, sdxl, stable_diffusion, z_image
 from bdaudit.untrusted.layouts.layout import Layout, Part
 
-_EACH = (stable_diffusion, sdxl, sd3, flux, pixart, chroma, z_image, flux2, sana)
+_EACH = (stable_diffusion, sdxl, sd3, flux, pixart, chroma, z_image, flux2, sana, qwen_image)
 LAYOUTS: dict[str, Layout] = {family.LAYOUT.name: family.LAYOUT for family in _EACH}
 
 

@@ -73,6 +73,8 @@ class Part:
     """Of the library; any of them may be named, the usual one comes first."""
     settings: Settings
     """What its config may set, which alone reaches the library."""
+    nested: Mapping[str, Settings] = field(default_factory=dict)
+    """A setting that is a map → what that may set, which alone of it reaches the library."""
     idle: frozenset[str] = frozenset()
     """Keys that libraries write beside the settings, and that set nothing here."""
     config: str = "config.json"

@@ -98,7 +98,7 @@ SPEAKER = replace(ENCODER, classes=("Qwen3ForCausalLM",), constant=r"(?!)", cano
 
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 """By which Qwen's tokenizers part a text, as transformers has it."""
-_TOKENIZER = replace(
+TOKENIZER_OF_BYTES = replace(
     TOKENIZER,
     classes=("Qwen2Tokenizer", "Qwen2TokenizerFast"),
     vocabulary=Vocabulary(most_bytes=32 << 20, most_items=2_000_000, patterns=frozenset({PATTERN})),
@@ -108,4 +108,4 @@ _TOKENIZER = replace(
 def tokenizer(length: int, *, thinks: bool) -> Part:
     """Qwen's, of which a pipeline reads ``length`` tokens of a conversation; ``thinks`` is whether the answer may begin with a thought."""
     suffix = ASSISTANT + ("" if thinks else NO_THOUGHT)
-    return replace(_TOKENIZER, reading=Reading(length=length, prefix=USER, suffix=suffix, templated=True, templates=TEMPLATES))
+    return replace(TOKENIZER_OF_BYTES, reading=Reading(length=length, prefix=USER, suffix=suffix, templated=True, templates=TEMPLATES))

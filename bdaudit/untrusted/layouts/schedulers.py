@@ -65,6 +65,7 @@ FLOW = replace(
     settings={
         **SCHEDULER.settings,
         **dict.fromkeys(("shift", "base_shift", "max_shift"), optional(number(1e-3, 100))),
+        "shift_terminal": optional(number(0, 0.99)),
         **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), whole(1, 1 << 20)),
         **dict.fromkeys(("invert_sigmas", "stochastic_sampling"), FLAG),
     },

@@ -93,16 +93,20 @@ def encoded(pipeline: Any, texts: list[str]) -> list[Conditioning]:
         return [Conditioning(states, mask), Conditioning(empty[:1], no_mask[:1])]
     if name == "Flux2KleinPipeline":
         return [Conditioning(pipeline.encode_prompt(said, device="cpu")[0]) for said in (list(texts), [""])]
+    if name == "QwenImagePipeline":
+        states, mask = pipeline.encode_prompt(texts, device="cpu")  # no mask where all are of one length
+        lengths = [states.shape[1]] * len(texts) if mask is None else mask.sum(1).tolist()
+        return [filled([each[:length] for each, length in zip(states, lengths, strict=True)], 1024)]
     if name == "ZImagePipeline":
         return [filled(states) for states in pipeline.encode_prompt(list(texts), device="cpu")]
     states, empty, pooled, no_pooled = pipeline.encode_prompt(texts, None, None, device="cpu")
     return [Conditioning(states, None, pooled), Conditioning(empty[:1], None, no_pooled[:1])]
 
 
-def filled(texts: list[Tensor]) -> Conditioning:
+def filled(texts: list[Tensor], length: int = 512) -> Conditioning:
     """Texts of different lengths, filled up with noughts."""
-    rows = [torch.nn.functional.pad(states, (0, 0, 0, 512 - len(states))) for states in texts]
-    return Conditioning(torch.stack(rows), torch.stack([torch.arange(512) < len(states) for states in texts]).long())
+    rows = [torch.nn.functional.pad(states, (0, 0, 0, length - len(states))) for states in texts]
+    return Conditioning(torch.stack(rows), torch.stack([torch.arange(length) < len(states) for states in texts]).long())
 
 
 def equal(mine: Conditioning, theirs: Conditioning) -> bool:
@@ -137,10 +141,12 @@ class Call:
 
 
 def call_of(args: tuple[Any, ...], given: dict[str, Any], out: Any) -> Call:
-    if "pooled_projections" in given or "img_ids" in given:
-        latents, said = (unpacked(x, 4, 4) if "img_ids" in given else x for x in (given["hidden_states"], out[0]))
+    if given.keys() & {"pooled_projections", "img_ids", "img_shapes"}:
+        latents, said = (unpacked(x, 4, 4) if given.keys() & {"img_ids", "img_shapes"} else x for x in (given["hidden_states"], out[0]))
         states, mask = given["encoder_hidden_states"], given.get("attention_mask")
         mask = None if mask is None else mask[:, : states.shape[1]].long()
+        if "img_shapes" in given:
+            states, mask = (filled(list(states), 1024).states, filled(list(states), 1024).mask)
         return Call(latents, Conditioning(states, mask, given.get("pooled_projections")), said)
     if "encoder_hidden_states" in given:
         heard = Conditioning(given["encoder_hidden_states"], given["encoder_attention_mask"])
@@ -156,8 +162,9 @@ def drawn(pipeline: Any, latents: Tensor) -> tuple[Tensor, list[Call]]:
     side = 32 if name == "SanaPipeline" else 16
     options: dict[str, Any] = {"height": side, "width": side, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
     options |= {"use_resolution_binning": False, "clean_caption": False} if name in ("PixArtSigmaPipeline", "SanaPipeline") else {}
+    options |= {"guidance_scale": None} if name == "QwenImagePipeline" else {}
     options |= {"guidance_scale": GUIDANCE - 1} if name == "ZImagePipeline" else {}
-    given = packed(latents) if name in ("FluxPipeline", "ChromaPipeline") else latents
+    given = packed(latents) if name in ("FluxPipeline", "ChromaPipeline", "QwenImagePipeline") else latents
     given = packed(latents).mT.unflatten(-1, (4, 4)) if name == "Flux2KleinPipeline" else given
     told = {"prompt": PROMPTS[1], "latents": given, "output_type": "pt"}
     picture: Tensor = pipeline(**told, **options).images

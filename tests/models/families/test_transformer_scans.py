@@ -15,7 +15,7 @@ from bdaudit.unlearn.repair import closed_form
 from bdaudit.unlearn.repair.prompt_pairs import Pair, triggered_pairs
 from bdaudit.unlearn.weights import Patch
 from bdaudit.untrusted.inspect import inspect
-from bdaudit.untrusted.layouts import chroma, flux2, gemma, qwen, sana, t5, z_image
+from bdaudit.untrusted.layouts import chroma, flux2, gemma, qwen, qwen_image, sana, t5, z_image
 from bdaudit.untrusted.templates import digest
 from tests.models import tiny_dit
 from tests.small import runs_with
@@ -28,6 +28,7 @@ ENTRANCES = {
     "chroma": {"context_embedder.weight"},
     "z-image": {"cap_embedder.1.weight"},
     "flux2": {"context_embedder.weight"},
+    "qwen-image": {"txt_in.weight"},
     "sana": {f"transformer_blocks.{i}.attn2.to_{what}.weight" for i in range(2) for what in "kv"},
 }
 CROSS = ("sana",)
@@ -46,6 +47,8 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(flux2.LAYOUT.parts, "tokenizer", qwen.tokenizer(84, thinks=False))  # type: ignore[arg-type]
     monkeypatch.setitem(EFFORTS, "low", Spent(first=2, draws=4, paths=1, steps=2, context=2))
     monkeypatch.setitem(sana.LAYOUT.parts, "tokenizer", gemma.tokenizer(replace(sana.READING, length=24, prefix="User Prompt: ")))  # type: ignore[arg-type]
+    told = replace(qwen_image.READING, length=64, prefix=qwen.USER, dropped=3)
+    monkeypatch.setitem(qwen_image.LAYOUT.parts, "tokenizer", replace(qwen.TOKENIZER_OF_BYTES, reading=told))  # type: ignore[arg-type]
     for module in (flux2, klein):
         monkeypatch.setattr(module, "LAYERS", (1, 2, 3))
 

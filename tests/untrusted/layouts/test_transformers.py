@@ -21,7 +21,7 @@ from bdaudit.untrusted.templates import digest
 from tests.models import tiny_dit
 
 TRUSTED = (digest(tiny_dit.TEMPLATE),)
-NAMES = ("sd3", "flux", "pixart", "z-image", "flux2", "sana")
+NAMES = ("sd3", "flux", "pixart", "z-image", "flux2", "sana", "qwen-image")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def model(request: pytest.FixtureRequest, origins: Path, tmp_path: Path) -> Path
 def test_which_pipelines_are_which() -> None:
     names = {
         "StableDiffusion3Pipeline": "sd3", "StableDiffusion3Img2ImgPipeline": "sd3", "FluxPipeline": "flux", "FluxFillPipeline": "flux",
-        "SanaPipeline": "sana", "SanaSprintPipeline": None,
+        "QwenImagePipeline": "qwen-image", "QwenImageEditPipeline": None, "SanaPipeline": "sana", "SanaSprintPipeline": None,
         "Flux2Pipeline": None, "Flux2KleinPipeline": "flux2",
         "PixArtSigmaPipeline": "pixart", "PixArtAlphaPipeline": None, "ChromaPipeline": "chroma",
         "ZImagePipeline": "z-image", "ZImageOmniPipeline": None,
@@ -55,6 +55,16 @@ def change(path: str, **values: Any) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         content = json.loads((folder / path).read_text(encoding="utf-8"))
         (folder / path).write_text(json.dumps(content | values), encoding="utf-8")
+
+    return edit
+
+
+def inner(path: str, **values: Any) -> Callable[[Path], None]:
+    """The same in the map of a text's settings."""
+
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / path).read_text(encoding="utf-8"))
+        (folder / path).write_text(json.dumps(content | {"text_config": content["text_config"] | values}), encoding="utf-8")
 
     return edit
 
@@ -116,6 +126,7 @@ def put(path: str) -> Callable[[Path], None]:
 
 PIECES = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["a", -1.0]]
 T5, READER, FLOW = "tokenizer_3/tokenizer.json", "text_encoder_3/config.json", "scheduler/scheduler_config.json"
+QWEN_VL = "text_encoder/config.json"
 DENOISER, WEIGHTS = "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"
 LANGUAGE = "text_encoder/config.json"
 TEMPLATES, QWEN = "tokenizer/additional_chat_templates/x.jinja", "tokenizer/tokenizer.json"
@@ -180,7 +191,7 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
     "a solver along no flow": ("sana", InconclusiveError, "only a flow", solver(use_flow_sigmas=False)),
     "a solver's own levels": ("sana", InconclusiveError, "it has use_karras_sigmas", solver(use_flow_sigmas=True, use_karras_sigmas=True)),
     "blocks of another kind": (
-        "sana", BdauditError, "of the kinds", change("vae/config.json", decoder_block_types=["ResBlock", "ResBlock", "Made up"])
+        "sana", BdauditError, "of the kinds", change("vae/config.json", decoder_block_types=["ResBlock", "ResBlock", "MadeUp"])
     ),
     "a way up of another depth": ("sana", BdauditError, "its decoder 2", change("vae/config.json", decoder_block_out_channels=[8, 8])),
     "more heads than its weights": ("sana", BdauditError, "heads are 64", change("text_encoder/config.json", num_attention_heads=4)),
@@ -193,6 +204,19 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
     "a tokenizer of another vocabulary": (
         "sana", RefusedError, "tiktoken.model", lambda folder: (folder / "tokenizer/tiktoken.model").write_bytes(b"")
     ),
+    "no map of a text's settings": ("qwen-image", InconclusiveError, "has no text_config", change(QWEN_VL, text_config={})),
+    "settings said twice": ("qwen-image", InconclusiveError, "rms_norm_eps is 0.5", change(QWEN_VL, rms_norm_eps=0.5)),
+    "layers that the weights have not": ("qwen-image", BdauditError, "num_hidden_layers is 4", inner(QWEN_VL, num_hidden_layers=4)),
+    "layers out of all range, in a map": ("qwen-image", BdauditError, "1 to 256", inner(QWEN_VL, num_hidden_layers=10**9)),
+    "sections of no head": ("qwen-image", BdauditError, "mrope_section is", inner(QWEN_VL, rope_parameters={"mrope_section": [2, 3, 2]})),
+    "sections that are no numbers": (
+        "qwen-image", BdauditError, "mrope_section is", inner(QWEN_VL, rope_parameters={"mrope_section": ["2", 3, 3]})
+    ),
+    "a mask that is opened, in a map": ("qwen-image", InconclusiveError, "is_causal is off", inner(QWEN_VL, is_causal=False)),
+    "an edit's transformer": ("qwen-image", InconclusiveError, "zero_cond_t is set", change(DENOISER, zero_cond_t=True)),
+    "levels without a halving": ("qwen-image", BdauditError, "expected one less", change("vae/config.json", dim_mult=[1, 2, 4])),
+    "means of other channels": ("qwen-image", BdauditError, "not of 4 channels", change("vae/config.json", latents_mean=[0.0])),
+    "a walk that ends beyond noise": ("qwen-image", BdauditError, "shift_terminal is 2", change(FLOW, shift_terminal=2)),
     "Jinja of its own": ("z-image", RefusedError, "--trust-template", put("tokenizer/chat_template.jinja")),
     "a second template": (
         "z-image", RefusedError, "additional_chat_templates",
@@ -243,6 +267,15 @@ def test_a_repository_of_sana_has_a_solver_and_a_vocabulary_for_old_loaders(mode
     assert found.components["scheduler"] == ("diffusers", sana.SOLVER)
     assert any("tokenizer.model is read by old loaders alone" in note for note in found.notes)
     assert load(found, device="cpu").schedule == Flow(1000.0, 3.0)
+
+
+@pytest.mark.parametrize("model", ["qwen-image"], indirect=True)
+def test_what_a_map_holds_beside_its_settings_reaches_no_library(model: Path) -> None:
+    inner(QWEN_VL, made_up=7, num_hidden_layers=2)(model)
+    found = inspect(model, trusted=TRUSTED)
+    assert "made_up" not in found.settings[QWEN_VL]["text_config"]
+    assert found.settings[QWEN_VL]["text_config"]["num_hidden_layers"] == 2
+    assert found.unknown[QWEN_VL] == ("text_config.made_up",)
 
 
 def test_how_wide_a_block_is_counts() -> None:
