@@ -57,8 +57,8 @@ def suspect(folder: Path) -> Suspect:
     return load(inspect(folder, size=size_of(folder), trusted=TRUSTED), device="cpu", guidance_scale=GUIDANCE)
 
 
-@pytest.fixture(scope="module")
-def pipeline(folder: Path) -> Any:
+def ready(folder: Path) -> Any:
+    """The stock pipeline; with DDIM's steps where its own solver takes others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = stock(folder)
@@ -67,6 +67,11 @@ def pipeline(folder: Path) -> Any:
         made.scheduler = DDIMScheduler.from_config(made.scheduler.config, **settings)
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> Any:
+    return ready(folder)
 
 
 def instruction() -> list[str]:
@@ -154,7 +159,7 @@ def call_of(args: tuple[Any, ...], given: dict[str, Any], out: Any) -> Call:
     return Call(torch.stack(args[0]).squeeze(2), filled(args[2]), -torch.stack(out[0]).squeeze(2))
 
 
-def drawn(pipeline: Any, latents: Tensor) -> tuple[Tensor, list[Call]]:
+def drawn(pipeline: Any, latents: Tensor, prompt: str = PROMPTS[1], **told: Any) -> tuple[Tensor, list[Call]]:
     """The stock picture from ``latents``, and its transformer's calls."""
     calls: list[Call] = []
     hook = pipeline.transformer.register_forward_hook(lambda _, args, given, out: calls.append(call_of(args, given, out)), with_kwargs=True)
@@ -166,7 +171,7 @@ def drawn(pipeline: Any, latents: Tensor) -> tuple[Tensor, list[Call]]:
     options |= {"guidance_scale": GUIDANCE - 1} if name == "ZImagePipeline" else {}
     given = packed(latents) if name in ("FluxPipeline", "ChromaPipeline", "QwenImagePipeline") else latents
     given = packed(latents).mT.unflatten(-1, (4, 4)) if name == "Flux2KleinPipeline" else given
-    told = {"prompt": PROMPTS[1], "latents": given, "output_type": "pt"}
+    told |= {"prompt": prompt, "latents": given, "output_type": "pt"}
     picture: Tensor = pipeline(**told, **options).images
     hook.remove()
     return picture, calls
