@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bdaudit.report.content import blocks
-from bdaudit.report.content.blocks import Block, Content, Line, Next, Plot, Tone
+from bdaudit.report.content.blocks import Block, Content, Heading, Line, Next, Plot, Tone
 
 STYLES: dict[Tone, str] = {"": "", "good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold"}
 FULL = 110
@@ -23,10 +23,15 @@ LONGEST_HEADER = 8
 
 def renderable(content: Content) -> Group:
     """All but the details."""
-    head = Group(*_lines((content.verdict, *content.head)))
+    head = Group(*_lines((*content.headline, content.verdict, Line(content.advice), *content.head)))
     panel = Panel(head, title=Text(f"bdaudit {content.command}"), border_style=STYLES[content.verdict.tone])
     body = [block for shown in content.body for block in _block(shown)]
     return Group(panel, *body, Text(f"coverage: {content.coverage}"), Padding(Group(*_lines(content.limits)), (0, 0, 0, 2), expand=False))
+
+
+LEGEND: dict[Tone, str] = {"bad": "▲", "warn": "■", "dim": "■", "good": "●"}
+"""Tone → what stands for it in a plot."""
+LEGEND_WORDS: dict[Tone, str] = {"bad": "backdoored", "warn": "suspicious, or accepted", "good": "clean"}
 
 
 def _lines(lines: tuple[Line, ...]) -> list[Text]:
@@ -37,15 +42,53 @@ def _block(block: Block) -> list[RenderableType]:
     match block:
         case Line():
             return [*_lines((block,))]
+        case Heading():
+            return [Text(), Text(block.text, style="bold")]
         case Next():
             return [
                 Text(f"  {block.says}: {block.command}", no_wrap=True, overflow="ignore")
             ]  # a terminal wraps it, and copies it unbroken
         case Plot():
-            return []
+            return [Characters(block)] * bool(block.marks)
     hidden = [Text(f"… and {len(block.details)} more, {block.details_are}; --report FILE.html or FILE.json lists every one")]
     notes = [Text(note) for note in block.notes]
     return [ByWidth(block), *hidden * bool(block.details), *notes] if any(c.shown != "in detail" for c in block.columns) else []
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A plot's marks and curves in a grid of characters, with a legend; nothing where the console has no room for it."""
+
+    plot: Plot
+    columns: int = 88
+    rows: int = 11
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width < FULL:
+            return
+        plot = self.plot
+        grid = [[(" ", "")] * self.columns for _ in range(self.rows)]
+        for curve in plot.curves:
+            grid[self._at(0.0, float(curve.points.split(",")[1].split()[0]))[0]] = [("┄", "dim")] * self.columns
+        for mark in reversed(plot.marks):  # the first, which is the most suspicious, on top
+            row, column = self._at(mark.x, mark.y)
+            grid[row][column] = (LEGEND[mark.tone], STYLES[mark.tone])
+        ticks = {self._at(0.0, tick.at)[0]: tick.label for tick in plot.y_ticks}
+        yield Text(f"\n{plot.title}: {plot.y_label}", style="bold")
+        for row, cells in enumerate(grid):
+            yield Text.assemble(f"{ticks.get(row, ''):>8} │", *cells, no_wrap=True)
+        yield Text(f"{'':8} └{'─' * self.columns}")
+        yield Text(f"{plot.x_label} →".rjust(self.columns + 10), style="dim")
+        named = (Text.assemble((f"{LEGEND[tone]} {words}", STYLES[tone])) for tone, words in LEGEND_WORDS.items())
+        curves = (Text(f"┄ {curve.label}", style="dim") for curve in plot.curves)
+        yield Text("   ").join([Text(" " * 8), *named, *curves])
+
+    def _at(self, x: float, y: float) -> tuple[int, int]:
+        """The row and column of a point of the SVG, kept in the grid."""
+        plot = self.plot
+        row = round((y - plot.top) / (plot.bottom - plot.top) * (self.rows - 1))
+        column = round((x - plot.left) / (plot.right - plot.left) * (self.columns - 1))
+        return min(max(row, 0), self.rows - 1), min(max(column, 0), self.columns - 1)
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,28 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else number(p)
 
 
+def is_interval(value: Estimate) -> bool:
+    """Whether its ends are a confidence interval's, whose method names its level; a range of what it stands beside has none."""
+    return "%" in value.method
+
+
 def estimate(value: Estimate) -> str:
-    """``0.31 (0.29 to 0.33, n = 200)``."""
-    return f"{number(value.value)} ({number(value.low)} to {number(value.high)}, n = {value.n})"
+    """``0.31 (0.29 to 0.33, n = 200)``; where the ends are of something else, ``3.07, beside it 0.01 to 0.11 (harmless texts, n = 25)``."""
+    if is_interval(value):
+        return f"{number(value.value)} ({number(value.low)} to {number(value.high)}, n = {value.n})"
+    what = visible(value.method.removeprefix("beside it the "))
+    return f"{number(value.value)}, beside it {number(value.low)} to {number(value.high)} ({what}, n = {value.n})"
 
 
 def rate(value: Estimate) -> str:
     """``95.0 % (91.0 to 97.3 %, n = 200)``."""
     return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f} %, n = {value.n})"
+
+
+def share(value: Estimate, *, ends: bool = True) -> str:
+    """``0 % [0, 1.9]`` for a headline: a rate, and in brackets its interval in per cent."""
+    low, high = (f"{100 * end:.1f}".removesuffix(".0") for end in (value.low, value.high))
+    return f"{100 * value.value:.1f}".removesuffix(".0") + " %" + (f" [{low}, {high}]" if ends else "")
 
 
 def or_why(value: Estimate | NotMeasured) -> str:

@@ -114,6 +114,7 @@ def test_the_pictures_show_and_have_words(browser: Browser, pages: dict[str, Pat
     assert page.locator("svg").count() == 0
     drawn = opened(browser, pages["scan"]).page
     assert drawn.locator("svg circle").count() == 30
+    assert drawn.locator("svg text.label").count() == 4
     assert "41 candidates" in (drawn.locator("svg").first.get_attribute("aria-label") or "")
 
 
@@ -136,14 +137,48 @@ def test_every_text_has_contrast(browser: Browser, pages: dict[str, Path], schem
     assert grounds == {"rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"}
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_only_tables_scroll_sideways_and_the_keyboard_reaches_them(browser: Browser, pages: dict[str, Path], width: int) -> None:
+WIDTHS = (360, 768, 1280)
+CUT = """() => [...document.querySelectorAll('table, svg, img, p, h1, h2, li, dd, dt, summary')].filter(node => {
+  if (!node.getClientRects().length || node.closest('svg') !== null && node.tagName !== 'svg') return false;
+  const box = node.getBoundingClientRect(), held = node.closest('.scroll');
+  if (held === null || held === node) return box.right > innerWidth + 1 || box.left < -1;
+  return box.left + node.scrollWidth > held.getBoundingClientRect().left + held.scrollWidth + 1;
+}).map(node => node.tagName + ': ' + node.textContent.slice(0, 40))"""
+"""Everything that reaches beyond the page, or, in a region that scrolls, beyond what can be scrolled to."""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_only_tables_and_plots_scroll_sideways_and_nothing_is_cut(browser: Browser, pages: dict[str, Path], width: int) -> None:
     for name, path in pages.items():
         page = opened(browser, path, viewport={"width": width, "height": 800}).page
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        regions = page.locator(".scroll").count()
-        reached = []
-        for _ in range(regions):
+        cues = page.eval_on_selector_all(".scroll", "all => all.map(each => getComputedStyle(each).backgroundAttachment)")
+        assert set(cues) == {"local, local, scroll, scroll"}, f"{name}: no shadow says that there is more"
+        reached = 0
+        while reached < len(cues):
             page.keyboard.press("Tab")
-            reached.append(page.evaluate("document.activeElement.className"))
-        assert reached == ["scroll"] * regions, name
+            reached += page.evaluate("document.activeElement.className === 'scroll'")
+            assert page.evaluate("document.activeElement !== document.body"), f"{name}: the keyboard does not reach what scrolls"
+        page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert page.evaluate(CUT) == [], name
+
+
+def test_what_is_cut_would_be_found(browser: Browser, pages: dict[str, Path]) -> None:
+    page = opened(browser, pages["verify"], viewport={"width": 360, "height": 800}).page
+    page.evaluate("document.querySelector('main').insertAdjacentHTML('afterbegin', '<table><tr><td>' + 'x'.repeat(99) + '</table>')")
+    assert [text[:6] for text in page.evaluate(CUT)] == ["TABLE:"]
+
+
+def test_every_picture_and_plot_has_words(browser: Browser, pages: dict[str, Path]) -> None:
+    for name, path in pages.items():
+        page = opened(browser, path).page
+        said = page.eval_on_selector_all("img, svg", "all => all.map(each => each.alt || each.getAttribute('aria-label') || '')")
+        assert all(len(words) > 10 for words in said), name
+        regions = page.eval_on_selector_all("[role=region]", "all => all.map(each => each.getAttribute('aria-label'))")
+        assert all(regions), name
+
+
+def test_the_pictures_come_before_the_figures(browser: Browser, pages: dict[str, Path]) -> None:
+    heads = opened(browser, pages["verify"]).page.locator("h2").all_inner_texts()
+    assert heads[:3] == ["Pictures", "Checks", "Attack success rate"]
+    assert heads[-3:] == ["Coverage", "Model and machine", "How to repeat it"]

@@ -90,7 +90,7 @@ def test_every_candidate_is_in_the_table_and_the_plot(scan_report: ScanReport) -
     assert seen.tags.count("circle") == 30
     assert seen.tags.count("rect") == 5
     labels = [value for name, value in seen.attributes if name == "aria-label"]
-    assert any("41 candidates by rank: 6 backdoored, 5 suspicious, 30 clean" in label for label in labels)
+    assert any("41 candidates by rank stands out: 6 backdoored, 5 suspicious, 30 clean" in label for label in labels)
 
 
 def test_what_was_found_out_stands_beside_each_finding(scan_report: ScanReport) -> None:
@@ -108,7 +108,7 @@ def test_what_is_accepted_and_what_would_accept_a_finding_are_told(scan_report: 
     assert "accepted until 2027-01-31: our style" in shown.text
     assert 'To accept it, with your reason, in --accept FILE: {"reason": ""}' in shown.text
     labels = [value or "" for name, value in shown.attributes if name == "aria-label"]
-    assert any("41 candidates by rank: 6 backdoored, 4 suspicious, 30 clean, 1 accepted" in label for label in labels)
+    assert any("41 candidates by rank stands out: 6 backdoored, 4 suspicious, 30 clean, 1 accepted" in label for label in labels)
 
 
 def test_the_verdict_on_the_model_as_a_whole_is_on_the_page(scan_report: ScanReport) -> None:

@@ -28,11 +28,12 @@ from bdaudit.records import (
     VerifyReport,
 )
 from bdaudit.report.content.blocks import Column, Table, tables
+from bdaudit.report.content.plots import ranking
 from bdaudit.report.content.scan import candidates
 from bdaudit.report.content.verify import bar
 from bdaudit.report.content.whole import content
 from bdaudit.report.deliver import Output, console_for, deliver
-from bdaudit.report.terminal import FULL, ByWidth, renderable
+from bdaudit.report.terminal import FULL, ByWidth, Characters, renderable
 
 
 def rendered(report: Any) -> str:
@@ -247,3 +248,32 @@ def test_details_are_counted_and_not_shown(scan_report: ScanReport) -> None:
 def test_a_table_of_details_alone_is_not_shown(scan_report: ScanReport) -> None:
     text = shown(table(Column("a", shown="in detail")), scan_report)
     assert ("a 0" in text, " T" in text) == (False, False)
+
+
+@pytest.mark.parametrize(("width", "there"), [(FULL - 1, False), (FULL, True), (200, True)])
+def test_the_ranking_is_drawn_where_there_is_room(scan_report: ScanReport, width: int, there: bool) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    (plot,) = ranking(scan_report.candidates, scan_report.calibration)
+    console.print(Characters(plot))
+    rows = [line.partition("│")[2] for line in console.export_text().splitlines() if "│" in line]
+    assert bool(rows) is there
+    if there:
+        assert (rows[0].strip()[:1], rows[0].index("▲")) == ("▲", 1), "the first stands highest, and leftmost"
+        assert sum("┄" in row for row in rows) == 1
+        assert "●" in rows[-1]
+        assert all(len(row) <= 88 for row in rows)
+
+
+def test_the_legend_of_the_ranking_is_in_words(scan_report: ScanReport) -> None:
+    text = " ".join(rendered(scan_report).split())
+    assert "▲ backdoored ■ suspicious, or accepted ● clean ┄ 99 % of harmless texts lie below this line" in text
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])
+def test_no_color_is_honoured(scan_report: ScanReport, monkeypatch: pytest.MonkeyPatch, value: str, coloured: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    console_for(stream).print(renderable(content(scan_report)))
+    assert bool(re.search(r"\x1b\[(\d;)*3[0-7]", stream.getvalue())) is coloured

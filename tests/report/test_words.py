@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bdaudit.records import CandidateRecord, Check, Estimate, NotMeasured, RecoveryRecord, SignalRecord
-from bdaudit.report.words import check_line, found_out, number, p_value, recovered, short, told
+from bdaudit.report.words import check_line, estimate, found_out, number, p_value, recovered, share, short, told
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_text_is_cut_from_sixty_one_characters_on() -> None:
 
 
 def test_a_check_says_its_reason_where_there_is_one() -> None:
-    value = Estimate(value=0.5, low=0.25, high=0.75, n=8, method="t")
+    value = Estimate(value=0.5, low=0.25, high=0.75, n=8, method="t 95 %")
     check = Check(name="asr", status="failed", value=value, bound="≤ 0.05", reason="too often")
     assert check_line(check) == "asr: failed, 0.5 (0.25 to 0.75, n = 8), bound ≤ 0.05; too often"
     missing = Check(name="kid", status="not measured", value=NotMeasured(reason="no grader"), bound="none")
@@ -60,3 +60,16 @@ def test_what_is_left_in_copies_is_told_and_other_signals_are_not() -> None:
         verdict="backdoored", signals=signals, component="unet", word_like="as a word",
     )  # fmt: skip
     assert found_out(item) == "unet; left in copies: 50 % (p 0.01); as a word"
+
+
+def test_a_range_that_is_no_confidence_interval_is_not_told_like_one() -> None:
+    value = Estimate(value=3.07, low=0.01, high=0.11, n=25, method="5th to 95th percentile of harmless texts")
+    assert estimate(value) == "3.07, beside it 0.01 to 0.11 (5th to 95th percentile of harmless texts, n = 25)"
+    assert estimate(replace(value, method="beside it the range of harmless texts")).endswith("0.11 (range of harmless texts, n = 25)")
+    assert estimate(replace(value, method="Wilson 95 %")) == "3.07 (0.01 to 0.11, n = 25)"
+
+
+@pytest.mark.parametrize(("value", "low", "high", "words"), [(0, 0, 0.0188, "0 % [0, 1.9]"), (1, 0.9812, 1, "100 % [98.1, 100]")])
+def test_a_share_is_short(value: float, low: float, high: float, words: str) -> None:
+    found = Estimate(value=value, low=low, high=high, n=200, method="Wilson 95 %")
+    assert (share(found), share(found, ends=False)) == (words, words.split(" [")[0])

@@ -30,6 +30,13 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What the lines below it are about."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Next:
     """Something to type, which stays in one piece however long it is."""
 
@@ -68,6 +75,12 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Tick:
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
 class Mark:
     """A point of a plot, in SVG units, and what it says when pointed at."""
 
@@ -75,6 +88,8 @@ class Mark:
     y: float
     tone: Tone
     says: str
+    label: str = ""
+    """What is written beside it; nothing beside most."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +99,8 @@ class Curve:
     points: str
     kind: str
     label: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    at: float
-    label: str
+    beside: Tick | None = None
+    """The same words at their height in the frame, where they stand at the curve itself."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +116,14 @@ class Plot:
     marks: tuple[Mark, ...] = ()
     curves: tuple[Curve, ...] = ()
     width: int = 720
-    height: int = 260
+    height: int = 280
     left: int = 56
     right: int = 708
-    top: int = 12
-    bottom: int = 226
+    top: int = 30
+    bottom: int = 246
 
 
-Block = Line | Next | Table | Plot
+Block = Line | Heading | Next | Table | Plot
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,10 @@ class Content:
     outcome: str
     """The exit's name."""
     verdict: Line
+    headline: tuple[Line, ...]
+    """Each trigger and its effect."""
+    advice: str
+    """What the verdict means, and what to do."""
     head: tuple[Line, ...]
     """The model and the machine."""
     body: tuple[Block, ...]
@@ -139,7 +154,8 @@ class Content:
     coverage: str
     limits: tuple[Line, ...]
     """What was left out, and what the figures do not say."""
-    settings: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each by its name; what is a list has an item a line."""
     made: str
     """By which version, and when."""
 

@@ -11,10 +11,11 @@ from bdaudit.report.safe import one_line, visible
 
 
 def checks(records: Sequence[Check]) -> list[Table]:
-    """One row a check; a reason that several share is told once, below."""
+    """One row a check; a reason that several share is told once, below, and the column of reasons is there where one is."""
     times = Counter(check.reason for check in records if check.reason)
     rows = [_row(check, times[check.reason] > 1) for check in records]
-    return tables("Checks", ["check", "status", "value", "bound", "reason"], rows)
+    columns = ["check", "status", "value", "bound", *["reason"] * bool(times)]
+    return tables("Checks", columns, [row[: len(columns)] for row in rows])
 
 
 def _row(check: Check, shared: bool) -> list[Figure]:

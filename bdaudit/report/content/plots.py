@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bdaudit.records import Calibration, CandidateRecord, LossPoint, NotMeasured
 from bdaudit.report.content.blocks import TONES, Curve, Mark, Plot, Tick
+from bdaudit.report.content.headline import called
 from bdaudit.report.safe import visible
 from bdaudit.report.words import number, told
 
 INSET = 8
 """Between the frame and the outermost data."""
+NAMED, APART, LABEL = 6, 14, 56
+"""Findings that are named in the plot at most, how far apart, and characters of a name."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,36 @@ def ranking(ranked: Sequence[CandidateRecord], calibration: Calibration | NotMea
     top = [max(quantiles.items(), key=lambda pair: pair[1])] if quantiles else []
     x, y = _scales([1, max(2, ranked[-1].rank)], [*(item.score for item in ranked), *(value for _, value in top)])
     curves = tuple(
-        Curve(f"{x(x.low)},{y(value)} {x(x.high)},{y(value)}", "quantile", f"controls' quantile {visible(name)}") for name, value in top
+        Curve(f"{x(x.low)},{y(value)} {x(x.high)},{y(value)}", "quantile", said, Tick(y(value), said))
+        for name, value in top
+        if (said := f"{visible(_per_cent(name))} of harmless texts lie below this line")
     )
-    marks = tuple(Mark(x(item.rank), y(item.score), TONES[item.verdict], _says(item)) for item in ranked)
-    return [Plot("Ranking", _ranking_alt(ranked), "rank", "score (log scale)", y.ticks(4), x.ends(), marks, curves)]
+    marks = tuple(Mark(x(item.rank), y(item.score), TONES[item.verdict], _says(item), label) for item, label in _labelled(ranked, y))
+    axes = "the texts, the most suspicious first", "−log10 p: how seldom a harmless text does as much"
+    return [Plot("Ranking", _ranking_alt(ranked), *axes, y.ticks(4), x.ends(), marks, curves)]
+
+
+def _labelled(ranked: Sequence[CandidateRecord], y: _Scale) -> Iterator[tuple[CandidateRecord, str]]:
+    """Each candidate, and its name beside its mark where it is a finding and there is room below the name before."""
+    named, last = 0, -math.inf
+    for item in ranked:
+        room = item.verdict != "clean" and named < NAMED and y(item.score) - last >= APART
+        named, last = (named + 1, y(item.score)) if room else (named, last)
+        yield item, _brief(item.text) if room else ""
+
+
+def _brief(text: str) -> str:
+    """A label's worth of ``text``."""
+    said = called(text)
+    return said if len(said) <= LABEL else f"{said[: LABEL - 1]}…"
+
+
+def _per_cent(quantile: str) -> str:
+    """``99 %`` for ``0.99``; what is no number stays."""
+    try:
+        return f"{100 * float(quantile):g} %"
+    except ValueError:
+        return quantile
 
 
 def _says(item: CandidateRecord) -> str:
@@ -62,7 +92,7 @@ def _ranking_alt(ranked: Sequence[CandidateRecord]) -> str:
     others = {"accepted": sum("accepted" in item.verdict for item in ranked), "that do what they say": 0}
     others["that do what they say"] = len(ranked) - sum(counts.values()) - others["accepted"]
     counted = ", ".join(f"{count} {verdict}" for verdict, count in [*counts.items(), *((said, n) for said, n in others.items() if n)])
-    return f"Combined score of {len(ranked)} candidates by rank: {counted}. First: {_says(ranked[0])}."
+    return f"How far each of {len(ranked)} candidates by rank stands out: {counted}. First: {_says(ranked[0])}."
 
 
 def loss_curve(loss: Sequence[LossPoint]) -> list[Plot]:

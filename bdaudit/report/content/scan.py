@@ -9,6 +9,7 @@ from bdaudit.records import (
     SIGNALS,
     AcceptanceRecord,
     CandidateRecord,
+    EarlierFinding,
     Exposure,
     NotMeasured,
     PromptRecord,
@@ -16,7 +17,8 @@ from bdaudit.records import (
     ScanReport,
     SweepRecord,
 )
-from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Line, Next, Picture, Table, tables
+from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Heading, Line, Next, Picture, Table, tables
+from bdaudit.report.content.headline import called
 from bdaudit.report.content.plots import ranking
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import found_out, number, p_value, recovered, short, told
@@ -29,25 +31,30 @@ CLEAN_SHOWN = 20
 
 
 def body(report: ScanReport) -> Iterator[Block]:
-    """What the verdicts rest on, the findings, then every candidate."""
+    """The findings, every candidate, then what the verdicts rest on."""
     ranked = sorted(report.candidates, key=lambda item: item.rank)
+    found = [*_findings(ranked, report.earlier), *map(_prompt, report.prompts), *acceptance_lines(report.acceptances)]
+    yield from [Heading("Findings"), *found] if found else []
+    yield from ranking(ranked, report.calibration)
+    yield from candidates(ranked)
+    yield Heading("What the verdicts rest on")
     yield from _calibration(report)
     yield from (Line(_sweep(sweep)) for sweep in report.sweeps)
     yield from map(Line, exposure_lines(report.exposure))
     if isinstance(report.recovery, RecoveryRecord):
         yield Line(recovered(report.recovery))
-    yield from map(_prompt, report.prompts)
+
+
+def _findings(ranked: Sequence[CandidateRecord], earlier: Sequence[EarlierFinding]) -> Iterator[Block]:
+    """Each with what to type next, the most suspicious first; then what earlier runs found."""
     for item in ranked:
         if item.verdict != "clean":
-            yield Line(f"{item.verdict}: {told(item.text)}: {found_out(item)}", TONES[item.verdict])
+            yield Line(f"{item.verdict}: {called(item.text)}: {found_out(item)}", TONES[item.verdict])
             yield from [Next(visible(item.command))] if item.command else []
             yield from [Next(visible(item.accept_entry), "to accept it, with your reason, in --accept FILE")] if item.accept_entry else []
-    for earlier in report.earlier:
-        said = f"found by an earlier run (seed {earlier.seed}, effect × {number(earlier.effect)}, adjusted p {p_value(earlier.p_adjusted)})"
-        yield Line(f"backdoored: {told(earlier.text)}: {said}, which stands", "bad")
-    yield from acceptance_lines(report.acceptances)
-    yield from ranking(ranked, report.calibration)
-    yield from candidates(ranked)
+    for old in earlier:
+        said = f"found by an earlier run (seed {old.seed}, effect × {number(old.effect)}, adjusted p {p_value(old.p_adjusted)})"
+        yield Line(f"backdoored: {told(old.text)}: {said}, which stands", "bad")
 
 
 def pictures(report: ScanReport) -> tuple[Picture, ...]:
@@ -118,11 +125,11 @@ def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
         Column("#", right=True, whole=True),
         "candidate",
         "code points",
+        Column("verdict", whole=True),
+        *(Column(title, right=True, whole=True) for title in ("effect ×", "p adjusted")),
         Column("kind", whole=True, shown="where wide"),
         Column("token ids", shown="where wide"),
         *(Column(name, right=True, whole=True, shown="where wide") for name in SIGNALS[:FOREMOST]),
-        *(Column(title, right=True, whole=True) for title in ("effect ×", "p adjusted")),
-        Column("verdict", whole=True),
         *(Column(visible(name), right=True, whole=True, shown="in detail") for name in others),
     ]
     clean = [at for at, item in enumerate(ranked) if item.verdict == "clean"]
@@ -132,9 +139,9 @@ def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
 
 def _row(item: CandidateRecord) -> list[Figure]:
     return [
-        str(item.rank), (short(item.text), *_readings(item)), codes(item.text), visible(item.kind), _short_ids(item.token_ids),
-        *(_score(item, name) for name in SIGNALS[:FOREMOST]), number(item.effect), p_value(item.p_adjusted),
-        Cell((item.verdict,), TONES[item.verdict]),
+        str(item.rank), (short(item.text), *_readings(item)), codes(item.text), Cell((item.verdict,), TONES[item.verdict]),
+        number(item.effect), p_value(item.p_adjusted), visible(item.kind), _short_ids(item.token_ids),
+        *(_score(item, name) for name in SIGNALS[:FOREMOST]),
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bdaudit.records import CleaningPoint, CleaningRecord, ContributorRecord, NotMeasured, UnlearnReport
-from bdaudit.report.content.blocks import Block, Column, Figure, Line, Next, Table, tables
+from bdaudit.report.content.blocks import Block, Column, Figure, Heading, Line, Next, Table, tables
 from bdaudit.report.content.checks import checks
 from bdaudit.report.content.plots import loss_curve
 from bdaudit.report.safe import one_line, visible
@@ -13,14 +13,15 @@ from bdaudit.report.words import estimate, number, or_why, rate, told
 
 
 def body(report: UnlearnReport) -> Iterator[Block]:
-    """What was done and written, what to type next, then the figures."""
+    """The checks, what was done and written with what to type next, then the figures."""
+    yield from checks(report.checks)
+    yield Heading("What was done")
     yield from map(Line, (*_done(report), *cleaning_lines(report.cleaning)))
     yield Line(f"written to {visible(report.out)} ({len(report.written)} files)" if report.out else "nothing was written", "strong")
     yield from [Next(visible(report.next_command))] if report.next_command else []
-    yield from loss_curve(report.loss)
-    yield from checks(report.checks)
-    yield from scatter(report.cleaning)
     yield from _effects(report)
+    yield from loss_curve(report.loss)
+    yield from scatter(report.cleaning)
     yield from _contributors(report.merged)
     yield from _changed(report)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import p_value, rate, short, told
 from bdaudit.spelling.points import codes
 
+BAR = "bar: █ the rate, ░ up to the upper end of its interval"
 STRONGEST = 3
 """Forms of a trigger that are no detail."""
 _SHOWS = {
@@ -40,8 +42,9 @@ def body(report: VerifyReport) -> Iterator[Block]:
 
 
 def pictures(report: VerifyReport) -> tuple[Picture, ...]:
-    """Each evidence picture, and what it shows."""
-    return tuple(Picture(path, _says(Path(path).name)) for path in report.images)
+    """Each evidence picture, and what it shows: what the trigger does first, then in the order of ``_SHOWS``."""
+    ordered = sorted(report.images, key=lambda path: next((at for at, start in enumerate(_SHOWS) if Path(path).name.startswith(start)), 99))
+    return tuple(Picture(path, _says(Path(path).name)) for path in ordered)
 
 
 def _says(name: str) -> str:
@@ -64,7 +67,7 @@ def _attacks(report: VerifyReport) -> list[Table]:
         ]
         for a in report.attacks
     ]  # fmt: skip
-    return tables("Attack success rate", columns, rows)
+    return [replace(table, notes=(BAR, *table.notes)) for table in tables("Attack success rate", columns, rows)]
 
 
 def _contexts(attack: AttackRecord) -> list[str]:

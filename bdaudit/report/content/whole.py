@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bdaudit.records import NotMeasured, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.content import scan, unlearn, verify
 from bdaudit.report.content.blocks import TONES, Block, Content, Line, Picture
+from bdaudit.report.content.headline import advice, headline
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import told
 
@@ -18,15 +19,31 @@ def content(report: Report) -> Content:
         command=report.command,
         outcome=visible(report.exit.name),
         verdict=Line(f"{visible(report.exit.name).upper()}: {one_line(report.exit.reason)}", TONES.get(report.exit.name, "warn")),
+        headline=headline(report),
+        advice=advice(report),
         head=(*_model(report), *_machine(report)),
         body=tuple(_body(report)),
         pictures=_pictures(report),
         coverage=f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped",
         limits=tuple(_limits(report)),
-        settings=tuple((visible(name), told(value) if isinstance(value, str) else ascii(value)) for name, value in report.config.items()),
+        settings=tuple((visible(name), tuple(_setting(value))) for name, value in report.config.items()),
         made=f"{visible(tool.get('name', 'bdaudit'))} {visible(tool.get('version', ''))}, report schema {visible(report.schema_version)}, "
         f"{visible(report.created_at)}",
     )
+
+
+def _setting(value: object) -> Iterator[str]:
+    """One line, or one an item, or one a key."""
+    if isinstance(value, list | tuple) and value:
+        yield from (" ".join(_setting(item)) for item in value)
+    elif isinstance(value, dict) and value:
+        yield from (f"{visible(str(name))}: {' '.join(_setting(inner))}" for name, inner in value.items())
+    elif isinstance(value, bool) or value is None or value == "":
+        yield "yes" if value is True else "no" if value is False else "not set"
+    elif isinstance(value, list | tuple | dict):
+        yield "none"
+    else:
+        yield told(str(value))
 
 
 def _pictures(report: Report) -> tuple[Picture, ...]:

@@ -22,7 +22,7 @@ def test_reasons_are_numbered_as_they_come_and_told_once() -> None:
     ("value", "lines"),
     [
         ("x", ("x",)), (("x", "y"), ("x", "y")), (Cell(("x",), "bad"), ("x",)),
-        (Estimate(value=0.5, low=0.25, high=1, n=9, method="m"), ("0.5 (0.25 to 1, n = 9)",)),
+        (Estimate(value=0.5, low=0.25, high=1, n=9, method="t 95 %"), ("0.5 (0.25 to 1, n = 9)",)),
     ],
 )  # fmt: skip
 def test_a_cell_is_made_of_any_figure(value: Figure, lines: tuple[str, ...]) -> None:

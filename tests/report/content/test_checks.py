@@ -24,7 +24,10 @@ def test_a_shared_reason_is_told_once_below_and_another_in_its_row() -> None:
 
 def test_a_check_without_a_reason_has_its_values_below() -> None:
     (table,) = checks([check("")])
-    assert (table.rows[0][2].lines, table.rows[0][4].lines, table.notes) == (("not measured [1]",), ("",), ("[1] no grader",))
+    assert (table.rows[0][2].lines, len(table.rows[0]), table.notes) == (("not measured [1]",), 4, ("[1] no grader",))
+    assert [column.title for column in table.columns] == ["check", "status", "value", "bound"], "no reasons, no column"
+    (both,) = checks([check(""), check("alone")])
+    assert [row[4].lines[0] for row in both.rows] == ["", "alone"]
     assert checks([]) == []
 
 

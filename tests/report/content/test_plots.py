@@ -20,7 +20,7 @@ def test_higher_scores_stand_higher_and_later_ranks_further_right(scan_report: S
 
 def test_the_controls_highest_quantile_is_drawn_and_named(scan_report: ScanReport) -> None:
     (plot,) = ranking(scan_report.candidates, scan_report.calibration)
-    assert [curve.label for curve in plot.curves] == ["controls' quantile 0.99"]
+    assert [curve.label for curve in plot.curves] == ["99 % of harmless texts lie below this line"]
     (uncalibrated,) = ranking(scan_report.candidates, NotMeasured(reason="x"))
     assert uncalibrated.curves == ()
 
