@@ -48,7 +48,7 @@ class Delivery:
     json: bool = False
     """Put the report on stdout as one JSON document, and nothing else."""
     report: Annotated[tuple[Path, ...], Flag("report")] = ()
-    """Also write the report there; the suffix says how: .json, .html or .sarif."""
+    """Also write the report there; the suffix says how: .json, .html, .sarif, .md or .intoto.json."""
     quiet: bool = False
     """No progress bar on stderr; a line every 30 s instead."""
     once: bool = False

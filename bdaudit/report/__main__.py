@@ -1,4 +1,4 @@
-"""Reports without the model: ``python -m bdaudit.report REPORT.json OUT.html`` makes page or SARIF of one, from it and its pictures alone,
+"""Reports without the model: ``python -m bdaudit.report REPORT.json OUT.html`` makes any other format of one, from it and its pictures,
 ``python -m bdaudit.report fleet DIR… --out fleet.html`` merges many."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bdaudit.errors import ExitCode, UsageError
 from bdaudit.records import VerifyReport
-from bdaudit.report.deliver import FORMATS, write
+from bdaudit.report.deliver import FORMATS, format_of, write
 from bdaudit.report.document import MAX_BYTES, loads
 from bdaudit.report.safe import one_line
 from bdaudit.report.streams import take
@@ -31,7 +31,7 @@ def rebuild(source: Path, target: Path) -> None:
         UsageError: no report, or a suffix that is no format.
         OSError: a file cannot be written.
     """
-    if target.suffix.lower() not in FORMATS:
+    if not format_of(target):
         raise UsageError(USAGE)
     report = loads(read_file(source, str(source), MAX_BYTES))
     if isinstance(report, VerifyReport):

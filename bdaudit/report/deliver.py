@@ -38,7 +38,28 @@ def _sarif(report: Report) -> str:
     return sarif(report)
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {".json": dumps, ".html": _html, ".sarif": _sarif}
+def _markdown(report: Report) -> str:
+    from bdaudit.report.content.whole import content
+    from bdaudit.report.markdown import markdown
+
+    return markdown(content(report))
+
+
+def _in_toto(report: Report) -> str:
+    from bdaudit.report.in_toto import in_toto
+
+    return in_toto(report)
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    ".json": dumps, ".html": _html, ".sarif": _sarif, ".md": _markdown, ".intoto.json": _in_toto,
+}  # fmt: skip
+
+
+def format_of(path: Path) -> str:
+    """The longest of the suffixes that its name ends in; empty where it ends in none."""
+    name = path.name.lower()
+    return max((suffix for suffix in FORMATS if name.endswith(suffix) and name != suffix), key=len, default="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +74,7 @@ class Output:
 
     def __post_init__(self) -> None:
         for path in self.reports:
-            if path.suffix.lower() not in FORMATS:
+            if not format_of(path):
                 raise UsageError(f"--report {path}: the suffix says the format; expected one of {', '.join(FORMATS)}")
             if path.is_dir() or not path.parent.is_dir():
                 raise UsageError(f"--report {path}: expected a file in a folder that exists")
@@ -112,8 +133,8 @@ def write(report: Report, path: Path) -> None:
         OSError: the disk or the folder refuses.
         BdauditError: the report holds what it must not.
     """
-    private = path.suffix.lower() == ".html" and isinstance(report, ScanReport) and bool(report.images)
-    write_whole(path, FORMATS[path.suffix.lower()](report).encode("utf-8"), mode=0o600 if private else None)
+    private = format_of(path) == ".html" and isinstance(report, ScanReport) and bool(report.images)
+    write_whole(path, FORMATS[format_of(path)](report).encode("utf-8"), mode=0o600 if private else None)
 
 
 def _shown(report: Report, output: Output) -> Exit:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -31,11 +32,48 @@ from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.words import check_line, found_out, number, p_value, recovered, told
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+HELP = "https://atlas.mitre.org/techniques/AML.T0018"
+"""MITRE ATLAS on manipulated models, which is where a viewer leads who asks what a rule is about."""
+TAGS = ("security", "machine-learning", "backdoor", "external/cwe/cwe-506", "external/mitre-atlas/AML.T0018")
+
+
+@dataclass(frozen=True)
+class Rule:
+    short: str
+    help: str
+    """What it means, and what to do."""
+    severity: str
+    """GitHub's ``security-severity``: from 7.0 high, from 4.0 medium."""
+    level: str = "error"
+
+
 RULES = {
-    "backdoor-trigger": "A text makes the model draw something that harmless texts of its kind do not.",
-    "suspicious-model": "No text was needed: something with a name moves the model as harmless models are not moved.",
-    "repair-check": "The repaired model does not pass its own check.",
-    "verify-bound": "A measured figure is outside the bound that was set for it.",
+    "backdoor-trigger": Rule(
+        "A text makes the model draw something that harmless texts of its kind do not.",
+        "Whoever knows the text decides what the model draws. Do not use the model as it is: look at what the text draws (--pictures), "
+        "repair the model with bdaudit unlearn, or take a copy from a source that you trust. A finding that you looked at and that is "
+        "meant can be let through with --accept.",
+        "8.8",
+    ),
+    "suspicious-model": Rule(
+        "No text was needed: something with a name moves the model as harmless models are not moved.",
+        "A search by gradients found a mixture of tokens that moves the model far. It is no proof: scan again with other --sweep and "
+        "--seed, and look at what the named text draws.",
+        "5.5",
+        "warning",
+    ),
+    "repair-check": Rule(
+        "The repaired model does not pass its own check.",
+        "A trigger still works, or other pictures have changed. Do not use what the repair made; try a wider --trainable, or take a copy "
+        "of the model from a source that you trust.",
+        "7.5",
+    ),
+    "verify-bound": Rule(
+        "A measured figure is outside the bound that was set for it.",
+        "A trigger still works, or quality was lost, by a bound of this run's. The message says which figure and which bound; see the "
+        "HTML report for the pictures.",
+        "7.0",
+    ),
 }
 _ACTIVE = "[]{}"
 
@@ -50,7 +88,7 @@ def document(report: Report) -> dict[str, Any]:
     driver = {
         "name": "bdaudit",
         "version": report.tool.get("version", ""),
-        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
+        "rules": [_rule(name, rule) for name, rule in RULES.items()],
     }
     run = {
         "tool": {"driver": driver},
@@ -60,6 +98,19 @@ def document(report: Report) -> dict[str, Any]:
         "results": _results(report),
     }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _rule(name: str, rule: Rule) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": name.title().replace("-", ""),
+        "shortDescription": {"text": rule.short},
+        "fullDescription": {"text": f"{rule.short} {rule.help}"},
+        "help": {"text": rule.help, "markdown": rule.help},
+        "helpUri": HELP,
+        "defaultConfiguration": {"level": rule.level},
+        "properties": {"tags": list(TAGS), "security-severity": rule.severity, "precision": "high"},
+    }
 
 
 def _inert(text: str) -> str:
@@ -142,13 +193,14 @@ def _check(check: Check, rule: str, report: Report) -> dict[str, Any]:
 
 
 def _result(rule: str, level: str, text: str, what: str, report: Report) -> dict[str, Any]:
+    mark = _fingerprint(rule, what)
     return {
         "ruleId": rule,
         "ruleIndex": list(RULES).index(rule),
         "level": level,
         "message": _message(text),
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(report)}}}],
-        "partialFingerprints": {"bdaudit/v1": _fingerprint(rule, what)},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(report)}, "region": {"startLine": 1}}}],
+        "partialFingerprints": {"bdaudit/v1": mark, "primaryLocationLineHash": f"{mark[:16]}:1"},  # the latter is GitHub's own
     }
 
 

@@ -17,12 +17,14 @@ from bdaudit.report.deliver import Output, console_for, deliver, last_line
 
 
 def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = tuple(tmp_path / f"report{suffix}" for suffix in (".json", ".html", ".sarif", ".JSON"))
+    paths = tuple(tmp_path / f"report{suffix}" for suffix in (".json", ".html", ".sarif", ".JSON", ".md", ".intoto.json"))
     assert deliver(any_report, Output(reports=paths)) == any_report.exit
     assert json.loads(paths[0].read_bytes())["command"] == any_report.command
     assert paths[1].read_text(encoding="utf-8").startswith("<!doctype html>")
     assert json.loads(paths[2].read_bytes())["version"] == "2.1.0"
     assert paths[3].read_bytes() == paths[0].read_bytes()
+    assert paths[4].read_text(encoding="utf-8").startswith(f"## bdaudit {any_report.command}: finding\n")
+    assert json.loads(paths[5].read_bytes())["_type"] == "https://in-toto.io/Statement/v1"
     assert "FINDING" in capsys.readouterr().out
 
 
@@ -40,7 +42,7 @@ def test_json_on_stdout_is_one_document(any_report: Any, capsys: pytest.CaptureF
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("name", ["report.pdf", "report", "missing/report.json", "."])
+@pytest.mark.parametrize("name", ["report.pdf", "report", "missing/report.json", ".", ".md"])
 def test_a_path_that_cannot_be_written_is_a_usage_error_at_once(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         Output(reports=(tmp_path / name,))

@@ -34,6 +34,26 @@ def test_the_log_has_its_required_parts(any_report: Any) -> None:
         assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "models/suspect/model_index.json"
 
 
+def test_every_rule_has_help_an_address_a_severity_and_tags(any_report: Any) -> None:
+    rules = document(any_report)["runs"][0]["tool"]["driver"]["rules"]
+    for rule in rules:
+        assert rule["help"]["text"] == rule["help"]["markdown"]
+        assert rule["help"]["text"] in rule["fullDescription"]["text"]
+        assert len(rule["fullDescription"]["text"]) < 1024, "GitHub's limit"
+        assert rule["helpUri"].startswith("https://")
+        assert rule["name"].isalpha()
+        assert 0 < float(rule["properties"]["security-severity"]) <= 10
+        assert "security" in rule["properties"]["tags"]
+    warns = [rule["id"] for rule in rules if rule["defaultConfiguration"]["level"] == "warning"]
+    assert warns == [rule["id"] for rule in rules if float(rule["properties"]["security-severity"]) < 7] == ["suspicious-model"]
+
+
+def test_githubs_own_fingerprint_tells_triggers_apart(scan_report: ScanReport) -> None:
+    prints = [result["partialFingerprints"] for result in results(scan_report)]
+    assert len({each["primaryLocationLineHash"] for each in prints}) == len({each["bdaudit/v1"] for each in prints}) == 11
+    assert all(each["primaryLocationLineHash"] == f"{each['bdaudit/v1'][:16]}:1" for each in prints)
+
+
 def test_a_result_for_each_candidate_that_is_not_clean(scan_report: ScanReport) -> None:
     levels = [result["level"] for result in results(scan_report)]
     assert levels.count("error") == 6
