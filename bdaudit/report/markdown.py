@@ -15,9 +15,10 @@ from bdaudit.report.safe import inert
 
 MOST_ROWS = 50
 """Rows of a table; a job's summary has room for a megabyte."""
+_QUOTES = "'\""
 _BREAK = "<!-- -->"
-_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation.replace(',', '').replace('%', ''))}]")
-_LINKED = re.compile(r"[@#:]|www", re.IGNORECASE)
+_PUNCTUATION = re.compile(f"[{re.escape(''.join(set(string.punctuation) - set(',%;?:/') - set(_QUOTES)))}]")
+_LINKED = re.compile(r"[@#:](?=\S)|www", re.IGNORECASE)
 
 
 def markdown(content: Content) -> str:
