@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from bdaudit.config.flag import Flag
-from bdaudit.config.run import need
+from bdaudit.config.run import SharedConfig, need
 from bdaudit.config.unlearn import TrainedConfig
 
 Component = Literal["auto", "unet", "text-encoder"]
@@ -19,7 +19,7 @@ TEXT_ENCODER: Literal["text-encoder"] = "text-encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepairConfig(TrainedConfig):
+class RepairConfig(SharedConfig, TrainedConfig):
     """To remove named triggers (--trigger, --from-report)."""
 
     from_report: Annotated[Path | None, Flag("file")] = None

@@ -114,6 +114,20 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedConfig(RunConfig):
+    """Of what several processes can share."""
+
+    workers: Annotated[str, Flag(metavar="N|auto")] = "1"
+    """Measure on so many processes, each with the model on a GPU or a share of the cores of its own; auto takes all of the Ray cluster that
+    this runs in. Needs Ray (pip install 'bdaudit[ray]'); changes no verdict."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = re.fullmatch(r"auto|[1-9]\d{0,3}", self.workers) is not None
+        need(known, f"--workers is {self.workers!a}; expected a number from 1 on, or auto")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TriggeredConfig(RunConfig):
     """What sets the backdoor off."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -11,14 +10,14 @@ from typing import Annotated, Literal, get_args
 from bdaudit.config.acceptance import Acceptance
 from bdaudit.config.effort import Effort
 from bdaudit.config.flag import Flag
-from bdaudit.config.run import RunConfig, need
+from bdaudit.config.run import SharedConfig, need
 
 Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
 Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanConfig(RunConfig):
+class ScanConfig(SharedConfig):
     """What to look for."""
 
     candidates: Annotated[tuple[str, ...], Flag("suspects")] = ()
@@ -42,9 +41,6 @@ class ScanConfig(RunConfig):
     expose: Expose = "off"
     """Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a further signal.
     On small models it found no more than without."""
-    workers: Annotated[str, Flag(metavar="N|auto")] = "1"
-    """Measure on so many processes, each with the model on a GPU or a share of the cores of its own; auto takes all of the Ray cluster that
-    this runs in. Needs Ray (pip install 'bdaudit[ray]'); changes no verdict."""
     state: Annotated[Path | None, Flag("new folder")] = None
     """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
     keep: Annotated[Path | None, Flag("new folder")] = None
@@ -85,8 +81,6 @@ class ScanConfig(RunConfig):
         need(not self.pictures or bool(self.pictures_to), "--pictures go into --report FILE.html; give one, or --pictures-to DIR")
         need(all(words.strip() for words in self.contexts), "--context is empty; give the words that a prompt must say")
         need(0 < self.alpha < 0.5, f"--alpha is {self.alpha}; it must lie between 0 and 0.5")
-        known = re.fullmatch(r"auto|[1-9]\d{0,3}", self.workers) is not None
-        need(known, f"--workers is {self.workers!a}; expected a number from 1 on, or auto")
         need(self.pair_words >= 2, f"--pair-words is {self.pair_words}; it must be at least 2")
         unknown = set(self.sweeps) - set(get_args(Sweep))
         need(not unknown, f"--sweep is {', '.join(map(repr, sorted(unknown)))}; expected {', '.join(get_args(Sweep))}")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from bdaudit.config.flag import Flag
-from bdaudit.config.run import TriggeredConfig, need
+from bdaudit.config.run import SharedConfig, TriggeredConfig, need
 
 Evidence = Literal["required", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig(TriggeredConfig):
+class VerifyConfig(SharedConfig, TriggeredConfig):
     """What to measure."""
 
     before: Annotated[Path | None, Flag("model", "MODEL_WITH_IT")] = None

@@ -59,6 +59,8 @@ class DrawsOf:
     """In the context."""
     rows: tuple[int, ...] | None = None
     """Of these; all where None."""
+    search: bool = False
+    """Of the search by gradients, which has its own."""
     elsewhere: bool = False
     """By another seed, on another model, or on this one with other weights: nobody else can make them."""
 

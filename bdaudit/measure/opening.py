@@ -30,10 +30,9 @@ def inspected(config: RunConfig, path: Path) -> Inspection:
     parts = config.parts_of(path)
     if path.is_dir() and parts:
         raise UsageError(f"--part {next(iter(parts))} is of a model in single files, and {path} is a directory; drop one of the two")
-    variant = config.variant if path == config.model or config.variant in variants_in(path) else ""
     return inspect(
         path,
-        variant=variant,
+        variant=variant_of(config, path),
         strict=config.strict,
         allow_pickle=config.allow_pickle,
         size=config.size,
@@ -41,6 +40,11 @@ def inspected(config: RunConfig, path: Path) -> Inspection:
         parts=parts,
         trusted=config.trusted_templates,
     )
+
+
+def variant_of(config: RunConfig, path: Path) -> str:
+    """Which set of weights of a run's model is meant: of another than the main one, what ``--variant`` names where it has such."""
+    return config.variant if path == config.model or config.variant in variants_in(path) else ""
 
 
 def variants_in(model: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, RunConfig, ScanConfig, VerifyConfig
 from bdaudit.config.effort import EFFORTS, Spent
+from bdaudit.config.run import SharedConfig
 from bdaudit.records import NotMeasured, UnderstoodText
 from bdaudit.report.safe import visible
 
@@ -95,7 +96,12 @@ def timed(config: RunConfig, each: float | NotMeasured) -> str:
     """How long a run of ``config`` takes at the least, where a pass takes so many seconds; in words, for the plan."""
     if isinstance(each, NotMeasured) or not passes(config):
         return f"; time: not measured: {each.reason}" if isinstance(each, NotMeasured) else ""
-    return f"; about {duration(each * passes(config))} for {passes(config):,} passes, by a batch of random weights ({each:.2g} s a pass)"
+    took = each * passes(config)
+    told = f"; about {duration(took)} for {passes(config):,} passes, by a batch of random weights ({each:.2g} s a pass)"
+    workers = config.workers if isinstance(config, ScanConfig | VerifyConfig) else "1"  # a repair's check alone is shared
+    if not workers.isdecimal() or workers == "1":
+        return told
+    return f"{told}; about {duration(took / int(workers))} where each of {workers} workers is as fast as this process"
 
 
 def _fixed(spent: Spent) -> int:
@@ -111,20 +117,20 @@ def _scan(config: ScanConfig) -> Work:
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
     exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
-    exposed += _shared(config, fixed)
+    exposed += _shared(config, fixed, "draws and controls", "copies and exchanges run in one")
     told = (f"{draws} draws", *_looked_at(config), "harmless controls, selected like the candidates")
     each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths, in a context, for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 
-def _shared(config: ScanConfig, passes: int) -> str:
-    """What workers make of it."""
+def _shared(config: SharedConfig, passes: int, what: str, alone: str) -> str:
+    """What workers make of ``passes``, about, that are for ``what``; what runs in one process ``alone``."""
     if config.workers == "1":
         return ""
     if config.workers == "auto":
-        return "; shared by as many workers as the cluster has"
+        return f"; {what} are shared by as many workers as the cluster has; {alone}"
     each = math.ceil(passes / int(config.workers))
-    return f"; shared by {config.workers} workers, about {each:,} for draws and controls each; recovery, copies and exchanges run in one"
+    return f"; shared by {config.workers} workers, about {each:,} for {what} each; {alone}"
 
 
 def _repair(config: RepairConfig) -> Work:
@@ -134,7 +140,9 @@ def _repair(config: RepairConfig) -> Work:
     steps = (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
     checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
     passes = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"
-    return steps, f"about {checked:,} {PASS} to measure and check; {passes} where it is trained"
+    many = "as many workers as the cluster has" if config.workers == "auto" else f"{config.workers} workers"
+    shared = "" if config.workers == "1" else f"; the check's pictures are shared by {many}, all else runs in one"
+    return steps, f"about {checked:,} {PASS} to measure and check; {passes} where it is trained{shared}"
 
 
 def _apply(config: ApplyConfig) -> Work:
@@ -162,7 +170,8 @@ def _verify(config: VerifyConfig) -> Work:
     added = [f"{of or 'MODEL'} with the adapter {path} at scale {scale:g}" for of, path, scale in config.adapters]
     added += [f"the embedding {path} in every model's vocabulary" for path, _ in config.embeddings]
     steps = (*added, f"{pictures} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
-    return steps, f"about {2 * config.steps * pictures:,} {PASS}"
+    passes = 2 * config.steps * pictures
+    return steps, f"about {passes:,} {PASS}{_shared(config, passes, 'pictures', 'grading runs in one')}"
 
 
 _WORK: dict[type[RunConfig], Callable[[Any], Work]] = {

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bdaudit.measure.draws import Draws, DrawsOf, context_draws, make_draws
 from bdaudit.measure.paths import Paths, make_paths, path_effects
 from bdaudit.measure.text_effects import text_effects
 from bdaudit.models.suspect import Suspect
+from bdaudit.scan.sweep.recovery import chosen, search_draws, search_seed
 from bdaudit.scan.sweep.screen import screened
 from bdaudit.scan.sweep.swept_texts import PAIRINGS
 from bdaudit.scan.sweep.two_part import Interactions
-from bdaudit.scan.tasks import KINDS, CrowdsTask, PathsTask, ScreenTask, Task, TextsTask
+from bdaudit.scan.tasks import KINDS, ChoicesTask, CrowdsTask, PathsTask, ScreenTask, Task, TextsTask
 from bdaudit.workers.wire import fitted
 
 CANARY = ("dog", "a small boat", "x9q")
@@ -70,6 +71,8 @@ class Bench:
             return text_effects(self._suspect, draws, made.texts, attention=made.attention)
         if isinstance(made, PathsTask):
             return path_effects(self._suspect, self._along(made.draws, made.steps), made.texts, made.rows)
+        if isinstance(made, ChoicesTask):
+            return chosen(self._suspect, draws, made.slots, made.starts, made.cap, search_seed(self._settings.seed))
         if isinstance(made, CrowdsTask):
             return self._interactions(made)(made.crowds).tolist()
         return screened(self._suspect, draws, made.probes).tolist()
@@ -87,7 +90,9 @@ class Bench:
             before = self._suspect.forward_passes
             first, settings = self._draws[DrawsOf()], self._settings
             if of.rows is not None:
-                self._draws[of] = self._of(DrawsOf(of.context, of.n)).at(of.rows)
+                self._draws[of] = self._of(replace(of, rows=None)).at(of.rows)
+            elif of.search:
+                self._draws[of] = search_draws(self._suspect, first.prompts, settings.pool, settings.guidance_scale, settings.seed)
             else:
                 assert of.context is not None
                 self._draws[of] = context_draws(self._suspect, first, settings.pool, of.context, of.n, settings.seed)

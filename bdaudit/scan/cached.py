@@ -7,22 +7,19 @@ figure, follows from the texts alone.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.kept_state import State
 from bdaudit.measure.draws import Draws
 from bdaudit.measure.paths import PathEffect, Paths, path_effects
 from bdaudit.measure.text_effects import TOGETHER, TextEffect, text_effects
-from bdaudit.progress import MORE
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.tasks import PathsTask, Task, TextsTask
+from bdaudit.workers.blocks import Pace, answered, checked
 from bdaudit.workers.crew import Crew
-from bdaudit.workers.wire import fitted
 
 Kept = TypeVar("Kept")
 Effect = TypeVar("Effect")
@@ -94,44 +91,20 @@ def mapped(context: ScanContext, prefix: str, kind: type[Kept], blocks: Sequence
 def _by_crew(context: ScanContext, crew: Crew, prefix: str, kind: type[Kept], blocks: Sequence[Block[Kept]], said: str) -> Iterator[Kept]:
     """Kept as they come in, handed on in their order."""
     lacking = [i for i, block in enumerate(blocks) if not context.state.has(key_of(prefix, block.what))]
-    here, given_up = dict[int, Kept](), list[int]()
+    here = dict[int, Kept]()
     total = sum(block.items for block in blocks)
-    done = total - sum(blocks[i].items for i in lacking)
-    told = partial(_told, context, crew, said, total, time.monotonic(), done)
-    for i, answer in crew.answers((i, blocks[i].task) for i in lacking):
-        if answer is None:
-            given_up.append(i)
-            continue
-        if answer.error:
-            raise BdauditError(answer.error)
-        value = fitted(answer.value, kind, "a worker")
-        _check(blocks[i], value)
-        context.suspect.forward_passes += answer.passes
+    pace = Pace(crew, context.progress, said, "texts", total, total - sum(blocks[i].items for i in lacking))
+    for i, value, passes in answered(crew, ((i, blocks[i].task) for i in lacking), kind, lambda i: blocks[i].what):
+        checked(partial(blocks[i].check, value))
+        context.suspect.forward_passes += passes
         here[i] = cached(context.state, prefix, blocks[i].what, kind, partial(_same, value), blocks[i].check)
-        done += blocks[i].items
-        told(done)
-    if given_up:
-        named = "; ".join(blocks[i].what[:120] for i in given_up[:3])
-        why = f"{len(given_up)} blocks cost every worker that they were given to, and were skipped: {named!a}"
-        raise InconclusiveError(f"{why}; all others are kept; repeat the command without workers, or leave these texts out")
+        pace.at(pace.done + blocks[i].items)
     for i, block in enumerate(blocks):
         yield here.pop(i) if i in here else cached(context.state, prefix, block.what, kind, block.measure, block.check)
 
 
-def _check(block: Block[Kept], value: Kept) -> None:
-    try:
-        block.check(value)
-    except ValueError as error:
-        raise BdauditError(f"a worker sent what cannot have come of its block ({error})") from error
-
-
 def _same(value: Kept) -> Kept:
     return value
-
-
-def _told(context: ScanContext, crew: Crew, said: str, total: int, began: float, first: int, done: int) -> None:
-    rate = (done - first) / max(time.monotonic() - began, 1e-3)
-    context.progress(f"{said}{MORE}{rate:.3g} texts a second{MORE}{crew.alive} workers" if said else "", done, total)
 
 
 def measured(

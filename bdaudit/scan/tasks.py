@@ -50,5 +50,21 @@ class CrowdsTask:
     kind: Literal["crowds"] = "crowds"
 
 
-Task = TextsTask | PathsTask | ScreenTask | CrowdsTask
-KINDS: dict[object, Any] = {"texts": TextsTask, "paths": PathsTask, "screen": ScreenTask, "crowds": CrowdsTask}
+@dataclass(frozen=True, kw_only=True)
+class ChoicesTask:
+    """Some starts of soft choices, moved to where they pull most."""
+
+    draws: DrawsOf
+    slots: int
+    """Of each."""
+    starts: tuple[int, ...]
+    """Which of those that are drawn."""
+    cap: float
+    """How far a movement of the text encoding explains a pull."""
+    kind: Literal["choices"] = "choices"
+
+
+Task = TextsTask | PathsTask | ScreenTask | CrowdsTask | ChoicesTask
+KINDS: dict[object, Any] = {
+    "texts": TextsTask, "paths": PathsTask, "screen": ScreenTask, "crowds": CrowdsTask, "choices": ChoicesTask
+}  # fmt: skip

@@ -48,8 +48,22 @@ from bdaudit.untrusted.tree import shown
 
 PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
-PRIVATE = ("model", "out", "patch", "state", "from_report", "pairs", "vision", "base", "merge_with", "adapters", "parts", "parts_from")
-"""Settings that are paths on the machine of the repair; they are no part of what is handed on."""
+PRIVATE = (
+    "model",
+    "out",
+    "patch",
+    "state",
+    "from_report",
+    "pairs",
+    "vision",
+    "base",
+    "merge_with",
+    "adapters",
+    "parts",
+    "parts_from",
+    "workers",
+)
+"""Settings that are paths on the machine of the repair, and how many worked on it; they are no part of what is handed on."""
 
 
 def opened(config: UnlearnConfig) -> Inspection:
@@ -93,6 +107,8 @@ class Outcome:
     checks: list[Check] = field(default_factory=list)
     settled: Differences | None = None
     """What the result lies from MODEL alone as it is read back from its files; None before that is known."""
+    lost: tuple[str, ...] = ()
+    """Workers that were dropped, and why."""
     finished: UnlearnReport | None = None
     """The report as it stands when all is checked and the result is about to be written."""
 
@@ -295,7 +311,7 @@ def _method(trained: str, strength: float) -> str:
 
 def _coverage(run: Outcome) -> Coverage:
     few = wanted(run.prompts, run.contexts)
-    notes = (few,) if few else ()
+    notes = (*([few] if few else []), *run.lost)
     return Coverage(asked=len(run.config.triggers), tested=len(run.after), not_looked_at=("triggers that were not named",), notes=notes)
 
 

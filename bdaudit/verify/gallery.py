@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +24,16 @@ class Shot(NamedTuple):
     seed: int
 
 
+Block = tuple[Shot, ...]
+"""Shots that are drawn in one go."""
 Pair = tuple[Shot, Shot]
 """A prompt as it is and with the trigger, on one seed."""
+
+
+def drawn_here(blocks: Sequence[Block], draw: Draw) -> Iterator[tuple[int, Tensor]]:
+    """Number and pictures of each block, one after the other."""
+    for number, block in enumerate(blocks):
+        yield number, draw([shot.text for shot in block], [shot.seed for shot in block])
 
 
 class Gallery:
@@ -48,21 +56,22 @@ class Gallery:
         """Pictures that were kept and are damaged, so that they were drawn again."""
         return self._shelf.damaged
 
-    def recall(self, shots: Iterable[Shot]) -> list[Shot]:
-        """Take what was kept on disk; the shots that are still missing.
+    def recall(self, shots: Iterable[Shot], together: int) -> list[Block]:
+        """Take what was kept on disk; blocks of up to ``together`` shots, those of them of which something is missing.
+
+        A block's make-up, and with it every figure, follows from the shots alone that were not added before, whatever was kept.
 
         Raises:
             UsageError: what was kept is no picture, or of another size than the rest.
         """
-        missing = []
-        for shot in dict.fromkeys(shots):
-            kept = None if shot in self._pictures else self._shelf.get(*shot)
+        new = [shot for shot in dict.fromkeys(shots) if shot not in self._pictures]
+        for shot in new:
+            kept = self._shelf.get(*shot)
             if kept is not None:
                 self._pictures[shot] = self._checked(kept)
                 self.reused += 1
-            elif shot not in self._pictures:
-                missing.append(shot)
-        return missing
+        blocks = [tuple(new[at : at + together]) for at in range(0, len(new), together)]
+        return [block for block in blocks if any(shot not in self._pictures for shot in block)]
 
     def _checked(self, picture: Tensor) -> Tensor:
         size = next(iter(self._pictures.values())).shape if self._pictures else picture.shape
@@ -71,18 +80,27 @@ class Gallery:
         return picture
 
     def add(self, shots: Iterable[Shot], draw: Draw, chunk: int, tick: Callable[[int, int], None]) -> None:
-        """Draw what is missing, ``chunk`` pictures at a time; ``tick(done, total)`` hears of each. What was drawn stays, whatever stops it.
+        """Draw what is missing, in blocks of up to ``chunk`` pictures; ``tick(done, total)`` hears of each block.
 
         ``draw`` is not kept: the model behind it can go.
         """
-        missing = self.recall(shots)
-        for start in range(0, len(missing), chunk):
-            part = missing[start : start + chunk]
-            for shot, picture in zip(part, draw([shot.text for shot in part], [shot.seed for shot in part]), strict=True):
-                self._pictures[shot] = self._checked(picture)
-                self._shelf.put(picture, *shot)
-            self.drawn += len(part)
-            tick(start + len(part), len(missing))
+        blocks = self.recall(shots, chunk)
+        self.keep(blocks, drawn_here(blocks, draw), tick)
+
+    def keep(self, blocks: Sequence[Block], drawn: Iterable[tuple[int, Tensor]], tick: Callable[[int, int], None]) -> None:
+        """Take the pictures (N, 3, H, W) of ``blocks``, by number, as they come in. What was drawn stays, whatever stops it."""
+        total, first = self.lacking(blocks), self.drawn
+        for number, pictures in drawn:
+            for shot, picture in zip(blocks[number], pictures, strict=True):
+                if shot not in self._pictures:
+                    self._pictures[shot] = self._checked(picture)
+                    self._shelf.put(picture, *shot)
+                    self.drawn += 1
+            tick(self.drawn - first, total)
+
+    def lacking(self, blocks: Sequence[Block]) -> int:
+        """How many pictures of ``blocks`` are missing."""
+        return sum(shot not in self._pictures for block in blocks for shot in block)
 
     def recall_maps(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Take the attention maps that were kept on disk; the pairs that have none yet."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from bdaudit.config import VerifyConfig
+from bdaudit.measure.canary import canary
 from bdaudit.measure.grader import Grader
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.device import choose_device, choose_dtype
@@ -23,8 +26,20 @@ from bdaudit.records import NotMeasured
 from bdaudit.untrusted.inspect import verify_unchanged
 from bdaudit.untrusted.layouts.autoencoder import drawn
 from bdaudit.verify.attention_maps import trigger_attention
-from bdaudit.verify.gallery import Gallery, Pair, Shot
+from bdaudit.verify.bench import BenchSettings, PicturesTask
+from bdaudit.verify.gallery import Block, Gallery, Pair, Shot, drawn_here
+from bdaudit.workers.arrays import Array
+from bdaudit.workers.blocks import Pace, answered, checked
+from bdaudit.workers.crew import Crew
+from bdaudit.workers.hired import Hired, Turns
+from bdaudit.workers.wire import ModelAsked
 
+TOGETHER = 16
+"""Pictures of a block, at most."""
+_PIXEL = 16
+"""Bytes that a pixel takes on its way from a worker: three float32 numbers in base64."""
+_MOST = 1 << 26
+"""Bytes of a block's pictures there, so that those of eight workers fit into Ray's store."""
 Stage = Callable[[str], AbstractContextManager[None]]
 """Times a block of the run, by name."""
 
@@ -52,8 +67,9 @@ class Model:
         self._config, self._drawing, self._role = config, drawing, role
         self._suspect: Suspect | None = None
         sampler = (config.steps, config.guidance_scale, self.device.type, self.dtype)
-        added = (*(each.key for each in self.adapters), *(each.key for each in self.embeddings))
-        made_by = (self.inspection.digest, self.inspection.latents, *sampler, *added)
+        self._path = path
+        self._added = (*(each.key for each in self.adapters), *(each.key for each in self.embeddings))
+        made_by = (self.inspection.digest, self.inspection.latents, *sampler, *self._added)
         self.gallery = Gallery(None if isinstance(grader, NotMeasured) else grader, state, made_by)
 
     @property
@@ -67,15 +83,16 @@ class Model:
         verify_unchanged(seen)
         return grown(tokenizer, self.embeddings) if self.embeddings else tokenizer
 
-    def add(self, shots: Sequence[Shot], pairs: Sequence[Pair], stage: Stage, progress: Progress) -> None:
-        """Draw what the gallery has not, and where the trigger's tokens look in ``pairs``.
+    def add(self, shots: Sequence[Shot], pairs: Sequence[Pair], stage: Stage, progress: Progress, turns: Turns | None = None) -> None:
+        """Draw what the gallery has not, here or, with ``turns``, by as many workers as ``--workers`` says, and where the trigger's tokens
+        look in ``pairs``.
 
         Raises:
-            BdauditError: the weights cannot be loaded.
+            BdauditError: the weights cannot be loaded; or what workers raise.
         """
         with stage(self._drawing):
-            missing, unseen = self.gallery.recall(shots), self.gallery.recall_maps(pairs)
-        if not missing and not unseen:
+            blocks, unseen = self.gallery.recall(shots, self._together()), self.gallery.recall_maps(pairs)
+        if not blocks and not unseen:
             return
         if self._suspect is None:
             with stage("load"):
@@ -84,12 +101,50 @@ class Model:
                 learn(self._suspect, self.embeddings)
         suspect, steps, guidance_scale = self._suspect, self._config.steps, self._config.guidance
         with stage(self._drawing):
-            draw = partial(sample, suspect, steps=steps, guidance_scale=guidance_scale)
-            self.gallery.add(missing, draw, suspect.batch_size, partial(progress, self._drawing))
+            crew = turns.crew(self, self._crew) if turns and blocks else None
+            if crew:
+                self._share(crew, suspect, blocks, progress)
+            else:
+                draw = partial(sample, suspect, steps=steps, guidance_scale=guidance_scale)
+                self.gallery.keep(blocks, drawn_here(blocks, draw), partial(progress, self._drawing))
             self.batch_size = suspect.batch_size  # a GPU that runs out of memory shrinks it on the way
             if unseen:
                 self.gallery.add_maps(unseen, trigger_attention(suspect, unseen, steps, guidance_scale))
 
+    def _together(self) -> int:
+        """Pictures of a block: as many as share a batch well, and are quick to send."""
+        height, width = self.picture_size
+        return max(1, min(TOGETHER, self._config.batch_size, _MOST // (_PIXEL * height * width)))
+
+    def _crew(self) -> AbstractContextManager[Crew | None]:
+        """Workers with this very model."""
+        assert self._suspect is not None
+        config, suspect = self._config, self._suspect
+        settings = BenchSettings(steps=config.steps, guidance_scale=config.guidance)
+        asked = ModelAsked.of(config, self._path, config.adapters_of(self._role))
+        hired = Hired("verify", asdict(settings), asked, suspect, self.inspection, self._added, partial(canary, suspect), together=1)
+        return hired.crew(config.workers)
+
+    def _share(self, crew: Crew, suspect: Suspect, blocks: Sequence[Block], progress: Progress) -> None:
+        """The gallery's blocks, drawn by workers."""
+        tasks = [PicturesTask(texts=tuple(s.text for s in block), seeds=tuple(s.seed for s in block)) for block in blocks]
+
+        def drawn() -> Iterator[tuple[int, Tensor]]:
+            for number, array, passes in answered(crew, enumerate(tasks), Array, lambda number: str(blocks[number][0])):
+                suspect.forward_passes += passes
+                yield number, checked(partial(_pictures, array, len(blocks[number])))
+
+        pace = Pace(crew, progress, self._drawing, "pictures", self.gallery.lacking(blocks))
+        self.gallery.keep(blocks, drawn(), lambda done, total: pace.at(done))
+
     def leave(self) -> None:
         """Let the weights go; the pictures stay."""
         self._suspect = None
+
+
+def _pictures(array: Array, n: int) -> Tensor:
+    """(N, 3, H, W) in 0–1; raises ``ValueError`` where they are none."""
+    made = array.tensor((n, 3, None, None))
+    if made.numel() == 0 or made.min() < 0 or made.max() > 1:
+        raise ValueError("pictures that are none")
+    return made

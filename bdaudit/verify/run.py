@@ -37,6 +37,7 @@ from bdaudit.verify.state import open_state
 from bdaudit.verify.trials import Trial
 from bdaudit.verify.trigger_evidence import NOT_ASKED, NOT_GIVEN, by_before, other_ids, restless
 from bdaudit.verify.trigger_forms import with_reach
+from bdaudit.workers.hired import Turns
 
 LIMITATIONS = (
     "The attack success rate holds for these prompts and positions of the trigger, and by the rule beside it; others give others.",
@@ -79,6 +80,8 @@ class _Run:
     """What nothing shows to be a trigger → its rate on a few pictures of the audited model."""
     no_quality: str = ""
     """Why quality was not looked at; empty where it was."""
+    turns: Turns = field(default_factory=Turns)
+    """Workers, of one model at a time."""
     hopeless: bool = False
     """Whether nothing was drawn because nothing could have been measured on it."""
 
@@ -92,7 +95,7 @@ class _Run:
 
     def draw(self, model: Model, shots: Sequence[Shot], pairs: Sequence[Pair] = ()) -> None:
         """What ``model`` has not drawn yet."""
-        model.add(shots, pairs, self.stage, self.progress)
+        model.add(shots, pairs, self.stage, self.progress, self.turns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,8 @@ def run_verify(config: VerifyConfig, progress: Progress = silent) -> VerifyRepor
         _audit(run)
     except KeyboardInterrupt:
         return _report(run, "interrupted")
+    finally:
+        run.turns.close()
     report = _report(run, "completed")
     if not run.no_quality:
         keep(config, report, [model.inspection.digest for model in run.models])
@@ -308,5 +313,5 @@ def _coverage(run: _Run) -> Coverage:
         tested=len(set(run.config.triggers)) - len(untested_ones),
         skipped=(*(Skipped(what=f"trigger {t}", reason=r) for t, r in untested_ones.items()), *run.prompts_skipped),
         not_looked_at=(*not_looked_at, *([NOT_DRAWN] if run.hopeless else []), *([NO_QUALITY] if run.no_quality else [])),
-        notes=tuple(few for few in [wanted(run.config.prompts or default_prompts(), run.config.contexts)] if few),
+        notes=(*(few for few in [wanted(run.config.prompts or default_prompts(), run.config.contexts)] if few), *run.turns.notes),
     )

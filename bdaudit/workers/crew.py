@@ -26,7 +26,7 @@ WANTED = 2.0
 LONGEST_START = 900.0
 """Seconds in which a worker must come up where none is there."""
 MOST_TOGETHER = 64
-"""Blocks that a worker is given at once."""
+"""Blocks that a worker is given at once, where a verb does not say otherwise."""
 TOLERANCE = {"torch.float32": 2e-3, "torch.bfloat16": 0.1, "torch.float16": 0.05}
 """How far a worker's canary figures, logarithms of ratios, may lie from the run's own."""
 
@@ -80,6 +80,8 @@ class Crew:
     size: int
     own: Hello
     """What the run says of itself: whoever says otherwise is none of the crew."""
+    together: int = MOST_TOGETHER
+    """Blocks that a worker is given at once, at most."""
     notes: list[str] = field(default_factory=list)
     """Who was dropped or lost, and why."""
     names: dict[Any, str] = field(default_factory=dict)
@@ -131,7 +133,7 @@ class Crew:
         """What the next worker is given: a block that cost another one by itself, or as many as take ``WANTED`` seconds."""
         if again:
             return [again.popleft()]
-        most = min(MOST_TOGETHER, max(1, math.ceil(WANTED / max(self._seconds, 1e-3))))
+        most = min(self.together, max(1, math.ceil(WANTED / max(self._seconds, 1e-3))))
         return list(islice(waiting, most))
 
     def _ended(self, of: _Given, data: Callable[[], bytes], again: deque[_Task]) -> Iterator[tuple[int, Answer | None]]:

@@ -11,7 +11,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.workers.environment import forget
 from bdaudit.workers.wire import Answer, Hello, Setup, packed, unpacked
 
-BENCHES = {"scan": "bdaudit.scan.bench"}
+BENCHES = {"scan": "bdaudit.scan.bench", "unlearn": "bdaudit.unlearn.repair.bench", "verify": "bdaudit.verify.bench"}
 """Name → the module with its ``Bench``."""
 
 
@@ -77,7 +77,7 @@ def opened(setup: Setup) -> tuple[Hello, Bench]:
     from bdaudit.measure.envelope import versions
     from bdaudit.measure.opening import inspected, loaded
     from bdaudit.models.embeddings import learn, read_embedding
-    from bdaudit.models.lora import applied, read_adapters
+    from bdaudit.models.lora import merge, read_adapters
 
     config = setup.model.config()
     torch.set_num_threads(setup.threads)
@@ -85,7 +85,7 @@ def opened(setup: Setup) -> tuple[Hello, Bench]:
     suspect = loaded(config, inspection)
     adapters = read_adapters(setup.model.adapters, suspect)
     embeddings = tuple(read_embedding(path, token) for path, token in setup.model.embeddings)
-    applied(suspect, adapters).__enter__()  # for as long as this process lives
+    merge(suspect, adapters)
     learn(suspect, embeddings)
     bench: Bench = import_module(BENCHES[setup.bench]).Bench(suspect, setup.settings)
     said = Hello(

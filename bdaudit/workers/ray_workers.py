@@ -20,8 +20,8 @@ from bdaudit.workers.crew import Lost
 from bdaudit.workers.environment import OWN, only_allowed
 from bdaudit.workers.member import Member
 
-STORE = 100 << 20
-"""Bytes of Ray's store of objects; blocks are far smaller."""
+STORE = 512 << 20
+"""Bytes of Ray's store of objects, taken as they are needed; a block of pictures is up to 64 MiB, all others are far smaller."""
 _PREFIX = "bda-"
 """Of a session's folder; sockets in it leave little room for a name."""
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bdaudit.config import RunConfig
 from bdaudit.errors import BdauditError
+from bdaudit.measure.opening import variant_of
 from bdaudit.untrusted.open_file import json_of
 
 MOST_BYTES, MOST_ITEMS = 1 << 28, 1 << 24
@@ -44,14 +46,20 @@ class ModelAsked:
     embeddings: tuple[tuple[Path, str], ...] = ()
 
     @classmethod
-    def of(cls, config: RunConfig) -> ModelAsked:
-        """The main model of a run, with absolute paths."""
+    def of(cls, config: RunConfig, model: Path | None = None, adapters: Sequence[tuple[Path, float]] | None = None) -> ModelAsked:
+        """A model of a run, the main one where none is named, with absolute paths; ``adapters`` where they are not those of ``config``."""
+        path = model or config.model
         plain = {name: getattr(config, name) for name in cls.__dataclass_fields__ if name not in ADDED}
-        parts = tuple((of, part, file.absolute()) for of, part, file in config.parts if not of)
-        added = {name: tuple((path.absolute(), of) for path, of in getattr(config, name, ())) for name in ADDED}
-        place = config.model.absolute() if config.model.exists() else config.model  # an id of the hub's cache is no path
+        parts = tuple(("", part, file.absolute()) for part, file in config.parts_of(path).items())
+        every = getattr(config, "adapters", ()) if adapters is None else adapters
+        embeddings = tuple((file.absolute(), token) for file, token in getattr(config, "embeddings", ()))
+        place = path.absolute() if path.exists() else path  # an id of the hub's cache is no path
         folder = config.parts_from.absolute() if config.parts_from else None
-        return cls(**plain | {"model": place, "parts": parts, "parts_from": folder} | added)
+        return cls(
+            **plain | {"model": place, "parts": parts, "parts_from": folder, "variant": variant_of(config, path)},
+            adapters=tuple((file.absolute(), scale) for file, scale in every),
+            embeddings=embeddings,
+        )
 
     def config(self) -> RunConfig:
         """What ``inspected`` and ``loaded`` take."""

@@ -1,11 +1,14 @@
 """Workers: how much faster two are than one, what handing blocks out costs the run, and what becomes of it when they are killed.
 
     python -m tests.bench.workers speed OUT.json [--pairs 5] [--probes 2048]
+    python -m tests.bench.workers memory OUT.json [--blocks 200000]
     python -m tests.bench.workers kills OUT.json [--kills 100]
 
 ``speed`` screens texts of a vocabulary on the fixture's clean model with one worker and with two, of one thread each, in alternation.
-``kills`` scans with three workers and kills a worker, the run itself, or both at random moments, repeats a run that was killed with another
-number of workers, and holds each report against that of a run of one process. It goes on where OUT.json stopped.
+``memory`` has two workers answer many small blocks through real Ray and watches the run's own memory and processor time.
+``kills`` scans a list, sweeps and verifies in turn with three workers, kills a worker, the run itself, or both at random moments, repeats
+a run that was killed with another number of workers, and holds each report against that of a run of one process. It goes on where OUT.json
+stopped.
 """
 
 from __future__ import annotations
@@ -25,18 +28,21 @@ from pathlib import Path
 from typing import Any
 
 from bdaudit.config import ScanConfig
+from bdaudit.config.effort import EFFORTS
 from bdaudit.kept_state import State
 from bdaudit.measure.draws import DrawsOf, make_draws
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.progress import silent
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.crew import crew_of
+from bdaudit.scan.crew import Prompts, crew_of
 from bdaudit.scan.sweep.screen import BLOCK, Round, screen
 from bdaudit.scan.sweep.swept_texts import vocabulary
+from bdaudit.scan.tasks import ScreenTask
 from bdaudit.workers.crew import Crew
 from tests import small
 
+KINDS = ("scan", "sweep", "verify")
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "models" / "clean"
 
 
@@ -46,11 +52,11 @@ def speed(out: Path, pairs: int, probes: int) -> None:
     config = ScanConfig(model=FIXTURE, seed=1, workers="2")
     inspection = inspected(config, FIXTURE)
     suspect, prompts = loaded(config, inspection), default_prompts()
-    draws = replace(make_draws(suspect, prompts, 8, 5.0, 1), of=DrawsOf())
+    draws = replace(make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, 1), of=DrawsOf())
     texts = vocabulary(suspect.tokenizer).probes
     texts = (texts * (1 + probes // len(texts)))[:probes]
     blocks, rows = -(-len(texts) // BLOCK), list[dict[str, Any]]()
-    with crew_of(config, ScanContext(suspect, draws, State(None, ""), silent, 1), inspection, (), prompts) as context:
+    with crew_of(config, ScanContext(suspect, draws, State(None, ""), silent, 1), inspection, (), Prompts(prompts, prompts)) as context:
         assert context.crew
         one, two = (Crew(context.crew.carrier, size, context.crew.own) for size in (1, 2))
         for crew in (one, two):  # each its own workers, all there before the first second counts; on two cores, one idles
@@ -72,25 +78,65 @@ def speed(out: Path, pairs: int, probes: int) -> None:
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def command(model: Path, folder: Path, workers: int) -> list[str]:
-    """A short scan with a state."""
+def memory(out: Path, blocks: int) -> None:
+    """The run's own memory and processor time while two workers through real Ray answer so many blocks of one text each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as name:
+        config = ScanConfig(model=small.write(Path(name) / "model"), seed=1, workers="2", device="cpu")
+        inspection = inspected(config, config.model)
+        suspect = loaded(config, inspection)
+        draws = replace(make_draws(suspect, small.PROMPTS, EFFORTS[config.effort].draws, config.guidance, 1), of=DrawsOf())
+        probes = vocabulary(suspect.tokenizer).probes
+        first = ScanContext(suspect, draws, State(None, ""), silent, 1)
+        with crew_of(config, first, inspection, (), Prompts(small.PROMPTS, small.PROMPTS)) as context:
+            assert context.crew
+            few = draws.part(slice(1)).of
+            tasks = ((i, ScreenTask(draws=few, probes=(probes[i % len(probes)],))) for i in range(blocks))
+            began, spent, rows = time.monotonic(), time.process_time(), list[dict[str, Any]]()
+            for done, (_, answer) in enumerate(context.crew.answers(tasks), 1):
+                assert answer
+                assert not answer.error
+                if done % max(1, blocks // 40) == 0:
+                    gone = {"seconds": time.monotonic() - began, "ms of the run a block": 1000 * (time.process_time() - spent) / done}
+                    rows.append({"blocks": done, "MB": _resident() / 1e6, **gone})
+                    record = {"growth, MB": rows[-1]["MB"] - rows[len(rows) // 10]["MB"], "rows": rows}
+                    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _resident() -> int:
+    """Bytes of this process's memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def command(kind: str, model: Path, folder: Path, workers: int) -> list[str]:
+    """A short run with a state: a scan of a list, one with sweeps, or a verify of two models."""
     given = folder.parent  # a report names its prompts' file
     (given / "texts.txt").write_text(f"cat\ndog\n{small.OVERRIDING}\n")
     (given / "prompts.txt").write_text("\n".join(small.PROMPTS))
-    flags = ["--candidates", given / "texts.txt", "--prompts", given / "prompts.txt", "--effort", "low", "--seed", 5]
-    placed = ["--report", folder / "scan.json", "--state", folder / "state", "--quiet", "--workers", workers]
-    return [sys.executable, "-m", "bdaudit", "scan", *map(str, [model, *flags, *placed])]
+    asked: dict[str, list[object]] = {
+        "scan": ["scan", model, "--candidates", given / "texts.txt", "--effort", "low"],
+        "sweep": ["scan", model, "--sweep", "vocabulary", "--sweep", "recovery", "--pair-words", 40, "--effort", "low"],
+        "verify": ["verify", model, "--trigger", small.LONG_TRIGGER, "--before", model, "--n", 120, "--steps", 6],
+    }
+    flags = ["--prompts", given / "prompts.txt", "--seed", 5, "--device", "cpu"]
+    placed = ["--report", folder / "report.json", "--state", folder / "state", "--quiet", "--workers", workers]
+    return [sys.executable, "-m", "bdaudit", *map(str, [*asked[kind], *flags, *placed])]
 
 
 def told(report: Path) -> str:
-    """A report, without what may differ."""
+    """A report, without what may differ; what was kept is neither run again nor counted."""
     document = json.loads(report.read_text())
-    for name in ("created_at", "timings"):
-        del document[name]
-    document["coverage"]["notes"], document["calibration"]["forward_passes"] = [], 0
-    document["calibration"]["forward_passes_per_candidate"] = 0  # what was kept is not run again
+    for name in ("created_at", "timings", "pictures"):
+        document.pop(name, None)
+    document["coverage"]["notes"] = []
     document["config"] |= {"workers": "", "state": ""}
-    return json.dumps(document, sort_keys=True)
+    return json.dumps(_without_passes(document), sort_keys=True)
+
+
+def _without_passes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_passes(each) for name, each in value.items() if not name.startswith("forward_passes")}
+    return [_without_passes(each) for each in value] if isinstance(value, list) else value
 
 
 def workers_of(run: int) -> list[int]:
@@ -104,27 +150,32 @@ def workers_of(run: int) -> list[int]:
 
 
 def kills(out: Path, most: int) -> None:
-    """Runs until so many have been killed, in all."""
+    """Runs of each kind in turn until so many processes have been killed, in all."""
     record: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {"kills": 0, "runs": []}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, expected = Path(name), dict[str, str]()
         model = small.write(folder / "model")
-        (folder / "alone").mkdir()
-        subprocess.run(command(model, folder / "alone", 1), check=False, capture_output=True)
-        expected = told(folder / "alone" / "scan.json")
+        for kind in KINDS:
+            (folder / kind).mkdir()
+            subprocess.run(command(kind, model, folder / kind, 1), check=False, capture_output=True)
+            expected[kind] = told(folder / kind / "report.json")
         while record["kills"] < most:
             number = len(record["runs"])
-            record["runs"].append(_killed(model, folder / f"run-{number}", random.Random(number), expected))
+            kind = KINDS[number % len(KINDS)]
+            run = _killed(kind, model, folder / f"run-{number}", random.Random(number), expected[kind])
+            record["runs"].append({"kind": kind, **run})
             record["kills"] = sum(sum(run["killed"].values()) for run in record["runs"])
+            record["of each"] = {kind: sum(sum(run["killed"].values()) for run in record["runs"] if run["kind"] == kind) for kind in KINDS}
             record["differing"] = sum(not run["same"] for run in record["runs"])
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _killed(model: Path, folder: Path, chance: random.Random, expected: str) -> dict[str, Any]:
+def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expected: str) -> dict[str, Any]:
     folder.mkdir()
     killed, codes = {"worker": 0, "run": 0}, list[int]()
     while not codes or codes[-1] == -signal.SIGKILL:
-        run = subprocess.Popen(command(model, folder, chance.choice((2, 3))), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        asked = command(kind, model, folder, chance.choice((2, 3)) if codes else 3)
+        run = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while run.poll() is None:
             time.sleep(chance.uniform(0.05, 2.0))
             there = workers_of(run.pid)
@@ -138,21 +189,24 @@ def _killed(model: Path, folder: Path, chance: random.Random, expected: str) -> 
                 run.kill()
                 killed["run"] += 1
         codes.append(run.wait())
-    same = (folder / "scan.json").is_file() and told(folder / "scan.json") == expected
+    same = (folder / "report.json").is_file() and told(folder / "report.json") == expected
     return {"killed": killed, "codes": codes, "same": same}
 
 
 def main() -> None:
     """Writes the record."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("speed", "kills"))
+    parser.add_argument("what", choices=("speed", "memory", "kills"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--probes", type=int, default=2048)
+    parser.add_argument("--blocks", type=int, default=200_000)
     parser.add_argument("--kills", type=int, default=100)
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.out, given.pairs, given.probes)
+    elif given.what == "memory":
+        memory(given.out, given.blocks)
     else:
         kills(given.out, given.kills)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bdaudit.config import ApplyConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.config.effort import EFFORTS
 from bdaudit.records import NotMeasured
-from bdaudit.report.dry_run import duration, passes, timed
+from bdaudit.report.dry_run import duration, passes, timed, work
 
 SCAN = ScanConfig(model=Path("m"), candidates=("a", "b"))
 
@@ -31,3 +32,20 @@ def test_the_time_is_told_or_why_it_is_not() -> None:
     assert f"about {duration(0.5 * passes(SCAN))} for {passes(SCAN):,} passes" in timed(SCAN, 0.5)
     assert timed(SCAN, NotMeasured(reason="no room")) == "; time: not measured: no room"
     assert timed(ApplyConfig(model=Path("m"), out=Path("o"), from_patch=Path("p")), 0.5) == ""
+
+
+def test_workers_share_what_can_be_shared() -> None:
+    verify = VerifyConfig(model=Path("m"), n=10, steps=5)
+    repair = RepairConfig(model=Path("m"), out=Path("o"), triggers=("a",))
+    for config in (SCAN, verify, repair):
+        assert "shared" not in work(config)[1]
+        assert "as many workers as the cluster has" in work(replace(config, workers="auto"))[1]
+        assert "workers" not in timed(replace(config, workers="auto"), 1.0)
+    assert "shared by 4 workers, about 25 for pictures each; grading runs in one" in work(replace(verify, workers="4"))[1]
+    assert "the check's pictures are shared by 4 workers, all else runs in one" in work(replace(repair, workers="4"))[1]
+    for config in (SCAN, verify):
+        told = timed(replace(config, workers="4"), 100.0)
+        assert (
+            told == timed(config, 100.0) + f"; about {duration(25.0 * passes(config))} where each of 4 workers is as fast as this process"
+        )
+    assert timed(replace(repair, workers="4"), 100.0) == timed(repair, 100.0), "what is trained is not shared"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError, InconclusiveError
@@ -18,20 +18,22 @@ from bdaudit.measure.paths import make_paths
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.report.document import values
-from bdaudit.scan import crew as scan_crew
 from bdaudit.scan.bench import Bench, BenchSettings, canary
 from bdaudit.scan.cached import followed, measured
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.opening import ScanSettings
 from bdaudit.scan.run import run_scan
+from bdaudit.scan.sweep.recovery import CHOICES, TOGETHER, Moved
 from bdaudit.scan.sweep.result import SweepSizes
 from bdaudit.scan.sweep.screen import Round, screen
+from bdaudit.scan.sweep.soft_choice import Choices
 from bdaudit.scan.sweep.swept_texts import Probe, phrases
 from bdaudit.scan.sweep.two_part import crowds_of, interactions
+from bdaudit.workers.arrays import Array
 from bdaudit.workers.crew import Crew
 from bdaudit.workers.wire import packed
 from tests.small import OVERRIDING, PROMPTS
-from tests.workers.here import HELLO, Here, members
+from tests.workers.here import HELLO, Here, in_process
 
 TEXTS = [f"t{i}" for i in range(20)]
 SEED = 5
@@ -133,18 +135,8 @@ SMALL = ScanSettings(per_kind=8, prompt_words=4, sizes=SweepSizes(kept=(24, 4), 
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Here:
-    """Real workers that open the model anew, in this process in place of Ray's."""
-    carrier = Here(lambda _: None)
-    carrier.made = lambda n: members(carrier.setup)(n)
-
-    @contextmanager
-    def started(workers: int | None, *, gpu: bool) -> Iterator[tuple[Here, int]]:
-        yield carrier, workers or 2
-
-    monkeypatch.setattr(scan_crew, "started", started)
-    monkeypatch.setattr("bdaudit.workers.member.forget", lambda: None)
-    return carrier
+def carrier(monkeypatch: pytest.MonkeyPatch) -> Here:
+    return in_process(monkeypatch)
 
 
 def told(config: ScanConfig) -> dict[str, Any]:
@@ -156,14 +148,40 @@ def told(config: ScanConfig) -> dict[str, Any]:
     return report
 
 
-def test_a_scan_with_workers_killed_or_not_ends_in_the_same_report(in_process: Here, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_scan_with_workers_killed_or_not_ends_in_the_same_report(carrier: Here, tiny_model: Path, tmp_path: Path) -> None:
     config = ScanConfig(model=tiny_model, candidates=(OVERRIDING, "cat", "dog"), prompts=PROMPTS, effort="low", seed=SEED)
     alone = told(config)
     assert alone["exit"]["code"] == 1
     assert told(replace(config, workers="2")) == alone
-    assert len(in_process.given) > 5
-    in_process.kill = lambda number: number % 3 == 0
+    assert len(carrier.given) > 5
+    carrier.kill = lambda number: number % 3 == 0
     killed = told(replace(config, workers="3", state=tmp_path / "state"))
     assert any("was lost" in note for note in killed["coverage"]["notes"])
     killed["coverage"]["notes"] = alone["coverage"]["notes"]
     assert killed == alone
+
+
+def test_a_search_by_gradients_is_shared_and_ends_in_the_same_report(carrier: Here, tiny_model: Path) -> None:
+    config = ScanConfig(model=tiny_model, prompts=PROMPTS, sweeps=("recovery",), effort="low", seed=SEED)
+    alone = told(config)
+    carrier.kill = lambda number: number % 4 == 0
+    shared = told(replace(config, workers="3"))
+    kinds = [task["kind"] for data in carrier.given for task in json.loads(data)]
+    assert kinds.count("choices") >= 2 * CHOICES / TOGETHER
+    assert [json.loads(data)[0]["draws"]["search"] for data in carrier.given].count(True) > 10
+    shared["coverage"]["notes"] = alone["coverage"]["notes"]
+    assert shared == alone
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"logs": Array.of(torch.zeros(2, 1, 7)), "values": Array.of(torch.zeros(2))},
+        {"logs": Array.of(torch.zeros(2, 1, 512)), "values": Array.of(torch.zeros(1))},
+    ],
+)
+def test_choices_of_another_shape_do_not_count(wrong: dict[str, Array]) -> None:
+    good = Moved.of(Choices(torch.full((2, 1, 512), -torch.inf), torch.zeros(2)))
+    assert good.choices(2, 1, 512).logs.shape == (2, 1, 512)
+    with pytest.raises(ValueError, match="shape"):
+        Moved(**wrong).choices(2, 1, 512)

@@ -35,8 +35,8 @@ def test_pictures_of_another_size_are_others(tiny_model: Path, tmp_path: Path) -
     own, wide, again = (Model(config, tiny_model, "pictures", NONE, tmp_path) for config in configs)
     assert (own.inspection.latents, wide.inspection.latents) == ((4, 4), (8, 16))
     wide.gallery.add([Shot("a", 1)], lambda texts, seeds: torch.zeros(1, 3, 8, 16), 1, lambda done, total: None)
-    assert own.gallery.recall([Shot("a", 1)]) == [Shot("a", 1)]
-    assert again.gallery.recall([Shot("a", 1)]) == []
+    assert own.gallery.recall([Shot("a", 1)], 4) == [(Shot("a", 1),)]
+    assert again.gallery.recall([Shot("a", 1)], 4) == []
 
 
 def test_what_is_added_is_in_the_model_that_it_is_named_for(tiny_model: Path, tmp_path: Path) -> None:
@@ -58,3 +58,13 @@ def test_what_is_added_is_in_the_model_that_it_is_named_for(tiny_model: Path, tm
 def test_what_is_added_to_no_model_of_the_run_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--lora before:.*x\.safetensors is applied to the model of --before, and none is given"):
         VerifyConfig(model=tiny_model, adapters=(("before", tmp_path / "x.safetensors", 1.0),))
+
+
+@pytest.mark.parametrize(("most", "batch", "together"), [(1 << 26, 64, 16), (1 << 26, 5, 5), (4 * 256 + 255, 64, 4), (100, 64, 1)])
+def test_a_block_of_pictures_fills_a_batch_and_no_message(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, most: int, batch: int, together: int
+) -> None:
+    monkeypatch.setattr("bdaudit.verify.model._MOST", most)
+    model = Model(VerifyConfig(model=tiny_model, batch_size=batch), tiny_model, "pictures", NONE, None)
+    assert model.inspection.latents == (4, 4), "a picture is as large"
+    assert model._together() == together

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+
+import pytest
 
 from bdaudit.workers.crew import Lost
 from bdaudit.workers.member import Member
@@ -76,6 +79,20 @@ class Here:
 
     def stop(self, worker: Any) -> None:
         self.stopped.append(worker)
+
+
+def in_process(patch: pytest.MonkeyPatch) -> Here:
+    """Real workers that open the model anew, in this process, wherever a run asks for Ray's."""
+    carrier = Here(lambda _: None)
+    carrier.made = lambda n: members(carrier.setup)(n)
+
+    @contextmanager
+    def started(workers: int | None, *, gpu: bool) -> Iterator[tuple[Here, int]]:
+        yield carrier, workers or 2
+
+    patch.setattr("bdaudit.workers.hired.started", started)
+    patch.setattr("bdaudit.workers.member.forget", lambda: None)
+    return carrier
 
 
 def members(setup: bytes) -> Callable[[int], Any]:

@@ -33,10 +33,10 @@ def test_every_block_is_answered_once(size: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_worker_that_dies_costs_nothing_but_time(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bdaudit.workers.crew.MOST_TOGETHER", 4)
+def test_a_worker_that_dies_costs_nothing_but_time(seed: int) -> None:
     chance = random.Random(seed)
     crew, carrier = crew_of(3, lambda _: chance.random() < 0.2)
+    crew.together = 4
     assert answered(crew, list(range(100))) == {i: 2 * i for i in range(100)}
     lost = [note for note in crew.notes if "was lost (killed)" in note]
     assert len(lost) == len(carrier.stopped) > 0

@@ -102,6 +102,8 @@ def test_a_worker_gets_bytes_and_no_secret_and_listens_on_loopback_alone(carrier
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     told = carrier.give(worker, b"\x00any bytes")
     assert carrier.next([told], 60)[1]() == b"\x00any bytes"
+    pictures = bytes(range(256)) * (1 << 18)
+    assert carrier.next([carrier.give(worker, pictures)], 60)[1]() == pictures, "64 MiB"
     told = carrier.give(worker, b"x")
     os.kill(int(process), signal.SIGKILL)
     dead = carrier.give(worker, b"y")

@@ -18,20 +18,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bdaudit.config import ScanConfig
-from bdaudit.measure.draws import Draws, make_draws
+from bdaudit.measure.draws import Draws, DrawsOf, make_draws
 from bdaudit.measure.insertion import item_seed
-from bdaudit.measure.soft_token import Objective, slots
+from bdaudit.measure.soft_token import Objective, embeddings, slots
 from bdaudit.measure.text_effects import shifts
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
 from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
-from bdaudit.scan.cached import key_of
+from bdaudit.scan.cached import Block, mapped
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.sweep import entry_texts, swept_texts
@@ -39,9 +40,13 @@ from bdaudit.scan.sweep.screen import Round, log_level, screen
 from bdaudit.scan.sweep.soft_choice import STEPS, Choices, drawn, moved
 from bdaudit.scan.sweep.standing import Array
 from bdaudit.scan.sweep.swept_texts import Probe
+from bdaudit.scan.tasks import ChoicesTask
+from bdaudit.workers import arrays
 
 CHOICES = 8
 """Starts of one slot, and as many of two."""
+TOGETHER = 2
+"""Starts that are moved in one go."""
 DRAWS = 8
 ROUNDS = (Round(draws=2), Round(draws=DRAWS))
 DRAWN = 64
@@ -118,13 +123,23 @@ def objective(suspect: Suspect, draws: Draws, cap: float) -> Objective:
     return value
 
 
-def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
-    """The search, on prompts that the full measurement does not use where there are enough, and other noise; the entries that are texts."""
-    others = [prompt for prompt in prompts if prompt not in context.draws.prompts]
-    seed = item_seed(context.seed, "recovery")
-    every = make_draws(context.suspect, others if len(others) >= DRAWS else prompts, 2 * DRAWS, config.guidance, seed)
+def search_draws(suspect: Suspect, measured: Sequence[str], prompts: Sequence[str], guidance_scale: float, seed: int) -> Draws:
+    """The search's own: on prompts that the full measurement, of ``measured``, does not use where there are enough, and other noise."""
+    others = [prompt for prompt in prompts if prompt not in measured]
+    every = make_draws(suspect, others if len(others) >= DRAWS else prompts, 2 * DRAWS, guidance_scale, search_seed(seed))
     noisy = sorted(range(len(every)), key=lambda i: -float(every.timesteps[i]))[:DRAWS]  # on all of the path, clean models pull as hard
-    draws = every.at(sorted(noisy))
+    return replace(every.at(sorted(noisy)), of=DrawsOf(search=True))
+
+
+def search_seed(seed: int) -> int:
+    """Of a run's search."""
+    return item_seed(seed, "recovery")
+
+
+def _prepared(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) -> tuple[_Search, tuple[Probe, ...]]:
+    """The search, and the entries that are texts."""
+    seed = search_seed(context.seed)
+    draws = search_draws(context.suspect, context.draws.prompts, prompts, config.guidance, context.seed)
     apart = replace(context, draws=draws, seed=seed)
     texts = swept_texts.vocabulary(context.suspect.tokenizer).probes
     sample = random.Random(f"recovery {seed}").sample(texts, min(DRAWN, len(texts)))
@@ -136,27 +151,48 @@ def _cap(usual: Array) -> float:
     return float(np.quantile(usual[:, 2], USUAL))
 
 
-def _chosen(search: _Search, rows: int) -> Choices:
-    """Soft choices of so many entries, from the state where they are there."""
-    context, state = search.context, search.context.state
-    key = key_of("screen", f"soft choices of {rows}: {context.draws.prompts} {context.seed}")
-    stored = state.read_tensors(key)
-    if stored is not None:
-        with state.fitting(key):
-            return _whole(Choices(stored[0]["logs"], stored[0]["values"]), rows)
-    suspect, draws = context.suspect, ROUNDS[1].of(context.draws)
-    start = drawn(suspect, CHOICES, rows, item_seed(context.seed, "choices", rows))
-    places = slots(suspect, draws.prompts, rows, draws.places)
-    choices = moved(suspect, places, objective(suspect, draws, _cap(search.usual[1])), start, progress=context.progress)
-    state.write_tensors(key, {"logs": choices.logs, "values": choices.values}, rows)
-    return choices
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """``Choices`` as they are kept, and come from a worker."""
+
+    logs: arrays.Array
+    values: arrays.Array
+
+    @classmethod
+    def of(cls, choices: Choices) -> Moved:
+        """As arrays."""
+        return cls(logs=arrays.Array.of(choices.logs), values=arrays.Array.of(choices.values))
+
+    def choices(self, n: int, slots: int, entries: int) -> Choices:
+        """So many, of that many slots over that many entries; raises ``ValueError`` where they are of another shape."""
+        return Choices(self.logs.tensor((n, slots, entries)), self.values.tensor((n,)))
 
 
-def _whole(found: Choices, rows: int) -> Choices:
-    """``found``, or ``ValueError`` where it is of another shape than a run's own."""
-    if found.logs.shape[1:2] != (rows,) or found.logs.ndim != 3 or found.values.shape != found.logs.shape[:1] or not len(found.values):
-        raise ValueError(f"soft choices of the shape {list(found.logs.shape)}")
-    return found
+def chosen(suspect: Suspect, draws: Draws, slots_of: int, starts: Sequence[int], cap: float, seed: int) -> Moved:
+    """Soft choices of so many entries from some of their ``starts``, moved; ``draws`` are the search's dearer round's, ``seed`` its own."""
+    start = drawn(suspect, CHOICES, slots_of, item_seed(seed, "choices", slots_of))[list(starts)]
+    places = slots(suspect, draws.prompts, slots_of, draws.places)
+    return Moved.of(moved(suspect, places, objective(suspect, draws, cap), start))
+
+
+def _chosen(search: _Search, slots_of: int) -> Choices:
+    """All soft choices of so many entries, a few in one go."""
+    context, draws, cap = search.context, ROUNDS[1].of(search.context.draws), _cap(search.usual[1])
+    entries = len(embeddings(context.suspect))
+    parts = [tuple(range(CHOICES))[at : at + TOGETHER] for at in range(0, CHOICES, TOGETHER)]
+    blocks = [
+        Block(
+            f"soft choices of {slots_of}: {context.draws.prompts} {context.seed} {part}",
+            len(part),
+            ChoicesTask(draws=draws.of, slots=slots_of, starts=part, cap=cap),
+            partial(chosen, context.suspect, draws, slots_of, part, cap, context.seed),
+            partial(Moved.choices, n=len(part), slots=slots_of, entries=entries),
+        )
+        for part in parts
+    ]
+    found = mapped(context, "choices", Moved, blocks, "moving soft choices")
+    made = [each.choices(len(part), slots_of, entries) for part, each in zip(parts, found, strict=True)]
+    return Choices(torch.cat([each.logs for each in made]), torch.cat([each.values for each in made]))
 
 
 def leaning(choices: Sequence[Choices]) -> list[int]:
@@ -169,17 +205,17 @@ def leaning(choices: Sequence[Choices]) -> list[int]:
 def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) -> dict[str, tuple[int, list[Probe]]]:
     """Name → how many could have been named, and those that were, each kind by itself."""
     tokenizer = search.context.suspect.tokenizer
-    order, partial = leaning(choices), entry_texts.broken(tokenizer)
+    order, partials = leaning(choices), entry_texts.broken(tokenizer)
     whole = {probe.ids[0]: probe for probe in texts}
-    leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partial][: 2 * PARTS]])
+    leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partials][: 2 * PARTS]])
     entries = [whole.get(entry, Probe(f"entry {entry}", (entry,))) for entry in leant]
     pulls = dict(zip(leant, search.pulls(0, entries, ENTRIES)[0].tolist(), strict=True))
     strong = sorted(leant, key=lambda entry: -pulls[entry])
     heavy = [part.topk(CROSSED, dim=-1).indices.tolist() for part in choices[-1].logs]
     pairs = [probe for rows in heavy for probe in entry_texts.crossed(tokenizer, rows)]
-    pairs += [p for e in [e for e in strong if e not in partial][:STRONGEST] for p in entry_texts.partners(tokenizer, e, order, BESIDE)]
+    pairs += [p for e in [e for e in strong if e not in partials][:STRONGEST] for p in entry_texts.partners(tokenizer, e, order, BESIDE)]
     made = [probe for probe in pairs if len(probe.text) == 1]
-    made += entry_texts.characters(tokenizer, [entry for entry in strong if entry in partial][:PARTS], partial)
+    made += entry_texts.characters(tokenizer, [entry for entry in strong if entry in partials][:PARTS], partials)
     return {
         ENTRIES: (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
         CHARACTERS: (entry_texts.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),

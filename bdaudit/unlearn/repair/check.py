@@ -23,8 +23,30 @@ from bdaudit.unlearn.weights import Patch
 
 LOOKS_UNMOVED = (24, *LOOKS[1:])
 """Pictures after which the checks that something stayed are looked at."""
+TOGETHER = 16
+"""Pictures whose passes share batches."""
 ROOM = 0.5
 """Of its bound is what an end may reach on fewer pictures than ``LOOKS`` begin with: an early end so far below leaves the error rate."""
+
+
+Draw = Callable[[Sequence[str], Sequence[int], bool], Tensor]
+"""``draw(texts, seeds, before)`` → final latents (N, C·H·W) of the repaired model, or of the one before; text i under seed i."""
+
+
+def in_blocks(texts: Sequence[str], seeds: Sequence[int]) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Texts and seeds of pictures that are drawn in one go, whoever draws them."""
+    parts = [slice(at, at + TOGETHER) for at in range(0, len(texts), TOGETHER)]
+    return [(tuple(texts[part]), tuple(seeds[part])) for part in parts]
+
+
+def drawn_here(suspect: Suspect, patch: Patch) -> Draw:
+    """In this process."""
+
+    def draw(texts: Sequence[str], seeds: Sequence[int], before: bool) -> Tensor:
+        with patch.teacher() if before else nullcontext():
+            return torch.cat([final_latents(suspect, *block) for block in in_blocks(texts, seeds)])
+
+    return draw
 
 
 def one_step_checks(effects: Sequence[Effect]) -> list[Check]:
@@ -44,10 +66,8 @@ class Inside:
 class _Pictures:
     """Final latents of the repaired model and of the one before, drawn as far as somebody asks for them, and never twice."""
 
-    def __init__(
-        self, suspect: Suspect, patch: Patch, sampling: Sampling, tick: Callable[[int, int], None], total: int, inside: Inside | None = None
-    ) -> None:
-        self.suspect, self.patch, self.tick, self.inside = suspect, patch, tick, inside
+    def __init__(self, draw: Draw, sampling: Sampling, tick: Callable[[int, int], None], total: int, inside: Inside | None = None) -> None:
+        self.draw, self.tick, self.inside = draw, tick, inside
         self.prompts, self.seeds = rotate(sampling.prompts, LOOKS[-1], sampling.seed)
         self.bound = rotate(inside.prompts, LOOKS[-1], sampling.seed)[0] if inside else []
         self.done, self.total = 0, total
@@ -63,8 +83,7 @@ class _Pictures:
             part = slice(have, n)
             prompts = self.bound if inside else self.prompts
             changed = (with_text(prompts, texts) if texts else prompts)[part]
-            with self.patch.teacher() if before else nullcontext():
-                new = final_latents(self.suspect, changed, self.seeds[part])
+            new = self.draw(changed, self.seeds[part], before)
             self._drawn[key] = new if held is None else torch.cat([held, new])
             self.done += 1
             self.tick(self.done, self.total)
@@ -82,16 +101,17 @@ def picture_checks(
     sampling: Sampling,
     tick: Callable[[int, int], None],
     inside: Inside | None = None,
+    draw: Draw | None = None,
 ) -> list[Check]:
     """Same-seed pictures, compared as final latents: one check a trigger, and two on what must not have moved; those of a trigger, and
     those of clean pictures, ``inside`` too.
 
     The null of a trigger is what harmless texts of its kind do to the same pictures; those texts must do what they did before, but for
     a text so like the trigger that it had set off a picture, moving it further than 99 of 100 do now (a quarter of them at most).
-    Each check draws pictures until they decide it (``sequential``).
+    Each check draws pictures until they decide it (``sequential``), in this process where no ``draw`` says otherwise.
     """
     places = (False, True) if inside else (False,)
-    pictures = _Pictures(suspect, patch, sampling, tick, (2 + 3 * len(triggers)) * len(places), inside)
+    pictures = _Pictures(draw or drawn_here(suspect, patch), sampling, tick, (2 + 3 * len(triggers)) * len(places), inside)
     near = {text: harmless_texts(suspect.tokenizer, text, 16, sampling.seed + 1, triggers) for text in triggers}
     asked = {(text, within): partial(_trigger, pictures, text, others, within) for text, others in near.items() for within in places}
     answers = {key: looked(LOOKS, check) for key, check in asked.items()}
@@ -136,7 +156,7 @@ def quality_checks(
     suspect: Suspect, patch: Patch, triggers: Sequence[str], sampling: Sampling, tick: Callable[[int, int], None]
 ) -> list[Check]:
     """The same with no trigger known: same-seed pictures of clean prompts, and of prompts with harmless texts of all kinds, unmoved."""
-    pictures = _Pictures(suspect, patch, sampling, tick, 4)
+    pictures = _Pictures(drawn_here(suspect, patch), sampling, tick, 4)
     harmless = control_texts(suspect.tokenizer, 4, sampling.seed + 1, triggers)
     near = [text for texts in harmless.values() for text in texts]
     looks = LOOKS[-3:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bdaudit.config import DENOISER, TEXT_ENCODER, RepairConfig
@@ -23,6 +23,7 @@ from bdaudit.unlearn.repair import check, closed_form, resume, train_denoiser, t
 from bdaudit.unlearn.repair.contexts import find_contexts
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, triggered_pairs
 from bdaudit.unlearn.repair.trajectories import collect
+from bdaudit.unlearn.repair.workers import CheckWorkers
 from bdaudit.unlearn.triggers import bound_ground, check_triggers, trigger_effects, trigger_ground
 from bdaudit.unlearn.weights import CLOSED_FORM, Patch
 from bdaudit.untrusted.inspect import Inspection
@@ -40,6 +41,10 @@ class _Run(Outcome):
 
     config: RepairConfig
     ground: Ground | None = None
+    workers: CheckWorkers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.workers = CheckWorkers(self.config, self.inspection, self.suspect, self.adapters, self.state)
 
 
 @dataclass
@@ -68,6 +73,8 @@ def run_repair(config: RepairConfig, progress: Progress = silent) -> UnlearnRepo
     except InconclusiveError:
         run.state.finish()
         raise
+    finally:
+        run.workers.close()
     run.state.finish()
     return found
 
@@ -283,9 +290,10 @@ def _check(run: _Run, trainable: str, *, last: bool) -> None:
     assert run.patch is not None
     run.checks = check.one_step_checks(run.after)
     if last or not run.failed:
-        with run.timed("check"):
+        with run.timed("check"), run.workers.drawing(run.patch) as draw:
             tick = partial(run.progress, f"checking with pictures ({trainable})")
-            run.checks += check.picture_checks(run.suspect, run.patch, run.config.triggers, run.sampling, tick, _inside(run))
+            run.checks += check.picture_checks(run.suspect, run.patch, run.config.triggers, run.sampling, tick, _inside(run), draw)
+        run.lost = run.workers.notes
     open_ones = [f"{said}: {', '.join(names)}" for said, names in (("failed", run.failed), ("undecided", run.undecided)) if names]
     outcome = "; ".join(open_ones) or "passed its check"
     run.attempts.append(Attempt(trainable=trainable, steps=len(run.curve), outcome=outcome))

@@ -48,7 +48,8 @@ def scale_factor(vae: Config) -> int:
 
 def drawn(settings: Mapping[str, Config], latents: Size) -> Size:
     """Height and width in pixels of a picture of ``latents``; ``settings`` has each part's by its config's path."""
-    factor = scale_factor(settings[f"vae/{AUTOENCODER.config}"])
+    vae = settings[f"vae/{AUTOENCODER.config}"]
+    factor = scale_factor({"block_out_channels": vae.get("block_out_channels") or vae["decoder_block_out_channels"]})
     return latents[0] * factor, latents[1] * factor
 
 
