@@ -49,7 +49,8 @@ def scale_factor(vae: Config) -> int:
 def drawn(settings: Mapping[str, Config], latents: Size) -> Size:
     """Height and width in pixels of a picture of ``latents``; ``settings`` has each part's by its config's path."""
     vae = settings[f"vae/{AUTOENCODER.config}"]
-    factor = scale_factor({"block_out_channels": vae.get("block_out_channels") or vae["decoder_block_out_channels"]})
+    levels = next(vae[key] for key in ("block_out_channels", "decoder_block_out_channels", "dim_mult") if key in vae)
+    factor = scale_factor({"block_out_channels": levels})
     return latents[0] * factor, latents[1] * factor
 
 
