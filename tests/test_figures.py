@@ -158,6 +158,11 @@ def test_cleaning() -> None:
     )
 
 
+def test_the_disk_that_an_installation_takes() -> None:
+    found = record("install")
+    says(README, f"{found['GB']:.1f} GB of disk, {found['GB of libraries for a GPU']:.1f} GB of it GPU libraries")
+
+
 def test_what_a_scan_costs_here() -> None:
     seconds = [run["seconds"] for _, runs in evasions() for run in runs]
     says(README, f"| small fixture | {min(seconds):.0f} to {max(seconds):.0f} s, measured |")
