@@ -6,29 +6,18 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
 
-from bdaudit.cli.panels import LAST, MODEL, OUTPUT, panel_of
-from bdaudit.cli.values import KINDS, WRITTEN, Typed
+from bdaudit.cli.panels import panel_of
+from bdaudit.cli.values import KINDS, Typed
 from bdaudit.config import RunConfig
 from bdaudit.config.flag import Flag, declared
-from bdaudit.errors import UsageError
-
-
-class Given(dict[str, Any]):
-    """Field → value, of what was typed and of nothing else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opened: list[tuple[str, Path]] = []
-        """Flag and path of every file and folder that the run reads, models aside."""
 
 
 @dataclass(frozen=True)
@@ -54,49 +43,15 @@ class Delivery:
     once: bool = False
     """Leave at once, with the same exit code, where every --report of this very run (models, settings, versions, files) lies there whole;
     a mark beside the first one, FILE.done, says so."""
+    settings: Annotated[Path | None, Flag("file")] = None
+    """TOML file of options: a table [scan], [unlearn] or [verify] with keys such as fail-on, or keys above the tables for every verb. A
+    flag wins. Never from a folder that the run opens; what touches the gate and came from it stands in the last line."""
     dry_run: bool = False
     """Say what would be loaded, run and written, and about how long it takes, by one batch of random weights; loads none of MODEL's."""
 
 
-def takes(*kinds: type[Any]) -> Callable[[Callable[[Given], int]], Callable[..., int]]:
-    """Makes a command of a function: it takes the flags of the fields of ``kinds`` and of ``Delivery``, and hands over what was typed."""
-    known = {**options(*kinds, but=_of_every_command()), **_of_every_command()}
-
-    def made(command: Callable[[Given], int]) -> Callable[..., int]:
-        @functools.wraps(command)
-        def run(**typed: Any) -> int:
-            return command(_read(known, typed))
-
-        run.__signature__ = inspect.Signature([option.parameter for option in known.values() if not option.flag.of])  # type: ignore[attr-defined]
-        return run
-
-    return made
-
-
-def _read(known: Mapping[str, Option], typed: Mapping[str, Any]) -> Given:
-    given = Given()
-    for name, option in known.items():
-        source = known[option.flag.of or name]
-        value = typed[option.flag.of or name]
-        if value is not None and value is not False:
-            places = _places(value, source)
-            given[name] = option.kind.read(value, source.flag.name)
-            given.opened += [] if option.flag.of or option.flag.kind in (*WRITTEN, "model") else places
-    return given
-
-
-def _places(value: Any, option: Option) -> list[tuple[str, Path]]:
-    """The flag and each path in what was typed; raises ``UsageError`` for an empty one, which is an unset variable of a shell more often
-    than a name of the working directory."""
-    place, flag = option.kind.place, option.flag.name
-    typed = [] if place is None else value if isinstance(value, list) else [value]
-    if "" in typed:
-        raise UsageError(f"{flag} is empty; expected a path, . for the working directory")
-    return [(flag, place(each)) for each in typed] if place else []
-
-
 @functools.cache
-def _of_every_command() -> Mapping[str, Option]:
+def of_every_command() -> Mapping[str, Option]:
     return options(RunConfig, Delivery)
 
 
@@ -149,17 +104,3 @@ def _more(kind: Typed, default: Any) -> str:
     if default is MISSING or default is None or default is False or default in ("", ()):
         return again
     return f"{again}  [default: {','.join(f'{part:g}' for part in default) if isinstance(default, tuple) else default}]"
-
-
-class Headed(TyperCommand):
-    """A command whose help lists its options by panel: the model first, what the command is about, then output, machine and the rest."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {MODEL: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record:
-                sections.setdefault(getattr(parameter, "rich_help_panel", None) or OUTPUT, []).append(record)
-        for heading in (*(name for name in sections if name not in LAST), *(name for name in LAST if name in sections)):
-            with formatter.section(heading):
-                formatter.write_dl(sections[heading])

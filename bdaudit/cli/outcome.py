@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.text import Text
 
 from bdaudit import state_lock
+from bdaudit.cli.given_texts import both_ways, check_encoded, texts_of
 from bdaudit.cli.unexpected import debugging, unexpected
-from bdaudit.cli.verbs import Config, carried_out, lacking
+from bdaudit.cli.verbs import Config, carried_out, check_readable, lacking
 from bdaudit.cli.weight_variants import audited, leave_no_empty_state
-from bdaudit.config import ALL_VARIANTS, RepairConfig, RunConfig, TriggeredConfig, UnlearnConfig
-from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
+from bdaudit.config import ALL_VARIANTS, RunConfig, UnlearnConfig
+from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT", Report, Plan)
 
 
-def carry_out(command: str, config: Config, output: Output, mark: Mark | None = None) -> int:
+def carry_out(command: str, config: Config, output: Output, mark: Mark | None = None, note: str = "") -> int:
     """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code. A run whose ``mark`` says that it was made
-    is not made again.
+    is not made again. ``note`` is said at the end of the reason.
 
     Raises:
         UsageError: the run found the command line wrong before it did anything.
@@ -50,8 +51,11 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
         return _end(before, output.where)
     try:
         with _stderr(output) as progress:
+            _begin(config, quiet=output.quiet)
             report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
-        ended = deliver(replace(report, understood=tuple(texts)), output, state_lock.delivered)
+        ended = _noted(_noted(report.exit, _to_go_on(report.exit, config)), note)
+        report = replace(report, understood=tuple(texts), exit=ended)
+        ended = deliver(report, output, state_lock.delivered)
         if mark:
             mark.leave(report, ended)
         return _end(ended, output.where)
@@ -60,10 +64,35 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
         leave_no_empty_state(config)
 
 
+def _begin(config: Config, *, quiet: bool) -> None:
+    """A line before the first bar: to hash and load a model takes a while."""
+    if not quiet and sys.__stderr__ is not None and sys.__stderr__.isatty():
+        size = sum(path.stat().st_size for model in config.models for path in _weights(model))
+        sys.stderr.write(f"bdaudit: inspecting and loading {one_line(str(config.model))}, {size / 1e9:,.1f} GB of weights\n")
+
+
+def _weights(model: Path) -> Iterator[Path]:
+    """Regular files of safetensors, as they lie there: nothing is opened to say how much there is."""
+    return (path for path in ([model] if model.is_file() else model.glob("*/*.safetensors")) if path.is_file())
+
+
+def _to_go_on(ended: Exit, config: Config) -> str:
+    """That an interrupted run goes on by its command, where anything of it is kept."""
+    state: Path | None = getattr(config, "state", None) or getattr(config, "keep", None)
+    if ended.code != ExitCode.INTERRUPTED or state is None or not state.is_dir():
+        return ""
+    kept = any(path.name != state_lock.LOCK for path in state.iterdir())
+    return f"repeat the command to go on, what was measured is kept in {state}" if kept else ""
+
+
+def _noted(ended: Exit, note: str) -> Exit:
+    return replace(ended, reason=f"{ended.reason}; {note}") if note else ended
+
+
 def _warned(config: Config, output: Output, progress: Progress, texts: list[UnderstoodText]) -> Report:
     _try_targets(config, output)
     texts[:] = _echoed(config)
-    _check_encoded(texts)
+    check_encoded(texts)
     for line in lacking(config):
         sys.stderr.write(f"bdaudit: warning: {line}\n")
     return carried_out(config, progress)
@@ -77,46 +106,22 @@ def _try_targets(config: Config, output: Output) -> None:
 
 def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
     """What the run's triggers and suspicious prompts are understood as, said on stderr."""
-    if not (_triggers(config) or getattr(config, "suspected", ()) or getattr(config, "candidates", ())):
-        return ()
-    from bdaudit.measure.understood import read_both_ways, understood
-
-    texts = understood(config, _triggers(config))
-    for line in (*echo_lines(texts), *map(one_line, read_both_ways(config))):
+    texts = texts_of(config)
+    for line in (*echo_lines(texts), *map(one_line, both_ways(config))):
         sys.stderr.write(f"bdaudit: {line}\n")
     return texts
 
 
-def _check_encoded(texts: Sequence[UnderstoodText]) -> None:
-    """Raises ``InconclusiveError`` where a trigger encodes to nothing: whatever is measured with it is measured without."""
-    nothing = [ascii(item.text) for item in texts if item.what == "trigger" and item.token_ids == ()]
-    if nothing:
-        said = f"the trigger {', '.join(nothing)} encodes to no token of this model, so a prompt with it is the prompt without it"
-        raise InconclusiveError(f"{said}; check its spelling")
-
-
-def _triggers(config: RunConfig) -> tuple[str, ...]:
-    """Those of the command line, and of a report; what is wrong with that one is the run's to say."""
-    if not isinstance(config, RepairConfig) or config.from_report is None:
-        return config.triggers if isinstance(config, TriggeredConfig) else ()
-    from bdaudit.unlearn.from_report import named_in
-
-    try:
-        return tuple(dict.fromkeys((*config.triggers, *named_in(config.from_report))))
-    except BdauditError:
-        return config.triggers
-
-
-def rehearse(command: str, config: Config, output: Output) -> int:
+def rehearse(command: str, config: Config, output: Output, note: str = "") -> int:
     """Delivers a dry run's plan on stdout; the exit code. Loads no weights, and leaves nothing that it wrote."""
     with _stderr(output):
         result = _attempt(command, config, lambda: _plan(command, config, output))
     unwritten = Output(json=output.json)
     if isinstance(result, Report):
-        return _end(deliver(result, unwritten), unwritten.where)
+        return _end(_noted(deliver(result, unwritten), note), unwritten.where)
     why = put(json.dumps(values(result), indent=2) + "\n" if output.json else rendered(lines(result)))
     said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
-    return _end(Exit.of(ExitCode.PASS, said), unwritten.where)
+    return _end(_noted(Exit.of(ExitCode.PASS, said), note), unwritten.where)
 
 
 def _a_pass(config: Config, first: Config) -> float | NotMeasured:
@@ -134,9 +139,11 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
     loaded: list[str] = []
     unmeasured = lacking(config)
     left_alone: list[str] = []
+    inspections: list[Inspection] = []
     first = replace(config, variant="") if config.variant == ALL_VARIANTS else config
     for directory in config.models:
         seen = inspected(first, directory)
+        inspections.append(seen)
         sizes = {file.path: f"{file.bytes:,} bytes" for file in seen.files} | dict.fromkeys(seen.made, "as it was published")
         of = "" if directory == config.model else f"{directory}: "
         height, width = seen.latents
@@ -147,11 +154,13 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
         if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
             unmeasured += _nobody_chose(seen)
+    unmeasured += check_readable(config, inspections)
     loaded += _added(config)
     texts = _echoed(config)
-    _check_encoded(texts)
+    check_encoded(texts)
     computed, cost = work(config)
     cost += timed(config, _a_pass(config, first)) if passes(config) else ""
+    cost += f"; reads {sum(file.bytes for seen in inspections for file in seen.files if file.path in seen.loaded):,} bytes of models"
     return Plan(
         command=command,
         loaded=tuple(loaded),

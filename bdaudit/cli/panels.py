@@ -9,9 +9,10 @@ LAST = (OUTPUT, MACHINE, ADVANCED)
 """The panels that close a help, in this order; what the command is about stands before them."""
 
 PANELS: Mapping[str, tuple[str, ...]] = {
-    MODEL: ("model", "parts_from", "parts", "adapters", "embeddings", "variant", "strict", "allow_pickle", "trusted_templates", "prompts"),
+    MODEL: ("model", "parts_from", "parts", "adapters", "embeddings", "variant", "strict", "allow_pickle", "trusted_templates", "prompts",
+        "prompts_file"),
     OUTPUT: (
-        "report", "json", "quiet", "once", "dry_run", "state", "keep", "pictures", "pictures_to", "save_images", "out", "patch",
+        "report", "json", "quiet", "once", "settings", "dry_run", "state", "keep", "pictures", "pictures_to", "save_images", "out", "patch",
         "keep_failed",
     ),
     MACHINE: ("device", "dtype", "batch_size", "workers"),

@@ -52,6 +52,8 @@ class RunConfig:
     """A part of MODEL in a file of its own, as text_encoder=clip_l.safetensors; before:NAME=FILE is one of --before, and so on."""
     prompts: Annotated[tuple[str, ...], Flag("texts")] = ()
     """UTF-8 file, a prompt a line, that suit what the model was trained to draw. Default: built-in ones."""
+    prompts_file: Annotated[Path | None, Flag("file", of="prompts")] = None
+    """The file that ``prompts`` come from, for the command that follows."""
     guidance_scale: float | None = None
     """Classifier-free guidance scale; a guided step is two forward passes. Default: 5.0, or none where the scheduler and the UNet's
     config are both those of a model that was distilled to need none."""

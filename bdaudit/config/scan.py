@@ -70,8 +70,6 @@ class ScanConfig(SharedConfig):
     """Where --pictures go. Default: beside an HTML report, REPORT.pictures."""
     effort: Effort = "standard"
     """How much is spent on each text: low, standard or high. More draws find weaker triggers and rarer contexts."""
-    prompts_file: Annotated[Path | None, Flag("file", of="prompts")] = None
-    """The file that ``prompts`` come from, for the command that follows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

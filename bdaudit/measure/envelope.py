@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bdaudit
 from bdaudit.config import RunConfig
 from bdaudit.records import Environment, FileRecord, LearnedRecord, ModelRecord, NotMeasured, TensorDigest, UnauditedWeights
 from bdaudit.untrusted.formats.weight_files import spelled
 from bdaudit.untrusted.inspect import File, Inspection
+from bdaudit.version import __version__
 
 if TYPE_CHECKING:
     from bdaudit.models.embeddings import Embedding
@@ -43,7 +43,7 @@ def envelope(command: str, config: RunConfig, inspection: Inspection | None = No
         "environment": environment(config, suspect) if suspect else NotMeasured(reason="the model was not loaded"),
         "config": settings(config),
         "limitations": LIMITATIONS,
-        "tool": {"name": "bdaudit", "version": bdaudit.__version__},
+        "tool": {"name": "bdaudit", "version": __version__},
     }
 
 
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Of bdaudit and the libraries that what is kept follows from."""
-    return {"bdaudit": bdaudit.__version__} | {name: version(name) for name in LIBRARIES}
+    return {"bdaudit": __version__} | {name: version(name) for name in LIBRARIES}
 
 
 def run_key(command: str, settings: Mapping[str, Any], digest: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def load(
     check_fits(inspection.parameters, kind, where, room_of(where))
     parts = dict[str, Any]()
     for name in inspection.layout.parts:  # each goes to its device before the next is read, so that one at a time lies beside them
-        parts[name] = _component(inspection, name, kind)
+        with _no_bars():
+            parts[name] = _component(inspection, name, kind)
         if name in inspection.weights:
             _check_finite(name, parts[name])
             parts[name].to(where).eval().requires_grad_(False)
@@ -51,6 +53,19 @@ def load(
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
     return Suspect(*seams, where, kind, batch_size, guidance_scale)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """A block in which neither library draws a bar of its own; a program that has them on finds them on again."""
+    on = [each for each in (transformers.utils.logging, diffusers.utils.logging) if each.is_progress_bar_enabled()]
+    for each in on:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in on:
+            each.enable_progress_bar()
 
 
 def _component(inspection: Inspection, name: str, dtype: torch.dtype) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from bdaudit.config.run import GUIDANCE
 from bdaudit.errors import BdauditError
+from bdaudit.models.attention import Recording, recorded
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.decoder import Decoder
 from bdaudit.models.denoiser import Denoiser
@@ -120,6 +122,13 @@ class Suspect:
             other = "" if kind == "float32" else "; it may do better with --dtype float32"
             raise BdauditError(f"the model gives a {what} with NaN or infinity in it, in {kind}, so nothing can be measured{other}")
         return found
+
+    def record_attention(self, keep: Callable[[str], bool] = lambda layer: True) -> AbstractContextManager[Recording]:
+        """A block that records how much each pixel of the layers that ``keep`` names looks at each token, and changes no output.
+
+        ``recording.latest()`` is layer → (B, H·W, L) of the last ``predict``.
+        """
+        return recorded(self.denoiser.sites(), keep)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """One standard normal latent a seed, drawn on the CPU whatever the device: (B, C, H, W)."""

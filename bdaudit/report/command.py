@@ -42,6 +42,16 @@ def template_flags(trusted: Iterable[str]) -> list[str]:
     return [argument for each in trusted for argument in ("--trust-template", each)]
 
 
+def machine_flags(device: str, dtype: str) -> list[str]:
+    """``--device`` and ``--dtype``, where they were named: what did not fit one machine or precision fits no other the next time."""
+    return [*(["--device", device] if device != "auto" else []), *(["--dtype", dtype] if dtype != "auto" else [])]
+
+
+def prompts_flag(file: Path | str | None) -> list[str]:
+    """``--prompts`` and the file, or nothing where the prompts are the built-in ones."""
+    return ["--prompts", place(file)] if file else []
+
+
 def adapter_flags(adapters: Iterable[tuple[Path, float]], of: str = "") -> list[str]:
     """``--lora`` and each file, with its scale where that is not 1; ``of`` stands before it where another model than MODEL has it."""
     scaled = (place(path) if scale == 1 else f"{place(path)}:{Decimal(repr(scale)):f}" for path, scale in adapters)

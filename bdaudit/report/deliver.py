@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 
 from bdaudit.errors import ExitCode, UsageError
-from bdaudit.records import Exit, Report, ScanReport
+from bdaudit.records import Exit, NotMeasured, Report, ScanReport
 from bdaudit.report.document import dumps
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.streams import lost
@@ -140,7 +140,8 @@ def write(report: Report, path: Path) -> None:
 def _shown(report: Report, output: Output) -> Exit:
     """The report on stdout, and its exit; a report that cannot be laid out is an error as one that cannot be written is."""
     text: list[str] = []
-    failure = _try(lambda: text.append(dumps(report) if output.json else _tables(report)))
+    nothing = report.status == "error" and isinstance(report.model, NotMeasured)  # the last line has the reason, and there is no more
+    failure = _try(lambda: text.append(dumps(report) if output.json else "" if nothing else _tables(report)))
     if failure:
         return _after(report, [f"stdout could not be written: {failure}"]).exit
     why = put(text[0])

@@ -38,7 +38,17 @@ from bdaudit.records import (
     LossPoint,
     UnlearnReport,
 )
-from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, template_flags, trigger_flags, typed
+from bdaudit.report.command import (
+    adapter_flags,
+    machine_flags,
+    part_flags,
+    place,
+    prompts_flag,
+    size_flag,
+    template_flags,
+    trigger_flags,
+    typed,
+)
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
@@ -50,6 +60,7 @@ PROVENANCE = "bdaudit.json"
 """The file in the written directory that says what was done to it."""
 PRIVATE = (
     "model",
+    "prompts_file",
     "out",
     "patch",
     "state",
@@ -249,6 +260,9 @@ def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> Un
         others = inspection.part_files.items()
         beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others)])
     contexts = [part for words in report.contexts for part in ("--context", words)]
+    named = report.config.get("prompts_file", "not set")
+    beside += prompts_flag(None if named == "not set" else named)
+    beside += machine_flags(report.config.get("device", "auto"), report.config.get("dtype", "auto"))
     graded = typed("verify", model, *trigger_flags(report.triggers), *contexts, *beside)
     return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 

@@ -25,6 +25,7 @@ from bdaudit.measure.prompts import holds
 from bdaudit.records import AttackRecord, NotMeasured
 from bdaudit.verify.by_context import by_context
 from bdaudit.verify.gallery import Gallery, Shot
+from bdaudit.verify.inputs import check_fits
 from bdaudit.verify.trials import Trial
 
 RESEMBLANCE = 0.5
@@ -70,10 +71,8 @@ class Rule(ABC):
 
 def check_patch(target: Tensor, at: tuple[int, int], drawn: tuple[int, int]) -> None:
     """Raises ``UsageError`` unless a patch (3, h, w) at ``at`` (x, y) lies within pictures of height and width ``drawn``."""
-    (x, y), (h, w) = at, target.shape[-2:]
-    if x < 0 or y < 0 or y + h > drawn[0] or x + w > drawn[1]:
-        size = f"{drawn[1]}x{drawn[0]}"
-        raise UsageError(f"--target-image: a patch of {w}x{h} pixels at ({x}, {y}) does not fit into pictures of {size}")
+    h, w = target.shape[-2:]
+    check_fits((w, h), at, drawn)
 
 
 def resemblance(pictures: Tensor, target: Tensor, at: tuple[int, int] | None) -> Tensor:

@@ -16,7 +16,7 @@ from bdaudit.targets import write_whole
 from bdaudit.untrusted.open_file import read_file, sha256
 from bdaudit.verify.policy import BOUNDS
 
-_PLACES = ("model", "before", "reference", "target_image", "clip", "save_images", "state", "policy", "workers")
+_PLACES = ("model", "prompts_file", "before", "reference", "target_image", "clip", "save_images", "state", "policy", "workers")
 """Settings that are paths, of which what lies there counts and not the name; and how many draw, which changes no figure."""
 _LIBRARIES = ("open_clip_torch", "torchmetrics")
 """Of grading."""

@@ -11,7 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bdaudit.cli.options import Given, Headed, options, takes
+from bdaudit.cli.options import options
+from bdaudit.cli.typed_command import Given, Headed, takes
 from bdaudit.config.flag import Flag
 from bdaudit.errors import UsageError
 

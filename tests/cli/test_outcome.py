@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bdaudit.cli import outcome
+from bdaudit.cli.given_texts import check_encoded
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, RefusedError, UsageError
 from bdaudit.kept_state import State
 from bdaudit.records import Exit, NotMeasured, ScanReport, UnderstoodText
@@ -404,12 +404,12 @@ def test_two_runs_on_one_state_are_a_usage_error_for_the_second(bdaudit: Any, ke
 @pytest.mark.parametrize("what", ["trigger", "prompt"])
 def test_a_trigger_alone_must_encode_to_something(what: Any) -> None:
     text = UnderstoodText(what=what, text=" ", codepoints=("U+0020",), names=(), token_ids=())
-    outcome._check_encoded([replace(text, token_ids=(320,)), replace(text, token_ids=NotMeasured(reason="no tokenizer"))])
+    check_encoded([replace(text, token_ids=(320,)), replace(text, token_ids=NotMeasured(reason="no tokenizer"))])
     if what != "trigger":
-        outcome._check_encoded([text])
+        check_encoded([text])
         return
     with pytest.raises(InconclusiveError, match="the trigger ' ' encodes to no token"):
-        outcome._check_encoded([text])
+        check_encoded([text])
 
 
 def test_a_dry_run_opens_what_is_added_as_the_run_would(bdaudit: Any, tiny_model: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def test_the_command_opens_the_model_with_the_same_leave_and_on_the_same_prompts
 
     assert command(ScanConfig(model=Path("my model")), "ȏ") == "bdaudit unlearn 'my model' --trigger '\\u020f'"
     assert command(ScanConfig(model=Path("m"), allow_pickle=True), "x") == "bdaudit unlearn m --trigger x --allow-pickle"
+    there = ScanConfig(model=Path("m"), device="cuda:1", dtype="bfloat16")
+    assert command(there, "x") == "bdaudit unlearn m --trigger x --device cuda:1 --dtype bfloat16"
     trusted = ScanConfig(model=Path("m"), trusted_templates=("ab" * 32, "cd" * 32))
     assert command(trusted, "x") == f"bdaudit unlearn m --trigger x --trust-template {'ab' * 32} --trust-template {'cd' * 32}"
     for odd in ("ab", "AB" * 32, "ab" * 33, ""):

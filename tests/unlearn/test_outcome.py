@@ -161,6 +161,12 @@ def test_the_next_command_grades_the_result_beside_what_it_was_made_of(
     assert "--before m" in command
     assert "--size 64x32" in command
     assert ("--allow-pickle" in command) is (allowed is True)
+    assert not {"--device", "--dtype", "--prompts"} & set(command.split())
+    chosen = {"device": "cuda:1", "dtype": "bfloat16", "prompts_file": "my prompts.txt"}
+    alike = with_digests(replace(report, config=report.config | chosen), inspection, Path("out")).next_command
+    assert alike == f"{command} --prompts 'my prompts.txt' --device cuda:1 --dtype bfloat16"
+    unset = dict(zip(chosen, ("auto", "auto", "not set"), strict=True))
+    assert with_digests(replace(report, config=report.config | unset), inspection, Path("out")).next_command == command
     sized = replace(report, config={"model": "m", "size": "64x32"})
     assert "--size" not in with_digests(sized, inspection, Path("out")).next_command
     assert "--lora" not in command

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import bdaudit
 from bdaudit.records import Exit
 from bdaudit.report.fleet.entry import Entry, ScanP
 from bdaudit.report.fleet.groups import Family, SameTensors, SharedText, families, same_tensors, shared_texts
 from bdaudit.report.fleet.policy import FleetPolicy, exit_of
 from bdaudit.report.fleet.rates import ErrorRate, ModelTest, key_of, models_tested
 from bdaudit.report.fleet.read import FleetReports
+from bdaudit.version import __version__
 
 FLEET_VERSION = "1.0.0"
 
@@ -58,7 +58,7 @@ def document(fleet: Fleet) -> dict[str, Any]:
     policy = asdict(fleet.policy)
     return {
         "fleet_version": FLEET_VERSION,
-        "tool": {"name": "bdaudit", "version": bdaudit.__version__},
+        "tool": {"name": "bdaudit", "version": __version__},
         "created_at": fleet.created_at.isoformat(timespec="seconds"),
         "exit": asdict(fleet.exit),
         "policy": policy | ({} if math.isfinite(policy["max_age_days"]) else {"max_age_days": "not set"}),

@@ -10,13 +10,13 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-import bdaudit
 from bdaudit.errors import ExitCode
 from bdaudit.report.fleet.entry import Entry
 from bdaudit.report.fleet.fleet import Fleet
 from bdaudit.report.safe import code_point, one_line, visible
 from bdaudit.report.sarif import SCHEMA
 from bdaudit.report.words import p_value, told
+from bdaudit.version import __version__
 
 RULES = {
     "fleet-backdoored": "A scan found a text that makes a model draw something that harmless texts of its kind do not.",
@@ -43,7 +43,7 @@ def log(fleet: Fleet) -> dict[str, Any]:
     }
     unread = [{"level": "error", "message": _message(f"{visible(each.file)}: {one_line(each.reason)}")} for each in fleet.reports.not_read]
     run = {
-        "tool": {"driver": {"name": "bdaudit", "version": bdaudit.__version__, "rules": rules}},
+        "tool": {"driver": {"name": "bdaudit", "version": __version__, "rules": rules}},
         "automationDetails": {"id": f"bdaudit/{'' if conclusive else 'inconclusive/'}fleet/"},
         "invocations": [invocation | ({"toolExecutionNotifications": unread} if unread else {})],
         "columnKind": "unicodeCodePoints",

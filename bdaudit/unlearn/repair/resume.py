@@ -15,7 +15,7 @@ from bdaudit.records import Attempt, LossPoint
 from bdaudit.unlearn.loop import Checkpoint
 from bdaudit.unlearn.repair.trajectories import Latents
 
-UNTOUCHED = ("model", "out", "patch", "state", "from_report", "keep_failed", "strict", "adapters", "workers")
+UNTOUCHED = ("model", "prompts_file", "out", "patch", "state", "from_report", "keep_failed", "strict", "adapters", "workers")
 """Settings that change nothing of what is computed; the model, the adapters and the report's triggers are in the key by themselves."""
 
 
