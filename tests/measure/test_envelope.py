@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from bdaudit.config import Acceptance, ScanConfig, VerifyConfig
 from bdaudit.measure.envelope import LIMITATIONS, envelope, settings
 from bdaudit.models.suspect import Suspect
-from bdaudit.records import Environment, ModelRecord, NotMeasured
+from bdaudit.records import Environment, ModelRecord, NotMeasured, TensorDigest
 from bdaudit.untrusted.inspect import inspect
 from tests.small import hashes
 from tests.untrusted.cached import COMMIT, lay_out
@@ -34,6 +35,16 @@ def test_a_snapshot_of_the_hub_s_cache_has_its_id_and_commit(tiny_model: Path, t
     assert (plain.model_id, plain.commit) == ("", "")
     assert (model.digest, model.tensors) == (plain.digest, plain.tensors)
     assert f"the hub's cache has it as org/name, commit {COMMIT}" in model.notes
+
+
+def test_tensors_have_digests_where_they_were_read_before_they_were_loaded(tiny_model: Path) -> None:
+    inspection = inspect(tiny_model)
+    assert inspection.tensors is not None
+    held = envelope("scan", ScanConfig(model=tiny_model), inspection)["model"].tensors
+    assert held == TensorDigest(exact=inspection.tensors.exact, float16=inspection.tensors.float16)
+    pickled = envelope("scan", ScanConfig(model=tiny_model), replace(inspection, tensors=None))["model"].tensors
+    assert isinstance(pickled, NotMeasured)
+    assert "pickle" in pickled.reason
 
 
 def test_what_is_not_known_says_why(tiny_model: Path) -> None:

@@ -11,6 +11,7 @@ from bdaudit.errors import BdauditError
 from bdaudit.measure.insertion import insert
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import (
+    Framed,
     Tokenizer,
     alignment,
     content_ids,
@@ -191,3 +192,11 @@ def test_sources_are_as_many_as_tokens_and_never_out_of_range(tiny_suspect: Susp
 
 def test_a_prompt_that_is_cut_off_keeps_its_end_token(tiny_suspect: Suspect) -> None:
     assert sources(tiny_suspect, "abcdef", "~ abcdef", 8) == [0, 0, 1, 2, 3, 4, 5, 7]
+
+
+def test_a_framed_tokenizer_that_is_not_there_yet_has_nothing() -> None:
+    """As a copy asks for it before it has anything, which would ask for ever."""
+    empty = object.__new__(Framed)
+    for name in ("inner", "__fspath__"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(empty, name)

@@ -66,6 +66,9 @@ def test_a_link_is_followed_where_that_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a link, which is not followed"):
         open_file(tmp_path / "link", "it", follow=False)
     assert read_file(tmp_path / "file", "it", 7, follow=False) == b"content"
+    for follow in (True, False):
+        with pytest.raises(UsageError, match="No such file"):
+            open_file(tmp_path / "nothing", "it", follow=follow)
 
 
 def test_a_file_is_opened_from_a_folders_descriptor(tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ def test_a_place_that_the_encoder_never_reads_is_not_used() -> None:
     long = "a red picture of " + "s" * 56
     assert len(content_ids(TOKENIZER, long)) + 2 <= 77
     assert not reaches(TOKENIZER, long, long + " zqxzqxzqx")
+    words = "a red picture"
+    fill = " " + "s" * (75 - len(content_ids(TOKENIZER, words)) - len(content_ids(TOKENIZER, " ")))
+    assert len(content_ids(TOKENIZER, words + fill)) == 75
+    assert reaches(TOKENIZER, words, words + fill)
+    assert not reaches(TOKENIZER, words, words + fill + "s")
     trial = plan("zqxzqxzqx", prompts=(long,))
     assert "suffix" not in trial.positions
     cut = "a red picture of " + "s" * 90
