@@ -94,5 +94,5 @@ def _left(item: CandidateRecord) -> str:
 def _swaps(place: Localisation | NotMeasured) -> str:
     if isinstance(place, NotMeasured):
         return ""
-    shares = ", ".join(f"{visible(part)} {100 * swap.left:.0f} % / {100 * swap.brought:.0f} %" for part, swap in place.swaps.items())
+    shares = ", ".join(f"{visible(part)} {round(100 * swap.left)} % / {round(100 * swap.brought)} %" for part, swap in place.swaps.items())
     return f"; lives in: {visible(place.where)} (effect left without it / brought by it alone: {shares})"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bdaudit.records import CandidateRecord, Check, Estimate, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.records import CandidateRecord, Check, Estimate, Localisation, NotMeasured, RecoveryRecord, SignalRecord, SwapRecord
 from bdaudit.report.words import check_line, estimate, found_out, number, p_value, recovered, share, short, told
 
 
@@ -60,6 +60,8 @@ def test_what_is_left_in_copies_is_told_and_other_signals_are_not() -> None:
         verdict="backdoored", signals=signals, component="unet", word_like="as a word",
     )  # fmt: skip
     assert found_out(item) == "unet; left in copies: 50 % (p 0.01); as a word"
+    place = Localisation(where="unet", swaps={"unet": SwapRecord(left=-0.004, brought=0.996)})
+    assert "unet 0 % / 100 %" in found_out(replace(item, localisation=place)), "nothing is no less than nothing"
 
 
 def test_a_range_that_is_no_confidence_interval_is_not_told_like_one() -> None:
