@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +84,7 @@ def _finish(command: str, made: Callable[[Settings, Reports], Config], given: Gi
     """Makes the config and runs it, or says what that would do."""
     from bdaudit.cli.once import check_once, mark_of
     from bdaudit.cli.outcome import carry_out, rehearse
+    from bdaudit.cli.repeat import repeated
     from bdaudit.report.deliver import Output
 
     delivery = Delivery(**{name: given.pop(name) for name in options(Delivery) if name in given})
@@ -96,4 +98,6 @@ def _finish(command: str, made: Callable[[Settings, Reports], Config], given: Gi
         check_once(delivery.report, json_too=delivery.json)
     opened = [*given.opened, *clip_of(config)]
     mark = mark_of(command, config, delivery.report, opened, drawn=drawn) if delivery.once else None
-    return carry_out(command, config, output, mark, given.note)
+    by_itself = drawn and not getattr(config, "seed_from", "")
+    repeat = repeated(sys.argv[1:], seed=config.seed if by_itself else None, settings=delivery.settings)
+    return carry_out(command, config, output, mark, given.note, repeat)

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT", Report, Plan)
 
 
-def carry_out(command: str, config: Config, output: Output, mark: Mark | None = None, note: str = "") -> int:
+def carry_out(command: str, config: Config, output: Output, mark: Mark | None = None, note: str = "", repeat: str = "") -> int:
     """Says on stderr what the run will lack, runs a verb and delivers its report; the exit code. A run whose ``mark`` says that it was made
-    is not made again. ``note`` is said at the end of the reason.
+    is not made again. ``note`` is said at the end of the reason, ``repeat`` makes the run again.
 
     Raises:
         UsageError: the run found the command line wrong before it did anything.
@@ -54,7 +54,7 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
             _begin(config, quiet=output.quiet)
             report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
         ended = _noted(_noted(report.exit, _to_go_on(report.exit, config)), note)
-        report = replace(report, understood=tuple(texts), exit=ended)
+        report = replace(report, understood=tuple(texts), exit=ended, repeat=repeat)
         ended = deliver(report, output, state_lock.delivered)
         if mark:
             mark.leave(report, ended)

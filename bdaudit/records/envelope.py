@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bdaudit.errors import ExitCode
 
-SCHEMA_VERSION = "1.4.0"
+SCHEMA_VERSION = "1.5.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
 
@@ -190,6 +190,8 @@ class Report:
     schema_version: str = SCHEMA_VERSION
     understood: tuple[UnderstoodText, ...] = ()
     """The triggers and suspicious prompts of the command line."""
+    repeat: str = ""
+    """The command line that makes the run again, its seed in it; empty where a program called it."""
 
 
 @dataclass(frozen=True, kw_only=True)

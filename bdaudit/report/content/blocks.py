@@ -156,6 +156,8 @@ class Content:
     """What was left out, and what the figures do not say."""
     settings: tuple[tuple[str, tuple[str, ...]], ...]
     """Each by its name; what is a list has an item a line."""
+    repeat: str
+    """The command line that makes the run again; empty where there was none."""
     made: str
     """By which version, and when."""
 

@@ -27,6 +27,7 @@ def content(report: Report) -> Content:
         coverage=f"{coverage.asked} asked, {coverage.tested} tested, {len(coverage.skipped)} skipped",
         limits=tuple(_limits(report)),
         settings=tuple((visible(name), tuple(_setting(value))) for name, value in report.config.items()),
+        repeat=one_line(report.repeat),
         made=f"{visible(tool.get('name', 'bdaudit'))} {visible(tool.get('version', ''))}, report schema {visible(report.schema_version)}, "
         f"{visible(report.created_at)}",
     )
