@@ -142,7 +142,7 @@ def test_reports_are_written_and_named_on_the_last_line(
     monkeypatch.chdir(tmp_path)
     paths = [Path("scan.json"), Path("scan.html")]
     ended = bdaudit("scan", model, "--report", paths[0], "--report", paths[1])
-    assert loads(paths[0].read_bytes()) == scan_report
+    assert replace(loads(paths[0].read_bytes()), repeat="") == scan_report
     assert paths[1].read_text(encoding="utf-8").startswith("<!doctype html>")
     assert ended.last.endswith(f"; report: {paths[0]}, {paths[1]}")
 
