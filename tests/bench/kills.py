@@ -40,7 +40,9 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 FULL_DISK = "full disk"
 DISK = 256 << 20
 """Bytes of the disk that fills up."""
-TIMES = frozenset({"timings", "created_at", "seconds", "forward_passes", "forward_passes_per_candidate", "resumed_at", "pictures"})
+TIMES = frozenset(
+    {"timings", "created_at", "seconds", "forward_passes", "forward_passes_per_candidate", "resumed_at", "pictures", "repeat"}
+)
 """What a report says of the effort of its own run and not of the model: a run that resumes has less to do."""
 SECONDS = 600
 """A run that takes longer hangs."""

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.bench.end_to_end import FIXTURES, Model, open_model, target  # noqa: E402
 
 NAMES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form", "benign", "clean")
-PASSING = frozenset({"created_at", "timings", "environment", "digest", "sha256", "seconds"})
+PASSING = frozenset({"created_at", "timings", "environment", "digest", "sha256", "seconds", "repeat"})
 """Fields that differ from run to run, or with the machine."""
 COMMON = ("--seed", "0", "--device", "cpu", "--dtype", "float32", "--quiet", "--json")
 SCAN = ("--effort", "low", "--prompts", str(FIXTURES / "prompts.txt"))

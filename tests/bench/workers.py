@@ -126,7 +126,7 @@ def command(kind: str, model: Path, folder: Path, workers: int) -> list[str]:
 def told(report: Path) -> str:
     """A report, without what may differ; what was kept is neither run again nor counted."""
     document = json.loads(report.read_text())
-    for name in ("created_at", "timings", "pictures"):
+    for name in ("created_at", "timings", "pictures", "repeat"):
         document.pop(name, None)
     document["coverage"]["notes"] = []
     document["config"] |= {"workers": "", "state": ""}

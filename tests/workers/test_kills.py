@@ -68,7 +68,7 @@ def killed_once_at_work(run: subprocess.Popen[bytes], folder: Path, more: int) -
 
 
 def told(report: Any) -> Any:
-    for name in ("created_at", "timings"):
+    for name in ("created_at", "timings", "repeat"):
         del report[name]
     report["config"] |= {"workers": "", "state": ""}
     report["calibration"] |= {"forward_passes": 0, "forward_passes_per_candidate": 0}  # what was kept is not run again
