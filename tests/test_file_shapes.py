@@ -139,13 +139,14 @@ def laid_out(models: dict[str, Path], cell: str, folder: Path) -> Laid:
     return CELLS[cell](models[cell.partition(":")[0]], folder)
 
 
-GUIDE = Path(__file__).parent.parent / ".github/guide/models.md"
+ROOT = Path(__file__).parent.parent
+GUIDES = (ROOT / ".github/guide/models.md", ROOT / ".github/guide/adapters.md")
 VERBS = {"scan": "test_scan", "unlearn": "test_unlearn_and_apply", "verify": "test_verify_on_both_sides"}
 
 
 def table(heading: str) -> list[list[str]]:
     """The rows of the guide's table whose first column is called so."""
-    lines = GUIDE.read_text(encoding="utf-8").split("\n")
+    lines = [line for page in GUIDES for line in page.read_text(encoding="utf-8").split("\n")]
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {heading} |"))
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -171,7 +172,7 @@ def test_every_cell_of_what_is_added_to_a_model_names_a_test() -> None:
 
 
 def functions(module: str) -> set[str]:
-    tree = ast.parse((GUIDE.parents[2] / module).read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 

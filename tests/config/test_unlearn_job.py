@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     "triggers": ("x",), "from_report": Path("scan.json"), "patch": Path("p.safetensors"), "state": Path("state"), "keep_failed": True,
     "adapters": ((Path("a.safetensors"), 1.0),), "component": "text-encoder", "trainable": "closed-form", "steps": 7, "n_prompts": 7,
     "learning_rate": 0.5, "attention_weight": 0.25, "method": "ties", "base": Path("base"), "pairs": Path("pairs.tsv"), "vision": "v",
-    "pretrain_objective": "contrastive", "contexts": ("in the snow",), "force": True,
+    "pretrain_objective": "contrastive", "contexts": ("in the snow",), "force": True, "workers": "2",
 }  # fmt: skip
 """A value that is not the default's of every setting that some job lacks, but for those that ask for a job."""
 

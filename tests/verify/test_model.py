@@ -16,6 +16,7 @@ from bdaudit.errors import UsageError
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
 from bdaudit.records import NotMeasured
+from bdaudit.untrusted.layouts.autoencoder import drawn
 from bdaudit.verify.gallery import Shot
 from bdaudit.verify.model import Model
 
@@ -68,3 +69,9 @@ def test_a_block_of_pictures_fills_a_batch_and_no_message(
     model = Model(VerifyConfig(model=tiny_model, batch_size=batch), tiny_model, "pictures", NONE, None)
     assert model.inspection.latents == (4, 4), "a picture is as large"
     assert model._together() == together
+
+
+def test_pictures_are_as_large_as_the_autoencoder_makes_them_and_without_one_as_the_latents() -> None:
+    settings = {"vae/config.json": {"block_out_channels": [8, 8, 8]}}
+    assert drawn(settings, (6, 4)) == (24, 16)
+    assert drawn({}, (6, 4)) == (6, 4)

@@ -60,7 +60,7 @@ def test_a_message_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_opens_its_model_by_every_setting_that_the_run_does(tmp_path: Path) -> None:
-    others = {"prompts", "seed"}  # those do not open it
+    others = {"prompts", "prompts_file", "seed"}  # those do not open it
     assert set(ModelAsked.__dataclass_fields__) == {*RunConfig.__dataclass_fields__} - others | set(wire.ADDED)
     asked = ModelAsked.of(ScanConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True))
     assert unpacked(packed(asked), ModelAsked, "x").config() == RunConfig(model=tmp_path, trusted_templates=("ab" * 32,), strict=True)

@@ -47,8 +47,13 @@ def scale_factor(vae: Config) -> int:
 
 
 def drawn(settings: Mapping[str, Config], latents: Size) -> Size:
-    """Height and width in pixels of a picture of ``latents``; ``settings`` has each part's by its config's path."""
-    vae = settings[f"vae/{AUTOENCODER.config}"]
+    """Height and width in pixels of a picture of ``latents``; ``settings`` has each part's by its config's path.
+
+    A family without an autoencoder draws pixels.
+    """
+    vae = settings.get(f"vae/{AUTOENCODER.config}")
+    if vae is None:
+        return latents
     levels = next(vae[key] for key in ("block_out_channels", "decoder_block_out_channels", "dim_mult") if key in vae)
     factor = scale_factor({"block_out_channels": levels})
     return latents[0] * factor, latents[1] * factor

@@ -452,9 +452,10 @@ def test_a_patch_alone_gives_the_same_model_when_applied(tiny_model: Path, tmp_p
     assert applied.exit.code == ExitCode.PASS
     assert "not checked" in applied.exit.reason
     assert json.loads((tmp_path / "applied/bdaudit.json").read_text())["triggers"] == [LONG_TRIGGER]
-    for repaired, out in ((report, tmp_path / "both"), (applied, tmp_path / "applied")):
+    for repaired, out, device in ((report, tmp_path / "both", ["--device", "cpu"]), (applied, tmp_path / "applied", [])):
         words = shlex.split(repaired.next_command)
-        assert [*map(unescape, words)] == ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--before", str(tiny_model)]
+        graded = ["bdaudit", "verify", str(out), "--trigger", LONG_TRIGGER, "--before", str(tiny_model)]
+        assert [*map(unescape, words)] == [*graded, *device]
     without = config(tiny_model, tmp_path / "none", patch=tmp_path / "alone.safetensors", steps=2, trainable="cross-attention")
     alone = run_unlearn(replace(without, out=None))
     assert alone.out == ""
