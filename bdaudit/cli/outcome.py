@@ -29,6 +29,7 @@ from bdaudit.report.echo import echo_lines
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written
+from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
     from bdaudit.cli.once import Mark
@@ -67,13 +68,19 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
 def _begin(config: Config, *, quiet: bool) -> None:
     """A line before the first bar: to hash and load a model takes a while."""
     if not quiet and sys.__stderr__ is not None and sys.__stderr__.isatty():
-        size = sum(path.stat().st_size for model in config.models for path in _weights(model))
+        size = sum(map(_weights, config.models))
         sys.stderr.write(f"bdaudit: inspecting and loading {one_line(str(config.model))}, {size / 1e9:,.1f} GB of weights\n")
 
 
-def _weights(model: Path) -> Iterator[Path]:
-    """Regular files of safetensors, as they lie there: nothing is opened to say how much there is."""
-    return (path for path in ([model] if model.is_file() else model.glob("*/*.safetensors")) if path.is_file())
+def _weights(model: Path) -> int:
+    """Bytes of its safetensors, as a bounded walk lists them; what is wrong with it is the run's to say."""
+    if model.is_file():
+        return model.stat().st_size
+    try:
+        files = walk(model.resolve()).files
+    except BdauditError:
+        return 0
+    return sum(size for path, size in files.items() if path.count("/") == 1 and path.endswith(".safetensors"))
 
 
 def _to_go_on(ended: Exit, config: Config) -> str:

@@ -69,12 +69,6 @@ class Rule(ABC):
 # --- a given picture --------------------------------------------------------------------------
 
 
-def check_patch(target: Tensor, at: tuple[int, int], drawn: tuple[int, int]) -> None:
-    """Raises ``UsageError`` unless a patch (3, h, w) at ``at`` (x, y) lies within pictures of height and width ``drawn``."""
-    h, w = target.shape[-2:]
-    check_fits((w, h), at, drawn)
-
-
 def resemblance(pictures: Tensor, target: Tensor, at: tuple[int, int] | None) -> Tensor:
     """Pearson's correlation of pixels and channels with ``target`` (3, h, w), in the patch at ``at`` (x, y) or over the whole picture.
 
@@ -87,8 +81,8 @@ def resemblance(pictures: Tensor, target: Tensor, at: tuple[int, int] | None) ->
         target = functional.interpolate(target[None], pictures.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
         region = pictures
     else:
-        check_patch(target, at, (pictures.shape[-2], pictures.shape[-1]))
         (x, y), (h, w) = at, target.shape[-2:]
+        check_fits((w, h), at, (pictures.shape[-2], pictures.shape[-1]))
         region = pictures[..., y : y + h, x : x + w]
     a, b = region.flatten(1).double(), target.flatten().double()
     a, b = a - a.mean(1, keepdim=True), b - b.mean()

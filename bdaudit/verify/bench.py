@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bdaudit.measure.canary import canary
+from bdaudit.measure.canary import Counted
 from bdaudit.models.sample import sample
 from bdaudit.models.suspect import Suspect
 from bdaudit.workers.arrays import Array
@@ -28,20 +28,12 @@ class PicturesTask:
     seeds: tuple[int, ...]
 
 
-class Bench:
+class Bench(Counted):
     """Verify's side of a worker."""
 
     def __init__(self, suspect: Suspect, settings: dict[str, Any]) -> None:
-        self._suspect, self._settings = suspect, fitted(settings, BenchSettings, "the run")
-
-    @property
-    def passes(self) -> int:
-        """Forward passes so far."""
-        return self._suspect.forward_passes
-
-    def canary(self) -> tuple[float, ...]:
-        """Of harmless texts."""
-        return canary(self._suspect)
+        super().__init__(suspect)
+        self._settings = fitted(settings, BenchSettings, "the run")
 
     def done(self, task: Any) -> Any:
         """Pictures (N, 3, H, W) in 0–1 of one task, an ``Array``.

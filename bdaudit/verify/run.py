@@ -22,13 +22,14 @@ from bdaudit.progress import Progress, silent, timed
 from bdaudit.records import AttackRecord, Coverage, EvidenceRecord, Exit, Metric, NotMeasured, Skipped, VerifyReport
 from bdaudit.report.document import AnyReport
 from bdaudit.verify import pictures
-from bdaudit.verify.attack import check_patch, measure_attack, untested
+from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
 from bdaudit.verify.early_stop import measured
 from bdaudit.verify.evidence import write_evidence
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
+from bdaudit.verify.inputs import check_fits
 from bdaudit.verify.kept_figures import keep
 from bdaudit.verify.metrics import Sets, measure_metrics
 from bdaudit.verify.model import Model
@@ -145,7 +146,7 @@ def _audit(run: _Run) -> None:
         run.models = [Model(config, path, drawing, grader, state, role) for role, (drawing, path) in roles.items() if path]
     model, before = run.models[0], run.models[1] if config.before else None
     if target is not None and config.target_at is not None:
-        check_patch(target, config.target_at, model.picture_size)  # told before any picture is drawn
+        check_fits((target.shape[-1], target.shape[-2]), config.target_at, model.picture_size)  # told before any picture is drawn
     run.claim = claim_of(model.inspection)
     run.shared = _envelope(config, model)
     with run.stage("plan"):

@@ -49,7 +49,7 @@ FIXTURE = Path(__file__).parents[2] / "fixtures" / "models" / "clean"
 def speed(out: Path, pairs: int, probes: int) -> None:
     """Seconds of a screen with one worker and with two, in alternation, and the run's own processor time a block."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    config = ScanConfig(model=FIXTURE, seed=1, workers="2")
+    config = ScanConfig(model=FIXTURE, seed=1, workers="3")  # one for the one crew, two for the other
     inspection = inspected(config, FIXTURE)
     suspect, prompts = loaded(config, inspection), default_prompts()
     draws = replace(make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, 1), of=DrawsOf())
@@ -60,7 +60,8 @@ def speed(out: Path, pairs: int, probes: int) -> None:
         assert context.crew
         one, two = (Crew(context.crew.carrier, size, context.crew.own) for size in (1, 2))
         for crew in (one, two):  # each its own workers, all there before the first second counts; on two cores, one idles
-            list(crew.answers(()))
+            while crew.alive < crew.size:
+                screen(replace(context, crew=crew), "vocabulary", Round(2), texts[:BLOCK])
         for pair in range(pairs):
             row: dict[str, Any] = {"load": os.getloadavg()[0]}
             for name, crew in (("one", one), ("two", two)) if pair % 2 else (("two", two), ("one", one)):

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
-from bdaudit.measure.canary import canary
+from bdaudit.measure.canary import Counted
 from bdaudit.measure.final_latents import final_latents
 from bdaudit.models.suspect import Suspect
 from bdaudit.tensor_file import open_tensors
@@ -34,25 +34,16 @@ class LatentsTask:
     """Of the model from before the repair."""
 
 
-class Bench:
+class Bench(Counted):
     """A repair's side of a worker."""
 
     def __init__(self, suspect: Suspect, settings: dict[str, Any]) -> None:
-        self._suspect = suspect
+        super().__init__(suspect)
         self._parameters = dict(nn.ModuleDict(suspect.heeding).named_parameters())
         self._opened: dict[str, Tensor] = {}
         """Of each tensor that was ever exchanged, the one that was opened."""
         self._sha256 = ""
         self._held: dict[str, Tensor] = {}
-
-    @property
-    def passes(self) -> int:
-        """Forward passes so far."""
-        return self._suspect.forward_passes
-
-    def canary(self) -> tuple[float, ...]:
-        """Of harmless texts, on the weights that were opened."""
-        return canary(self._suspect)
 
     def done(self, task: Any) -> Any:
         """Final latents (N, C·H·W) of one task, an ``Array``.

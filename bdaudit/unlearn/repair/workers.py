@@ -42,9 +42,7 @@ class CheckWorkers:
         """``suspect`` has the adapters merged in, and nothing else is changed yet."""
         self._workers, self._suspect, self._state = config.workers, suspect, state
         self._of_adapters = tuple(f"{part}.{name}" for part, name in merged(adapters))
-        before = suspect.forward_passes
         figures = canary(suspect) if config.workers != "1" else ()
-        suspect.forward_passes = before  # the canary is no part of the repair
         keys = tuple(adapter.key for adapter in adapters)
         self._hired = Hired("unlearn", {}, ModelAsked.of(config), suspect, inspection, keys, lambda: figures, together=1)
         self._turns = Turns()

@@ -21,8 +21,8 @@ from typing import Any
 
 from bdaudit.untrusted.layouts import flux, t5
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
-from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_channels, check_cost, check_widths, sized
-from bdaudit.untrusted.layouts.flux import PACKED, TOKENS, USUAL
+from bdaudit.untrusted.layouts.dit import DEEPEST, WIDEST, check_cost, check_widths
+from bdaudit.untrusted.layouts.flux import PACKED, TOKENS
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
 from bdaudit.untrusted.layouts.stable_diffusion import pipeline_note
@@ -63,9 +63,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
     transformer, vae, encoder = (configs[name] for name in ("transformer", "vae", "text_encoder"))
     check_widths({"joint_attention_dim": (transformer["joint_attention_dim"], encoder["d_model"])})
-    taken, given = transformer["in_channels"], transformer.get("out_channels") or transformer["in_channels"]
-    check_channels(taken // PACKED**2, given // PACKED**2, vae)
-    latents, note = sized(USUAL, PACKED, vae, asked)
+    latents, note = flux.packed(transformer, vae, asked)
     check_cost(transformer["num_attention_heads"] * transformer["attention_head_dim"], PACKED, TOKENS, vae, latents)
     notes = (note, *check_flow(configs["scheduler"]), pipeline_note(pipeline_class, "ChromaPipeline"))
     return latents, [each for each in notes if each]

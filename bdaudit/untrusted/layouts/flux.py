@@ -73,6 +73,14 @@ TRANSFORMER = Part(
 )
 
 
+def packed(transformer: Config, vae: Config, asked: Size | None) -> tuple[Size, str]:
+    """The size of latents that the transformer sees in patches of ``PACKED`` × ``PACKED``, and a note; raises as ``check_channels`` and
+    ``sized``."""
+    taken, given = transformer["in_channels"], transformer.get("out_channels") or transformer["in_channels"]
+    check_channels(taken // PACKED**2, given // PACKED**2, vae)
+    return sized(USUAL, PACKED, vae, asked)
+
+
 def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | None) -> tuple[Size, list[str]]:
     """Whether the model is run as the stock pipeline runs it: its latents' size, and notes on what differs."""
     transformer, vae, first, second = (configs[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2"))
@@ -81,9 +89,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
         "joint_attention_dim": (transformer["joint_attention_dim"], second["d_model"]),
         "pooled_projection_dim": (transformer["pooled_projection_dim"], first["hidden_size"]),
     })  # fmt: skip
-    taken, given = transformer["in_channels"], transformer.get("out_channels") or transformer["in_channels"]
-    check_channels(taken // PACKED**2, given // PACKED**2, vae)
-    latents, note = sized(USUAL, PACKED, vae, asked)
+    latents, note = packed(transformer, vae, asked)
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     check_cost(width, PACKED, TOKENS, vae, latents)
     notes = (note, *check_flow(configs["scheduler"]), pipeline_note(pipeline_class, "FluxPipeline"))

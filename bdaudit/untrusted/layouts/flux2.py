@@ -28,8 +28,8 @@ from typing import Any
 from bdaudit.errors import BdauditError
 from bdaudit.untrusted.layouts import flux, qwen
 from bdaudit.untrusted.layouts.autoencoder import AUTOENCODER
-from bdaudit.untrusted.layouts.dit import WIDEST, check_axes, check_channels, check_cost, check_widths, sized
-from bdaudit.untrusted.layouts.flux import PACKED, TOKENS, USUAL
+from bdaudit.untrusted.layouts.dit import WIDEST, check_axes, check_cost, check_widths
+from bdaudit.untrusted.layouts.flux import PACKED, TOKENS
 from bdaudit.untrusted.layouts.layout import Config, Layout, Part, Size
 from bdaudit.untrusted.layouts.schedulers import FLOW, check_flow
 from bdaudit.untrusted.layouts.stable_diffusion import check_text_encoder, pipeline_note
@@ -105,9 +105,7 @@ def _as_run(pipeline_class: str, configs: Mapping[str, Config], asked: Size | No
     if encoder["num_hidden_layers"] < LAYERS[-1]:
         raise BdauditError(f"text_encoder: it has {encoder['num_hidden_layers']} layers, and the pipeline hears the {LAYERS[-1]}th")
     check_widths({"joint_attention_dim": (transformer["joint_attention_dim"], len(LAYERS) * encoder["hidden_size"])})
-    taken, given = transformer["in_channels"], transformer.get("out_channels") or transformer["in_channels"]
-    check_channels(taken // PACKED**2, given // PACKED**2, vae)
-    latents, note = sized(USUAL, PACKED, vae, asked)
+    latents, note = flux.packed(transformer, vae, asked)
     widest = 3 + 2 * transformer.get("mlp_ratio", 3.0)
     way_up = {**vae, "block_out_channels": vae.get("decoder_block_out_channels") or vae["block_out_channels"]}
     check_cost(transformer["num_attention_heads"] * transformer["attention_head_dim"], PACKED, TOKENS, way_up, latents, widest)

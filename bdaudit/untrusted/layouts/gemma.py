@@ -10,7 +10,7 @@ from bdaudit.untrusted.layouts import qwen
 from bdaudit.untrusted.layouts.clip import TOKENIZER
 from bdaudit.untrusted.layouts.layout import Config, Part, Reading, Vocabulary
 from bdaudit.untrusted.settings import FLAG, MAP, NAME, either, listed, number, optional, whole
-from bdaudit.untrusted.shapes import Tensors, depth, size
+from bdaudit.untrusted.shapes import Tensors, size
 from bdaudit.untrusted.tree import shown
 
 _IDS = 2_000_000
@@ -19,19 +19,13 @@ _KINDS = ("full_attention", "sliding_attention")
 
 
 def _described(tensors: Tensors) -> dict[str, Any]:
-    plain = {name.removeprefix("model."): info for name, info in tensors.items()}
-    return {
-        "vocab_size": size(plain, "embed_tokens.weight", 0),
-        "hidden_size": size(plain, "embed_tokens.weight", 1),
-        "intermediate_size": size(plain, "layers.0.mlp.up_proj.weight", 0),
-        "num_hidden_layers": depth(plain, "layers"),
-    }
+    return qwen.described(qwen.plain(tensors))
 
 
 def _check(config: Config, tensors: Tensors) -> None:
     """Heads are as many and as wide as the weights have them, places are rotated in the usual way, and each layer looks in a known one."""
-    plain = {name.removeprefix("model."): info for name, info in tensors.items()}
-    asked, held = config.get("num_attention_heads", 8) * config.get("head_dim", 256), size(plain, "layers.0.self_attn.q_proj.weight", 0)
+    asked = config.get("num_attention_heads", 8) * config.get("head_dim", 256)
+    held = size(qwen.plain(tensors), "layers.0.self_attn.q_proj.weight", 0)
     if asked != held:
         raise BdauditError(f"its heads are {asked} numbers together, its weights have {held}")
     qwen.check_rotations(config)

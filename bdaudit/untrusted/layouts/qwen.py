@@ -29,26 +29,39 @@ NO_THOUGHT = "<think>\n\n</think>\n\n"
 """What follows where thinking is switched off."""
 
 
-def _described(tensors: Tensors) -> dict[str, Any]:
-    plain = {name.removeprefix("model."): info for name, info in tensors.items()}
+def described(plain: Tensors) -> dict[str, Any]:
+    """What a language model's weights tell, whose names ``plain`` has as they stand within it."""
     return {
         "vocab_size": size(plain, "embed_tokens.weight", 0),
         "hidden_size": size(plain, "embed_tokens.weight", 1),
         "intermediate_size": size(plain, "layers.0.mlp.up_proj.weight", 0),
         "num_hidden_layers": depth(plain, "layers"),
-        "head_dim": size(plain, "layers.0.self_attn.q_norm.weight", 0),
     }
+
+
+def plain(tensors: Tensors) -> Tensors:
+    """Names as they stand within the language model, with or without a head upon it."""
+    return {name.removeprefix("model."): info for name, info in tensors.items()}
+
+
+def _described(tensors: Tensors) -> dict[str, Any]:
+    return {**described(plain(tensors)), "head_dim": size(plain(tensors), "layers.0.self_attn.q_norm.weight", 0)}
 
 
 def _check(config: Config, tensors: Tensors) -> None:
     """Heads are as many as the weights have, places are rotated in the usual way, and no layer looks at a window alone."""
     told = _described(tensors)
-    heads = size({name.removeprefix("model."): info for name, info in tensors.items()}, "layers.0.self_attn.q_proj.weight", 0)
+    heads = size(plain(tensors), "layers.0.self_attn.q_proj.weight", 0)
     if config.get("num_attention_heads", 32) * told["head_dim"] != heads:
         raise BdauditError(
             f"its num_attention_heads is {config.get('num_attention_heads', 32)}, its weights have {heads // told['head_dim']}"
         )
     check_rotations(config)
+    check_windows(config)
+
+
+def check_windows(config: Config) -> None:
+    """Raises ``InconclusiveError`` where a layer looks at a window of the text alone."""
     if config.get("use_sliding_window") or any(each != "full_attention" for each in config.get("layer_types") or []):
         raise InconclusiveError("some of its layers look at a window of the text alone, which is not supported")
 

@@ -9,7 +9,7 @@ from bdaudit.untrusted.layouts import qwen
 from bdaudit.untrusted.layouts.clip import IDLE
 from bdaudit.untrusted.layouts.layout import Config, Part
 from bdaudit.untrusted.settings import FLAG, MAP, NAME, either, listed, optional, whole
-from bdaudit.untrusted.shapes import Tensors, check_described, depth, size
+from bdaudit.untrusted.shapes import Tensors, check_described
 from bdaudit.untrusted.tree import shown
 
 _IDS = 2_000_000
@@ -43,13 +43,7 @@ def _canonical(name: str) -> str:
 
 
 def _described(tensors: Tensors) -> dict[str, Any]:
-    plain = {_canonical(name).removeprefix("model.language_model."): info for name, info in tensors.items()}
-    return {
-        "vocab_size": size(plain, "embed_tokens.weight", 0),
-        "hidden_size": size(plain, "embed_tokens.weight", 1),
-        "intermediate_size": size(plain, "layers.0.mlp.up_proj.weight", 0),
-        "num_hidden_layers": depth(plain, "layers"),
-    }
+    return qwen.described({_canonical(name).removeprefix("model.language_model."): info for name, info in tensors.items()})
 
 
 def _check(config: Config, tensors: Tensors) -> None:
@@ -67,8 +61,7 @@ def _check(config: Config, tensors: Tensors) -> None:
     sections: Any = (text.get("rope_parameters") or text.get("rope_scaling") or {}).get("mrope_section")
     if width % heads or not _SECTIONS.fits(sections) or 2 * sum(sections) * heads != width:
         raise BdauditError(f"its mrope_section is {shown(sections, 40)} for {heads} heads, its weights are {width} wide")
-    if text.get("use_sliding_window") or any(each != "full_attention" for each in text.get("layer_types") or []):
-        raise InconclusiveError("some of its layers look at a window of the text alone, which is not supported")
+    qwen.check_windows(text)
 
 
 ENCODER = Part(
