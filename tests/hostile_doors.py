@@ -105,6 +105,15 @@ def pairs(path: Path) -> object:
     return read_pairs(path)
 
 
+def strips(order: str, count: int, mark: bytes = b"") -> bytes:
+    """A grey TIFF, one pixel wide, whose rows are a strip each, all of them at one place."""
+    magic, begin = mark or {"<": b"II*\0", ">": b"MM\0*"}[order], 8 + 2 + 9 * 12 + 4
+    tags = [(256, 1), (257, count), (258, 8), (259, 1), (262, 1), (273, begin + 4), (277, 1), (278, 1), (279, begin + 4 + 4 * count)]
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, count if tag in (273, 279) else 1, value) for tag, value in tags)
+    lists = struct.pack(f"{order}I", begin) * count + struct.pack(f"{order}I", 1) * count
+    return magic + struct.pack(f"{order}IH", 8, 9) + entries + bytes(4) + bytes(4) + lists
+
+
 def scans(count: int) -> bytes:
     """A progressive JPEG of 5,700 × 5,700 pixels and ``count`` scans: each takes its decoder through all of the picture."""
 
@@ -288,6 +297,8 @@ def cases() -> list[Case]:
         Case("pictures beyond memory", "178 million pixels in 22 kB", ExitCode.USAGE, at(shot, written(bomb(13_341)))),
         Case("pictures beyond memory", "just beyond the bound", ExitCode.USAGE, at(shot, written(bomb(5_793)))),
         Case("pictures that take for ever", "20,000 scans", ExitCode.USAGE, at(shot, written(scans(20_000)))),
+        Case("pictures that take for ever", "four million strips", ExitCode.USAGE, at(shot, written(strips("<", 4_000_000)))),
+        Case("pictures that take for ever", "8 MB more than is read", ExitCode.USAGE, at(shot, written(bytes(40 << 20)))),
         Case("pictures that take for ever", "just beyond the bound", ExitCode.USAGE, at(shot, written(scans(201)))),
     ]
     records = {"3,000 lists in each other": DEEP, "a figure that is none": '{"input_digest": "ab", "n": NaN}', "a list": "[]", "5": "5"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,16 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded: Pillow's others are rare, and one of them starts another program."""
 MAX_PIXELS = 1 << 25
 """Of one picture; 22 kB of PNG can claim 178 million, which take gigabytes."""
-MAX_BYTES = 1 << 28
+MAX_BYTES = 1 << 25
+"""Of its file: 8 MB of small blocks or of fill bytes take a decoder up to six seconds before it comes to any pixel."""
 _MAX_SCANS = 200
 """Of a JPEG: a progressive one has about ten, and each takes the time of the whole picture, however few bytes it has."""
 _SCAN = b"\xff\xda"
 _TIFF_COMPRESSION, _JPEG_INSIDE = 259, (6, 7)
+_TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_TIFF_LONG = (b"II+\0", b"MM\0+")
+_TIFF_PARTS, _MAX_PARTS = (273, 279, 324, 325), 1 << 16
+"""Tags that list a TIFF's strips or tiles, a row each at most; 32 MB can list four million, which take gigabytes and a minute."""
 
 
 @contextmanager
@@ -36,6 +42,7 @@ def open_picture(path: Path, said: str) -> Iterator[Image.Image]:
         if os.fstat(file.fileno()).st_size > MAX_BYTES:
             raise UsageError(f"{said} is longer than {MAX_BYTES:,} bytes; save it smaller")
         try:
+            _check_parts(file, said)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of tags that are cut short, and of sizes: the bound here is lower
                 with Image.open(file, formats=FORMATS) as picture:
@@ -48,6 +55,21 @@ def open_picture(path: Path, said: str) -> Iterator[Image.Image]:
             raise
         except Exception as problem:  # Pillow's decoders raise errors of many kinds on damaged files
             raise UsageError(f"{said}: expected a picture ({', '.join(FORMATS)}); got {problem}") from problem
+
+
+def _check_parts(file: BinaryIO, said: str) -> None:
+    """Raises ``UsageError`` for a TIFF of too many strips or tiles, told by its first directory alone; leaves ``file`` at its start."""
+    head = file.read(8)
+    if head[:4] in _TIFF_LONG:
+        raise UsageError(f"{said} is a TIFF for files beyond 4 GB, which is not read; save it as PNG")
+    order = _TIFF_ORDERS.get(head[:4], "")
+    if order:
+        file.seek(struct.unpack(f"{order}I", head[4:])[0])
+        (entries,) = struct.unpack(f"{order}H", file.read(2))
+        for tag, _, count, _ in struct.iter_unpack(f"{order}HHII", file.read(12 * entries)):
+            if tag in _TIFF_PARTS and count > _MAX_PARTS:
+                raise UsageError(f"{said} is a TIFF of {count:,} parts; at most {_MAX_PARTS:,} are read: save it as PNG")
+    file.seek(0)
 
 
 def _check_scans(picture: Image.Image, file: BinaryIO, said: str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from bdaudit.errors import UsageError
 from bdaudit.untrusted import pictures
 from bdaudit.untrusted.pictures import FORMATS, check_picture, open_picture
+from tests.hostile_doors import strips
 
 
 def bomb(path: Path, side: int) -> Path:
@@ -116,7 +117,7 @@ def test_a_tiff_with_jpegs_in_it_is_not_decoded(tmp_path: Path) -> None:
 
 
 def test_a_files_length_is_bounded_from_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pictures.MAX_BYTES == 1 << 28
+    assert pictures.MAX_BYTES == 1 << 25 == pictures.MAX_PIXELS
     Image.new("RGB", (6, 4)).save(tmp_path / "x.png")
     length = (tmp_path / "x.png").stat().st_size
     monkeypatch.setattr(pictures, "MAX_BYTES", length)
@@ -124,3 +125,22 @@ def test_a_files_length_is_bounded_from_both_sides(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(pictures, "MAX_BYTES", length - 1)
     with pytest.raises(UsageError, match=f"--flag x is longer than {length - 1:,} bytes"):
         check_picture(tmp_path / "x.png", "--flag x")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_more_strips_than_a_picture_has_rows_is_not_decoded(tmp_path: Path, order: str) -> None:
+    (tmp_path / "few.tif").write_bytes(strips(order, 300))
+    with open_picture(tmp_path / "few.tif", "--flag x") as picture:
+        assert np.asarray(picture).shape == (300, 1)
+    (tmp_path / "most.tif").write_bytes(strips(order, 1 << 16))
+    check_picture(tmp_path / "most.tif", "--flag x")
+    (tmp_path / "more.tif").write_bytes(strips(order, (1 << 16) + 1))
+    with pytest.raises(UsageError, match="--flag x is a TIFF of 65,537 parts; at most 65,536 are read: save it as PNG"):
+        check_picture(tmp_path / "more.tif", "--flag x")
+
+
+@pytest.mark.parametrize("mark", [b"II+\0", b"MM\0+"])
+def test_a_tiff_for_files_beyond_4_gb_is_not_read(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / "x.tif").write_bytes(strips("<", 3, mark))
+    with pytest.raises(UsageError, match="beyond 4 GB"):
+        check_picture(tmp_path / "x.tif", "--flag x")

@@ -80,13 +80,10 @@ def open_directory(
             with found.catching():
                 _read_config(reader, name, part, opened)
     if with_weights:
+        own = {name: part for name, part in layout.models.items() if name not in (elsewhere or {})}
         with found.catching():
-            own = {name: part for name, part in layout.models.items() if name not in (elsewhere or {})}
             opened.variants = weights.choose_variants(reader.files, own, asked=variant, allow_pickle=allow_pickle) if own else {}
-            for name, chosen in opened.variants.items():
-                with found.catching():
-                    opened.sets[name] = weights.weights_of(name, layout.parts[name], chosen, reader)
-            weights.check_memory(sum(reader.files[path] for held in opened.sets.values() for path in held.files))
+            _read_weights(reader, layout, opened, found)
         opened.sets |= elsewhere or {}
         for name in opened.sets:
             with found.catching():
@@ -191,6 +188,13 @@ def _read_config(reader: Reader, name: str, part: Part, opened: Opened) -> None:
         check_settings(config.get(key) or {}, own, f"{path}: {key}")
     opened.facts[name] = config
     opened.keep(config, part, path)
+
+
+def _read_weights(reader: Reader, layout: Layout, opened: Opened, found: rules.Findings) -> None:
+    for name, chosen in opened.variants.items():
+        with found.catching():
+            opened.sets[name] = weights.weights_of(name, layout.parts[name], chosen, reader)
+    weights.check_memory(sum(reader.files[path] for held in opened.sets.values() for path in held.files))
 
 
 def _check_weights(name: str, part: Part, opened: Opened) -> None:
