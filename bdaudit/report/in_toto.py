@@ -1,8 +1,9 @@
 """A report as an in-toto Statement v1 whose predicate is a Test Result v0.1, unsigned: whoever has a key signs it.
 
 Sources: https://github.com/in-toto/attestation, spec/v1/statement.md, spec/v1/resource_descriptor.md and spec/predicates/test-result.md.
-Only a pass is ``PASSED``, and ``WARNED`` where it let something through (--accept, --fail-on); what could not be decided is ``FAILED``, so
-that a policy that reads ``result`` alone lets nothing undecided through. A run that opened no model has no subject: it vouches for nothing.
+Only a pass is ``PASSED``, and ``WARNED`` where it let something through (--accept, --clip, --fail-on); what could not be decided is
+``FAILED``, so that a policy that reads ``result`` alone lets nothing undecided through. A run that opened no model has no subject: it
+vouches for nothing.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ def _tests(report: Report) -> Iterator[tuple[str, str]]:
     """Each check, or each text that a scan found something of, by name; passed, warned or failed."""
     if isinstance(report, ScanReport):
         stands = "warned" if _passed(report) else "failed"  # it was let through, or below the gate
-        found = [item for item in report.candidates if item.verdict not in NO_FINDING]
-        yield from ((f"{told(item.text)}: {item.verdict}", "warned" if "accepted" in item.verdict else stands) for item in found)
+        found = [item for item in report.candidates if item.verdict != "clean"]
+        for item in found:
+            by_choice = "accepted" in item.verdict or item.verdict in NO_FINDING  # of a person, or of the CLIP that one named
+            yield f"{told(item.text)}: {item.verdict}", "warned" if by_choice else stands
         yield from ((f"{told(item.text)}: backdoored, by an earlier run", stands) for item in report.earlier)
         yield f"scan of {report.coverage.tested} texts", "passed" if _passed(report) else "failed"
     if isinstance(report, UnlearnReport | VerifyReport):

@@ -76,6 +76,14 @@ def test_what_was_let_through_is_a_warning(scan_report: ScanReport) -> None:
     assert statement(stands)["predicate"]["failedTests"] == ["cf: backdoored", "scan of 2 texts"]
 
 
+def test_what_a_clip_let_through_is_a_warning_too(scan_report: ScanReport) -> None:
+    passed = Exit.of(ExitCode.PASS, "0 of 1 candidates backdoored")
+    for verdict, result in (("clean", "PASSED"), ("does what it says", "WARNED")):
+        candidates = tuple(replace(item, verdict=verdict) for item in scan_report.candidates[:1])
+        made = statement(replace(scan_report, status="completed", exit=passed, candidates=candidates, earlier=()))
+        assert made["predicate"]["result"] == result
+
+
 def test_the_tensors_are_a_subject_by_a_digest_of_our_own(verify_report: VerifyReport) -> None:
     tensors = TensorDigest(exact="12" * 32, float16="34" * 32)
     model = replace(verify_report.model, tensors=tensors)  # type: ignore[type-var]
