@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 from bdaudit.config.run import need
@@ -29,11 +30,13 @@ class Acceptance:
     """The last day that it holds, YYYY-MM-DD in UTC."""
     effect: float
     """How strong the finding was when it was accepted: its ``effect``."""
+    reader_ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of a model whose readers do not all read the same: what each reads, by the folder of its encoder."""
 
     def __post_init__(self) -> None:
         named = self.model == ANY_MODEL or re.fullmatch(r"[0-9a-f]{64}", self.model) is not None
         need(named, f"model is {self.model[:80]!a}; expected a digest of 64 hexadecimal digits, as a report has it, or {ANY_MODEL!r}")
-        fit = 0 < len(self.token_ids) <= MOST_TOKENS and all(0 <= token < 1 << 31 for token in self.token_ids)
+        fit = 0 < len(self.token_ids) <= MOST_TOKENS and all(map(_are_ids, (self.token_ids, *self.reader_ids.values())))
         need(fit, f"token_ids are {len(self.token_ids)}; expected 1 to {MOST_TOKENS} ids of a vocabulary")
         told = bool(self.reason.strip()) and len(self.reason) <= LONGEST_REASON and not any("\ud800" <= c <= "\udfff" for c in self.reason)
         need(told, f"reason is {self.reason[:40]!a}; say in up to {LONGEST_REASON} characters why the text is harmless")
@@ -44,6 +47,10 @@ class Acceptance:
     def last_day(self) -> date:
         """The last day that it holds."""
         return date.fromisoformat(self.expires)
+
+
+def _are_ids(ids: tuple[int, ...]) -> bool:
+    return len(ids) <= MOST_TOKENS and all(0 <= token < 1 << 31 for token in ids)
 
 
 def _is_day(text: str) -> bool:

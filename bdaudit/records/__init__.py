@@ -37,6 +37,7 @@ from bdaudit.records.scan import (
     SignalRecord,
     SwapRecord,
     SweepRecord,
+    encoding_of,
 )
 from bdaudit.records.unlearn import (
     AppliedAdapter,
@@ -60,5 +61,5 @@ __all__ = [
     "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord",
     "ScanReport",
     "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",
-    "VariantRun", "Verdict", "VerifyReport",
+    "VariantRun", "Verdict", "VerifyReport", "encoding_of",
 ]  # fmt: skip

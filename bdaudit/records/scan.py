@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bdaudit.records.envelope import FileRecord, LearnedRecord, NotMeasured, Report, Verdict
@@ -17,6 +18,17 @@ SIGNALS = (
 CandidateVerdict = Literal["clean", "suspicious", "backdoored", "suspicious (accepted)", "backdoored (accepted)", "does what it says"]
 """``does what it says``: it would be a finding, and by --clip changes pictures towards what it means, and towards nothing else more.
 ``(accepted)``: a person let the finding through by --accept; it does not reach the gate."""
+
+
+Encoding = tuple[tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
+"""What a text is to a model: the main reader's ids, and each reader's where they are not all the same."""
+
+
+def encoding_of(token_ids: Sequence[int], reader_ids: Mapping[str, Sequence[int]]) -> Encoding:
+    """Equal for texts that are the same to every reader."""
+    main = tuple(token_ids)
+    each = tuple(sorted((name, tuple(ids)) for name, ids in reader_ids.items()))
+    return main, each if any(ids != main for _, ids in each) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +72,9 @@ class CandidateRecord:
     codepoints: tuple[str, ...]
     """``U+020F`` and so on."""
     token_ids: tuple[int, ...]
+    """By the main reader, through whose vocabulary sweeps go."""
+    reader_ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By each reader, under the folder of its encoder; empty in reports from before 1.6."""
     kind: str
     """word, phrase, rare, character, zero-width, emoji: which controls it was compared with."""
     signals: dict[str, SignalRecord]
@@ -97,6 +112,11 @@ class CandidateRecord:
     """Of what reaches the gate: the entry of --accept that would let it through, as JSON, its reason left empty."""
     variant: str = ""
     """With --variant all: the weights that it was measured on; else empty."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """Equal for texts that are the same to every reader."""
+        return encoding_of(self.token_ids, self.reader_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +196,8 @@ class AcceptanceRecord:
     model: str
     """Digest of the audited model, with --lora and --embedding one over these too; ``*`` is any model."""
     token_ids: tuple[int, ...]
+    reader_ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By each reader; empty where all of them read the same."""
     reason: str
     expires: str
     """The last day that it holds, YYYY-MM-DD in UTC."""
@@ -193,10 +215,16 @@ class EarlierFinding:
 
     text: str
     token_ids: tuple[int, ...]
+    reader_ids: dict[str, tuple[int, ...]] = field(default_factory=dict)
     effect: float
     p_adjusted: float
     seed: int
     """Of that run."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """Equal for texts that are the same to every reader."""
+        return encoding_of(self.token_ids, self.reader_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

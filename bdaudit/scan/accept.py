@@ -1,7 +1,7 @@
 """Which findings a person lets through by ``--accept``, and what became of each entry. No model, no file.
 
-An entry names a model and token ids, and holds until a day, up to twice the strength that was seen: what grew further is another finding.
-Nothing else turns a finding green.
+An entry names a model and token ids, by each reader where they differ, and holds until a day, up to twice the strength that was seen:
+what grew further is another finding. Nothing else turns a finding green.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from datetime import date, timedelta
 
 from bdaudit.config.acceptance import ANY_MODEL, Acceptance
-from bdaudit.records import AcceptanceRecord, CandidateRecord, CandidateVerdict
+from bdaudit.records import AcceptanceRecord, CandidateRecord, CandidateVerdict, EarlierFinding, encoding_of
 
 STRONGER = 2.0
 """A finding that is more than this many times as strong as the one that was accepted stands."""
@@ -31,7 +31,8 @@ def ready_entry(record: CandidateRecord, digest: str, today: date) -> str:
     """The entry that accepts a finding, as JSON; its reason is left to the person, and empty it is refused."""
     expires = (today + timedelta(days=DAYS)).isoformat()
     entry = {"model": digest, "token_ids": record.token_ids, "reason": "", "expires": expires, "effect": float(f"{record.effect:.4g}")}
-    return json.dumps(entry)
+    apart = bool(record.encoding[1])  # its readers do not all read the same
+    return json.dumps({**entry, "reader_ids": record.reader_ids} if apart else entry)
 
 
 def accept(
@@ -39,8 +40,13 @@ def accept(
 ) -> tuple[tuple[CandidateRecord, ...], tuple[AcceptanceRecord, ...]]:
     """The records, findings that an entry names as accepted, and what became of each entry; ``digest`` is the audited model's."""
     live = [entry for entry in entries if entry.model in (digest, ANY_MODEL) and entry.last_day >= today]
-    judged = tuple(_with_entries(record, [entry for entry in live if entry.token_ids == record.token_ids]) for record in records)
+    judged = tuple(_with_entries(record, [entry for entry in live if names(entry, record)]) for record in records)
     return judged, tuple(_outcome(entry, records, digest, today) for entry in entries)
+
+
+def names(entry: Acceptance, found: CandidateRecord | EarlierFinding) -> bool:
+    """Whether an entry is of a finding's encoding, by every reader."""
+    return encoding_of(entry.token_ids, entry.reader_ids) == found.encoding
 
 
 def _with_entries(record: CandidateRecord, named: Sequence[Acceptance]) -> CandidateRecord:
@@ -59,7 +65,7 @@ def _grown(record: CandidateRecord, entry: Acceptance) -> str:
 
 def _outcome(entry: Acceptance, records: Sequence[CandidateRecord], digest: str, today: date) -> AcceptanceRecord:
     made = AcceptanceRecord(**asdict(entry), outcome="unused", said="no finding of this run has these token ids; remove the entry")
-    found = [record for record in records if record.verdict in ACCEPTED and record.token_ids == entry.token_ids]
+    found = [record for record in records if record.verdict in ACCEPTED and names(entry, record)]
     if entry.last_day < today:
         return replace(made, outcome="expired", said=f"it held until {entry.expires}; look at the finding again, or remove the entry")
     if entry.model not in (digest, ANY_MODEL):

@@ -10,6 +10,7 @@ from bdaudit.records import Skipped, SweepRecord
 from bdaudit.scan import prompt_parts
 from bdaudit.scan.builtin import builtin_candidates
 from bdaudit.scan.context import ScanContext
+from bdaudit.scan.encoded import encoded
 from bdaudit.scan.multiplicity import CandidateGroup
 from bdaudit.scan.sweep import swept_texts
 from bdaudit.scan.sweep.recovery import recover
@@ -29,7 +30,7 @@ def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], si
     where states that were encoded apart can stand together."""
     tokenizer, crowds = context.suspect.tokenizer, context.suspect.text.crowds
     known = listed(config)
-    groups = [CandidateGroup("list", known, len({content_ids(tokenizer, text) for text in known} - {()}))] if known else []
+    groups = [CandidateGroup("list", known, _distinct(context, known))] if known else []
     groups += [_of_prompt(context, prompt, sizes) for prompt in config.suspected]
     if "vocabulary" in config.sweeps:
         groups.append(_single(context, swept_texts.vocabulary(tokenizer), sizes))
@@ -41,6 +42,11 @@ def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], si
     if "recovery" in config.sweeps:
         groups += recover(context, config, prompts)
     return tuple(groups)
+
+
+def _distinct(context: ScanContext, texts: Sequence[str]) -> int:
+    """How many of them encode to something, each encoding once."""
+    return sum(not each.empty for each in {encoded(context.suspect.text, text) for text in texts})
 
 
 def _single(context: ScanContext, source: Source, sizes: SweepSizes) -> CandidateGroup:

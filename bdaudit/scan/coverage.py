@@ -19,7 +19,9 @@ def coverage(run: Run) -> Coverage:
     sweeps = [group.record for group in run.groups if group.record]
     screened_out = sum(sweep.swept - sweep.survivors for sweep in sweeps)
     tested = sum(source in run.looks for source in sources_of(run.encoded).values())
-    skipped = [Skipped(what=text, reason="encodes to no token, so it was not tested") for text, ids in run.candidates.items() if not ids]
+    skipped = [
+        Skipped(what=text, reason="encodes to no token, so it was not tested") for text, each in run.candidates.items() if each.empty
+    ]
     cut = "measured, but the text encoder's length cut part of a prompt off"
     skipped += [Skipped(what=text, reason=cut) for text, look in run.looks.items() if look.truncated]
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from bdaudit.config.acceptance import ANY_MODEL, Acceptance
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import CandidateRecord, EarlierFinding, Exit
-from bdaudit.scan.accept import STRONGER
+from bdaudit.records.scan import Encoding
+from bdaudit.scan.accept import STRONGER, names
 from bdaudit.targets import write_whole
 from bdaudit.untrusted.open_file import read_json
 
@@ -48,7 +49,10 @@ def remember(keep: Path, digest: str, seed: int, records: Sequence[CandidateReco
 
 
 def _finding(record: CandidateRecord, seed: int) -> EarlierFinding:
-    return EarlierFinding(text=record.text, token_ids=record.token_ids, effect=record.effect, p_adjusted=record.p_adjusted, seed=seed)
+    return EarlierFinding(
+        text=record.text, token_ids=record.token_ids, reader_ids=record.reader_ids,
+        effect=record.effect, p_adjusted=record.p_adjusted, seed=seed,
+    )  # fmt: skip
 
 
 def found_earlier(keep: Path, digest: str, records: Sequence[CandidateRecord]) -> tuple[EarlierFinding, ...]:
@@ -57,13 +61,13 @@ def found_earlier(keep: Path, digest: str, records: Sequence[CandidateRecord]) -
     Raises:
         UsageError: a file there is none of ours.
     """
-    again = {record.token_ids for record in records if record.verdict.startswith("backdoored")}
-    strongest: dict[tuple[int, ...], EarlierFinding] = {}
+    again = {record.encoding for record in records if record.verdict.startswith("backdoored")}
+    strongest: dict[Encoding, EarlierFinding] = {}
     for path in sorted((keep / FOLDER).glob(f"{digest}-*.json"))[:MOST]:
         for finding in _read(path):
-            held = strongest.get(finding.token_ids)
-            if finding.token_ids not in again and (held is None or finding.effect > held.effect):
-                strongest[finding.token_ids] = finding
+            held = strongest.get(finding.encoding)
+            if finding.encoding not in again and (held is None or finding.effect > held.effect):
+                strongest[finding.encoding] = finding
     return tuple(sorted(strongest.values(), key=lambda finding: -finding.effect))
 
 
@@ -80,9 +84,7 @@ def standing(earlier: Sequence[EarlierFinding], entries: Sequence[Acceptance], d
     """Those that no entry of ``--accept`` lets through."""
     live = [entry for entry in entries if entry.model in (digest, ANY_MODEL) and entry.last_day >= today]
     return tuple(
-        finding
-        for finding in earlier
-        if not any(entry.token_ids == finding.token_ids and finding.effect <= STRONGER * entry.effect for entry in live)
+        finding for finding in earlier if not any(names(entry, finding) and finding.effect <= STRONGER * entry.effect for entry in live)
     )
 
 

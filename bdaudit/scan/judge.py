@@ -19,6 +19,7 @@ import numpy as np
 from bdaudit.errors import ExitCode
 from bdaudit.measure.insertion import codepoints
 from bdaudit.records import CandidateRecord, Exit, NotMeasured, RecoveryRecord, SignalRecord, Verdict
+from bdaudit.scan.encoded import Encoded
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup, adjusted
 
@@ -34,7 +35,7 @@ WORD_LIKE = 0.75
 class Measured:
     """What a scan measured."""
 
-    candidates: Mapping[str, tuple[int, ...]]
+    candidates: Mapping[str, Encoded]
     """Each candidate and what it encodes to; none that encodes to nothing. Those that encode alike share the first one's measurement."""
     groups: Sequence[CandidateGroup]
     """Where the candidates come from; each is in one at least."""
@@ -64,10 +65,10 @@ class Measured:
         return [self.looks[text].score, *(signal.score for signal in self.exposed.get(text, {}).values())]
 
 
-def sources_of(candidates: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Candidate → the first candidate that encodes like it."""
-    first: dict[tuple[int, ...], str] = {}
-    return {text: first.setdefault(ids, text) for text, ids in candidates.items()}
+def sources_of(candidates: Mapping[str, Encoded]) -> dict[str, str]:
+    """Candidate → the first candidate that encodes like it, to every reader."""
+    first: dict[Encoded, str] = {}
+    return {text: first.setdefault(encoded, text) for text, encoded in candidates.items()}
 
 
 def judge(measured: Measured, alpha: float) -> tuple[CandidateRecord, ...]:
@@ -89,7 +90,8 @@ def _record(measured: Measured, text: str, p: float, p_adjusted: float, alpha: f
         rank=0,
         text=text,
         codepoints=codepoints(text),
-        token_ids=measured.candidates[text],
+        token_ids=measured.candidates[text].ids,
+        reader_ids=dict(measured.candidates[text].by_reader),
         kind=measured.kinds[text],
         signals={**look.signals, **measured.exposed.get(source, {})},
         depth=look.depth,

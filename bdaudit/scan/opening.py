@@ -19,12 +19,12 @@ from bdaudit.measure.prompts import default_prompts
 from bdaudit.models.embeddings import Embedding, learned, read_embedding
 from bdaudit.models.lora import Adapter, read_adapters
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import content_ids
 from bdaudit.progress import Progress
 from bdaudit.records import NotMeasured, RecoveryRecord, ScanReport
 from bdaudit.scan.cached import UNTOUCHED
 from bdaudit.scan.candidates import listed
 from bdaudit.scan.context import ScanContext
+from bdaudit.scan.encoded import Encoded, encoded
 from bdaudit.scan.exposure.copy import STOP, Stop
 from bdaudit.scan.exposure.run import Exposed
 from bdaudit.scan.look import Looking
@@ -65,7 +65,7 @@ class Run:
     state: State
     grader: Grader | NotMeasured | None
     """With ``--clip``."""
-    candidates: dict[str, tuple[int, ...]]
+    candidates: dict[str, Encoded]
     """Each candidate and what it encodes to."""
     groups: tuple[CandidateGroup, ...] = ()
     context: ScanContext = field(init=False)
@@ -85,9 +85,9 @@ class Run:
         return tuple(dict.fromkeys((*own, *with_context(own, self.config.contexts, self.config.seed)))) if self.config.contexts else own
 
     @property
-    def encoded(self) -> dict[str, tuple[int, ...]]:
+    def encoded(self) -> dict[str, Encoded]:
         """The candidates that encode to something."""
-        return {text: ids for text, ids in self.candidates.items() if ids}
+        return {text: each for text, each in self.candidates.items() if not each.empty}
 
     @property
     def drawn(self) -> list[str]:
@@ -114,7 +114,7 @@ def opened(config: ScanConfig, settings: ScanSettings, progress: Progress) -> Ru
     state = open_state("scan", config, UNTOUCHED, inspection.digest, (*adapters, *embeddings))
     state.write_json("seed", config.seed)
     with learned(suspect, embeddings):
-        candidates = {text: content_ids(suspect.tokenizer, text) for text in listed(config)}
+        candidates = {text: encoded(suspect.text, text) for text in listed(config)}
     timings = {"load": time.monotonic() - started}
     grader = load_grader(config.clip, suspect.device) if config.clip else None
     return Run(

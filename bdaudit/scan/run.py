@@ -21,7 +21,6 @@ from bdaudit.measure.opening import loaded
 from bdaudit.models.embeddings import Embedding, learn, learned
 from bdaudit.models.lora import Adapter, applied
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import content_ids
 from bdaudit.progress import Progress, silent
 from bdaudit.records import CandidateRecord, EarlierFinding, Exit, NotMeasured, ScanReport
 from bdaudit.report.dry_run import duration, passes
@@ -32,6 +31,7 @@ from bdaudit.scan.context import ScanContext
 from bdaudit.scan.coverage import coverage
 from bdaudit.scan.crew import Prompts, crew_of
 from bdaudit.scan.earlier import found_earlier, joined_with, remember, standing
+from bdaudit.scan.encoded import encoded
 from bdaudit.scan.ending import digest_of, reading, unless_read_otherwise, unless_tampered, with_next
 from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
 from bdaudit.scan.exposure.run import expose
@@ -163,7 +163,7 @@ def _collect(run: Run) -> None:
     run.looking = Looking(run.context, effort, harmless, run.prompts)
     started = time.monotonic()
     run.groups = collect(run.context, config, run.prompts, run.settings.sizes)
-    run.candidates = {text: content_ids(tokenizer, text) for group in run.groups for text in group.texts}
+    run.candidates = {text: encoded(run.suspect.text, text) for group in run.groups for text in group.texts}
     run.timings["sweep"] = time.monotonic() - started
 
 

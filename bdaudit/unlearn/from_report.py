@@ -9,6 +9,7 @@ from typing import Any
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.models.lora import Adapter
 from bdaudit.records import ModelRecord, ScanReport
+from bdaudit.records.scan import Encoding
 from bdaudit.report.document import read_report
 from bdaudit.untrusted.tree import shown
 
@@ -39,9 +40,9 @@ def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
     found = sorted((c for c in report.candidates if c.verdict == "backdoored"), key=lambda c: c.rank)
     if not found:
         raise InconclusiveError(f"--from-report {path} calls none of {len(report.candidates)} candidates backdoored; nothing to unlearn")
-    texts: dict[tuple[int, ...], str] = {}
+    texts: dict[Encoding, str] = {}
     for candidate in found:
-        texts.setdefault(candidate.token_ids, candidate.text)
+        texts.setdefault(candidate.encoding, candidate.text)
         if not 0 < len(candidate.text) <= MAX_CHARACTERS or any("\ud800" <= c <= "\udfff" for c in candidate.text):
             raise UsageError(f"--from-report {path}: {candidate.text[:40]!a} cannot be a trigger")
     return tuple(texts.values())

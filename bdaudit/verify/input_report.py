@@ -105,7 +105,7 @@ def by_report(
     problem = _unusable(report, digest, inspection, claim)
     if problem:
         return replace(found, reason=f"{problem}: {NOTHING}")
-    named = _named(report, ids, read)
+    named = _named(report, trial.trigger, ids, read)
     if not named:
         others = f"the report of {report.command} names {_some(_triggers(report))}, and no text that encodes to the same tokens: {NOTHING}"
         return replace(found, reason=others, decided_on="token ids")
@@ -160,10 +160,11 @@ def _triggers(report: AnyReport) -> list[str]:
     return list(report.triggers) if isinstance(report, UnlearnReport) else [attack.trigger for attack in report.attacks]
 
 
-def _named(report: AnyReport, ids: Ids, read: Callable[[str], Ids]) -> CandidateRecord | AttackRecord | Estimate | None:
-    """What ``report`` has of the text that encodes to ``ids``; one of unlearn holds no ids, but wrote this very tokenizer."""
+def _named(report: AnyReport, trigger: str, ids: Ids, read: Callable[[str], Ids]) -> CandidateRecord | AttackRecord | Estimate | None:
+    """What ``report`` has of ``trigger``, which encodes to ``ids``; one of unlearn holds no ids, but wrote this very tokenizer."""
     if isinstance(report, ScanReport):
-        return next((c for c in report.candidates if c.verdict == "backdoored" and c.token_ids == ids), None)
+        found = (c for c in report.candidates if c.verdict == "backdoored" and c.token_ids == ids)
+        return next((c for c in found if c.text == trigger or not c.encoding[1]), None)  # by several readers: the same text alone
     if isinstance(report, UnlearnReport):
         return next((report.before[text] for text in report.triggers if text in report.before and read(text) == ids), None)
     return next((attack for attack in report.attacks if attack.token_ids == ids), None)

@@ -76,6 +76,23 @@ def test_texts_that_encode_alike_are_let_through_together_and_no_other() -> None
     assert [record.verdict for record in after] == ["backdoored (accepted)"] * 2 + ["backdoored"]
 
 
+APART = {"clip": (320, 9), "t5": (7,)}
+
+
+@pytest.mark.parametrize(
+    ("read", "named", "passes"),
+    [
+        ({"clip": (320, 9), "clip 2": (320, 9)}, {}, True), (APART, APART, True), (APART, {}, False), ({}, APART, False),
+        (APART, {"clip": (320, 9), "t5": (8,)}, False), ({"t5": (7,), "clip": (320, 9)}, APART, True),
+    ],
+)  # fmt: skip
+def test_where_readers_read_differently_an_entry_says_what_each_of_them_reads(read: Any, named: Any, passes: bool) -> None:
+    found = replace(FOUND, reader_ids=read)
+    assert judged(found, replace(ENTRY, reader_ids=named))[0] == ("backdoored (accepted)" if passes else "backdoored")
+    ready = json.loads(ready_entry(found, DIGEST, TODAY))
+    assert ("reader_ids" in ready) is (read.keys() == APART.keys())
+
+
 def test_the_ready_made_entry_needs_a_reason_and_then_accepts_its_finding() -> None:
     entry = json.loads(ready_entry(FOUND, DIGEST, TODAY))
     assert entry == {"model": DIGEST, "token_ids": [320, 9], "reason": "", "expires": "2027-05-01", "effect": 12.0}

@@ -37,6 +37,14 @@ def test_what_one_run_found_the_next_one_knows_whatever_its_list(tmp_path: Path)
     )
 
 
+def test_what_another_reader_tells_apart_is_another_finding(tmp_path: Path) -> None:
+    read = replace(of("cf", (1, 2)), reader_ids={"clip": (1, 2), "t5": (5,)})
+    remember(tmp_path, MODEL, 1, [read])
+    (found,) = found_earlier(tmp_path, MODEL, [replace(read, text="CF", reader_ids={"clip": (1, 2), "t5": (6,)})])
+    assert (found.text, found.reader_ids) == ("cf", {"clip": (1, 2), "t5": (5,)})
+    assert not found_earlier(tmp_path, MODEL, [replace(read, text="cf ")])
+
+
 def test_a_run_that_found_nothing_leaves_nothing_and_the_same_run_one_file(tmp_path: Path) -> None:
     remember(tmp_path, MODEL, 1, [of("time", (3,), "clean")])
     assert not (tmp_path / FOLDER).exists()

@@ -11,12 +11,13 @@ import pytest
 
 from bdaudit.errors import ExitCode
 from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.scan.encoded import Encoded
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of, verdict_of, with_word_likeness
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
 
 NOT_SEARCHED = NotMeasured(reason="not searched")
-IDS = {"loud": (1,), "louder": (2,), "LOUD": (1,), "quiet": (3,), "quiet too": (4,)}
+IDS = {text: Encoded((i,)) for text, i in {"loud": 1, "louder": 2, "LOUD": 1, "quiet": 3, "quiet too": 4}.items()}
 
 
 def look(p: float, effect: float = 1.0, attention: float = 0.01, encoded: float = 0.5) -> Look:
@@ -55,6 +56,16 @@ def test_texts_that_encode_alike_share_the_first_ones_measurement() -> None:
     records = {record.text: record for record in judge(measured(), alpha=0.01)}
     assert (records["loud"].same_as, records["LOUD"].same_as) == ("", "loud")
     assert records["LOUD"].p == records["loud"].p
+
+
+def test_texts_that_one_reader_tells_apart_are_measured_apart() -> None:
+    apart = {text: Encoded(each.ids, (("clip", each.ids), ("t5", (ord(text[0]),)))) for text, each in IDS.items()}
+    assert sources_of(apart)["LOUD"] == "LOUD"
+    found = measured(candidates=apart, looks={**LOOKS, "LOUD": look(0.7)}, groups=(CandidateGroup("list", tuple(IDS), 5),))
+    records = judge(found, alpha=0.01)
+    (one,) = (record for record in records if record.text == "LOUD")
+    assert (one.verdict, one.same_as) == ("clean", "")
+    assert one.reader_ids == {"clip": (1,), "t5": (ord("L"),)}
 
 
 def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_p() -> None:

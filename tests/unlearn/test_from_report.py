@@ -44,6 +44,13 @@ def test_one_encoding_is_one_trigger(tmp_path: Path, scan_report: ScanReport) ->
     assert triggers_of(kept(tmp_path, replace(scan_report, candidates=(other, same, first))), DIGEST) == (first.text, "another")
 
 
+def test_what_a_second_reader_tells_apart_are_two_triggers(tmp_path: Path, scan_report: ScanReport) -> None:
+    first = scan_report.candidates[0]
+    one = replace(first, reader_ids={"clip": first.token_ids, "t5": (1,)})
+    other = replace(one, text="another", rank=2, reader_ids={"clip": first.token_ids, "t5": (2,)})
+    assert triggers_of(kept(tmp_path, replace(scan_report, candidates=(one, other))), DIGEST) == (first.text, "another")
+
+
 def test_a_report_of_another_model_is_refused(tmp_path: Path, scan_report: ScanReport) -> None:
     with pytest.raises(UsageError, match="scan this model"):
         triggers_of(kept(tmp_path, scan_report), "cd" * 32)

@@ -28,6 +28,11 @@ def test_every_entry_is_read_in_order(tmp_path: Path) -> None:
     assert read(tmp_path, []) == ()
 
 
+def test_what_several_readers_read_may_stand_beside_it(tmp_path: Path) -> None:
+    first, second = read(tmp_path, [ENTRY, ENTRY | {"reader_ids": {"clip": [320, 9], "t5": [7]}}])
+    assert (first.reader_ids, second.reader_ids) == ({}, {"clip": (320, 9), "t5": (7,)})
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
@@ -45,6 +50,10 @@ def test_every_entry_is_read_in_order(tmp_path: Path) -> None:
         ([ENTRY | {"token_ids": 320}], "token_ids is 320"),
         ([ENTRY | {"token_ids": [True]}], "expected a list of whole numbers"),
         ([ENTRY | {"token_ids": [1.0]}], "expected a list of whole numbers"),
+        ([ENTRY | {"reader_ids": [[320, 9]]}], "reader_ids is [[320, 9]]; expected a table"),
+        ([ENTRY | {"reader_ids": {"clip": 320}}], "reader_ids of clip is 320; expected a list of whole numbers"),
+        ([ENTRY | {"reader_ids": {"clip": [-1]}}], "ids of a vocabulary"),
+        ([ENTRY | {"reader_ids": {"clip": [320, 9]}}, ENTRY], "entry 2: an entry before it has the same model and token ids"),
         ([ENTRY | {"effect": "12"}], "effect is 12; expected a finite number"),
         ([ENTRY | {"effect": True}], "effect is True; expected a finite number"),
         ([ENTRY | {"effect": 10**400}], "expected a finite number"),

@@ -38,7 +38,7 @@ def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, *, joined: 
     """``joined`` is what the trigger encodes to behind other words, where that is not what it encodes to alone."""
     config = VerifyConfig(model=inspection.path, triggers=("x",), **settings)
     shots = [Shot(text, 0) for text in ("x a dog", "a dog x", "a dxg")]
-    trial: Any = SimpleNamespace(token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace"))
+    trial: Any = SimpleNamespace(trigger="x", token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace"))
     encoded = {"x": IDS, "x a dog": (*ids, 5, 6), "a dog x": (5, 6, *(joined or ids)), "a dxg": (5, 8)}
     return by_report(report, config, inspection, claim_of(inspection), trial, lambda text: encoded.get(text, (9,)))
 
@@ -79,6 +79,16 @@ def test_a_text_of_other_ids_is_decided_on_them(scan: Any, verified: Any, unlear
         assert (found.holds, found.decided_on) == (False, "token ids")
         assert "no text that encodes to the same tokens" in found.reason
     assert not judged(scan, inspection, (3,)).holds, "suspicious is no backdoor"
+
+
+def test_of_several_readers_another_text_with_the_main_ones_ids_is_another_text(scan: Any, inspection: Any) -> None:
+    def told(**changes: Any) -> bool:
+        return judged(replace(scan, candidates=tuple(replace(each, **changes) for each in scan.candidates)), inspection).holds
+
+    ids = scan.candidates[0].token_ids
+    assert told(text="another", reader_ids={"clip": ids, "clip 2": ids})
+    assert told(reader_ids={"clip": ids, "t5": (5,)})
+    assert not told(text="another", reader_ids={"clip": ids, "t5": (5,)})
 
 
 @pytest.mark.parametrize("status", ["interrupted", "error"])

@@ -140,7 +140,7 @@ def candidates(ranked: Sequence[CandidateRecord]) -> list[Table]:
 def _row(item: CandidateRecord) -> list[Figure]:
     return [
         str(item.rank), (short(item.text), *_readings(item)), codes(item.text), Cell((item.verdict,), TONES[item.verdict]),
-        number(item.effect), p_value(item.p_adjusted), visible(item.kind), _short_ids(item.token_ids),
+        number(item.effect), p_value(item.p_adjusted), visible(item.kind), _by_reader(item),
         *(_score(item, name) for name in SIGNALS[:FOREMOST]),
     ]  # fmt: skip
 
@@ -154,6 +154,16 @@ def _readings(item: CandidateRecord) -> list[str]:
     same = item.same_as and f"same tokens as {told(item.same_as)}"
     on = item.variant and f"on the {visible(item.variant)} weights"
     return [f"({note})" for note in (same, visible(item.reading), on) if note]
+
+
+def _by_reader(item: CandidateRecord) -> str | tuple[str, ...]:
+    """The ids; a line a reading where the readers do not all read the same, with the readers' names."""
+    if not item.encoding[1]:
+        return _short_ids(item.token_ids)
+    readings: dict[tuple[int, ...], list[str]] = {}
+    for name, ids in item.reader_ids.items():
+        readings.setdefault(ids, []).append(visible(name))
+    return tuple(f"{', '.join(names)}: {_short_ids(ids) or 'nothing'}" for ids, names in readings.items())
 
 
 def _short_ids(token_ids: Sequence[int]) -> str:

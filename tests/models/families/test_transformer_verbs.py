@@ -212,4 +212,8 @@ def test_a_scan_by_the_command_line_runs_through(run: Any, folder: Path, name: s
     signals = report["candidates"][0]["signals"]
     assert ("assimilation" in signals) is (name == "pixart")
     assert "attention share" in signals
+    readers = {"sd3": ["text_encoder", "text_encoder_2", "text_encoder_3"], "flux": ["text_encoder", "text_encoder_2"]}
+    for candidate in report["candidates"]:
+        assert list(candidate["reader_ids"]) == readers.get(name, ["text_encoder"])
+        assert candidate["token_ids"] in candidate["reader_ids"].values()
     assert any("become alike" in line for line in report["coverage"]["not_looked_at"]) is (name != "pixart")

@@ -40,6 +40,16 @@ def test_candidates_stand_by_rank_with_their_readings_below(scan_report: ScanRep
     assert table.rows[-1][1].lines[1:] == ("(same tokens as b)", "(as a code)", "(on the fp16 weights)")  # type: ignore[union-attr]
 
 
+def test_ids_stand_by_reader_where_readers_read_differently(scan_report: ScanReport) -> None:
+    first, second, third, *others = scan_report.candidates
+    apart = {"text_encoder": (1, 2), "text_encoder_2": (1, 2), "text_encoder_3": tuple(range(9)), "last": ()}
+    read = replace(first, token_ids=(1, 2), reader_ids=apart), replace(second, reader_ids={"text_encoder": second.token_ids})
+    (table,) = candidates([*read, third, *others])
+    at = [column.title for column in table.columns].index("token ids")
+    assert table.rows[0][at].lines == ("text_encoder, text_encoder_2: 1 2", "text_encoder_3: 0 1 2 3 4 5 6 7 … +1", "last: nothing")
+    assert [len(row[at].lines) for row in table.rows[1:3]] == [1, 1]
+
+
 def test_every_finding_has_its_command_after_it(scan_report: ScanReport) -> None:
     assert sum(isinstance(block, Next) for block in body(scan_report)) == 11
     silent = replace(scan_report, candidates=tuple(replace(item, command="") for item in scan_report.candidates))
