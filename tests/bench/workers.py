@@ -8,7 +8,7 @@
 ``memory`` has two workers answer many small blocks through real Ray and watches the run's own memory and processor time.
 ``kills`` scans a list, sweeps and verifies in turn with three workers, kills a worker, the run itself, or both at random moments, repeats
 a run that was killed with another number of workers, and holds each report against that of a run of one process. It goes on where OUT.json
-stopped.
+stopped. Each writes its own section of OUT.json and leaves the others.
 """
 
 from __future__ import annotations
@@ -46,6 +46,17 @@ KINDS = ("scan", "sweep", "verify")
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "models" / "clean"
 
 
+def sections(out: Path) -> dict[str, Any]:
+    """What a record holds, by name; nothing where there is none."""
+    held: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    return held
+
+
+def write_section(out: Path, name: str, record: dict[str, Any]) -> None:
+    """``record`` in its place, all others as they are."""
+    out.write_text(json.dumps(sections(out) | {name: record}, indent=1) + "\n", encoding="utf-8")
+
+
 def speed(out: Path, pairs: int, probes: int) -> None:
     """Seconds of a screen with one worker and with two, in alternation, and the run's own processor time a block."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -76,7 +87,7 @@ def speed(out: Path, pairs: int, probes: int) -> None:
     times = statistics.median(row["one"] / row["two"] for row in rows)
     cost = statistics.median(row["two, ms of the run a block"] for row in rows)
     record = {"cores": os.cpu_count(), "probes": len(texts), "blocks": blocks, "times": times, "ms a block": cost, "pairs": rows}
-    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_section(out, "speed", record)
 
 
 def memory(out: Path, blocks: int) -> None:
@@ -100,8 +111,7 @@ def memory(out: Path, blocks: int) -> None:
                 if done % max(1, blocks // 40) == 0:
                     gone = {"seconds": time.monotonic() - began, "ms of the run a block": 1000 * (time.process_time() - spent) / done}
                     rows.append({"blocks": done, "MB": _resident() / 1e6, **gone})
-                    record = {"growth, MB": rows[-1]["MB"] - rows[len(rows) // 10]["MB"], "rows": rows}
-                    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                    write_section(out, "memory", {"growth, MB": rows[-1]["MB"] - rows[len(rows) // 10]["MB"], "rows": rows})
 
 
 def _resident() -> int:
@@ -152,7 +162,7 @@ def workers_of(run: int) -> list[int]:
 
 def kills(out: Path, most: int) -> None:
     """Runs of each kind in turn until so many processes have been killed, in all."""
-    record: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {"kills": 0, "runs": []}
+    record: dict[str, Any] = sections(out).get("kills", {"kills": 0, "runs": []})
     with tempfile.TemporaryDirectory() as name:
         folder, expected = Path(name), dict[str, str]()
         model = small.write(folder / "model")
@@ -168,7 +178,7 @@ def kills(out: Path, most: int) -> None:
             record["kills"] = sum(sum(run["killed"].values()) for run in record["runs"])
             record["of each"] = {kind: sum(sum(run["killed"].values()) for run in record["runs"] if run["kind"] == kind) for kind in KINDS}
             record["differing"] = sum(not run["same"] for run in record["runs"])
-            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_section(out, "kills", record)
 
 
 def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expected: str) -> dict[str, Any]:
@@ -176,7 +186,8 @@ def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expecte
     killed, codes = {"worker": 0, "run": 0}, list[int]()
     while not codes or codes[-1] == -signal.SIGKILL:
         asked = command(kind, model, folder, chance.choice((2, 3)) if codes else 3)
-        run = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with (folder / "stderr.txt").open("a") as stderr:
+            run = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=stderr)
         while run.poll() is None:
             time.sleep(chance.uniform(0.05, 2.0))
             there = workers_of(run.pid)
@@ -191,7 +202,8 @@ def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expecte
                 killed["run"] += 1
         codes.append(run.wait())
     same = (folder / "report.json").is_file() and told(folder / "report.json") == expected
-    return {"killed": killed, "codes": codes, "same": same}
+    ended = (folder / "stderr.txt").read_text().splitlines()[-1:]
+    return {"killed": killed, "codes": codes, "same": same} | ({} if same else {"ended": ended})
 
 
 def main() -> None:
