@@ -24,6 +24,8 @@ from bdaudit.untrusted.tree import is_pointer, kind_of, parse_json, pointer_said
 Raised = Callable[[str], Exception]
 """From a message to the error that is raised."""
 
+FIRST = 1 << 18
+"""Bytes that are read first: as many as are asked for are allocated, and most files are far shorter than they may be."""
 TOML_LIMITS = (1 << 16, 2_000, 1_000)
 """Bytes, lines, and characters of a line. A dotted key takes time by the square of its length: 60 kB of one line took 24 s."""
 
@@ -74,12 +76,18 @@ def read_file(path: Path | str, said: str, limit: int, *, error: Raised = UsageE
 def read_all(file: io.BufferedReader, said: str, limit: int, *, error: Raised = UsageError) -> bytes:
     """All of an open file; raises as ``read_file``."""
     with reading(said, error):
-        data = file.read(limit + 1) or b""  # None where there is nothing yet, as of the kernel's log
+        data = _read(file, min(limit + 1, FIRST))
+        if len(data) == FIRST:
+            data += _read(file, limit + 1 - FIRST)
     if len(data) > limit:
         raise error(f"{said} is longer than {limit:,} bytes; expected a smaller file")
     if is_pointer(data):
         raise error(pointer_said(said))
     return data
+
+
+def _read(file: io.BufferedReader, most: int) -> bytes:
+    return file.read(most) or b""  # None where there is nothing yet, as of the kernel's log
 
 
 def read_json(path: Path, said: str, limits: tuple[int, int], *, error: Raised = UsageError, follow: bool = True) -> Any:

@@ -5,8 +5,6 @@ Knows nothing of models. Nothing here opens what is not a regular file inside th
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import stat
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO
 from bdaudit.errors import BdauditError, RefusedError
 from bdaudit.untrusted.holes import mostly_hole
 from bdaudit.untrusted.hub_snapshot import Digest, Snapshot, snapshot_of
+from bdaudit.untrusted.json_text import decoded
 
 MAX_ENTRIES = 200_000
 MAX_FOLDERS_DEEP = 8
@@ -313,37 +312,14 @@ def parse_json(data: bytes, where: str, items: int, *, finite: bool = False) -> 
     Raises:
         BdauditError: anything else.
     """
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > items:
+    if len(data) > items and data.count(b",") + data.count(b"[") + data.count(b"{") > items:
         raise BdauditError(f"{shown(where)}: more than {items:,} items; no model needs that")
     try:
-        hooks: dict[str, Any] = {"parse_constant": _figure, "parse_float": _figure} if finite else {}
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, **hooks)
+        value, depth = decoded(data, finite=finite)
     except RecursionError as error:
         raise BdauditError(f"{shown(where)}: JSON nested too deep") from error
     except ValueError as error:
         raise BdauditError(f"{shown(where)} is not valid JSON: {shown(error)}") from error
-    if _depth(value) > MAX_JSON_DEPTH:
+    if depth > MAX_JSON_DEPTH:
         raise BdauditError(f"{shown(where)}: JSON nested more than {MAX_JSON_DEPTH} deep")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
-
-
-def _figure(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is no figure")
-    return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [v for v in level if v.__class__ is dict or v.__class__ is list]:  # of JSON; isinstance takes twice as long
-        depth += 1
-        level = [inner for v in level for inner in (v.values() if v.__class__ is dict else v)]
-    return depth

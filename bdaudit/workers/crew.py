@@ -20,7 +20,7 @@ from bdaudit.workers.wire import Answer, Hello, Message, fitted, packed, unpacke
 MOST_DEATHS = 4
 """Workers that one block may cost by itself."""
 MOST_FAILED = 3
-"""Workers in a row that do not come up before no more are started."""
+"""Workers in a row that say why they do not come up before no more are started; of those that die while they start, so many times all."""
 WANTED = 2.0
 """Seconds that what a worker is given should take, so that handing it out costs nothing beside it."""
 LONGEST_START = 900.0
@@ -88,7 +88,8 @@ class Crew:
     """Workers that are there."""
     _coming: dict[Any, Any] = field(default_factory=dict)
     """Ticket → worker that has not said anything yet."""
-    _failed: int = 0
+    _failed: float = 0.0
+    """Workers in a row that did not come up; one that died counts as its share of all, since what ends one may end all at once."""
     _seconds: float = WANTED
     """That a block took lately."""
 
@@ -162,11 +163,11 @@ class Crew:
             if problem:
                 raise BdauditError(f"{said.name} was refused: {problem}")
         except (Lost, BdauditError) as error:
-            self._failed += 1
+            self._failed += 1 / self.size if isinstance(error, Lost) else 1
             self.notes.append(str(error) if "was refused" in str(error) else f"a worker did not come up: {error}")
             self.carrier.stop(worker)
             return
-        self._failed = 0
+        self._failed = 0.0
         self.names[worker] = said.name
 
     def _lose(self, worker: Any, note: str) -> None:

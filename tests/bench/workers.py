@@ -164,16 +164,17 @@ def kills(out: Path, most: int) -> None:
     """Runs of each kind in turn until so many processes have been killed, in all."""
     record: dict[str, Any] = sections(out).get("kills", {"kills": 0, "runs": []})
     with tempfile.TemporaryDirectory() as name:
-        folder, expected = Path(name), dict[str, str]()
+        folder, expected, seconds = Path(name), dict[str, str](), dict[str, float]()
         model = small.write(folder / "model")
         for kind in KINDS:
             (folder / kind).mkdir()
+            began = time.monotonic()
             subprocess.run(command(kind, model, folder / kind, 1), check=False, capture_output=True)
-            expected[kind] = told(folder / kind / "report.json")
+            expected[kind], seconds[kind] = told(folder / kind / "report.json"), time.monotonic() - began
         while record["kills"] < most:
             number = len(record["runs"])
             kind = KINDS[number % len(KINDS)]
-            run = _killed(kind, model, folder / f"run-{number}", random.Random(number), expected[kind])
+            run = _killed(kind, model, folder / f"run-{number}", random.Random(number), expected[kind], seconds[kind])
             record["runs"].append({"kind": kind, **run})
             record["kills"] = sum(sum(run["killed"].values()) for run in record["runs"])
             record["of each"] = {kind: sum(sum(run["killed"].values()) for run in record["runs"] if run["kind"] == kind) for kind in KINDS}
@@ -181,7 +182,8 @@ def kills(out: Path, most: int) -> None:
             write_section(out, "kills", record)
 
 
-def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expected: str) -> dict[str, Any]:
+def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expected: str, seconds: float) -> dict[str, Any]:
+    """One run to its end; ``seconds`` are those of one process, so that on a busy machine, too, kills fall on every part of it."""
     folder.mkdir()
     killed, codes = {"worker": 0, "run": 0}, list[int]()
     while not codes or codes[-1] == -signal.SIGKILL:
@@ -189,7 +191,7 @@ def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expecte
         with (folder / "stderr.txt").open("a") as stderr:
             run = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=stderr)
         while run.poll() is None:
-            time.sleep(chance.uniform(0.05, 2.0))
+            time.sleep(chance.uniform(0.05, seconds / 4))
             there = workers_of(run.pid)
             what = chance.choices(("nothing", "worker", "run", "both"), (4, 4, 1, 1))[0]
             if not there or sum(killed.values()) > 8:

@@ -13,7 +13,7 @@ import pytest
 
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted import open_file as open_file_module
-from bdaudit.untrusted.open_file import TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
+from bdaudit.untrusted.open_file import FIRST, TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
 
 JSON_LIMITS = (1 << 20, 1000)
 
@@ -180,3 +180,11 @@ def test_a_file_that_has_nothing_yet_is_empty() -> None:
             """As a buffered file whose system call would have to wait."""
 
     assert open_file_module.read_all(Waiting(), "--x f", 9) == b""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [FIRST - 1, FIRST, FIRST + 1, 3 * FIRST])
+def test_a_file_is_read_whole_up_to_its_limit_however_it_is_read(size: int, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(data := os.urandom(size))
+    assert read_file(tmp_path / "f", "--x f", size) == data
+    with pytest.raises(UsageError, match="longer than"):
+        read_file(tmp_path / "f", "--x f", size - 1)

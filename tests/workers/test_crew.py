@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bdaudit.errors import BdauditError
-from bdaudit.workers.crew import Crew, unlike
+from bdaudit.workers.crew import Crew, Lost, unlike
 from bdaudit.workers.wire import Answer, packed
 from tests.workers.here import HELLO, Doubling, Here
 
@@ -55,6 +55,23 @@ def test_no_worker_left_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(BdauditError, match=r"no worker is left: .*no such file.*repeat the command"):
         answered(crew, [1, 2])
     assert carrier.started == len(carrier.stopped) == 4
+
+
+class Dying(Doubling):
+    """A worker that is killed while it opens its model."""
+
+    def hello(self) -> bytes:
+        raise Lost("killed")
+
+
+@pytest.mark.parametrize(("size", "died"), [(1, 2), (3, 8), (4, 11)])
+def test_all_workers_may_be_killed_while_they_start_twice_and_not_three_times(size: int, died: int) -> None:
+    crew, _ = crew_of(size, made=lambda n: (Dying if n < died else Doubling)(HELLO))
+    assert answered(crew, [1, 2, 3]) == {0: 2, 1: 4, 2: 6}
+    crew, carrier = crew_of(size, made=lambda _: Dying(HELLO))
+    with pytest.raises(BdauditError, match=r"no worker is left: a worker did not come up: killed"):
+        answered(crew, [1])
+    assert 3 * size <= carrier.started <= 4 * size
 
 
 def test_a_worker_of_another_model_is_refused_by_name_and_the_others_go_on() -> None:

@@ -74,5 +74,8 @@ def document(fleet: Fleet) -> dict[str, Any]:
 
 def _row(fleet: Fleet, entry: Entry) -> dict[str, Any]:
     test = fleet.test_of(entry)
-    over_all = {"over_all_models": asdict(test)} if test else {"over_all_models": asdict(entry.scan)}
-    return asdict(entry) | over_all
+    plain = {
+        "found": [vars(each) for each in entry.found],
+        "scan": vars(entry.scan),
+    }  # asdict would copy every text of ten thousand reports
+    return vars(entry) | plain | {"over_all_models": vars(test or entry.scan)}

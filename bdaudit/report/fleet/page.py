@@ -84,17 +84,21 @@ def row(fleet: Fleet, entry: Entry, out: Path) -> dict[str, Any]:
         "tail": bool(test and test.extrapolated),
         "reason": one_line(entry.reason),
         "date": visible(entry.created_at[:10]),
-        "link": link(entry.file, out),
-        "file": _place(entry.file, out),
+        **_where(entry.file, out),
     }
 
 
 def link(file: str, out: Path) -> str:
     """The report's own page, where one lies beside it, else its JSON: a relative address that begins with a dot, whatever it is called."""
-    page = Path(file).with_suffix(".html")
-    target = page if page != out and page.is_file() else Path(file)
-    relative = os.path.relpath(target, out.parent)
-    return quote(relative if relative.startswith("..") else f"./{relative}", errors="surrogateescape")
+    return _where(file, out)["link"]
+
+
+def _where(file: str, out: Path) -> dict[str, str]:
+    """A report's link, and its file as it is found from the page."""
+    place = os.path.relpath(file, out.parent)
+    page = f"{os.path.splitext(file)[0]}.html"
+    relative = f"{os.path.splitext(place)[0]}.html" if page != str(out) and os.path.isfile(page) else place
+    return {"link": quote(relative if relative.startswith("..") else f"./{relative}", errors="surrogateescape"), "file": visible(place)}
 
 
 def rate_lines(rate: ErrorRate) -> list[str]:
@@ -111,14 +115,9 @@ def rate_lines(rate: ErrorRate) -> list[str]:
     ]
 
 
-def _place(file: str, out: Path) -> str:
-    """As it is found from the page."""
-    return visible(os.path.relpath(file, out.parent))
-
-
 def _silent(fleet: Fleet, out: Path) -> list[tuple[str, str, str]]:
     """Name, verdict and reason of what was not audited, files that were not read first; then weights beside audited ones."""
-    unread = [(_place(each.file, out), "not read", one_line(each.reason)) for each in fleet.reports.not_read]
+    unread = [(_where(each.file, out)["file"], "not read", one_line(each.reason)) for each in fleet.reports.not_read]
     entries = [(visible(e.model), str(e.verdict), one_line(e.reason)) for e in fleet.reports.entries if e.verdict in NOT_AUDITED]
     beside = [(visible(e.model), "weights", "; ".join(map(one_line, e.unaudited[:4]))) for e in fleet.reports.entries if e.unaudited]
     return [*unread, *entries, *beside]
