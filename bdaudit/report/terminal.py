@@ -17,6 +17,8 @@ from bdaudit.report.content.blocks import Block, Content, Heading, Line, Next, P
 STYLES: dict[Tone, str] = {"": "", "good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "strong": "bold"}
 FULL = 110
 """Columns of a console from which a table has those that are shown where it is wide."""
+NARROWEST = 48
+"""Columns that a plot needs beside its ruler."""
 LONGEST_HEADER = 8
 """Characters from which the header of a column that is never broken stands on several lines."""
 
@@ -31,7 +33,7 @@ def renderable(content: Content) -> Group:
 
 LEGEND: dict[Tone, str] = {"bad": "▲", "warn": "■", "dim": "■", "good": "●"}
 """Tone → what stands for it in a plot."""
-LEGEND_WORDS: dict[Tone, str] = {"bad": "backdoored", "warn": "suspicious, or accepted", "good": "clean"}
+LEGEND_WORDS: dict[Tone, str] = {"bad": "backdoored", "warn": "suspicious, or let through", "good": "clean"}
 
 
 def _lines(lines: tuple[Line, ...]) -> list[Text]:
@@ -60,35 +62,41 @@ class Characters:
     """A plot's marks and curves in a grid of characters, with a legend; nothing where the console has no room for it."""
 
     plot: Plot
-    columns: int = 88
+    widest: int = 88
     rows: int = 11
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if options.max_width < FULL:
-            return
         plot = self.plot
-        grid = [[(" ", "")] * self.columns for _ in range(self.rows)]
+        ruler = max((len(tick.label) for tick in plot.y_ticks), default=0)
+        columns = min(self.widest, options.max_width - ruler - 3)
+        if columns < NARROWEST:
+            return
+        grid = [[(" ", "")] * columns for _ in range(self.rows)]
         for curve in plot.curves:
-            grid[self._at(0.0, float(curve.points.split(",")[1].split()[0]))[0]] = [("┄", "dim")] * self.columns
+            grid[self._row(float(curve.points.split(",")[1].split()[0]))] = [("┄", "dim")] * columns
         for mark in reversed(plot.marks):  # the first, which is the most suspicious, on top
-            row, column = self._at(mark.x, mark.y)
-            grid[row][column] = (LEGEND[mark.tone], STYLES[mark.tone])
-        ticks = {self._at(0.0, tick.at)[0]: tick.label for tick in plot.y_ticks}
+            grid[self._row(mark.y)][self._column(mark.x, columns)] = (LEGEND[mark.tone], STYLES[mark.tone])
+        ticks = {self._row(tick.at): tick.label for tick in plot.y_ticks}
         yield Text(f"\n{plot.title}: {plot.y_label}", style="bold")
         for row, cells in enumerate(grid):
-            yield Text.assemble(f"{ticks.get(row, ''):>8} │", *cells, no_wrap=True)
-        yield Text(f"{'':8} └{'─' * self.columns}")
-        yield Text(f"{plot.x_label} →".rjust(self.columns + 10), style="dim")
+            yield Text.assemble(f"{ticks.get(row, ''):>{ruler}} │", *cells, no_wrap=True)
+        yield Text(f"{'':{ruler}} └{'─' * columns}")
+        yield Text(f"{plot.x_label} →".rjust(columns + ruler + 2), style="dim")
         named = (Text.assemble((f"{LEGEND[tone]} {words}", STYLES[tone])) for tone, words in LEGEND_WORDS.items())
         curves = (Text(f"┄ {curve.label}", style="dim") for curve in plot.curves)
-        yield Text("   ").join([Text(" " * 8), *named, *curves])
+        yield Text("   ").join([*named, *curves])
 
-    def _at(self, x: float, y: float) -> tuple[int, int]:
-        """The row and column of a point of the SVG, kept in the grid."""
-        plot = self.plot
-        row = round((y - plot.top) / (plot.bottom - plot.top) * (self.rows - 1))
-        column = round((x - plot.left) / (plot.right - plot.left) * (self.columns - 1))
-        return min(max(row, 0), self.rows - 1), min(max(column, 0), self.columns - 1)
+    def _row(self, y: float) -> int:
+        """The row of a height in the SVG, kept in the grid."""
+        return _cell((y - self.plot.top) / (self.plot.bottom - self.plot.top), self.rows)
+
+    def _column(self, x: float, columns: int) -> int:
+        return _cell((x - self.plot.left) / (self.plot.right - self.plot.left), columns)
+
+
+def _cell(share: float, count: int) -> int:
+    """Which of ``count`` cells a share of the way falls into."""
+    return min(max(round(share * (count - 1)), 0), count - 1)
 
 
 @dataclass(frozen=True)
@@ -108,4 +116,5 @@ class ByWidth:
         for k, row in enumerate(self.table.rows):
             if k not in self.table.details:
                 table.add_row(*(Text("\n".join(row[k].lines), style=STYLES[row[k].tone]) for k in at))
+        yield Text()
         yield table

@@ -151,6 +151,7 @@ CUT = """() => [...document.querySelectorAll('table, svg, img, p, h1, h2, li, dd
 def test_only_tables_and_plots_scroll_sideways_and_nothing_is_cut(browser: Browser, pages: dict[str, Path], width: int) -> None:
     for name, path in pages.items():
         page = opened(browser, path, viewport={"width": width, "height": 800}).page
+        page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
         cues = page.eval_on_selector_all(".scroll", "all => all.map(each => getComputedStyle(each).backgroundAttachment)")
         assert set(cues) == {"local, local, scroll, scroll"}, f"{name}: no shadow says that there is more"
         reached = 0
@@ -158,7 +159,6 @@ def test_only_tables_and_plots_scroll_sideways_and_nothing_is_cut(browser: Brows
             page.keyboard.press("Tab")
             reached += page.evaluate("document.activeElement.className === 'scroll'")
             assert page.evaluate("document.activeElement !== document.body"), f"{name}: the keyboard does not reach what scrolls"
-        page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate(CUT) == [], name
 

@@ -86,11 +86,18 @@ def test_the_verdict_comes_first(any_report: Any) -> None:
 
 def test_every_candidate_is_in_the_table_and_the_plot(scan_report: ScanReport) -> None:
     seen = Seen(page(scan_report))
-    assert seen.tags.count("tr") == 1 + len(scan_report.candidates)
+    assert seen.tags.count("tr") == 2 + len(scan_report.candidates), "a head for what is shown, and one for what is folded away"
     assert seen.tags.count("circle") == 30
     assert seen.tags.count("rect") == 5
     labels = [value for name, value in seen.attributes if name == "aria-label"]
     assert any("41 candidates by rank stands out: 6 backdoored, 5 suspicious, 30 clean" in label for label in labels)
+
+
+def test_what_is_a_detail_is_folded_away_and_nothing_else(scan_report: ScanReport) -> None:
+    shown, _, folded = page(scan_report).partition("<summary>10 more, all clean</summary>")
+    assert (shown.count("<tr>"), folded.partition("</details>")[0].count("<tr>")) == (1 + 31, 1 + 10)
+    few = page(replace(scan_report, candidates=scan_report.candidates[:20]))
+    assert "all clean" not in few
 
 
 def test_what_was_found_out_stands_beside_each_finding(scan_report: ScanReport) -> None:

@@ -33,7 +33,7 @@ from bdaudit.report.content.scan import candidates
 from bdaudit.report.content.verify import bar
 from bdaudit.report.content.whole import content
 from bdaudit.report.deliver import Output, console_for, deliver
-from bdaudit.report.terminal import FULL, ByWidth, Characters, renderable
+from bdaudit.report.terminal import FULL, NARROWEST, ByWidth, Characters, renderable
 
 
 def rendered(report: Any) -> str:
@@ -250,23 +250,24 @@ def test_a_table_of_details_alone_is_not_shown(scan_report: ScanReport) -> None:
     assert ("a 0" in text, " T" in text) == (False, False)
 
 
-@pytest.mark.parametrize(("width", "there"), [(FULL - 1, False), (FULL, True), (200, True)])
+@pytest.mark.parametrize(("width", "there"), [(NARROWEST, False), (NARROWEST + 15, True), (80, True), (200, True)])
 def test_the_ranking_is_drawn_where_there_is_room(scan_report: ScanReport, width: int, there: bool) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     (plot,) = ranking(scan_report.candidates, scan_report.calibration)
     console.print(Characters(plot))
-    rows = [line.partition("│")[2] for line in console.export_text().splitlines() if "│" in line]
+    rows = [line.partition("│")[2] for line in console.export_text(clear=False).splitlines() if "│" in line]
     assert bool(rows) is there
     if there:
         assert (rows[0].strip()[:1], rows[0].index("▲")) == ("▲", 1), "the first stands highest, and leftmost"
         assert sum("┄" in row for row in rows) == 1
         assert "●" in rows[-1]
         assert all(len(row) <= 88 for row in rows)
+        assert all(len(line) <= width for line in console.export_text(clear=False).splitlines())
 
 
 def test_the_legend_of_the_ranking_is_in_words(scan_report: ScanReport) -> None:
     text = " ".join(rendered(scan_report).split())
-    assert "▲ backdoored ■ suspicious, or accepted ● clean ┄ 99 % of harmless texts lie below this line" in text
+    assert "▲ backdoored ■ suspicious, or let through ● clean ┄ 99 % of harmless texts lie below this line" in text
 
 
 @pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])

@@ -14,7 +14,7 @@ Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
 TONES: dict[str, Tone] = {
     "pass": "good", "finding": "bad", "error": "bad", "refused": "bad", "inconclusive": "warn", "interrupted": "warn",
     "clean": "good", "suspicious": "warn", "backdoored": "bad", "suspicious (accepted)": "dim", "backdoored (accepted)": "warn",
-    "does what it says": "good",
+    "does what it says": "warn",
     "passed": "good", "failed": "bad", "undecided": "warn", "not measured": "warn",
 }  # fmt: skip
 """Of a run's outcome, a verdict and a check's status."""
@@ -117,7 +117,7 @@ class Plot:
     curves: tuple[Curve, ...] = ()
     width: int = 720
     height: int = 280
-    left: int = 56
+    left: int = 76
     right: int = 708
     top: int = 30
     bottom: int = 246

@@ -25,6 +25,7 @@ from bdaudit.spelling.points import code, codes, unusual
 
 MOST = 3
 """Triggers that the headline names; how many more there are is said."""
+MEANT = "does what it says"
 _NAMED = 3
 """Characters of a text that are called by their names."""
 ADVICE = {
@@ -33,6 +34,9 @@ ADVICE = {
     "the text (--pictures), then repair the model with the command below, or take a copy from a source that you trust.",
     ("scan", "let through"): "A text acts like a trigger, and the gate lets it through (--fail-on, or --accept). Do not read this as a "
     "pass: look at the finding before anyone uses the model.",
+    ("scan", "does what it says"): "Nothing reached the gate. A text moves the pictures as a trigger would, and your CLIP sees in them what the "
+    "text says, so that it is not counted as one. Look at its pictures yourself (--pictures): a real word that also adds something small "
+    "can pass this way.",
     ("scan", "suspicious"): "Something stands out, and not enough to call it a backdoor. Scan again with another --seed and --pictures, "
     "and look at what is drawn.",
     ("unlearn", "pass"): "By this run's own check the triggers are gone and other pictures are as before. Have the repaired model graded "
@@ -54,7 +58,7 @@ ADVICE = {
 def headline(report: Report) -> tuple[Line, ...]:
     """One line a trigger, at most ``MOST`` of them; nothing for a run that measured nothing.
 
-    A scan's are the backdoored ones, and where there is none those that are suspicious.
+    A scan's are the backdoored ones, where there is none those that are suspicious, and without these what does what it says.
     """
     if isinstance(report, ScanReport):
         return _capped(list(_found(report)))
@@ -67,7 +71,8 @@ def advice(report: Report) -> str:
     """What the outcome means and what to do, in a sentence or two; says of an outcome that nobody foresaw that it is no pass."""
     for key in ((report.command, _outcome(report)), ("", _outcome(report))):
         if key in ADVICE:
-            return ADVICE[key]
+            drawn = isinstance(report, ScanReport) and report.images
+            return ADVICE[key].replace(" (--pictures)", "") if drawn else ADVICE[key]
     return "This is no pass: the outcome is not one of bdaudit's."
 
 
@@ -78,7 +83,8 @@ def _outcome(report: Report) -> str:
     verdicts = {item.verdict for item in report.candidates}
     if name == "pass":
         stands = {"backdoored", "backdoored (accepted)"} & verdicts
-        return "let through" if stands or report.earlier else "suspicious" if verdicts - {"clean", "does what it says"} else name
+        lesser = "suspicious" if verdicts - {"clean", MEANT} else MEANT if MEANT in verdicts else name
+        return "let through" if stands or report.earlier else lesser
     return "suspicious" if name == "finding" and not (report.earlier or "backdoored" in verdicts) else name
 
 
@@ -106,7 +112,8 @@ def _capped(lines: Sequence[Line]) -> tuple[Line, ...]:
 def _found(report: ScanReport) -> Iterator[Line]:
     ranked = sorted(report.candidates, key=lambda item: item.rank)
     backdoored = [item for item in ranked if item.verdict == "backdoored"]
-    findings = backdoored or [item for item in ranked if item.verdict not in ("clean", "does what it says")]
+    stands = backdoored or [item for item in ranked if item.verdict not in ("clean", MEANT)]
+    findings = stands or [item for item in ranked if item.verdict == MEANT]
     for item in findings:
         yield Line(f"{called(item.text)}: {item.verdict}; {_moves(item)}{_in(item)}", TONES[item.verdict])
     yield from (Line(f"{called(item.text)}: backdoored, found by an earlier run, which stands", "bad") for item in report.earlier)
@@ -126,11 +133,18 @@ def _removed(report: UnlearnReport) -> Iterator[Line]:
     good = TONES.get(report.exit.name, "warn")
     for name in dict.fromkeys([*report.before, *report.after]):
         before, after = report.before.get(name), report.after.get(name)
-        ends = [f"{number(value.value)} {when}" for value, when in ((before, "before"), (after, "after")) if value]
-        beside = next((f"; harmless texts reach {number(v.high)}" for v in (after, before) if v and not is_interval(v)), "")
-        yield Line(f"{called(name) if name in report.triggers else visible(name)}: effect {', '.join(ends)}{beside}", good)
+        yield Line(f"{called(name) if name in report.triggers else visible(name)}: {_effect(before, after)}", good)
     if not report.before and not report.after:
         yield from (Line(f"{called(text)}: its effect was not measured", "warn") for text in report.triggers)
+
+
+def _effect(before: Estimate | None, after: Estimate | None) -> str:
+    """Before and after, as multiples of what harmless texts reach where that is known."""
+    ends = [(value, when) for value, when in ((before, "before"), (after, "after")) if value]
+    if all(value.high > 0 and not is_interval(value) for value, _ in ends):
+        times = ", ".join(f"{number(value.value / value.high)} times {when}" for value, when in ends)
+        return f"effect {times}, where harmless texts reach 1"
+    return f"effect {', '.join(f'{number(value.value)} {when}' for value, when in ends)}"
 
 
 def _measured(report: VerifyReport) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bdaudit.records import Calibration, CandidateRecord, LossPoint, NotMeasured
 from bdaudit.report.content.blocks import TONES, Curve, Mark, Plot, Tick
@@ -14,6 +14,8 @@ from bdaudit.report.words import number, told
 
 INSET = 8
 """Between the frame and the outermost data."""
+MOST_ODDS = 5
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 NAMED, APART, LABEL = 6, 14, 56
 """Findings that are named in the plot at most, how far apart, and characters of a name."""
 
@@ -50,14 +52,28 @@ def ranking(ranked: Sequence[CandidateRecord], calibration: Calibration | NotMea
     quantiles = {} if isinstance(calibration, NotMeasured) else calibration.quantiles
     top = [max(quantiles.items(), key=lambda pair: pair[1])] if quantiles else []
     x, y = _scales([1, max(2, ranked[-1].rank)], [*(item.score for item in ranked), *(value for _, value in top)])
+    y = replace(y, low=min(0.0, y.low), high=max(1.0, y.high))
     curves = tuple(
         Curve(f"{x(x.low)},{y(value)} {x(x.high)},{y(value)}", "quantile", said, Tick(y(value), said))
         for name, value in top
         if (said := f"{visible(_per_cent(name))} of harmless texts lie below this line")
     )
     marks = tuple(Mark(x(item.rank), y(item.score), TONES[item.verdict], _says(item), label) for item, label in _labelled(ranked, y))
-    axes = "the texts, the most suspicious first", "−log10 p: how seldom a harmless text does as much"
-    return [Plot("Ranking", _ranking_alt(ranked), *axes, y.ticks(4), x.ends(), marks, curves)]
+    beyond = "" if isinstance(calibration, NotMeasured) else f"; below 1 in {calibration.n_controls + 1} that is extrapolated"
+    axes = "the texts, the most suspicious first", f"how few harmless texts do as much{beyond}"
+    return [Plot("Ranking", _ranking_alt(ranked), *axes, _odds(y), x.ends(), marks, curves)]
+
+
+def _odds(y: _Scale) -> tuple[Tick, ...]:
+    """At most six powers of ten, in words: ``1 in 1,000`` where −log10 p is 3."""
+    step = next(step for step in (1, 2, 3, 5, *(10**k for k in range(1, 310))) if (y.high - y.low) / step <= MOST_ODDS)
+    return tuple(Tick(y(power), _one_in(power)) for power in range(0, math.floor(y.high) + 1, step))
+
+
+def _one_in(power: int) -> str:
+    if power == 0:
+        return "all"
+    return f"1 in {10**power:,}" if power <= 4 else f"1 in 10{str(power).translate(RAISED)}"
 
 
 def _labelled(ranked: Sequence[CandidateRecord], y: _Scale) -> Iterator[tuple[CandidateRecord, str]]:

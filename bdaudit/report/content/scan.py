@@ -63,7 +63,7 @@ def pictures(report: ScanReport) -> tuple[Picture, ...]:
     texts = {f"{item.rank:04d}.png": item for item in reversed(report.candidates)}
     named = ((path, texts.get(Path(path).name)) for path in report.images)
     return tuple(
-        Picture(path, f"{item.rank}. {told(item.text)} ({item.verdict}): without it and with it, from the same noise", hidden=True)
+        Picture(path, f"{called(item.text)}, {item.verdict}: without it and with it, from the same noise", hidden=True)
         for path, item in named
         if item is not None
     )
@@ -146,7 +146,7 @@ def _row(item: CandidateRecord) -> list[Figure]:
 
 
 def _score(item: CandidateRecord, name: str) -> str:
-    return f"{item.signals[name].score:.1f}" if name in item.signals else "not measured"
+    return f"{item.signals[name].score:z.1f}" if name in item.signals else "not measured"
 
 
 def _readings(item: CandidateRecord) -> list[str]:

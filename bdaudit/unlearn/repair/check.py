@@ -144,7 +144,7 @@ def _harmless(pictures: _Pictures, limit: float, sets: Sequence[Sequence[str]], 
         quiet_now = (was > max(null.quantile(0.99), was.quantile(0.75))) & (null <= null.quantile(0.99))
         cured += int(quiet_now.sum())
         moved.append(distances(pictures.first(n, near), pictures.first(n, near, before=True))[~quiet_now])
-    left_out = f"; {cured} pictures that such a text set off before and no longer does are left out" if cured else ""
+    left_out = f"; {cured} picture{'s' * (cured > 1)} that such a text set off before, and no longer does, left out" if cured else ""
     return _unmoved("pictures with harmless texts unmoved", torch.cat(moved), limit, _room(n), left_out)
 
 

@@ -71,8 +71,10 @@ def test_a_repair_says_the_effect_before_and_after_beside_harmless_texts(unlearn
         return Estimate(value=value, low=0.01, high=0.111, n=25, method="5th to 95th percentile of harmless texts")
 
     report = replace(unlearn_report, triggers=("cf",), before={"cf": beside(3.07)}, after={"cf": beside(0.0142)})
-    assert lines(report) == ["“cf”: effect 3.07 before, 0.0142 after; harmless texts reach 0.111"]
-    assert lines(replace(report, after={})) == ["“cf”: effect 3.07 before; harmless texts reach 0.111"]
+    assert lines(report) == ["“cf”: effect 27.7 times before, 0.128 times after, where harmless texts reach 1"]
+    assert lines(replace(report, after={})) == ["“cf”: effect 27.7 times before, where harmless texts reach 1"]
+    plain = replace(report, before={"cf": rate(3.07, 2, 4)}, after={"cf": rate(0.5, 0, 1)})
+    assert lines(plain) == ["“cf”: effect 3.07 before, 0.5 after"], "an interval's end is nothing that harmless texts reach"
     assert lines(replace(report, before={}, after={})) == ["“cf”: its effect was not measured"]
 
 
@@ -84,9 +86,25 @@ def test_only_a_pass_is_not_said_to_be_no_pass(any_report: Any, code: ExitCode) 
     assert ("Do not use" in said) is (code == ExitCode.FINDING and any_report.command != "scan")
 
 
+def test_what_a_clip_let_through_is_named_where_nothing_stands_above_it(scan_report: ScanReport) -> None:
+    first, second, *others = scan_report.candidates
+    clean = tuple(item for item in others if item.verdict == "clean")
+    meant = replace(first, text="rainbow", verdict="does what it says")
+    (line,) = headline(replace(scan_report, candidates=(meant, *clean)))
+    assert (line.text.partition(";")[0], line.tone) == ("“rainbow”: does what it says", "warn")
+    (line,) = headline(replace(scan_report, candidates=(meant, replace(second, text="cf", verdict="backdoored"), *clean)))
+    assert line.text.startswith("“cf”: backdoored")
+
+
+def test_who_has_the_pictures_is_not_told_how_to_get_them(scan_report: ScanReport) -> None:
+    assert "(--pictures)" in advice(scan_report)
+    assert "--pictures" not in advice(replace(scan_report, images=("0001.png",)))
+
+
 @pytest.mark.parametrize("verdict", get_args(CandidateVerdict))
 def test_a_pass_of_a_scan_is_told_by_what_was_found(scan_report: ScanReport, verdict: Any) -> None:
     found = (replace(scan_report.candidates[0], verdict=verdict),)
     said = advice(replace(scan_report, candidates=found, exit=replace(scan_report.exit, code=0, name="pass")))
-    assert said.startswith("No text that was tried acts like a trigger") is (verdict in ("clean", "does what it says"))
+    assert said.startswith("No text that was tried acts like a trigger") is (verdict == "clean")
+    assert ("your CLIP sees in them what the text says" in said) is (verdict == "does what it says")
     assert ("Do not read this as a pass" in said) is verdict.startswith("backdoored")

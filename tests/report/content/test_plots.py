@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bdaudit.records import LossPoint, NotMeasured, ScanReport
+from dataclasses import replace
+
+from bdaudit.records import Calibration, LossPoint, NotMeasured, ScanReport
 from bdaudit.report.content.plots import loss_curve, ranking
 
 
@@ -23,6 +25,20 @@ def test_the_controls_highest_quantile_is_drawn_and_named(scan_report: ScanRepor
     assert [curve.label for curve in plot.curves] == ["99 % of harmless texts lie below this line"]
     (uncalibrated,) = ranking(scan_report.candidates, NotMeasured(reason="x"))
     assert uncalibrated.curves == ()
+
+
+def test_the_heights_are_told_in_words(scan_report: ScanReport) -> None:
+    first, *others = scan_report.candidates
+    far = [replace(first, score=11.6), *(replace(item, score=0.0) for item in others)]
+    (plot,) = ranking(far, scan_report.calibration)
+    assert [tick.label for tick in plot.y_ticks] == ["all", "1 in 1,000", "1 in 10⁶", "1 in 10⁹"]
+    assert plot.y_ticks[0].at == max(mark.y for mark in plot.marks)
+    assert isinstance(scan_report.calibration, Calibration)
+    assert f"below 1 in {scan_report.calibration.n_controls + 1} that is extrapolated" in plot.y_label
+    (near,) = ranking([replace(item, score=0.3) for item in far], NotMeasured(reason="x"))
+    assert [tick.label for tick in near.y_ticks] == ["all", "1 in 10"]
+    (beyond,) = ranking([replace(item, score=300.0) for item in far], NotMeasured(reason="x"))
+    assert [tick.label for tick in beyond.y_ticks] == ["all", "1 in 10¹⁰⁰", "1 in 10²⁰⁰", "1 in 10³⁰⁰"]
 
 
 def test_one_candidate_and_none(scan_report: ScanReport) -> None:
