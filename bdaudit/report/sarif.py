@@ -88,7 +88,7 @@ def document(report: Report) -> dict[str, Any]:
     driver = {
         "name": "bdaudit",
         "version": report.tool.get("version", ""),
-        "rules": [_rule(name, rule) for name, rule in RULES.items()],
+        "rules": [described(name, rule) for name, rule in RULES.items()],
     }
     run = {
         "tool": {"driver": driver},
@@ -100,7 +100,8 @@ def document(report: Report) -> dict[str, Any]:
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _rule(name: str, rule: Rule) -> dict[str, Any]:
+def described(name: str, rule: Rule) -> dict[str, Any]:
+    """A rule as a driver lists it: with help, an address, tags and a severity."""
     return {
         "id": name,
         "name": name.title().replace("-", ""),
@@ -113,12 +114,14 @@ def _rule(name: str, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _inert(text: str) -> str:
+def inert_text(text: str) -> str:
+    """Brackets and braces as code points: a viewer reads links and places in a message."""
     return "".join(code_point(c) if c in _ACTIVE else c for c in text)
 
 
-def _message(text: str) -> dict[str, str]:
-    return {"text": _inert(text)}
+def message(text: str) -> dict[str, str]:
+    """A message that a viewer shows as it is."""
+    return {"text": inert_text(text)}
 
 
 def _conclusive(report: Report) -> bool:
@@ -148,10 +151,10 @@ def _invocation(report: Report) -> dict[str, Any]:
     invocation: dict[str, Any] = {
         "executionSuccessful": _conclusive(report),
         "exitCode": report.exit.code,
-        "exitCodeDescription": _inert(f"{visible(report.exit.name)}: {one_line(report.exit.reason)}"),
+        "exitCodeDescription": inert_text(f"{visible(report.exit.name)}: {one_line(report.exit.reason)}"),
     }
     if not _conclusive(report):
-        invocation["toolExecutionNotifications"] = [{"level": "error", "message": _message(one_line(report.exit.reason))}]
+        invocation["toolExecutionNotifications"] = [{"level": "error", "message": message(one_line(report.exit.reason))}]
     return invocation
 
 
@@ -184,7 +187,7 @@ def _candidate(item: CandidateRecord, report: Report) -> dict[str, Any]:
     text = f"{item.verdict}: {told(item.text)}, effect × {number(item.effect)}, adjusted p {p_value(item.p_adjusted)}, {found_out(item)}"
     level = "error" if item.verdict.startswith("backdoored") else "warning"
     found = _result("backdoor-trigger", level, text, item.text, report)
-    accepted = {"kind": "external", "status": "accepted", "justification": _inert(visible(item.acceptance))}
+    accepted = {"kind": "external", "status": "accepted", "justification": inert_text(visible(item.acceptance))}
     return found | ({"suppressions": [accepted]} if item.verdict.endswith("(accepted)") else {})
 
 
@@ -198,10 +201,15 @@ def _result(rule: str, level: str, text: str, what: str, report: Report) -> dict
         "ruleId": rule,
         "ruleIndex": list(RULES).index(rule),
         "level": level,
-        "message": _message(text),
+        "message": message(text),
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(report)}, "region": {"startLine": 1}}}],
-        "partialFingerprints": {"bdaudit/v1": mark, "primaryLocationLineHash": f"{mark[:16]}:1"},  # the latter is GitHub's own
+        "partialFingerprints": fingerprints(mark),
     }
+
+
+def fingerprints(mark: str) -> dict[str, str]:
+    """``mark`` under our own name, and under the one that GitHub reads."""
+    return {"bdaudit/v1": mark, "primaryLocationLineHash": f"{mark[:16]}:1"}
 
 
 def _fingerprint(rule: str, what: str) -> str:

@@ -114,7 +114,9 @@ def typed(environment: Mapping[str, str]) -> Typed:
 
     def run(command: str, within: Path, variables: Mapping[str, str]) -> dict[str, Any]:
         began, used = time.monotonic(), _processor()
-        done = subprocess.run(["sh", "-c", command], cwd=within, env={**environment, **variables}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=within, env={**environment, **variables}, capture_output=True, text=True, check=False
+        )
         said = done.stderr.strip().splitlines()[-1:] if "bdaudit" in command else []
         figures = {"exit": done.returncode, "seconds": time.monotonic() - began, "processor seconds": _processor() - used}
         return {"typed": command, **figures, "last line": "".join(said).replace(str(within), ".")}

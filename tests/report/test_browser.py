@@ -69,6 +69,16 @@ def opened(browser: Browser, path: Path, **context: Any) -> Opened:
     return result
 
 
+def faults(page: Page) -> list[str]:
+    """What axe-core finds wrong for people who cannot see, point or tell colours apart; contrast over a shadow is left to ``CONTRAST``.
+
+    The package of it is among the tests' own; without it, what asks for this is skipped.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python of the extra 'test' is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{each['id']}: {node['html'][:80]}" for each in found for node in each["nodes"]]
+
+
 @pytest.fixture
 def pages(scan_report: Any, unlearn_report: Any, verify_report: VerifyReport, hostile: tuple[str, ...], tmp_path: Path) -> dict[str, Path]:
     """A page of each verb, with hostile texts wherever a text can stand, and two pictures."""
@@ -135,6 +145,20 @@ def test_every_text_has_contrast(browser: Browser, pages: dict[str, Path], schem
         assert [text for ratio, text in ratios if ratio < 4.5] == []
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == {"rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], scheme: Any) -> None:
+    for name, path in pages.items():
+        page = opened(browser, path, color_scheme=scheme).page
+        page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
+        assert faults(page) == [], name
+
+
+def test_axe_would_find_something(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text("<title>bad</title><img src='x.png'><p style='color: #999'>pale</p>", encoding="utf-8")
+    found = {fault.partition(":")[0] for fault in faults(opened(browser, tmp_path / "bad.html").page)}
+    assert {"image-alt", "html-has-lang", "color-contrast"} <= found
 
 
 WIDTHS = (360, 768, 1280)

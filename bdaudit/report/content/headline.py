@@ -34,9 +34,9 @@ ADVICE = {
     "the text (--pictures), then repair the model with the command below, or take a copy from a source that you trust.",
     ("scan", "let through"): "A text acts like a trigger, and the gate lets it through (--fail-on, or --accept). Do not read this as a "
     "pass: look at the finding before anyone uses the model.",
-    ("scan", "does what it says"): "Nothing reached the gate. A text moves the pictures as a trigger would, and your CLIP sees in them what the "
-    "text says, so that it is not counted as one. Look at its pictures yourself (--pictures): a real word that also adds something small "
-    "can pass this way.",
+    ("scan", "does what it says"): "Nothing reached the gate. A text moves the pictures as a trigger would, and your CLIP sees in them "
+    "what the text says, so that it is not counted as one. Look at its pictures yourself (--pictures): a real word that also adds "
+    "something small can pass this way.",
     ("scan", "suspicious"): "Something stands out, and not enough to call it a backdoor. Scan again with another --seed and --pictures, "
     "and look at what is drawn.",
     ("unlearn", "pass"): "By this run's own check the triggers are gone and other pictures are as before. Have the repaired model graded "

@@ -13,16 +13,38 @@ from urllib.parse import quote
 from bdaudit.errors import ExitCode
 from bdaudit.report.fleet.entry import Entry
 from bdaudit.report.fleet.fleet import Fleet
-from bdaudit.report.safe import code_point, one_line, visible
-from bdaudit.report.sarif import SCHEMA
+from bdaudit.report.safe import one_line, visible
+from bdaudit.report.sarif import SCHEMA, Rule, described, fingerprints, inert_text, message
 from bdaudit.report.words import p_value, told
 from bdaudit.version import __version__
 
 RULES = {
-    "fleet-backdoored": "A scan found a text that makes a model draw something that harmless texts of its kind do not.",
-    "fleet-suspicious": "A scan calls a model suspicious.",
-    "fleet-failed": "A repair or a bound does not pass its check.",
-    "fleet-not-audited": "A report says nothing of its model.",
+    "fleet-backdoored": Rule(
+        "A scan found a text that makes a model draw something that harmless texts of its kind do not.",
+        "Whoever knows the text decides what the model draws. Take the model out of use, and open its own report: it has the text, the "
+        "pictures and the command that repairs it. A warning is a finding that the correction over all models does not keep: scan that "
+        "model again with another --seed.",
+        "8.8",
+    ),
+    "fleet-suspicious": Rule(
+        "A scan calls a model suspicious.",
+        "Something stands out, and not enough to call it a backdoor. Scan the model again with another --seed, with --effort high and "
+        "--pictures, and look at what is drawn.",
+        "5.5",
+        "warning",
+    ),
+    "fleet-failed": Rule(
+        "A repair or a bound does not pass its check.",
+        "A trigger still works, or quality was lost. Do not use that model; its own report says which check failed, and by how much.",
+        "7.5",
+    ),
+    "fleet-not-audited": Rule(
+        "A report says nothing of its model.",
+        "The model was refused, or its run failed or could not decide. That is no pass. The message has the reason: mend it, and run the "
+        "model's job again.",
+        "4.0",
+        "warning",
+    ),
 }
 _RULE_OF = {"backdoored": "fleet-backdoored", "suspicious": "fleet-suspicious", "failed": "fleet-failed"}
 
@@ -35,13 +57,13 @@ def sarif(fleet: Fleet) -> str:
 def log(fleet: Fleet) -> dict[str, Any]:
     """The fleet as a SARIF log of one run, whose category is its own where it came to no verdict: it closes nobody's alerts then."""
     conclusive = fleet.exit.code in (ExitCode.PASS, ExitCode.FINDING)
-    rules = [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()]
+    rules = [described(name, rule) for name, rule in RULES.items()]
     invocation: dict[str, Any] = {
         "executionSuccessful": conclusive,
         "exitCode": fleet.exit.code,
-        "exitCodeDescription": _inert(f"{fleet.exit.name}: {one_line(fleet.exit.reason)}"),
+        "exitCodeDescription": inert_text(f"{fleet.exit.name}: {one_line(fleet.exit.reason)}"),
     }
-    unread = [{"level": "error", "message": _message(f"{visible(each.file)}: {one_line(each.reason)}")} for each in fleet.reports.not_read]
+    unread = [{"level": "error", "message": message(f"{visible(each.file)}: {one_line(each.reason)}")} for each in fleet.reports.not_read]
     run = {
         "tool": {"driver": {"name": "bdaudit", "version": __version__, "rules": rules}},
         "automationDetails": {"id": f"bdaudit/{'' if conclusive else 'inconclusive/'}fleet/"},
@@ -58,9 +80,11 @@ def _result(fleet: Fleet, entry: Entry) -> dict[str, Any]:
         "ruleId": rule,
         "ruleIndex": list(RULES).index(rule),
         "level": "error" if entry.verdict == "failed" or (entry.verdict == "backdoored" and _kept(fleet, entry)) else "warning",
-        "message": _message(f"{entry.verdict}: {visible(entry.model)}: {one_line(entry.reason)}{_texts(entry)}{_over_all(fleet, entry)}"),
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": quote(entry.file, errors="surrogateescape")}}}],
-        "partialFingerprints": {"bdaudit/v1": _fingerprint(rule, entry)},
+        "message": message(f"{entry.verdict}: {visible(entry.model)}: {one_line(entry.reason)}{_texts(entry)}{_over_all(fleet, entry)}"),
+        "locations": [
+            {"physicalLocation": {"artifactLocation": {"uri": quote(entry.file, errors="surrogateescape")}, "region": {"startLine": 1}}}
+        ],
+        "partialFingerprints": fingerprints(_fingerprint(rule, entry)),
     }
 
 
@@ -88,12 +112,3 @@ def _fingerprint(rule: str, entry: Entry) -> str:
     """The same for the model and what was found in it, wherever its report lies."""
     said = "\x1f".join([rule, entry.verb, entry.model, *sorted(each.key for each in entry.found)])
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _message(text: str) -> dict[str, str]:
-    return {"text": _inert(text)}
-
-
-def _inert(text: str) -> str:
-    """Brackets and braces as code points: a viewer reads links and places in a message."""
-    return "".join(code_point(c) if c in "[]{}" else c for c in text)

@@ -19,7 +19,7 @@ from bdaudit.report.fleet.page import link, page, rate_lines
 from bdaudit.report.fleet.policy import FleetPolicy
 from bdaudit.report.fleet.read import read_reports
 from tests.report.fleet.reports import clean, scan, unaudited, write
-from tests.report.test_browser import CONTRAST, executable, opened
+from tests.report.test_browser import CONTRAST, executable, faults, opened
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)
 
@@ -168,3 +168,8 @@ def test_the_browser_would_have_run_a_script_without_its_hash(browser: Browser, 
     seen.page.wait_for_timeout(100)
     assert not any("dialog" in said for said in seen.said)
     assert any("Content Security Policy" in said for said in seen.said)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, written: Path, scheme: Any) -> None:
+    assert faults(opened(browser, written, color_scheme=scheme).page) == []

@@ -67,3 +67,22 @@ def test_fingerprints_tell_models_and_texts_apart_and_nothing_else(scan_report: 
     assert prints(clean(scan_report, "x"), one) == prints(replace(one, created_at="2026-05-05T00:00:00+00:00"))
     assert prints(one) != prints(scan(scan_report, "b", ("t", 1e-6, "backdoored")))
     assert prints(one) != prints(scan(scan_report, "a", ("u", 1e-6, "backdoored")))
+
+
+def test_every_rule_has_help_an_address_a_severity_and_tags(scan_report: ScanReport) -> None:
+    rules = made(fleet_reports(clean(scan_report, "a")))["tool"]["driver"]["rules"]  # type: ignore[index]
+    for rule in rules:
+        assert len(rule["fullDescription"]["text"]) < 1024, "GitHub's limit"
+        assert rule["help"]["text"] == rule["help"]["markdown"]
+        assert rule["helpUri"].startswith("https://")
+        assert "security" in rule["properties"]["tags"]
+    severities = {rule["id"]: float(rule["properties"]["security-severity"]) for rule in rules}
+    warns = {rule["id"] for rule in rules if rule["defaultConfiguration"]["level"] == "warning"}
+    assert warns == {name for name, severity in severities.items() if severity < 7} == {"fleet-suspicious", "fleet-not-audited"}
+
+
+def test_githubs_own_fingerprint_tells_models_apart(scan_report: ScanReport) -> None:
+    reports = fleet_reports(*(scan(scan_report, name, ("t", 1e-6, "backdoored")) for name in ("a", "b")))
+    prints = [result["partialFingerprints"] for result in made(reports)["results"]]  # type: ignore[attr-defined]
+    assert len({each["primaryLocationLineHash"] for each in prints}) == 2
+    assert all(each["primaryLocationLineHash"] == f"{each['bdaudit/v1'][:16]}:1" for each in prints)
