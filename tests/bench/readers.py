@@ -1,8 +1,8 @@
 """Whether a reader of SARIF that is not ours reads it: ``python tests/bench/readers.py REPORTS [PATH]``, with ``sarif-tools`` on the PATH.
 
-REPORTS is a folder of reports as JSON. Each becomes a SARIF log, and so does the fleet of them all. sarif-tools writes each log as CSV and counts
-it; both must tell every result, with its level, its rule and the whole of its message. It needs matplotlib and lxml, so that it is no part of
-the tests' environment.
+REPORTS is a folder of reports as JSON. Each becomes a SARIF log, and so does the fleet of them all. sarif-tools writes each log as CSV, and
+counts it. Both must tell every result, with its level, its rule and the whole of its message. It needs matplotlib and lxml, so that it is
+no part of the tests' environment.
 """
 
 from __future__ import annotations
