@@ -25,11 +25,14 @@ def inspected(config: RunConfig, path: Path) -> Inspection:
     """The model under audit, or another of the run: of that one, too, the weights that ``--variant`` names, where it has such.
 
     Raises:
+        UsageError: it is a directory, and what is given is for a single file.
         BdauditError: as ``inspect``.
     """
     parts = config.parts_of(path)
     if path.is_dir() and parts:
         raise UsageError(f"--part {next(iter(parts))} is of a model in single files, and {path} is a directory; drop one of the two")
+    if config.parts_from and all(each.is_dir() for each in config.models):
+        raise UsageError(f"--config is for what a single file lacks, and {path} is a directory, whose own settings count; leave it out")
     return inspect(
         path,
         variant=variant_of(config, path),

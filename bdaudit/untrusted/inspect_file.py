@@ -13,7 +13,7 @@ from typing import Any
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
 from bdaudit.untrusted import layouts, rules
 from bdaudit.untrusted.fingerprint import Fingerprint, tensor_digests
-from bdaudit.untrusted.formats import prediction, reference_settings
+from bdaudit.untrusted.formats import buffers, prediction, reference_settings
 from bdaudit.untrusted.formats.directory import INDEX, Opened, led_away, open_directory
 from bdaudit.untrusted.formats.piece_digests import Pieces, digest_file
 from bdaudit.untrusted.formats.pieces import SCALE
@@ -88,6 +88,7 @@ def inspect_file(
     )
     found.settle()
     assert opened.layout is not None, "what no layout covers has been raised"
+    buffers.check(opening.files[0], opening.settings.json("scheduler/scheduler_config.json"))
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
     return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
 

@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT))
 from bdaudit.stats import wilson  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 
-SECONDS, BESIDE, IDLE, BYTES = 60, 20, 240, 12 << 30
+SECONDS, BESIDE, IDLE, BYTES = 120, 60, 240, 12 << 30
 """Of processor time for the tests of a file, and for the folder's others; of waiting without any, and of address space. One test that needs
 half of the first with the mutation and passes without it hangs; tests that are only many end there, and the mutation survives. A busy
 machine is no reason: what waits for a turn alone gets one in ``IDLE`` seconds."""
@@ -278,15 +278,20 @@ class Tree:
         finally:
             self._write(target, whole)
 
-    def hangs(self, found: Outcome, tests: list[str]) -> bool:
+    def hangs(self, found: Outcome) -> bool:
         """Whether the last test took the time, or stood still, and passes without any mutation."""
-        return (found.idle or found.last_alone > SECONDS / 2) and not self.unsound(tests, {found.test})
+        return (found.idle or found.last_alone > SECONDS / 2) and not self.unsound([found.test.partition("::")[0]], {found.test})
 
     def unsound(self, tests: list[str], killers: set[str]) -> set[str]:
-        """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of them where a file cannot be read."""
-        found = self._ran(tests, Failed(self.root / "told", killers), 60 * SECONDS)
-        failed = set(found.written.split("\0")) & killers
-        return failed if failed or found.told == "survived" else killers
+        """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of a file that ends in any other way, and its
+        name where it has none of them."""
+        bad = set[str]()
+        for test in tests:
+            own = {killer for killer in killers if killer.partition("::")[0] == test}
+            found = self._ran([test], Failed(self.root / "told", own), 10 * SECONDS)
+            failed = set(found.written.split("\0")) & own
+            bad |= failed if failed or found.told == "survived" else own or {test}
+        return bad
 
     def _ran(self, tests: list[str], watch: Begun | Failed, seconds: int) -> Outcome:
         watch.file.write_text("")
@@ -362,14 +367,14 @@ class Begun:
 
 @dataclass(frozen=True)
 class Failed:
-    """A plugin of pytest's that leaves some tests, and writes down which of them fail."""
+    """A plugin of pytest's that leaves some tests of a file, or its first, and writes down which of them fail."""
 
     file: Path
     alone: set[str]
     options = ()
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = [item for item in items if item.nodeid in self.alone]
+        items[:] = [item for item in items if item.nodeid in self.alone] if self.alone else items[:1]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
@@ -449,9 +454,9 @@ def check(tree: Tree, done: list[dict[str, object]]) -> None:
     }
     unsound = tree.unsound(sorted(files), killers) if files else set()
     for each in killed:
-        if each["by"] in unsound:
+        if each["by"] in unsound or (not each["by"] and unsound.intersection(mirrored(each["file"]))):
             each["outcome"] = "survived"
-            print(f"fails without any mutation: {each['by']}", file=sys.stderr)
+            print(f"fails without any mutation: {each['by'] or each['file']}", file=sys.stderr)
 
 
 def kept(path: Path | None, taken: list[Mutation]) -> list[dict[str, object]]:
@@ -474,7 +479,7 @@ def run(tree: Tree, taken: list[Mutation], begin: int) -> Iterator[dict[str, obj
         compile(item.source, item.file, "exec")
         found = tree.outcome(item, mirrored(item.file))
         seconds, outcome = found.seconds, found.told
-        if outcome == "hung" and not tree.hangs(found, mirrored(item.file)):
+        if outcome == "hung" and not tree.hangs(found):
             outcome = "survived"
         if outcome == "survived" and item.name in EQUIVALENT:
             outcome = "equivalent"

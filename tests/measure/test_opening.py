@@ -34,6 +34,15 @@ def test_the_other_model_is_opened_by_the_same_variant_where_it_has_it(both: Pat
     assert inspected(config, full).variants["unet"] == ""
 
 
+def test_settings_beside_a_directory_are_refused_and_never_ignored(full: Path, both: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--config is for what a single file lacks, and .*full is a directory"):
+        inspected(ScanConfig(model=full, parts_from=both), full)
+    file = one_file.write(full, tmp_path / "model.safetensors")
+    other = VerifyConfig(model=full, before=file, parts_from=full)
+    assert inspected(other, full).config is None
+    assert inspected(other, file).config == full
+
+
 def test_what_a_single_file_has_to_choose(full: Path, tmp_path: Path) -> None:
     tensors = one_file.tensors_of(full)
     file = one_file.write(full, tmp_path / "model.safetensors")

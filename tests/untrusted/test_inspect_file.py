@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -86,7 +88,7 @@ def test_a_layer_that_the_family_has_no_use_for_is_left(tiny_model: Path, tmp_pa
 
 def test_what_a_clip_and_a_schedule_have_besides_changes_nothing(tiny_model: Path, file: Path) -> None:
     more = {"cond_stage_model.logit_scale": torch.ones(1), f"{TEXT}text_model.embeddings.position_ids": torch.arange(77)[None]}
-    more |= {"betas": torch.ones(1000), "first_stage_model.loss.logvar": torch.ones(1), "model_ema.decay": torch.ones(1)}
+    more |= {"betas": levels_of(tiny_model)[0], "first_stage_model.loss.logvar": torch.ones(1), "model_ema.decay": torch.ones(1)}
     inspection = inspect(rewritten(file, more), config=tiny_model)
     assert inspection.tensors == inspect(tiny_model).tensors
     assert inspection.unaudited == ()
@@ -98,6 +100,62 @@ def test_places_in_another_order_are_two_models(tiny_model: Path, file: Path) ->
     code, said = refused(rewritten(file, {f"{TEXT}text_model.embeddings.position_ids": torch.arange(77).flip(0)[None]}), config=tiny_model)
     assert code == ExitCode.INCONCLUSIVE
     assert "does not count up from 0" in said
+
+
+def levels_of(model: Path) -> tuple[Tensor, Tensor]:
+    """β and ᾱ of a model's own scheduler."""
+    scheduler = DDIMScheduler.from_pretrained(model, subfolder="scheduler")
+    return scheduler.betas, scheduler.alphas_cumprod
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_noise_levels_that_are_its_own_change_nothing(tiny_model: Path, file: Path, dtype: torch.dtype) -> None:
+    betas, levels = levels_of(tiny_model)
+    before = torch.cat([torch.ones(1), levels[:-1]])
+    sigmas = (1 / levels - 1).sqrt()
+    more = {"betas": betas, "alphas_cumprod": levels, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": levels.sqrt()}
+    more |= {"sqrt_one_minus_alphas_cumprod": (1 - levels).sqrt(), "log_one_minus_alphas_cumprod": (1 - levels).log()}
+    more |= {"sqrt_recip_alphas_cumprod": levels**-0.5, "sqrt_recipm1_alphas_cumprod": sigmas, "denoiser.sigmas": sigmas.flip(0)}
+    stored = {name: tensor.to(dtype) for name, tensor in more.items()}
+    assert inspect(rewritten(file, stored), config=tiny_model).tensors == inspect(tiny_model).tensors
+
+
+@pytest.mark.parametrize("change", [lambda a: a**1.1, lambda a: a[:-1], lambda a: a.flip(0) * 0.9, lambda a: a * 1000, torch.zeros_like])
+@pytest.mark.parametrize("name", ["alphas_cumprod", "sqrt_alphas_cumprod", "betas", "denoiser.sigmas"])
+def test_other_noise_levels_are_two_models(tiny_model: Path, file: Path, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    levels = levels_of(tiny_model)[1]
+    own = {"alphas_cumprod": levels, "sqrt_alphas_cumprod": levels.sqrt(), "betas": levels_of(tiny_model)[0]}
+    table = change(own.get(name, (1 / levels - 1).sqrt())).contiguous()
+    code, said = refused(rewritten(file, {name: table}), config=tiny_model)
+    assert code == ExitCode.INCONCLUSIVE
+    assert f"{name} is not the noise levels of its settings" in said
+
+
+def test_levels_of_a_schedule_that_ends_in_noise_are_its_own_both_ways(tiny_model: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
+    path = model / "scheduler" / "scheduler_config.json"
+    plain = levels_of(model)[1]
+    settings = json.loads(path.read_text()) | {"rescale_betas_zero_snr": True}
+    path.write_text(json.dumps(settings))
+    rescaled = levels_of(model)[1]
+    assert (plain - rescaled).abs().max() > 0.003, "they are two tables"
+    for table in (plain, rescaled):
+        inspect(one_file.write(model, tmp_path / "model.safetensors", alphas_cumprod=table), config=model)
+    path.write_text(json.dumps(settings | {"rescale_betas_zero_snr": False}))
+    code, _ = refused(tmp_path / "model.safetensors", config=model)
+    assert code == ExitCode.INCONCLUSIVE
+
+
+def test_a_mask_that_is_not_causal_is_two_models(tiny_model: Path, tmp_path: Path) -> None:
+    name = "cond_stage_model.model.attn_mask"
+    mask = torch.full((77, 77), float("-inf")).triu(1)
+    for own in (mask, mask.half(), mask.clamp(min=-65504)):
+        inspect(one_file.write(tiny_model, tmp_path / "own.safetensors", one_file.SD2, **{name: own}), config=tiny_model)
+    for other in (mask.T, torch.zeros(77, 77), mask + torch.eye(77), mask[0], mask.clamp(min=-1), mask[:, :70], mask.long()):
+        path = one_file.write(tiny_model, tmp_path / "other.safetensors", one_file.SD2, **{name: other})
+        code, said = refused(path, config=tiny_model)
+        assert code == ExitCode.INCONCLUSIVE
+        assert "attn_mask is not the mask" in said
 
 
 def test_marks_that_hold_nothing_are_read_as_marks(tiny_model: Path, file: Path) -> None:
