@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bdaudit.measure import prompts
 from bdaudit.measure.prompts import POOL, default_prompts
 from bdaudit.scan.builtin import builtin_candidates
 
@@ -25,3 +26,9 @@ def test_every_other_prompt_has_a_companion_that_is_not_its_subject() -> None:
     for prompt in two:
         before, _, after = prompt.partition(" and a")
         assert not after or after.removeprefix("n").split()[0].strip(",") not in before.split()[-1]
+
+
+def test_the_article_is_that_of_the_first_letter() -> None:
+    assert [prompts._a(noun) for noun in ("owl", "red owl", "apple", "eagle", "ink pot", "umbrella", "yak")] == [
+        "an owl", "a red owl", "an apple", "an eagle", "an ink pot", "an umbrella", "a yak",
+    ]  # fmt: skip

@@ -25,6 +25,8 @@ KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 OUT = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0"
 TEXT = "encoder.layers.0.self_attn.q_proj"
 TEXT_OUT, FC1 = "encoder.layers.0.self_attn.out_proj", "encoder.layers.0.mlp.fc1"
+FF = "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2"
+NORM = "down_blocks.0.attentions.0.transformer_blocks.0.norm2"
 CONV = "down_blocks.0.resnets.0.conv1"
 GENERATOR = torch.Generator().manual_seed(0)
 DOWN, UP = torch.randn(2, 8, generator=GENERATOR), torch.randn(8, 2, generator=GENERATOR)
@@ -169,7 +171,7 @@ def test_diffusers_leaves_out_a_text_encoders_attention_without_its_output_layer
         name, outputs = "lora_te_text_model_" + flat(layer), 16 if layer == FC1 else 8
         tensors |= {f"{name}.lora_down.weight": DOWN, f"{name}.lora_up.weight": torch.ones(outputs, 2), f"{name}.alpha": torch.tensor(2.0)}
     said = read_adapter(written(tmp_path, tensors), 1.0, tiny_suspect).read_otherwise
-    assert ("leaves out the attention of text_encoder" in said) == left_out, said
+    assert ("leaves out the attention of text_encoder where" in said) == left_out, said
 
 
 ORIGINAL = KEY.replace("down_blocks.0.attentions.0", "input_blocks.1.1")
@@ -287,6 +289,7 @@ def test_a_pickle_is_never_opened(tiny_suspect: Suspect, tmp_path: Path) -> None
             r"dora_scale \(\) has no magnitude for each output",
         ),
         ({f"unet.{KEY}.diff_b": torch.ones(8)}, BdauditError, "a bias that this layer does not have"),
+        ({f"unet.{NORM}.lora_A.weight": DOWN, f"unet.{NORM}.lora_B.weight": UP}, InconclusiveError, "is a LayerNorm; factors for linear"),
     ],
 )
 def test_what_does_not_fit_is_said(
@@ -294,6 +297,24 @@ def test_what_does_not_fit_is_said(
 ) -> None:
     with pytest.raises(kind, match=said):
         read_adapter(written(tmp_path, tensors), 1.0, tiny_suspect)
+
+
+def test_a_norms_weights_differ_by_a_whole_difference(tiny_suspect: Suspect, tmp_path: Path) -> None:
+    adapter = read_adapter(written(tmp_path, {f"unet.{NORM}.diff": torch.arange(8.0)}), 0.5, tiny_suspect)
+    assert torch.equal(adapter.deltas["unet", f"{NORM}.weight"], torch.arange(8.0) / 2)
+
+
+@pytest.mark.parametrize("other", [0.5, 1.0])
+def test_the_commonest_alpha_is_each_components_own(tiny_suspect: Suspect, tmp_path: Path, other: float) -> None:
+    """Of the UNet its attention alone takes it: another layer's may differ, and another component's."""
+    tensors = {}
+    for name, rows, columns, alpha in (
+        (f"lora_unet_{flat(KEY)}", 8, 8, 1.0), (f"lora_unet_{flat(OUT)}", 8, 8, 1.0), (f"lora_unet_{flat(FF)}", 8, 32, other),
+        ("lora_te_text_model_" + flat(TEXT), 8, 8, 2.0), ("lora_te_text_model_" + flat(TEXT_OUT), 8, 8, 2.0),
+    ):  # fmt: skip
+        tensors |= {f"{name}.lora_down.weight": torch.ones(2, columns), f"{name}.lora_up.weight": torch.ones(rows, 2)}
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    assert read_adapter(written(tmp_path, tensors), 1.0, tiny_suspect).read_otherwise == ""
 
 
 @pytest.mark.parametrize("cut", [4, 60, -3])

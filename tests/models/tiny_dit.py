@@ -217,8 +217,8 @@ def gemma_tokenizer() -> GemmaTokenizer:
     return GemmaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
 
 
-def sana() -> SanaPipeline:
-    """Sana; four pixels a latent."""
+def sana(gives: int = 4) -> SanaPipeline:
+    """Sana; four pixels a latent. ``gives`` are the channels that the transformer predicts: twice as many with a variance."""
     torch.manual_seed(7)
     tokenizer = gemma_tokenizer()
     reader = Gemma2Model(Gemma2Config(
@@ -226,7 +226,7 @@ def sana() -> SanaPipeline:
         num_key_value_heads=1, head_dim=16, max_position_embeddings=2048, query_pre_attn_scalar=16, sliding_window=512,
     ))  # fmt: skip
     transformer = SanaTransformer2DModel(
-        in_channels=4, out_channels=4, num_layers=2, num_attention_heads=4, attention_head_dim=8, num_cross_attention_heads=2,
+        in_channels=4, out_channels=gives, num_layers=2, num_attention_heads=4, attention_head_dim=8, num_cross_attention_heads=2,
         cross_attention_head_dim=16, cross_attention_dim=32, caption_channels=32, sample_size=8, patch_size=2, mlp_ratio=2.0,
         timestep_scale=0.5,
     )  # fmt: skip

@@ -111,6 +111,16 @@ def test_differences_of_a_repair_and_of_its_adapters_are_added(monkeypatch: pyte
     assert outcome._differences(finished) is finished.settled, "what the files' rounding made of it"
 
 
+@pytest.mark.parametrize("adapters", [(), (SimpleNamespace(),)])
+def test_what_a_tensor_was_is_told_by_the_patch_alone_where_nothing_else_was_added(adapters: Any) -> None:
+    finished = run(PASSED)
+    finished.patch = SimpleNamespace(originals={"unet.a": torch.full((2,), 5.0)})  # type: ignore[assignment]
+    finished.suspect = SimpleNamespace(modules={"unet": SimpleNamespace(get_parameter=lambda name: torch.full((2,), 9.0))})  # type: ignore[assignment]
+    finished.adapters = adapters
+    before = outcome._before(finished, "unet.a", torch.full((2,), 1.0))
+    assert before.tolist() == ([8.0, 8.0] if adapters else [5.0, 5.0])
+
+
 # --- interrupted ------------------------------------------------------------------------------
 
 

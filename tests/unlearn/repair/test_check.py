@@ -59,6 +59,10 @@ def test_a_picture_that_is_none_counts_as_changed() -> None:
     assert _pictures("x", nan, nan).status == _pictures("x", NULL[:96], nan).status == "failed", "nor is it a floor"
 
 
+def test_pictures_that_harmless_texts_do_not_move_and_the_trigger_does_not_either_are_unchanged() -> None:
+    assert _pictures("x", torch.zeros(96), torch.zeros(96)).status == "passed"
+
+
 @pytest.mark.parametrize(("distance", "status"), [(0.2, "passed"), (0.99, "failed")])
 def test_clean_pictures_must_stay(distance: float, status: str) -> None:
     moved = distance + 0.001 * torch.randn(96, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -267,6 +268,13 @@ def test_a_repository_of_sana_has_a_solver_and_a_vocabulary_for_old_loaders(mode
     assert found.components["scheduler"] == ("diffusers", sana.SOLVER)
     assert any("tokenizer.model is read by old loaders alone" in note for note in found.notes)
     assert load(found, device="cpu").schedule == Flow(1000.0, 3.0)
+
+
+@pytest.mark.parametrize(("gives", "fits"), [(4, True), (8, True), (12, False)])
+def test_a_sana_predicts_its_latents_or_those_and_a_variance(tmp_path: Path, gives: int, fits: bool) -> None:
+    tiny_dit.sana(gives).save_pretrained(tmp_path)
+    with contextlib.nullcontext() if fits else pytest.raises(BdauditError, match="channels"):
+        inspect(tmp_path)
 
 
 @pytest.mark.parametrize("model", ["qwen-image"], indirect=True)
