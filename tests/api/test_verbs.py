@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import bdaudit as package
+from bdaudit.api import verbs
 from bdaudit.api.options import RunOptions, ScanOptions, UnlearnOptions, VerifyOptions
 from bdaudit.api.values import fields_of
 from bdaudit.config import JOBS, RunConfig, ScanConfig, VerifyConfig
@@ -98,6 +100,18 @@ def test_the_models_maker_is_not_asked(verb: Any, model: Path) -> None:
     with pytest.raises(UsageError, match="which is never written"):
         package.scan(model, state=model / "state")
     assert seen == []
+
+
+def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, *others = verbs._QUIET
+    monkeypatch.setenv(told, "the caller's own")
+    for name in others:
+        monkeypatch.delenv(name, raising=False)
+    with verbs._quiet():
+        assert os.environ[told] == "the caller's own"
+        assert [os.environ[name] for name in others] == [verbs._QUIET[name] for name in others]
+    assert os.environ[told] == "the caller's own"
+    assert not [name for name in others if name in os.environ]
 
 
 @pytest.mark.parametrize("error", [RefusedError(["a pickle"]), InconclusiveError("unsupported"), BdauditError("damaged")])
