@@ -283,8 +283,8 @@ class Tree:
         return (found.idle or found.last_alone > SECONDS / 2) and not self.unsound([found.test.partition("::")[0]], {found.test})
 
     def unsound(self, tests: list[str], killers: set[str]) -> set[str]:
-        """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of a file that ends in any other way, and its
-        name where it has none of them."""
+        """Those of ``killers``, out of the files ``tests``, that fail without any mutation: all of a file that ends in any other way, and
+        its name where it has none of them."""
         bad = set[str]()
         for test in tests:
             own = {killer for killer in killers if killer.partition("::")[0] == test}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,20 @@ def test_a_list_of_parts_is_read_as_far_as_a_model_has_some(tmp_path: Path, monk
     with pytest.raises(BdauditError, match="a part of more than 10,000 bytes"):
         saved(tmp_path, {str(i): torch.ones(1) for i in range(500)})
     assert (torch_file.MAX_DIRECTORY, torch_file.MAX_PICKLE) == (10_000, 1 << 24)
+
+
+@pytest.mark.parametrize("place", [20, 24], ids=["fewer bytes in the archive", "more bytes outside it"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_part_that_is_packed_or_says_two_sizes_is_not_read(tmp_path: Path, method: int, place: int) -> None:
+    """Of the central directory, whose entry has the size in the archive at 20 and the size outside at 24."""
+    torch.save({"a": torch.ones(3)}, tmp_path / "x.bin")
+    assert read_torch(Reader(tmp_path, {"x.bin": 1}), "x.bin")
+    content = bytearray((tmp_path / "x.bin").read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 10 : at + 12] = method.to_bytes(2, "little")
+    if method == zipfile.ZIP_STORED:
+        size = int.from_bytes(content[at + place : at + place + 4], "little") + (1 if place == 24 else -1)
+        content[at + place : at + place + 4] = size.to_bytes(4, "little")
+    (tmp_path / "x.bin").write_bytes(content)
+    with pytest.raises(BdauditError, match="a compressed part, which torch.save never writes"):
+        read_torch(Reader(tmp_path, {"x.bin": 1}), "x.bin")

@@ -30,7 +30,7 @@ _MASKED = -1e4
 
 
 def check(file: OneFile, scheduler: dict[str, Any]) -> None:
-    """Raises ``InconclusiveError`` where a table of the model's own file is not that of the model; ``scheduler`` is its settings, checked."""
+    """Raises ``InconclusiveError`` where a table of the model's own file is not the model's; ``scheduler`` is its settings, checked."""
     named = [name for name in file.header.tensors if name in _LEVELS]
     tables = _tables(scheduler) if named else []
     for name in named:
