@@ -62,6 +62,11 @@ EQUIVALENT: dict[str, str] = {
         f"cli/seeds.py: _LIMITS: 8 → {other}": "a kept seed is one whole number: whatever holds a comma or a bracket is none"
         for other in (0, 9, 10, 16)
     },
+    **{
+        f"measure/look_alikes.py: _LIMITS: {at} → {other}": "the table is bdaudit's own, and smaller than any of these"
+        for at, others in (("20", (21, 25, 40)), ("1000", (1001, 1250, 2000)))
+        for other in others
+    },
     **{f"scan/tiers.py: FLOOR: 1e6 → {other}": "any number far below every score does" for other in (2e6, 1.25e6, 1000001.0)},
 }
 """``file: before → after`` → why nothing can tell the two apart."""

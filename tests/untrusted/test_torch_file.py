@@ -148,5 +148,5 @@ def test_a_part_that_is_packed_or_says_two_sizes_is_not_read(tmp_path: Path, met
         size = int.from_bytes(content[at + place : at + place + 4], "little") + (1 if place == 24 else -1)
         content[at + place : at + place + 4] = size.to_bytes(4, "little")
     (tmp_path / "x.bin").write_bytes(content)
-    with pytest.raises(BdauditError, match="a compressed part, which torch.save never writes"):
+    with pytest.raises(BdauditError, match="a compressed part"):
         read_torch(Reader(tmp_path, {"x.bin": 1}), "x.bin")
