@@ -88,7 +88,7 @@ def inspect_file(
     )
     found.settle()
     assert opened.layout is not None, "what no layout covers has been raised"
-    buffers.check(opening.files[0], opening.settings.json("scheduler/scheduler_config.json"))
+    buffers.check(opening.files[0], opening.settings)
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
     return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
 

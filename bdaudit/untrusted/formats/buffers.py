@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bdaudit.errors import InconclusiveError
 from bdaudit.untrusted.formats.single_file import OneFile
 from bdaudit.untrusted.safetensors_header import TensorInfo, bytes_of
-from bdaudit.untrusted.tree import shown
+from bdaudit.untrusted.tree import Reader, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +29,10 @@ _MASKED = -1e4
 """What masks: −∞, or the least number of a precision."""
 
 
-def check(file: OneFile, scheduler: dict[str, Any]) -> None:
-    """Raises ``InconclusiveError`` where a table of the model's own file is not the model's; ``scheduler`` is its settings, checked."""
+def check(file: OneFile, settings: Reader) -> None:
+    """Raises ``InconclusiveError`` where a table of the model's own file is not the model's; its ``settings`` are checked before."""
     named = [name for name in file.header.tensors if name in _LEVELS]
-    tables = _tables(scheduler) if named else []
+    tables = _tables(settings.json("scheduler/scheduler_config.json")) if named else []
     for name in named:
         numbers = _numbers(file, file.header.tensors[name])
         if not any(_same(numbers, own[name]) or _same(numbers, own[name][::-1]) for own in tables):  # sgm counts σ down or up
