@@ -16,6 +16,7 @@ from bdaudit.config import VerifyConfig
 from bdaudit.errors import RefusedError, UsageError
 from bdaudit.records import Estimate, EvidenceRecord, NotMeasured, VerifyReport
 from bdaudit.verify import run
+from bdaudit.verify.checks import NOT_REACHED
 from bdaudit.verify.model import Model
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
@@ -197,6 +198,7 @@ def test_an_interrupt_leaves_what_was_measured(models: Path, patch: Path) -> Non
     assert (early.status, early.exit.code, early.attacks) == ("interrupted", 130, ())
     assert early.coverage.skipped[0].reason == "the run was stopped before it"
     assert all(check.status == "not measured" for check in early.checks)
+    assert {check.reason for check in early.checks} >= {NOT_REACHED}
     late = run_verify(config, partial(stop_at, "reference pictures"))
     assert (late.status, late.exit.code) == ("interrupted", 130)
     assert isinstance(late.attacks[0].rate, Estimate)
