@@ -5,7 +5,8 @@
     python -m tests.bench.workers kills OUT.json [--kills 100]
 
 ``speed`` screens texts of a vocabulary on the fixture's clean model with one worker and with two, of one thread each, in alternation.
-``memory`` has two workers answer many small blocks through real Ray and watches the run's own memory and processor time.
+``memory`` has two workers answer many blocks of one text, each given out by itself through real Ray, and watches the run's own memory and
+processor time. A worker measures each text once, and repeats its answer when it comes again: what is watched is the run.
 ``kills`` scans a list, sweeps and verifies in turn with three workers, kills a worker, the run itself, or both at random moments, repeats
 a run that was killed with another number of workers, and holds each report against that of a run of one process. It goes on where OUT.json
 stopped. Each writes its own section of OUT.json and leaves the others.
@@ -39,7 +40,10 @@ from bdaudit.scan.crew import Prompts, crew_of
 from bdaudit.scan.sweep.screen import BLOCK, Round, screen
 from bdaudit.scan.sweep.swept_texts import vocabulary
 from bdaudit.scan.tasks import ScreenTask
+from bdaudit.workers import ray_workers
 from bdaudit.workers.crew import Crew
+from bdaudit.workers.member import Member
+from bdaudit.workers.wire import Answer
 from tests import small
 
 KINDS = ("scan", "sweep", "verify")
@@ -90,9 +94,24 @@ def speed(out: Path, pairs: int, probes: int) -> None:
     write_section(out, "speed", record)
 
 
+class Remembering(Member):
+    """A worker that measures each block once."""
+
+    def __init__(self, setup: bytes) -> None:
+        super().__init__(setup)
+        self._answers: dict[str, Answer] = {}
+
+    def _answer(self, task: Any) -> Answer:
+        what = json.dumps(task, sort_keys=True)
+        if what not in self._answers:
+            self._answers[what] = super()._answer(task)
+        return self._answers[what]
+
+
 def memory(out: Path, blocks: int) -> None:
     """The run's own memory and processor time while two workers through real Ray answer so many blocks of one text each."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    ray_workers.Member = Remembering  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as name:
         config = ScanConfig(model=small.write(Path(name) / "model"), seed=1, workers="2", device="cpu")
         inspection = inspected(config, config.model)
@@ -102,6 +121,7 @@ def memory(out: Path, blocks: int) -> None:
         first = ScanContext(suspect, draws, State(None, ""), silent, 1)
         with crew_of(config, first, inspection, (), Prompts(small.PROMPTS, small.PROMPTS)) as context:
             assert context.crew
+            context.crew.together = 1  # as blocks are given out that take as long as the plan makes them
             few = draws.part(slice(1)).of
             tasks = ((i, ScreenTask(draws=few, probes=(probes[i % len(probes)],))) for i in range(blocks))
             began, spent, rows = time.monotonic(), time.process_time(), list[dict[str, Any]]()
@@ -111,7 +131,8 @@ def memory(out: Path, blocks: int) -> None:
                 if done % max(1, blocks // 40) == 0:
                     gone = {"seconds": time.monotonic() - began, "ms of the run a block": 1000 * (time.process_time() - spent) / done}
                     rows.append({"blocks": done, "MB": _resident() / 1e6, **gone})
-                    write_section(out, "memory", {"growth, MB": rows[-1]["MB"] - rows[len(rows) // 10]["MB"], "rows": rows})
+                    growth = rows[-1]["MB"] - rows[len(rows) // 10]["MB"]
+                    write_section(out, "memory", {"blocks": blocks, "growth, MB": growth, "load": os.getloadavg()[0], "rows": rows})
 
 
 def _resident() -> int:
