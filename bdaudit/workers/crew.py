@@ -1,7 +1,8 @@
 """Handing blocks out to workers, whoever carries them: the run keeps the state, and a worker that is lost costs its block alone.
 
 A block that was in the hands of a worker when it died is given out again by itself; one that has by itself cost ``MOST_DEATHS`` workers is
-named and given up. A worker that is lost is replaced; where none can be, and none is left, the run ends and what was measured stays.
+named and given up. A worker that is lost is replaced; where none can be, and none is left, the run ends and what was measured stays. So it
+does where one block after the other costs its workers: the fault is no block's then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bdaudit.workers.wire import Answer, Hello, Message, fitted, packed, unpacke
 
 MOST_DEATHS = 4
 """Workers that one block may cost by itself."""
+MOST_GIVEN_UP = 3
+"""Blocks in a row that may be given up."""
 MOST_FAILED = 3
 """Workers in a row that say why they do not come up before no more are started; of those that die while they start, so many times all."""
 WANTED = 2.0
@@ -90,6 +93,8 @@ class Crew:
     """Ticket → worker that has not said anything yet."""
     _failed: float = 0.0
     """Workers in a row that did not come up; one that died counts as its share of all, since what ends one may end all at once."""
+    _given_up: int = 0
+    """Blocks in a row that were given up."""
     _seconds: float = WANTED
     """That a block took lately."""
 
@@ -108,7 +113,7 @@ class Crew:
         """Number and answer of each block, in the order that they come in; None of one that was given up.
 
         Raises:
-            BdauditError: no worker is left.
+            BdauditError: no worker is left, or none lives through any block.
         """
         waiting, again, given = (_Task(*each) for each in contents), deque[_Task](), dict[Any, _Given]()
         while True:
@@ -148,13 +153,22 @@ class Crew:
             for task in of.tasks:
                 task.deaths += len(of.tasks) == 1  # of several, nobody knows which it was
                 if task.deaths >= MOST_DEATHS:
+                    self._give_up()
                     yield task.number, None
                 else:
                     again.append(task)
             return
+        self._given_up = 0
         self._seconds = (time.monotonic() - of.since) / len(of.tasks)
         for task, answer in zip(of.tasks, answers, strict=True):
             yield task.number, answer
+
+    def _give_up(self) -> None:
+        self._given_up += 1
+        if self._given_up >= MOST_GIVEN_UP:
+            why = f"{self._given_up} blocks in a row cost {MOST_DEATHS} workers each ({self.notes[-1]})"
+            said = "see that a worker has the memory that the model asks for, or ask for fewer"
+            raise BdauditError(f"{why}; {said}; what was measured is kept, repeat the command")
 
     def _greet(self, worker: Any, data: Callable[[], bytes]) -> None:
         try:

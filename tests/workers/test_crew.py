@@ -50,6 +50,22 @@ def test_a_block_that_kills_every_worker_is_given_up_and_no_other() -> None:
     assert 4 <= len(carrier.stopped) <= 5
 
 
+@pytest.mark.parametrize(
+    ("blocks", "ends"), [([-1, -1], False), ([-1, -1, -1], True), ([-1, -1, 1, -1], False), ([1, -1, -1, -1, 2], True)]
+)
+def test_three_blocks_in_a_row_that_cost_their_workers_end_the_run(blocks: list[int], ends: bool) -> None:
+    crew, carrier = crew_of(1)
+    crew.together = 1
+    if not ends:
+        assert answered(crew, blocks) == {i: None if block < 0 else 2 * block for i, block in enumerate(blocks)}
+        return
+    with pytest.raises(
+        BdauditError, match=r"3 blocks in a row cost 4 workers each \(worker \d+ was lost \(killed\)\); .*repeat the command"
+    ):
+        answered(crew, blocks)
+    assert len(carrier.stopped) == 12
+
+
 def test_no_worker_left_is_an_error_that_says_what_to_do() -> None:
     crew, carrier = crew_of(2, made=lambda n: Doubling(Answer(error="BdauditError: no such file")))
     with pytest.raises(BdauditError, match=r"no worker is left: .*no such file.*repeat the command"):
