@@ -35,6 +35,13 @@ def read_piece(file: TensorFile, piece: Piece, dtype: torch.dtype | None) -> Ten
     raw = file.read(piece.info)
     if piece.source.transposed:
         raw = raw.reshape(piece.info.shape[::-1]).T.contiguous()
+    if piece.source.swapped:
+        raw = halves_swapped(raw)
     if piece.scale is not None:
         raw = raw.float() * file.read(piece.scale).float().reshape(())
     return raw if dtype is None else raw.to(dtype)
+
+
+def halves_swapped(tensor: Tensor) -> Tensor:
+    """The second half of the first axis before the first one; its own inverse."""
+    return torch.cat(tensor.chunk(2)[::-1])

@@ -50,6 +50,19 @@ def stored(value: Tensor, dtype: torch.dtype, scale: Tensor | None = None) -> St
     return Stored((value.float() / scale.float()).to(dtype), scale)
 
 
+def stored_in(value: Tensor, piece: Piece, scale: Tensor | None, said: str) -> Stored:
+    """``value`` as ``piece`` has it in its file.
+
+    Raises:
+        BdauditError: its numbers need another scale, and further tensors have this one: they would change with it.
+    """
+    new = stored(value, DTYPES[piece.info.dtype], scale)
+    if scale is not None and piece.is_cut and new.scale is not None and not torch.equal(new.scale, scale):
+        what = f"{said} gets numbers that its scale does not reach, and other tensors in {shown(piece.source.name)} have the same scale"
+        raise BdauditError(f"{what}; repair a copy in 16 bits")
+    return new
+
+
 def rounded(inspection: Inspection, differences: Differences) -> dict[str, dict[str, Tensor]]:
     """What is left of ``differences`` once they are added to the model's files, each tensor in its own type, and read back.
 
@@ -65,7 +78,7 @@ def rounded(inspection: Inspection, differences: Differences) -> dict[str, dict[
             with open_tensors(reader.root / path, shown(key), error=BdauditError) as file:
                 for name, piece in _pieces(inspection, part, key, file).items():
                     if name in tensors and piece.info.dtype not in _WIDE:
-                        tensors[name] = _left(file, piece, tensors[name])
+                        tensors[name] = _left(file, piece, tensors[name], f"{shown(key)}: {name}")
     return found
 
 
@@ -77,9 +90,9 @@ def _pieces(inspection: Inspection, part: str, key: str, file: TensorFile) -> di
     return {canonical(name): Piece(key, Source(name), info) for name, info in file.header.tensors.items()}
 
 
-def _left(file: TensorFile, piece: Piece, difference: Tensor) -> Tensor:
+def _left(file: TensorFile, piece: Piece, difference: Tensor, said: str) -> Tensor:
     old = read_piece(file, piece, None).float()
     if old.shape != difference.shape:
         return difference  # told where it is written
     scale = None if piece.scale is None else file.read(piece.scale)
-    return stored(old + difference.detach().cpu(), DTYPES[piece.info.dtype], scale).read() - old
+    return stored_in(old + difference.detach().cpu(), piece, scale, said).read() - old

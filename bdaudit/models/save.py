@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -32,8 +32,9 @@ _UNWRITTEN = ("F8_E4M3", "F8_E5M2")
 """Types in which stock loaders open no directory for use: three bits of a number, or two, hold no repair."""
 
 
-def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None:
-    """What would stop a result of ``inspection`` at its end, told before the work; ``extra`` is a file that is to lie in it.
+def check_writable(inspection: Inspection, out: Path | None, extra: str, parts: Collection[str] = ()) -> None:
+    """What would stop a result of ``inspection`` at its end, told before the work; ``extra`` is a file that is to lie in it, ``parts`` are
+    those that alone may be changed, where that is known.
 
     Raises:
         BdauditError: the disk has no room for it, a folder is in the way of ``extra``, or weights are of a kind that no sum is written in.
@@ -43,19 +44,20 @@ def check_writable(inspection: Inspection, out: Path | None, extra: str) -> None
         said = f"{shown(inspection.path)} holds a folder {extra}, where the record of the result belongs"
         raise BdauditError(f"{said}; take it out of a copy of the model, and name that")
     if inspection.pieces:
-        _check_parts(inspection)
+        _check_parts(inspection, parts or inspection.layout.heeding)
     else:
         _check_kinds(inspection)
     if out is not None:
         targets.check_room(out.parent, sum(file.bytes for file in inspection.copied), f"--out {out}")
 
 
-def _check_parts(inspection: Inspection) -> None:
+def _check_parts(inspection: Inspection, parts: Collection[str]) -> None:
     """Raises ``InconclusiveError`` where a part that a repair may change is not one safetensors file."""
-    for part in inspection.layout.heeding:
+    for part in parts:
         if part not in inspection.pieces and (part in inspection.pickled or len(inspection.weights[part]) > 1):
             said = f"the {part} of --config lies in {len(inspection.weights[part])} files, or a pickle"
-            raise InconclusiveError(f"{said}; a repair of it is written beside a single file as one file: name it by --part {part}=FILE")
+            how = f"a repair of it is written beside a single file as one file: name it by --part {part}=FILE"
+            raise InconclusiveError(f"{said}; {how}, or repair the denoiser alone, by --component unet")
 
 
 def _check_kinds(inspection: Inspection) -> None:

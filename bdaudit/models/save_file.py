@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from bdaudit.errors import BdauditError
-from bdaudit.models.pieces import read_piece
-from bdaudit.models.rounding import Stored, stored
-from bdaudit.tensor_file import DTYPES, TensorFile, open_tensors
+from bdaudit.models.pieces import halves_swapped, read_piece
+from bdaudit.models.rounding import Stored, stored_in
+from bdaudit.tensor_file import TensorFile, open_tensors
 from bdaudit.untrusted.formats.pieces import SCALE, Piece
 from bdaudit.untrusted.safetensors_header import DTYPE_BYTES, Header, TensorInfo
 from bdaudit.untrusted.tree import shown
@@ -39,7 +39,7 @@ def overwrite(copy: Path, pieces: Mapping[str, Piece], differences: Mapping[str,
     with copy.open("r+b") as target:
         for name, value in new.items():
             target.seek(start + own[name].info.begin)
-            target.write(_bytes(value.numbers.T if own[name].source.transposed else value.numbers))
+            target.write(_bytes(_as_stored(value.numbers, own[name])))
             scale = own[name].scale
             if scale is not None and value.scale is not None:
                 target.seek(start + scale.begin)
@@ -50,11 +50,15 @@ def overwrite(copy: Path, pieces: Mapping[str, Piece], differences: Mapping[str,
                 raise BdauditError(f"{said}: {name} is not read back as it was written; nothing was left there; check the disk")
 
 
+def _as_stored(numbers: Tensor, piece: Piece) -> Tensor:
+    if piece.source.swapped:
+        return halves_swapped(numbers)
+    return numbers.T if piece.source.transposed else numbers
+
+
 def _moved(piece: Piece, header: Header) -> Piece:
     """The piece where ``header`` has it: in a copy without some tensors the others lie nearer to the start."""
-    begin = header.tensors[piece.source.name].begin
-    if piece.source.third is not None:
-        begin += piece.source.third * piece.info.count * DTYPE_BYTES[piece.info.dtype]
+    begin = header.tensors[piece.source.name].begin + piece.offset
     scale = None if piece.scale is None else header.tensors[f"{piece.source.name.rpartition('.')[0]}.{SCALE}"]
     return replace(piece, info=TensorInfo(piece.info.dtype, piece.info.shape, begin), scale=scale)
 
@@ -66,7 +70,7 @@ def _sum(file: TensorFile, piece: Piece, difference: Tensor, said: str) -> Store
         raise BdauditError(f"{what}; they do not belong together")
     scale = None if piece.scale is None else file.read(piece.scale)
     value = Stored(old).read() + difference.detach().cpu()
-    new = stored(value, DTYPES[piece.info.dtype], scale)
+    new = stored_in(value, piece, scale, said)
     if not bool(torch.isfinite(new.read()).all()):
         raise BdauditError(f"{said} is not finite in {piece.info.dtype} once the difference is added")
     return new

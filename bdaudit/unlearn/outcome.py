@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bdaudit.config import CheckedConfig, UnlearnConfig
+from bdaudit.config import DENOISER, CheckedConfig, RepairConfig, UnlearnConfig
 from bdaudit.errors import ExitCode
 from bdaudit.kept_state import State
 from bdaudit.measure.context_prompts import wanted
@@ -84,7 +84,8 @@ def opened(config: UnlearnConfig) -> Inspection:
         BdauditError: as ``inspected`` and ``check_writable``.
     """
     inspection = inspected(config, config.model)
-    check_writable(inspection, config.out, PROVENANCE)
+    alone = isinstance(config, RepairConfig) and config.component == DENOISER
+    check_writable(inspection, config.out, PROVENANCE, inspection.layout.heeding[:1] if alone else ())
     return inspection
 
 

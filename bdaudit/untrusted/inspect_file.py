@@ -5,7 +5,7 @@ What comes of it is an ``Inspection`` like a directory's: the same checks of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def open_file_model(path: Path, config: Path | None, parts: Mapping[str, Path], 
     if directory is not None:
         _check_one_family(directory, sorted_in, path)
         return Opening(files, sorted_in, directory, "")
+    _check_published(sorted_in, path)
     _check_nothing_lacks(sorted_in, path)
     reference = reference_settings.fitting(sorted_in, shown(path.name))
     scheduler = prediction.settings(files[0], sorted_in, reference)
@@ -88,9 +89,18 @@ def inspect_file(
     )
     found.settle()
     assert opened.layout is not None, "what no layout covers has been raised"
+    _check_all_heard(chosen, opened.layout.models, path)
     buffers.check(opening.files[0], opening.settings)
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
     return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
+
+
+def _check_all_heard(chosen: Pieces, parts: Collection[str], path: Path) -> None:
+    """Raises ``InconclusiveError`` for a part that the pipeline of the settings has not: another loader would take it."""
+    idle = [part for part in chosen if part not in parts]
+    if idle:
+        said = f"{shown(path.name)} holds a {idle[0]}, which the pipeline of --config has not"
+        raise InconclusiveError(f"{said}; name a directory whose pipeline has one")
 
 
 def _inspection(
@@ -226,6 +236,13 @@ def _layers(reader: Reader) -> dict[str, int]:
     return found
 
 
+def _check_published(sorted_in: Held, path: Path) -> None:
+    """Raises ``UsageError`` for a family of which no settings come with bdaudit: its tokenizers lie in no single file either."""
+    if sorted_in.layout.name not in reference_settings.REFERENCES:
+        said = f"{shown(path.name)} is of {sorted_in.layout.called}, and holds neither its settings nor its tokenizers"
+        raise UsageError(f"{said}; say --config DIR, a model of that family in diffusers' layout, which the other parts are taken from too")
+
+
 def _check_nothing_lacks(sorted_in: Held, path: Path) -> None:
     """Raises ``UsageError`` where neither the file nor one of its parts' has a part."""
     gone = [part for part in sorted_in.layout.models if part not in sorted_in.parts]
@@ -272,7 +289,7 @@ def _digested(opening: Opening, opened: Opened, chosen: Pieces) -> Audited:
     for part, weights in opened.sets.items():
         if part not in chosen and not weights.path.endswith(".bin"):
             prints |= {(part, name): one for name, one in prints_of(weights, opening.settings, kinds, found).items()}
-    models = opening.held.layout.models
+    models = opened.layout.models if opened.layout else {}
     for part in models:
         check_positions(part, {name: one for (of_part, name), one in prints.items() if of_part == part})
     if {part for part, _ in prints} == set(models):

@@ -10,10 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, cat
 
 from bdaudit.untrusted import layouts
-from bdaudit.untrusted.formats.names import ldm_unet, ldm_vae, open_clip
+from bdaudit.untrusted.formats.names import flux, ldm_unet, ldm_vae, mmdit, open_clip
 from bdaudit.untrusted.formats.names.renaming import Source
 
-ToFile = Callable[[Iterable[str]], dict[str, Source]]
+ToFile = Callable[[Mapping[str, Tensor]], dict[str, Source]]
+
+
+def by_rows(map_of: Callable[[Mapping[str, int]], dict[str, Source]]) -> ToFile:
+    """A map that asks how many rows the tensors have."""
+    return lambda tensors: map_of({name: len(tensor) for name, tensor in tensors.items()})
 
 
 def as_it_is(names: Iterable[str]) -> dict[str, Source]:
@@ -34,6 +39,25 @@ SDXL = {
     "text_encoder_2": ("conditioner.embedders.1.model.", open_clip.sources_in_part),
 }
 
+FLUX = {"transformer": ("", by_rows(flux.sources_in_part))}
+"""The diffusion model alone, as Black Forest Labs publish it."""
+FLUX_WHOLE = {
+    "transformer": ("model.diffusion_model.", by_rows(flux.sources_in_part)),
+    "vae": ("vae.", ldm_vae.sources_in_part),
+    "text_encoder": ("text_encoders.clip_l.transformer.", as_it_is),
+    "text_encoder_2": ("text_encoders.t5xxl.transformer.", as_it_is),
+}
+"""All parts, as ComfyUI saves them."""
+SD3 = {"transformer": ("model.diffusion_model.", by_rows(mmdit.sources_in_part)), "vae": ("first_stage_model.", ldm_vae.sources_in_part)}
+"""As Stability publish it, without readers."""
+SD3_WHOLE = SD3 | {
+    "text_encoder": ("text_encoders.clip_l.transformer.", as_it_is),
+    "text_encoder_2": ("text_encoders.clip_g.transformer.", as_it_is),
+    "text_encoder_3": ("text_encoders.t5xxl.transformer.", as_it_is),
+}
+BARE = {"transformer": ("", as_it_is)}
+"""diffusers' own file of the transformer."""
+
 
 def part_tensors(model: Path, part: str) -> dict[str, Tensor]:
     """A part's tensors, under the names of its file."""
@@ -43,18 +67,20 @@ def part_tensors(model: Path, part: str) -> dict[str, Tensor]:
 def stored(tensors: Mapping[str, Tensor], part: str, prefix: str, to_file: ToFile) -> dict[str, Tensor]:
     """A part's tensors as a single file has them."""
     canonical = layouts.models()[part].canonical
-    tower = part.startswith("text_encoder")
+    tower = any("token_embedding" in name for name in tensors)
     whole = {_prefixed(name) if tower else canonical(name): tensor for name, tensor in tensors.items()}
-    thirds: dict[str, dict[int, Tensor]] = {}
+    cut: dict[str, dict[int, Tensor]] = {}
     found = {}
     for name, source in to_file(whole).items():
         tensor = whole[name].T.contiguous() if source.transposed else whole[name]
         tensor = tensor[:, :, None, None] if source.flat else tensor
-        if source.third is None:
+        tensor = cat(tensor.chunk(2)[::-1]) if source.swapped else tensor
+        at = source.third if source.rows is None else source.rows[0]
+        if at is None:
             found[prefix + source.name] = tensor
         else:
-            thirds.setdefault(prefix + source.name, {})[source.third] = tensor
-    return found | {name: cat([each[k] for k in range(3)]) for name, each in thirds.items()}
+            cut.setdefault(prefix + source.name, {})[at] = tensor
+    return found | {name: cat([each[at] for at in sorted(each)]) for name, each in cut.items()}
 
 
 def _prefixed(name: str) -> str:

@@ -241,8 +241,8 @@ def test_what_is_no_checkpoint(tiny_model: Path, file: Path, name: str, code: Ex
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("double_blocks.0.img_attn.qkv.weight",), "is FLUX or a kin of it"),
-        (("model.diffusion_model.joint_blocks.0.x.weight",), "is Stable Diffusion 3"),
+        (("double_blocks.0.img_attn.qkv.weight",), "is a kin of FLUX"),
+        (("model.diffusion_model.joint_blocks.0.x.weight",), "is a kin of Stable Diffusion 3"),
         (("lora_unet_down_blocks_0.lora_down.weight",), "is an adapter of 1 layers, and no model"),
         (("emb_params",), "is a learned embedding of 2 vectors, and no model"),
     ],

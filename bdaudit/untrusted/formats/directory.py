@@ -84,7 +84,7 @@ def open_directory(
         with found.catching():
             opened.variants = weights.choose_variants(reader.files, own, asked=variant, allow_pickle=allow_pickle) if own else {}
             _read_weights(reader, layout, opened, found)
-        opened.sets |= elsewhere or {}
+        opened.sets |= {name: held for name, held in (elsewhere or {}).items() if name in layout.models}
         for name in opened.sets:
             with found.catching():
                 _check_weights(name, layout.parts[name], opened)

@@ -28,6 +28,13 @@ class Piece:
     """Its type, its shape in the part, and where its first byte lies behind the file's header."""
     scale: TensorInfo | None = None
     """Of the number that all its numbers are to be multiplied by."""
+    offset: int = 0
+    """Bytes before it in the tensor that holds it."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a part of the tensor that holds it."""
+        return self.source.third is not None or self.source.rows is not None
 
     def called(self, renamed: Mapping[str, str]) -> Piece:
         """The same in a file that calls some tensors otherwise."""
@@ -43,18 +50,29 @@ def piece(file: str, source: Source, held: Tensors, where: str) -> Piece:
     """
     info = held[source.name]
     said = f"{where}: {shown(source.name)} has the shape {list(info.shape)}"
+    begin = info.begin
     if source.third is not None:
         if not info.shape or info.shape[0] % 3:
             raise BdauditError(f"{said}; expected three tensors of one size, one after the other; the checkpoint is damaged")
-        size = info.count // 3 * DTYPE_BYTES[info.dtype]
-        info = TensorInfo(info.dtype, (info.shape[0] // 3, *info.shape[1:]), info.begin + source.third * size)
+        rows = info.shape[0] // 3
+        info = _rows(info, source.third * rows, (source.third + 1) * rows)
+    if source.rows is not None:
+        info = _rows(info, *source.rows)
+    if source.swapped and (not info.shape or info.shape[0] % 2):
+        raise BdauditError(f"{said}; expected two halves; the checkpoint is damaged")
     if source.transposed:
         if len(info.shape) != 2:
             raise BdauditError(f"{said}; expected two axes; the checkpoint is damaged")
         info = replace(info, shape=info.shape[::-1])
     if source.flat and len(info.shape) == 4 and info.shape[2:] == (1, 1):
         info = replace(info, shape=info.shape[:2])
-    return Piece(file, source, info, _scale(source.name, info, held, where))
+    return Piece(file, source, info, _scale(source.name, info, held, where), info.begin - begin)
+
+
+def _rows(info: TensorInfo, first: int, end: int) -> TensorInfo:
+    """Some rows of a tensor."""
+    size = info.count // info.shape[0] * DTYPE_BYTES[info.dtype]
+    return TensorInfo(info.dtype, (end - first, *info.shape[1:]), info.begin + first * size)
 
 
 def _scale(name: str, info: TensorInfo, held: Tensors, where: str) -> TensorInfo | None:

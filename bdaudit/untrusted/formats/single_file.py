@@ -21,6 +21,7 @@ from bdaudit.untrusted.tree import Reader, shown
 SUFFIXES = (".safetensors", ".sft")
 EMA = "ema"
 """What ``--variant`` calls the UNet's moving average."""
+_PROJECTION, _PROJECTED = "text_projection.weight", ("text_encoder", "text_encoder_2")
 _SCALES = re.compile(rf"(.*\.)?({SCALE}|scale_input|input_scale|scaled_fp8)", re.DOTALL)
 """Of scaled 8-bit weights: the scale that is applied, and those of activations, which change speed and not the model."""
 
@@ -76,6 +77,11 @@ def _check_kinds(header: Header, key: str) -> None:
             raise InconclusiveError(f"{shown(key)}: {shown(name)} says that these are {said}")
 
 
+def expected() -> str:
+    """The families that are read so, in words."""
+    return " or ".join(layouts.LAYOUTS[family].called for family in SPELLINGS)
+
+
 def family_of(names: Collection[str], key: str) -> str:
     """The family of a model's own file.
 
@@ -84,12 +90,12 @@ def family_of(names: Collection[str], key: str) -> str:
     """
     said = unsupported(names)
     if said:
-        raise InconclusiveError(f"{shown(key)} is {said}; as a single file, expected {layouts.expected()}")
+        raise InconclusiveError(f"{shown(key)} is {said}; as a single file, expected {expected()}")
     family = spellings.family_of(names)
     if family:
         return family
     said = f"{shown(key)} holds no denoiser that is known by its names, the first tensor is {shown(next(iter(names), 'none'))}"
-    raise InconclusiveError(f"{said}; as a single file, expected {layouts.expected()}")
+    raise InconclusiveError(f"{said}; as a single file, expected {expected()}")
 
 
 def held(files: Sequence[OneFile], layers: Mapping[str, int]) -> Held:
@@ -123,7 +129,8 @@ def _hold(found: Held, file: OneFile, name: str, part: Part, layers: int) -> Non
     if name in found.parts:
         found.aside.append(f"the {name} in {shown(file.key)}, in place of which --part names a file")
         return
-    stored = [each.removeprefix(spelling.prefix) for each in file.header.tensors if each.startswith(spelling.prefix)]
+    tensors = {each: info for each, info in file.header.tensors.items() if each.startswith(spelling.prefix)}
+    stored = {each.removeprefix(spelling.prefix): info.shape[0] if info.shape else 1 for each, info in tensors.items()}
     used = _layers_used(spelling, stored, layers)
     sources = spelling.read(stored, used)
     pieces: dict[str, Piece] = {}
@@ -137,9 +144,17 @@ def _hold(found: Held, file: OneFile, name: str, part: Part, layers: int) -> Non
         whole = replace(source, name=spelling.prefix + source.name)
         pieces[canonical] = piece(file.key, whole, file.header.tensors, shown(file.key))
     _check_all_taken(file, name, spelling, stored, {each.name for each in sources.values()}, used)
+    _check_projection(found, file, name, pieces)
     check_numbers(pieces, frozenset(filter(part.is_constant, pieces)), f"{shown(file.key)}: {name}")
     found.parts[name] = pieces
     _hold_average(found, file, name, spelling)
+
+
+def _check_projection(found: Held, file: OneFile, name: str, pieces: Mapping[str, Piece]) -> None:
+    """Raises ``InconclusiveError`` for a CLIP without the projection that makes Stable Diffusion 3's pooled vector."""
+    if found.layout.name == "sd3" and name in _PROJECTED and _PROJECTION not in pieces:
+        said = f"{shown(file.key)}: the {name} has no {_PROJECTION}, in place of which loaders put the identity, or nothing"
+        raise InconclusiveError(f"{said}; say --part {name}=FILE, one with it, as the {name} of a model in diffusers' layout is")
 
 
 def _spelling(found: Held, file: OneFile, name: str) -> Spelling | None:
@@ -153,13 +168,13 @@ def _spelling(found: Held, file: OneFile, name: str) -> Spelling | None:
     return fitting[0] if fitting else None
 
 
-def _layers_used(spelling: Spelling, stored: list[str], layers: int) -> int:
+def _layers_used(spelling: Spelling, stored: Collection[str], layers: int) -> int:
     """As many as are asked for where one more lies there, which the family has no use for; else all."""
     there = spelling.layers(stored)
     return layers if there == layers + 1 else there
 
 
-def _check_all_taken(file: OneFile, name: str, spelling: Spelling, stored: list[str], taken: set[str], used: int) -> None:
+def _check_all_taken(file: OneFile, name: str, spelling: Spelling, stored: Collection[str], taken: set[str], used: int) -> None:
     """Raises ``BdauditError`` for a tensor that has the part's beginning and is none of its own."""
     beyond = f"transformer.resblocks.{used}."
     left = [

@@ -6,14 +6,14 @@ A whole checkpoint has a beginning for each part, a file of one part none. What 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from bdaudit.untrusted.formats.names import ldm_unet, ldm_vae, open_clip
-from bdaudit.untrusted.formats.names.renaming import Source
+from bdaudit.untrusted.formats.names import flux, ldm_unet, ldm_vae, mmdit, open_clip
+from bdaudit.untrusted.formats.names.renaming import Rows, Source
 
-Read = Callable[[Sequence[str], int], dict[str, Source]]
-"""Names without the beginning, and how many layers are asked for (0: all there are) → part's name → source."""
+Read = Callable[[Rows, int], dict[str, Source]]
+"""Names without the beginning, with their rows, and how many layers are asked for (0: all there are) → part's name → source."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,22 @@ class Spelling:
     marks: tuple[str, ...]
     """Names, one of which is in every such file behind the beginning."""
     read: Read
-    layers: Callable[[Sequence[str]], int] = lambda names: 0
+    layers: Callable[[Collection[str]], int] = lambda names: 0
     """How many layers the names go up to, where more may lie there than are used."""
+    beside: tuple[str, ...] = ()
+    """Names that are all there too: those that tell the part from a kin's."""
 
     def fits(self, names: Collection[str]) -> bool:
         """Whether a file with these names holds the part so."""
-        return any(f"{self.prefix}{mark}" in names for mark in self.marks)
+        marked = any(f"{self.prefix}{mark}" in names for mark in self.marks)
+        return marked and all(f"{self.prefix}{name}" in names for name in self.beside)
 
 
-def _as_they_are(names: Sequence[str], layers: int) -> dict[str, Source]:
+def _as_they_are(names: Rows, layers: int) -> dict[str, Source]:
     return {name: Source(name) for name in names}
 
 
-def _open_clip(names: Sequence[str], layers: int) -> dict[str, Source]:
+def _open_clip(names: Rows, layers: int) -> dict[str, Source]:
     return open_clip.sources_in_file(names, layers or open_clip.layers_of_file(names))
 
 
@@ -65,6 +68,29 @@ def _tower(prefix: str) -> Spelling:
     return Spelling(prefix, ("transformer.resblocks.0.ln_1.weight",), _open_clip, open_clip.layers_of_file)
 
 
+def _flux(prefix: str) -> Spelling:
+    return Spelling(
+        prefix,
+        ("double_blocks.0.img_attn.qkv.weight",),
+        lambda rows, layers: flux.sources_in_file(rows),
+        beside=("single_blocks.0.linear1.weight", "vector_in.in_layer.weight"),
+    )
+
+
+def _mmdit(prefix: str) -> Spelling:
+    return Spelling(prefix, ("joint_blocks.0.x_block.attn.qkv.weight",), lambda rows, layers: mmdit.sources_in_file(rows))
+
+
+def _transformer(*marks: str) -> Spelling:
+    """diffusers' own file."""
+    return Spelling("", marks[:1], _as_they_are, beside=(*marks[1:], "time_text_embed.text_embedder.linear_1.weight"))
+
+
+def _t5(prefix: str) -> Spelling:
+    return Spelling(prefix, ("encoder.block.0.layer.0.SelfAttention.q.weight",), _as_they_are)
+
+
+_BEGINNINGS = ("model.diffusion_model.", "diffusion_model.", "")
 UNETS = (_ldm_unet("model.diffusion_model."), _ldm_unet("diffusion_model."), _ldm_unet(""), _unet("unet."), _unet(""))
 VAES = (_ldm_vae("first_stage_model."), _ldm_vae("vae."), _ldm_vae(""), _vae("vae."), _vae(""))
 
@@ -89,6 +115,19 @@ SPELLINGS: dict[str, dict[str, tuple[Spelling, ...]]] = {
             *(_clip("text_encoder_2."), _clip(""), _tower("")),
         ),
     },
+    "sd3": {
+        "transformer": (*map(_mmdit, _BEGINNINGS), _transformer("pos_embed.pos_embed", "transformer_blocks.0.attn.add_q_proj.weight")),
+        "vae": VAES,
+        "text_encoder": (_clip("text_encoders.clip_l.transformer."), _clip("text_encoder."), _clip("")),
+        "text_encoder_2": (_clip("text_encoders.clip_g.transformer."), _clip("text_encoder_2."), _clip(""), _tower("")),
+        "text_encoder_3": (_t5("text_encoders.t5xxl.transformer."), _t5("text_encoder_3."), _t5("")),
+    },
+    "flux": {
+        "transformer": (*map(_flux, _BEGINNINGS), _transformer("single_transformer_blocks.0.proj_mlp.weight")),
+        "vae": VAES,
+        "text_encoder": (_clip("text_encoders.clip_l.transformer."), _clip("text_encoder."), _clip("")),
+        "text_encoder_2": (_t5("text_encoders.t5xxl.transformer."), _t5("text_encoder_2."), _t5("")),
+    },
 }
 """Family → part → the ways in which files hold it; those without a beginning are of files that hold nothing else."""
 _ADDED = ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
@@ -97,6 +136,9 @@ _ADDED = ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
 
 def family_of(names: Collection[str]) -> str:
     """The family whose denoiser a file with these names holds; empty where it holds none that is known."""
+    for family in ("flux", "sd3"):
+        if any(each.fits(names) for each in SPELLINGS[family]["transformer"]):
+            return family
     prefixes = [each.prefix for each in UNETS if each.fits(names)]
     if not prefixes:
         return ""
@@ -104,14 +146,20 @@ def family_of(names: Collection[str]) -> str:
 
 
 UNSUPPORTED = {
-    r"(model\.diffusion_model\.)?joint_blocks\.0\.": "Stable Diffusion 3",
-    r"(model\.diffusion_model\.)?double_blocks\.0\.": "FLUX or a kin of it",
-    r"(model\.diffusion_model\.)?transformer_blocks\.0\.": "a diffusion transformer",
+    r"(model\.diffusion_model\.)?distilled_guidance_layer\.": "Chroma",
+    r"(model\.diffusion_model\.)?double_stream_modulation": "FLUX.2",
+    r"(model\.diffusion_model\.)?(controlnet|redux|pulid|ip_adapter)": "an addition to FLUX or Stable Diffusion 3",
     r"conditioner\.embedders\.0\.model\.": "SDXL's refiner, which draws nothing by itself (audit the base that it refines)",
     r"edm_(mean|std|vpred)": "an SDXL with EDM's noise levels",
     r"model\.(control_model|audio)\.": "of another family",
 }
-"""Beginning of a name → what the file is, which is not read."""
+"""Beginning of a name → what the file is, which is not read, whatever it has besides."""
+KINDRED = {
+    r"(model\.)?(diffusion_model\.)?joint_blocks\.0\.": "a kin of Stable Diffusion 3",
+    r"(model\.)?(diffusion_model\.)?double_blocks\.0\.": "a kin of FLUX",
+    r"(model\.)?(diffusion_model\.)?(single_)?transformer_blocks\.0\.": "a diffusion transformer",
+}
+"""The same of a file that is of no family that is read."""
 
 IDLE = {
     r"(betas|alphas_cumprod(_prev)?|sqrt_(one_minus_)?alphas_cumprod|log_one_minus_alphas_cumprod|sqrt_recip(m1)?_alphas_cumprod)": "noise",
@@ -120,6 +168,7 @@ IDLE = {
     r"first_stage_model\.loss\..*": "the autoencoder's training loss",
     r"(cond_stage_model|conditioner\.embedders\.1)\.model\.(attn_mask|visual\..*)": "what a CLIP has besides",
     r"(cond_stage_model|conditioner\.embedders\.\d)\.(logit_scale|text_projection)|denoiser\.sigmas": "what a CLIP has besides",
+    r"text_encoders\.clip_[lg]\.(transformer\.)?logit_scale": "what a CLIP has besides",
     r"(.*\.)?(scaled_fp8|v_pred|ztsnr)": "marks that say how the rest is meant",
 }
 """Pattern of a whole name → what it is: nothing that a loader builds a part from."""
@@ -134,8 +183,8 @@ def is_idle(name: str) -> bool:
 
 def unsupported(names: Collection[str]) -> str:
     """What a file is that is not read; empty where nothing says so."""
-    found = (said for pattern, said in UNSUPPORTED.items() if any(re.match(pattern, name) for name in names))
-    return next(found, "")
+    patterns = UNSUPPORTED if family_of(names) else UNSUPPORTED | KINDRED
+    return next((said for pattern, said in patterns.items() if any(re.match(pattern, name) for name in names)), "")
 
 
 def ema_names(names: Collection[str], prefix: str) -> Mapping[str, str]:

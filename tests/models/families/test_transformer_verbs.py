@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,18 @@ LIST = ("a red cat", "the old house", "the sea in the night", "a red house", "th
 """Of few words: what a closed form parts, it parts by as many directions as the states have, and these have few."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_tokens() -> Any:
-    """T5 reads few tokens, so that a pass takes milliseconds."""
+@contextmanager
+def reading_little() -> Iterator[None]:
+    """A block in which T5 reads few tokens, so that a pass takes milliseconds."""
     with pytest.MonkeyPatch.context() as patch:
         for layout, name in ((sd3, "tokenizer_3"), (flux, "tokenizer_2"), (pixart, "tokenizer")):
             patch.setitem(layout.LAYOUT.parts, name, t5.tokenizer(TOKENS, lower=layout is pixart))  # type: ignore[arg-type]
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_tokens() -> Iterator[None]:
+    with reading_little():
         yield
 
 
