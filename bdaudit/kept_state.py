@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bdaudit import state_lock
+from bdaudit import state_home, state_lock
 from bdaudit.errors import BdauditError, UsageError, first_line
 from bdaudit.state_lock import LOCK
 from bdaudit.targets import SUFFIX, whole
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.open_file import json_of, read_json
+
+log = logging.getLogger(__name__)
 
 RUN = "run.json"
 _NOTES = "notes"
@@ -36,11 +39,17 @@ class State:
     def __init__(self, folder: Path | None, key: str, *, stays: bool = False) -> None:
         """The folder is made, and held until the run's report is delivered; it ``stays`` after that, or goes.
 
+        In the user's cache, where nobody asked for it, another run's state gives way, and a disk that refuses ends no run.
+
         Raises:
             UsageError: it holds another run's state, or something that is none; or another run is at work there.
         """
         self.folder, self.key, self.stays = folder, key, stays
+        self._full = False
         if folder is not None:
+            if state_home.is_kept_here(folder) and _of_another(folder, key):
+                state_lock.hold(folder)
+                self._empty()
             _check_free(folder, key)
             state_lock.hold(folder)
             _check_free(folder, key)  # again: nobody can write there any more
@@ -48,7 +57,7 @@ class State:
     def write_json(self, name: str, value: Any) -> None:
         """Keep a JSON value, dataclasses in it as objects, in place of an older one."""
         if self.folder is not None:
-            _write_json(self._ready() / f"kept-{name}.json", value)
+            self._keep(lambda folder: _write_json(folder / f"kept-{name}.json", value))
 
     def read_json(self, name: str, kind: Any = Any) -> Any:
         """What was kept, or None. ``kind`` is its type as annotations write it: what does not fit it was not kept by us.
@@ -72,7 +81,8 @@ class State:
         if self.folder is not None:
             held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             metadata = {_NOTES: json.dumps(notes, allow_nan=False)}
-            _whole(self._ready() / f"kept-{name}.safetensors", lambda path: save_file(held, path, metadata=metadata))
+            file = f"kept-{name}.safetensors"
+            self._keep(lambda folder: _whole(folder / file, lambda path: save_file(held, path, metadata=metadata)))
 
     def read_tensors(self, name: str, kind: Any = Any) -> tuple[dict[str, Tensor], Any] | None:
         """The tensors, on the CPU, none with NaN in it, and the JSON value of ``kind`` beside them; or None.
@@ -109,10 +119,26 @@ class State:
         if self.folder is None or not (self.folder / RUN).is_file():
             return
         with contextlib.suppress(OSError):
-            for path in (*self.folder.glob("kept-*"), *self.folder.glob(f".*{SUFFIX}"), self.folder / RUN):
-                path.unlink()
+            self._empty()
             state_lock.release(self.folder)
             self.folder.rmdir()
+
+    def _empty(self) -> None:
+        assert self.folder is not None
+        for path in (*self.folder.glob("kept-*"), *self.folder.glob(f".*{SUFFIX}"), self.folder / RUN):
+            path.unlink()
+
+    def _keep(self, write: Callable[[Path], None]) -> None:
+        """Write something into the folder; in the user's cache what cannot be kept is told once, and is not."""
+        assert self.folder is not None
+        try:
+            if not self._full:
+                write(self._ready())
+        except BdauditError as error:
+            if not state_home.is_kept_here(self.folder):
+                raise
+            self._full = True
+            log.warning("nothing more is kept of this run, which goes on: %s", error)
 
     def _there(self, name: str) -> Path | None:
         path = None if self.folder is None else self.folder / name
@@ -146,6 +172,17 @@ def _check_free(folder: Path, key: str) -> None:
     if not isinstance(run, dict) or run.get("key") != key:
         said = "holds the state of another run: another model, other settings or another version"
         raise UsageError(f"--state {folder} {said}; repeat that run's command, name another folder, or remove this one")
+
+
+def _of_another(folder: Path, key: str) -> bool:
+    """Whether it holds a state that is not ``key``'s, or cannot be read at all."""
+    if not (folder / RUN).is_file():
+        return False
+    try:
+        run = _read_json(folder / RUN)
+    except UsageError:
+        return True
+    return not isinstance(run, dict) or run.get("key") != key
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,12 @@ def silent(stage: str, done: int, total: int) -> None:
     """The default: says nothing."""
 
 
+def amount(size: int) -> str:
+    """Bytes in the unit that fits: ``5.1 GB``, ``12.3 MB``, ``800 kB``."""
+    unit, named = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= unit), (1e3, "kB"))
+    return f"{size / unit:,.1f} {named}" if unit > 1e3 else f"{size / unit:,.0f} {named}"
+
+
 @contextmanager
 def timed(timings: dict[str, float], name: str) -> Iterator[None]:
     """Add the block's seconds to what ``name`` has taken so far, whether the block finishes or not."""

@@ -90,6 +90,14 @@ def estimate(value: float, n: int = 200) -> Estimate:
     return Estimate(value=value, low=value * 0.9, high=min(1.0, value * 1.1), n=n, method="Wilson 95 %")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No run of a test, in whatever process, keeps anything in the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An open_clip directory with random weights."""

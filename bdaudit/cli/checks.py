@@ -17,12 +17,12 @@ Places = Sequence[tuple[str, Path]]
 """Flags and their paths."""
 
 
-def check(config: RunConfig, opened: Places, reports: Sequence[Path]) -> None:
+def check(config: RunConfig, opened: Places, reports: Places) -> None:
     """Raises ``UsageError`` where a run would write over what it reads, let its model's maker judge it, or gate on no figure.
 
-    ``opened`` are the files and folders that it reads, models aside; ``reports`` are files that it writes.
+    ``opened`` are the files and folders that it reads, models aside; ``reports`` are further files that it writes.
     """
-    written = (*(("--report", path) for path in reports), *config.written)
+    written = (*reports, *config.written)
     need_apart(written)
     _check_outside(config, written)
     _check_unread(opened, written)

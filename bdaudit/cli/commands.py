@@ -82,22 +82,27 @@ def verify(given: Given) -> int:
 
 def _finish(command: str, made: Callable[[Settings, Reports], Config], given: Given) -> int:
     """Makes the config and runs it, or says what that would do."""
+    from bdaudit.cli.default_state import planned, wanted, with_state
     from bdaudit.cli.once import check_once, mark_of
-    from bdaudit.cli.outcome import carry_out, rehearse
+    from bdaudit.cli.outcome import carry_out, rehearse, tell
+    from bdaudit.cli.output import output_of
     from bdaudit.cli.repeat import repeated
-    from bdaudit.report.deliver import Output
+    from bdaudit.report.deliver import TABLES
 
     delivery = Delivery(**{name: given.pop(name) for name in options(Delivery) if name in given})
-    output = Output(reports=delivery.report, json=delivery.json, quiet=delivery.quiet)
+    output = output_of(delivery)
     drawn = command == "scan" and "seed" not in given
-    config = made(given, delivery.report)
-    check(config, given.opened, delivery.report)
+    config = made(given, output.files)
+    check(config, given.opened, output.places)
     if delivery.dry_run:
-        return rehearse(command, config, output, given.note)
+        return rehearse(command, config, output, given.note, planned(command, config, drawn=drawn))
     if delivery.once:
-        check_once(delivery.report, json_too=delivery.json)
+        check_once(output.files, stdout_too=output.stdout != TABLES)
     opened = [*given.opened, *clip_of(config)]
-    mark = mark_of(command, config, delivery.report, opened, drawn=drawn) if delivery.once else None
+    mark = mark_of(command, config, output.files, opened, drawn=drawn) if delivery.once else None
+    if wanted(config):
+        config, why = with_state(command, config, given.opened, output.places, drawn=drawn)
+        tell(f"nothing is kept of this run, so that it cannot go on where it is interrupted: {why}" if why else "")
     by_itself = drawn and not getattr(config, "seed_from", "")
     repeat = repeated(sys.argv[1:], seed=config.seed if by_itself else None, settings=delivery.settings)
     return carry_out(command, config, output, mark, given.note, repeat)

@@ -144,8 +144,8 @@ def _digest(path: Path) -> str:
     return json.dumps({name: reader.sha256(name) for name in files}, sort_keys=True)
 
 
-def check_once(reports: Sequence[Path], *, json_too: bool) -> None:
+def check_once(reports: Sequence[Path], *, stdout_too: bool) -> None:
     """Raises ``UsageError`` where nothing would say that the run was made, or stdout would lack what it promises."""
-    if not reports or json_too:
-        said = "stdout has no report of a run that is not made; drop --json" if json_too else "give --report FILE"
+    if not reports or stdout_too:
+        said = "stdout has no report of a run that is not made; drop --json" if stdout_too else "give --report FILE"
         raise UsageError(f"--once looks for the reports of the run before: {said}")

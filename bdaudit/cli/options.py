@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -18,6 +18,8 @@ from bdaudit.cli.panels import panel_of
 from bdaudit.cli.values import KINDS, Typed
 from bdaudit.config import RunConfig
 from bdaudit.config.flag import Flag, declared
+
+Format = Literal["table", "json", "sarif", "html", "md"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,17 @@ class Delivery:
     """Output."""
 
     json: bool = False
-    """Put the report on stdout as one JSON document, and nothing else."""
+    """The same as --format json without -o."""
     report: Annotated[tuple[Path, ...], Flag("report")] = ()
-    """Also write the report there; the suffix says how: .json, .html, .sarif, .md or .intoto.json."""
-    quiet: bool = False
-    """No progress bar on stderr; a line every 30 s instead."""
+    """Also write the report there; the suffix says how: .json, .html, .sarif, .md, .txt or .intoto.json."""
+    output: Annotated[Path | None, Flag("new file", short="-o")] = None
+    """Also write the report there, as --format says, or else as the suffix does. A repaired model goes to --out, not here."""
+    format: Format | None = None
+    """What -o writes. Without -o, what goes to stdout, and nothing else does; default: the tables."""
+    quiet: Annotated[bool, Flag(short="-q")] = False
+    """No progress bar on stderr, and no word of what begins; a line every 30 s instead."""
+    verbose: Annotated[bool, Flag(short="-v")] = False
+    """Say on stderr when each stage begins and how long it took; of an error that nobody foresaw, where it came from."""
     once: bool = False
     """Leave at once, with the same exit code, where every --report of this very run (models, settings, versions, files) lies there whole;
     a mark beside the first one, FILE.done, says so."""
@@ -87,7 +95,8 @@ def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) 
         "metavar": flag.metavar or kind.metavar, "help": texts[field.name] + _more(kind, field.default), "show_default": False,
         "rich_help_panel": panel_of(field.name, texts[""].rstrip(".")), **kind.checks,
     }  # fmt: skip
-    made = typer.Argument(**settings) if required else typer.Option(flag.name, **settings)
+    names = [name for name in (flag.short, flag.name) if name]
+    made = typer.Argument(**settings) if required else typer.Option(*names, **settings)
     own = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     parameter = inspect.Parameter(
         field.name,

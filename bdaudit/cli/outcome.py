@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,19 +14,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
-from bdaudit import state_lock
+from bdaudit import state_home, state_lock
 from bdaudit.cli.given_texts import both_ways, check_encoded, texts_of
 from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.cli.verbs import Config, carried_out, check_readable, lacking
 from bdaudit.cli.weight_variants import audited, leave_no_empty_state
 from bdaudit.config import ALL_VARIANTS, RunConfig, UnlearnConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
-from bdaudit.progress import Progress
+from bdaudit.progress import Progress, amount
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
-from bdaudit.report.deliver import Output, console_for, deliver, last_line, put, rendered
+from bdaudit.report.deliver import JSON, TABLES, Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.dry_run import Plan, lines, passes, timed, work, writes
 from bdaudit.report.echo import echo_lines
+from bdaudit.report.log import logged, staged
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from bdaudit.untrusted.inspect import Inspection
     from bdaudit.untrusted.other_weights import Unaudited
 
+log = logging.getLogger(__name__)
+
+_UNFINISHED = (ExitCode.INTERRUPTED, ExitCode.ERROR)
 ResultT = TypeVar("ResultT", Report, Plan)
 
 
@@ -52,24 +57,34 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
         return _end(before, output.where)
     try:
         with _stderr(output) as progress:
-            _begin(config, quiet=output.quiet)
+            _begin(config)
             report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
-        ended = _noted(_noted(report.exit, _to_go_on(report.exit, config)), note)
+            log.debug("%s", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.timings.items()) or "nothing was timed")
+        ended = _noted(_noted(report.exit, _to_go_on(report, config)), note)
         report = replace(report, understood=tuple(texts), exit=ended, repeat=repeat)
         ended = deliver(report, output, state_lock.delivered)
         if mark:
             mark.leave(report, ended)
+        _clear(ended, config)
         return _end(ended, output.where)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
 
 
-def _begin(config: Config, *, quiet: bool) -> None:
-    """A line before the first bar: to hash and load a model takes a while."""
-    if not quiet and sys.__stderr__ is not None and sys.__stderr__.isatty():
-        size = sum(map(_weights, config.models))
-        sys.stderr.write(f"bdaudit: inspecting and loading {one_line(str(config.model))}, {size / 1e9:,.1f} GB of weights\n")
+def tell(line: str) -> None:
+    """A line on stderr, where there is something to say."""
+    if line:
+        sys.stderr.write(f"bdaudit: {one_line(line)}\n")
+
+
+def _begin(config: Config) -> None:
+    """A line before the first bar: to hash a model takes a while."""
+    others = f" and {len(config.models) - 1} more" if len(config.models) > 1 else ""
+    log.info("inspecting %s%s, %s of weights", config.model, others, amount(sum(map(_weights, config.models))))
+    state: Path | None = getattr(config, "state", None)
+    if state is not None and _holds_something(state):
+        log.info("going on from what an interrupted run left in %s, if it was of the same model", state)
 
 
 def _weights(model: Path) -> int:
@@ -83,13 +98,25 @@ def _weights(model: Path) -> int:
     return sum(size for path, size in files.items() if path.count("/") == 1 and path.endswith(".safetensors"))
 
 
-def _to_go_on(ended: Exit, config: Config) -> str:
-    """That an interrupted run goes on by its command, where anything of it is kept."""
+def _to_go_on(report: Report, config: Config) -> str:
+    """That a run that was interrupted, or failed on its way, goes on by its command, where anything of it is kept."""
     state: Path | None = getattr(config, "state", None) or getattr(config, "keep", None)
-    if ended.code != ExitCode.INTERRUPTED or state is None or not state.is_dir():
+    written = getattr(report, "out", "") or getattr(report, "patch", "")  # the result is whole, and there is nothing left to do
+    if report.exit.code not in _UNFINISHED or written or state is None or not _holds_something(state):
         return ""
-    kept = any(path.name != state_lock.LOCK for path in state.iterdir())
-    return f"repeat the command to go on, what was measured is kept in {state}" if kept else ""
+    days = f" for {state_home.DAYS} days" if state_home.is_kept_here(state) else ""
+    return f"repeat the command to go on, what was measured is kept in {state}{days}"
+
+
+def _holds_something(state: Path) -> bool:
+    return state.is_dir() and any(path.name != state_lock.LOCK for path in state.iterdir())
+
+
+def _clear(ended: Exit, config: Config) -> None:
+    """Of a run that came to its end, what it kept in the user's cache."""
+    state: Path | None = getattr(config, "state", None)
+    if state is not None and state_home.is_kept_here(state) and ended.code not in _UNFINISHED:
+        state_home.clear(state)
 
 
 def _noted(ended: Exit, note: str) -> Exit:
@@ -119,14 +146,17 @@ def _echoed(config: RunConfig) -> tuple[UnderstoodText, ...]:
     return texts
 
 
-def rehearse(command: str, config: Config, output: Output, note: str = "") -> int:
-    """Delivers a dry run's plan on stdout; the exit code. Loads no weights, and leaves nothing that it wrote."""
+def rehearse(command: str, config: Config, output: Output, note: str = "", kept: Path | None = None) -> int:
+    """Delivers a dry run's plan on stdout; the exit code. Loads no weights, and leaves nothing that it wrote.
+
+    ``kept`` is where the run itself would keep what it has until it ends.
+    """
     with _stderr(output):
-        result = _attempt(command, config, lambda: _plan(command, config, output))
-    unwritten = Output(json=output.json)
+        result = _attempt(command, config, lambda: _plan(command, config, output, kept))
+    unwritten = Output(stdout=JSON if output.stdout == JSON else TABLES)
     if isinstance(result, Report):
         return _end(_noted(deliver(result, unwritten), note), unwritten.where)
-    why = put(json.dumps(values(result), indent=2) + "\n" if output.json else rendered(lines(result)))
+    why = put(json.dumps(values(result), indent=2) + "\n" if unwritten.stdout == JSON else rendered(lines(result)))
     said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
     return _end(_noted(Exit.of(ExitCode.PASS, said), note), unwritten.where)
 
@@ -139,7 +169,7 @@ def _a_pass(config: Config, first: Config) -> float | NotMeasured:
     return seconds_a_pass(inspected(first, config.model), config.device, config.dtype, config.batch_size)
 
 
-def _plan(command: str, config: Config, output: Output) -> Plan:
+def _plan(command: str, config: Config, output: Output, kept: Path | None) -> Plan:
     from bdaudit.measure.opening import inspected
 
     _try_targets(config, output)
@@ -173,7 +203,7 @@ def _plan(command: str, config: Config, output: Output) -> Plan:
         loaded=tuple(loaded),
         left_alone=tuple(left_alone),
         run=computed,
-        written=writes(config, tuple(map(str, output.reports))),
+        written=(*writes(config, tuple(map(str, output.files))), *([f"{kept}/ (until the run ends)"] if kept else [])),
         cost=cost,
         config=values(config),
         not_measured=unmeasured,
@@ -218,9 +248,18 @@ def _other(left: Unaudited, config: RunConfig, directory: Path) -> str:
 def _stderr(output: Output) -> Iterator[Progress]:
     """Progress on stderr, and whatever libraries print, on either stream, there too and made visible."""
     console = console_for(sys.stderr)
-    stream = VisibleStream(lambda line: console.print(Text(line), soft_wrap=True))
-    with progress_on(console, quiet=output.quiet) as progress, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-        yield progress
+
+    def emit(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    stream = VisibleStream(emit)
+    with (
+        progress_on(console, quiet=output.quiet) as progress,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+        logged(emit, quiet=output.quiet, verbose=output.verbose),
+    ):
+        yield staged(progress) if output.verbose else progress
     stream.finish()
 
 
@@ -238,7 +277,7 @@ def _attempt(command: str, config: RunConfig, run: Callable[[], ResultT]) -> Res
     except BaseException as error:  # SystemExit, and the panics of libraries in Rust, are no Exception
         if debugging():
             traceback.print_exc()
-        return failed(command, config, ExitCode.ERROR, unexpected(error))
+        return failed(command, config, ExitCode.ERROR, unexpected(error, "-v"))
 
 
 def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Report:

@@ -12,7 +12,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     MODEL: ("model", "parts_from", "parts", "adapters", "embeddings", "variant", "strict", "allow_pickle", "trusted_templates", "prompts",
         "prompts_file"),
     OUTPUT: (
-        "report", "json", "quiet", "once", "settings", "dry_run", "state", "keep", "pictures", "pictures_to", "save_images", "out", "patch",
+        "report", "output", "format", "json", "quiet", "verbose",
+        "once", "settings", "dry_run", "state", "keep", "pictures", "pictures_to", "save_images", "out", "patch",
         "keep_failed",
     ),
     MACHINE: ("device", "dtype", "batch_size", "workers"),

@@ -114,7 +114,7 @@ class Headed(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {MODEL: []}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=lambda one: one.param_type_name != "argument"):
             record = parameter.get_help_record(ctx)
             if record:
                 sections.setdefault(getattr(parameter, "rich_help_panel", None) or OUTPUT, []).append(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 MOST_SAID = 1_000
@@ -9,14 +10,14 @@ MOST_SAID = 1_000
 
 
 def debugging() -> bool:
-    """Whether the user asked for tracebacks."""
-    return os.environ.get("BDAUDIT_DEBUG", "") not in ("", "0")
+    """Whether the user asked for tracebacks, by ``-v`` or in the environment."""
+    return os.environ.get("BDAUDIT_DEBUG", "") not in ("", "0") or logging.getLogger("bdaudit").isEnabledFor(logging.DEBUG)
 
 
-def unexpected(error: BaseException) -> str:
-    """An undeclared exception in one sentence."""
+def unexpected(error: BaseException, how: str = "BDAUDIT_DEBUG=1") -> str:
+    """An undeclared exception in one sentence, and ``how`` to see where it came from."""
     try:
         said = str(error)[:MOST_SAID]
     except Exception as second:
         said = f"its message cannot be told ({type(second).__name__})"
-    return f"{type(error).__name__}: {said}" + ("" if debugging() else " (BDAUDIT_DEBUG=1 shows where)")
+    return f"{type(error).__name__}: {said}" + ("" if debugging() else f" ({how} shows where)")

@@ -25,6 +25,8 @@ class Flag:
     """What stands for the value in the help; empty for the kind's own."""
     name: str = ""
     """The flag; empty for the field's name."""
+    short: str = ""
+    """A letter for it, as ``-o``."""
     of: str = ""
     """Another field, whose flag this one is read from too; it has none of its own then."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from bdaudit.config import RunConfig, ScanConfig, TrainedConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
+from bdaudit.progress import amount
 from bdaudit.untrusted.formats.weight_files import offered
 from bdaudit.untrusted.inspect import Inspection, inspect
 from bdaudit.untrusted.inspect_file import variants_of_file
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from bdaudit.models.embeddings import Embedding
     from bdaudit.models.lora import Adapter
     from bdaudit.models.suspect import Suspect
+
+log = logging.getLogger(__name__)
 
 
 def inspected(config: RunConfig, path: Path) -> Inspection:
@@ -66,6 +70,8 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
     """
     from bdaudit.models.load import load
 
+    size = sum(file.bytes for file in inspection.files if file.path in inspection.loaded)
+    log.info("loading %s of %s", amount(size), inspection.path)
     return load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
 
 

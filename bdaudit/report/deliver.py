@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
@@ -20,6 +21,7 @@ from bdaudit.targets import try_file, write_whole
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to no terminal."""
+_INERT: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "legacy_windows": False}
 _LAST_LINE, _END = 299, 60
 """Characters of the last line, and of its end that are kept however long the reason is."""
 
@@ -45,6 +47,10 @@ def _markdown(report: Report) -> str:
     return markdown(content(report))
 
 
+def _plain(report: Report) -> str:
+    return _tables(report, Console(file=io.StringIO(), width=PIPED_WIDTH, force_terminal=False, color_system=None, **_INERT))
+
+
 def _in_toto(report: Report) -> str:
     from bdaudit.report.in_toto import in_toto
 
@@ -52,8 +58,11 @@ def _in_toto(report: Report) -> str:
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {
-    ".json": dumps, ".html": _html, ".sarif": _sarif, ".md": _markdown, ".intoto.json": _in_toto,
+    ".json": dumps, ".html": _html, ".sarif": _sarif, ".md": _markdown, ".txt": _plain, ".intoto.json": _in_toto,
 }  # fmt: skip
+JSON, TABLES = ".json", ".txt"
+"""Suffixes that have a meaning of their own: JSON is what programs read, tables what stdout gets where nothing else is asked for,
+as wide and as colourful as what reads them."""
 
 
 def format_of(path: Path) -> str:
@@ -67,17 +76,39 @@ class Output:
     """Where this run's report goes."""
 
     reports: tuple[Path, ...] = ()
-    json: bool = False
-    """One JSON document on stdout instead of the tables."""
+    """Files, each in the format of its suffix."""
+    output: Path | None = None
+    """One more, of ``-o``."""
+    output_as: str = ""
+    """The suffix whose format that one has; empty for its own."""
+    stdout: str = TABLES
+    """The suffix of the format that stdout gets."""
     quiet: bool = False
-    """No progress bar."""
+    """No progress bar, and no word of what begins."""
+    verbose: bool = False
+    """Each stage, and the traceback of an error that nobody foresaw."""
 
     def __post_init__(self) -> None:
-        for path in self.reports:
-            if not format_of(path):
-                raise UsageError(f"--report {path}: the suffix says the format; expected one of {', '.join(FORMATS)}")
+        for flag, path in self.places:
+            if not self.form(path):
+                other = ", or name one with --format" if flag == "-o" else ""
+                raise UsageError(f"{flag} {path}: the suffix says the format; expected one of {', '.join(FORMATS)}{other}")
             if path.is_dir() or not path.parent.is_dir():
-                raise UsageError(f"--report {path}: expected a file in a folder that exists")
+                raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that are written."""
+        return tuple(path for _, path in self.places)
+
+    @property
+    def places(self) -> tuple[tuple[str, Path], ...]:
+        """The same, each after its flag."""
+        return (*(("--report", path) for path in self.reports), *([("-o", self.output)] if self.output else []))
+
+    def form(self, path: Path) -> str:
+        """The suffix whose format a file has; empty where its name says none."""
+        return (self.output_as if path == self.output else "") or format_of(path)
 
     def try_out(self) -> None:
         """Try every file that is to be written.
@@ -86,13 +117,13 @@ class Output:
             UsageError: one cannot be, for its name or its place.
             BdauditError: the disk is full, read-only or broken.
         """
-        for path in self.reports:
-            try_file(path, f"--report {path}")
+        for flag, path in self.places:
+            try_file(path, f"{flag} {path}")
 
     @property
     def where(self) -> str:
         """``scan.json, scan.html``; ``stdout``; ``none``."""
-        return ", ".join([*(visible(str(path)) for path in self.reports), *(["stdout"] if self.json else [])]) or "none"
+        return ", ".join([*(visible(str(path)) for path in self.files), *(["stdout"] if self.stdout != TABLES else [])]) or "none"
 
 
 def deliver(report: Report, output: Output, delivered: Callable[[], None] = lambda: None) -> Exit:
@@ -101,12 +132,12 @@ def deliver(report: Report, output: Output, delivered: Callable[[], None] = lamb
     A finding stays one: its exit wins, and its reason says what was not written. What becomes of stdout changes no exit code.
     ``delivered`` is called once every file is there.
     """
-    failures = {path: why for path in output.reports if (why := _try(partial(write, report, path)))}
+    failures = {place: why for place in output.places if (why := _try(partial(write, report, place[1], output.form(place[1]))))}
     if failures:
-        report = _after(report, [f"--report {path} could not be written: {why}" for path, why in failures.items()])
-        for path in output.reports:
-            if path not in failures:
-                _try(partial(write, report, path))  # what is there says how the run ended
+        report = _after(report, [f"{flag} {path} could not be written: {why}" for (flag, path), why in failures.items()])
+        for place in output.places:
+            if place not in failures:
+                _try(partial(write, report, place[1], output.form(place[1])))  # what is there says how the run ended
     ended = _shown(report, output)
     if not failures:
         delivered()
@@ -126,22 +157,22 @@ def _after(report: Report, failures: Sequence[str]) -> Report:
     return replace(report, exit=Exit.of(code, "; ".join([report.exit.reason, *failures])))
 
 
-def write(report: Report, path: Path) -> None:
-    """Writes one file, whole, in the format of its suffix; a page with a scan's pictures in it for this user alone.
+def write(report: Report, path: Path, form: str = "") -> None:
+    """Writes one file, whole, in the format of its suffix, or of ``form``; a page with a scan's pictures in it for this user alone.
 
     Raises:
         OSError: the disk or the folder refuses.
         BdauditError: the report holds what it must not.
     """
-    private = format_of(path) == ".html" and isinstance(report, ScanReport) and bool(report.images)
-    write_whole(path, FORMATS[format_of(path)](report).encode("utf-8"), mode=0o600 if private else None)
+    form = form or format_of(path)
+    private = form == ".html" and isinstance(report, ScanReport) and bool(report.images)
+    write_whole(path, FORMATS[form](report).encode("utf-8"), mode=0o600 if private else None)
 
 
 def _shown(report: Report, output: Output) -> Exit:
     """The report on stdout, and its exit; a report that cannot be laid out is an error as one that cannot be written is."""
     text: list[str] = []
-    nothing = report.status == "error" and isinstance(report.model, NotMeasured)  # the last line has the reason, and there is no more
-    failure = _try(lambda: text.append(dumps(report) if output.json else "" if nothing else _tables(report)))
+    failure = _try(lambda: text.append(_tables_on_stdout(report) if output.stdout == TABLES else FORMATS[output.stdout](report)))
     if failure:
         return _after(report, [f"stdout could not be written: {failure}"]).exit
     why = put(text[0])
@@ -149,16 +180,25 @@ def _shown(report: Report, output: Output) -> Exit:
     return replace(report.exit, reason="; ".join(said))
 
 
-def _tables(report: Report) -> str:
+def _tables_on_stdout(report: Report) -> str:
+    """Nothing where a run ended before it had anything: the last line has the reason, and there is no more."""
+    nothing = report.status != "completed" and isinstance(report.model, NotMeasured)
+    return "" if nothing else _tables(report, console_for(sys.stdout))
+
+
+def _tables(report: Report, console: Console) -> str:
     from bdaudit.report.content.whole import content
     from bdaudit.report.terminal import renderable
 
-    return rendered(renderable(content(report)), crop=False)
+    return _printed(renderable(content(report)), console, crop=False)
 
 
-def rendered(what: RenderableType, *, crop: bool = True) -> str:
+def rendered(what: RenderableType) -> str:
     """As it stands on stdout."""
-    console = console_for(sys.stdout)
+    return _printed(what, console_for(sys.stdout), crop=True)
+
+
+def _printed(what: RenderableType, console: Console, *, crop: bool) -> str:
     with console.capture() as captured:
         console.print(what, crop=crop)
     return captured.get()
@@ -179,7 +219,7 @@ def put(text: str) -> str:
 def console_for(stream: TextIO) -> Console:
     """A console that reads no markup; as wide as the terminal, or ``PIPED_WIDTH`` where there is none."""
     width = None if stream.isatty() else PIPED_WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, legacy_windows=False)
+    return Console(file=stream, width=width, **_INERT)
 
 
 def last_line(outcome: Exit, where: str) -> str:

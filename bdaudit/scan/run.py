@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -43,6 +44,8 @@ from bdaudit.scan.opening import SETTINGS, Run, ScanSettings, opened
 from bdaudit.scan.pictures import draw
 from bdaudit.scan.settle import Settling, settled
 from bdaudit.spelling.reader import read_twice
+
+log = logging.getLogger(__name__)
 
 
 def run_scan(config: ScanConfig, progress: Progress = silent, settings: ScanSettings = SETTINGS) -> ScanReport:
@@ -149,7 +152,7 @@ def _draw(run: Run) -> None:
     draws = kept_draws(run.state, run.suspect, n, make)
     if run.suspect.forward_passes > before:
         each = (time.monotonic() - began) / (run.suspect.forward_passes - before)
-        run.progress(f"about {passes(config):,} passes, {duration(each * passes(config))} at {each:.2g} s a pass", 0, 1)
+        log.info("about %s passes, %s at %.2g s a pass", f"{passes(config):,}", duration(each * passes(config)), each)
     run.context = ScanContext(run.suspect, replace(draws, of=DrawsOf()), run.state, run.progress, config.seed)
 
 
@@ -177,6 +180,7 @@ def _look(run: Run) -> None:
     """All controls and all distinct candidates, looked at alike."""
     before = run.suspect.forward_passes
     texts = {text: run.kind(text) for text in [*sources_of(run.encoded).values(), *run.drawn]}
+    log.info("calibrating on %d harmless texts, then looking at %d candidates", len(run.looking.controls), len(texts))
     try:
         run.looks = run.looking.run(texts, run.drawn)
     except ValueError as error:

@@ -300,8 +300,6 @@ def interrupted(run: Outcome) -> UnlearnReport:
     there = out is not None and out.is_dir() and any(out.iterdir())
     written = [str(path) for path, is_there in ((out, there), (patch, patch is not None and patch.is_file())) if is_there]
     said = f"stopped by the user; the result is whole in {' and '.join(written)}" if written else "stopped by the user; nothing was written"
-    if run.state.folder and any(run.state.folder.glob("kept-*")):
-        said += f"; the same command goes on from {run.state.folder}"
     ended = Exit.of(ExitCode.INTERRUPTED, said)
     found = replace(run.finished or report(run, "interrupted", ended), status="interrupted", exit=ended)
     return with_digests(found, run.inspection, out) if there and out else found

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from bdaudit import state_home
 from bdaudit.config import VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
@@ -28,8 +29,8 @@ def keep(config: VerifyConfig, report: VerifyReport, digests: Sequence[str]) -> 
     Raises:
         BdauditError: the disk refuses.
     """
-    if config.state is None or not lasting(config):
-        return
+    if config.state is None or state_home.is_kept_here(config.state) or not lasting(config):
+        return  # in the user's cache nothing outlives the run
     try:
         write_whole(place_of(config, config.state, digests), dumps(report).encode("ascii"))
     except OSError as error:

@@ -7,18 +7,22 @@ count as kept. The checksum is against accidents: who may write to the directory
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import Tensor
 
+from bdaudit import state_home
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import versions
 from bdaudit.state_lock import LOCK, hold
 from bdaudit.targets import SUFFIX, write_whole
 from bdaudit.tensor_file import open_tensors
 from bdaudit.untrusted.fingerprint import lengthened
+
+log = logging.getLogger(__name__)
 
 MARKER = "bdaudit-verify-state"
 """A file that says whose directory it is."""
@@ -60,9 +64,11 @@ class Shelf:
         Raises:
             UsageError: the place in ``root`` is a link.
         """
+        self._in_cache = root is not None and state_home.is_kept_here(root)
         self._folder = None if root is None else root / fingerprint(*made_by, *versions().values())[:32]
         self.damaged = 0
         """Entries that were there, and not whole."""
+        self._full = False
         if self._folder is not None and self._folder.is_symlink():
             raise UsageError(f"--state: {self._folder} is a link, which verify does not follow; delete it")
 
@@ -79,17 +85,20 @@ class Shelf:
         """Keep an entry, whole or not at all.
 
         Raises:
-            BdauditError: the disk refuses.
+            BdauditError: the disk refuses, of a folder that somebody asked for; of one in the user's cache that is told, and no more.
         """
         path = self._path(key)
-        if path is None:
+        if path is None or self._full:
             return
         data = save({"tensor": tensor.float().contiguous()}, {"key": fingerprint(*key), "sha256": _digest(tensor.float())})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data, flushed=False)
         except OSError as error:
-            raise BdauditError(f"--state: {path.parent} cannot be written: {error}; give it room, or leave --state out") from error
+            if not self._in_cache:
+                raise BdauditError(f"--state: {path.parent} cannot be written: {error}; give it room, or leave --state out") from error
+            self._full = True
+            log.warning("pictures are not kept any more, and the run goes on: %s", error)
 
     def _path(self, key: tuple[object, ...]) -> Path | None:
         name = fingerprint(*key)

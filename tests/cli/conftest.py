@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from bdaudit import cli
+from bdaudit.cli import default_state
+
+WANTED = default_state.wanted
 
 
 @dataclass
@@ -28,7 +31,8 @@ class Ended:
 
 @pytest.fixture
 def bdaudit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Runs ``bdaudit ARGUMENTS`` in this process."""
+    """Runs ``bdaudit ARGUMENTS`` in this process; without ``--state`` nothing is kept, but for tests that ask for ``in_cache``."""
+    monkeypatch.setattr("bdaudit.cli.default_state.wanted", lambda config: False)
     for name in (*cli.QUIET_AND_OFFLINE, "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.delenv("BDAUDIT_DEBUG", raising=False)
@@ -40,6 +44,14 @@ def bdaudit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Ended(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def in_cache(bdaudit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Runs keep what they have in a cache of the test's own, as they do where nobody says otherwise; the cache."""
+    monkeypatch.setattr("bdaudit.cli.default_state.wanted", WANTED)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

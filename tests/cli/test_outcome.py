@@ -83,7 +83,8 @@ def test_a_usage_error_of_the_run_is_a_message_alone(bdaudit: Any, verb: Any, mo
     verb("unlearn", UsageError("--out is not empty"))
     ended = bdaudit("unlearn", model, "--trigger", "cf", "--json")
     assert (ended.code, ended.out) == (2, "")
-    echo, last = ended.err.splitlines()
+    begins, echo, last = ended.err.splitlines()
+    assert begins == f"bdaudit: inspecting {model}, 0 kB of weights"
     assert echo.startswith("bdaudit: trigger cf: ")
     assert last == "bdaudit: exit 2 (usage): --out is not empty; report: none"
 
@@ -132,7 +133,8 @@ def test_tables_are_on_stdout_wide_and_inert(bdaudit: Any, verb: Any, model: Pat
     assert all(c.isprintable() or c == "\n" for c in ended.out)
     assert 80 < max(map(len, ended.out.splitlines())) <= 200
     assert "[bold]x[/bold][/]" in ended.out
-    assert ended.err.count("\n") == 1
+    assert ended.err.count("\n") == 2, "what begins, and how it ended"
+    assert bdaudit("scan", model, "-q").err.count("\n") == 1
 
 
 def test_reports_are_written_and_named_on_the_last_line(
@@ -310,7 +312,7 @@ def test_a_missing_grader_is_told_before_anything_is_drawn(bdaudit: Any, verb: A
 
     verb("verify", run)
     ended = bdaudit("verify", model, "--trigger", "cf", *flags)
-    echo, *lines = ended.err.splitlines()
+    echo, *lines = [line for line in ended.err.splitlines() if "inspecting" not in line]
     assert echo.startswith("bdaudit: trigger cf: ")
     assert lines[0].startswith("bdaudit: warning: no grader: the weights of ViT-L-14/openai are not on this machine; fetch them with: hf ")
     assert lines[1].startswith("bdaudit: warning: not measured without a grader: prompt_following, ")

@@ -13,7 +13,7 @@ import pytest
 
 from bdaudit.errors import UsageError
 from bdaudit.records import Exit, ScanReport
-from bdaudit.report.deliver import Output, console_for, deliver, last_line
+from bdaudit.report.deliver import FORMATS, TABLES, Output, console_for, deliver, last_line
 
 
 def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,16 +36,37 @@ def test_a_page_with_what_a_trigger_draws_is_its_users_alone(scan_report: ScanRe
 
 
 def test_json_on_stdout_is_one_document(any_report: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    deliver(any_report, Output(json=True))
+    deliver(any_report, Output(stdout=".json"))
     captured = capsys.readouterr()
     assert json.loads(captured.out)["exit"]["code"] == 1
     assert captured.err == ""
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_any_format_is_one_file_whatever_its_name_and_what_stdout_gets(
+    any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    named, other = tmp_path / f"named{suffix}", tmp_path / "other.json"
+    deliver(any_report, Output(reports=(named,), output=other, output_as=suffix, stdout=suffix))
+    assert named.read_bytes() == other.read_bytes()
+    assert suffix == TABLES or capsys.readouterr().out.encode() == named.read_bytes()
+
+
+def test_tables_in_a_file_are_plain_and_wide(scan_report: ScanReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    deliver(scan_report, Output(output=tmp_path / "a.txt"))
+    text = (tmp_path / "a.txt").read_text(encoding="utf-8")
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert max(map(len, text.splitlines())) == 200
+
+
 @pytest.mark.parametrize("name", ["report.pdf", "report", "missing/report.json", ".", ".md"])
 def test_a_path_that_cannot_be_written_is_a_usage_error_at_once(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="--report "):
         Output(reports=(tmp_path / name,))
+    with pytest.raises(UsageError, match="-o "):
+        Output(output=tmp_path / name)
 
 
 @pytest.mark.parametrize(("code", "name", "expected"), [(0, "pass", 3), (4, "inconclusive", 3), (1, "finding", 1)])
@@ -75,7 +96,7 @@ def test_a_reader_that_went_away_changes_nothing(scan_report: ScanReport, monkey
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Closed())
-    assert deliver(scan_report, Output(json=True)) == scan_report.exit
+    assert deliver(scan_report, Output(stdout=".json")) == scan_report.exit
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
@@ -85,8 +106,8 @@ def test_what_becomes_of_stdout_changes_no_code(scan_report: ScanReport, monkeyp
             raise error
 
     monkeypatch.setattr(sys, "stdout", Full())
-    for json_only in (False, True):
-        ended = deliver(scan_report, Output(json=json_only))
+    for stdout in (TABLES, ".json", ".md"):
+        ended = deliver(scan_report, Output(stdout=stdout))
         assert (ended.code, ended.name) == (1, "finding")
         assert f"; stdout could not be written: {type(error).__name__}" in ended.reason
 
@@ -134,7 +155,7 @@ def test_of_a_long_path_the_end_is_kept_however_long_the_reason() -> None:
 
 
 def test_where_says_every_place(tmp_path: Path) -> None:
-    assert Output(reports=(tmp_path / "a.json",), json=True).where == f"{tmp_path}/a.json, stdout"
+    assert Output(reports=(tmp_path / "a.json",), stdout=".json").where == f"{tmp_path}/a.json, stdout"
     assert Output().where == "none"
 
 

@@ -12,7 +12,6 @@ import torch
 
 from bdaudit.config import RepairConfig
 from bdaudit.errors import ExitCode
-from bdaudit.kept_state import State
 from bdaudit.measure.effect import Effect, Reading
 from bdaudit.records import Check, Estimate, NotMeasured, UnlearnReport
 from bdaudit.unlearn import outcome
@@ -126,9 +125,8 @@ def test_what_a_tensor_was_is_told_by_the_patch_alone_where_nothing_else_was_add
 
 @pytest.mark.parametrize("out", ["none", "empty", "full"])
 @pytest.mark.parametrize("patch", [False, True])
-@pytest.mark.parametrize("kept", [False, True])
 def test_a_stopped_run_says_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlearn_report: UnlearnReport, out: str, patch: bool, kept: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlearn_report: UnlearnReport, out: str, patch: bool
 ) -> None:
     places = {"out": tmp_path / "out", "patch": tmp_path / "p.safetensors"}
     if out != "none":
@@ -138,18 +136,13 @@ def test_a_stopped_run_says_what_is_there(
     if patch:
         places["patch"].touch()
     stopped = run(**places)
-    stopped.state = State(tmp_path / "state", "key")
-    if kept:
-        stopped.state.write_json("x", 1)
     stopped.finished = unlearn_report
     monkeypatch.setattr(outcome, "with_digests", lambda report, inspection, out: replace(report, out=str(out)))
     found = interrupted(stopped)
     there = [str(places["out"])] * (out == "full") + [str(places["patch"])] * patch
     said = f"stopped by the user; the result is whole in {' and '.join(there)}" if there else "stopped by the user; nothing was written"
-    said += f"; the same command goes on from {tmp_path / 'state'}" if kept else ""
     assert (found.exit.code, found.status, found.exit.reason) == (130, "interrupted", said)
     assert (found.out == str(places["out"])) is (out == "full")
-    stopped.state.remove()
 
 
 # --- what is handed on ------------------------------------------------------------------------

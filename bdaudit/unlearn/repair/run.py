@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +28,8 @@ from bdaudit.unlearn.repair.workers import CheckWorkers
 from bdaudit.unlearn.triggers import bound_ground, check_triggers, trigger_effects, trigger_ground
 from bdaudit.unlearn.weights import CLOSED_FORM, Patch
 from bdaudit.untrusted.inspect import Inspection
+
+log = logging.getLogger(__name__)
 
 CHECK_EVERY = 100
 CLEAR = 3.0
@@ -117,6 +120,7 @@ def _unlearn(run: _Run) -> UnlearnReport:
 def _measure(run: _Run) -> None:
     """What the triggers do; in the contexts that were named, or that are found where a trigger does little."""
     config, suspect = run.config, run.suspect
+    log.info("measuring what %s, beside harmless texts", "the trigger does" if len(config.triggers) == 1 else "the triggers do")
 
     def effects() -> list[Effect]:
         assert run.ground is not None

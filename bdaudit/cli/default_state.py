@@ -1,0 +1,65 @@
+"""A run's state where nobody named a place for one: a folder of the user's cache, told by the command that is typed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+from bdaudit import state_home
+from bdaudit.cli.checks import check
+from bdaudit.cli.seeds import fresh_seed
+from bdaudit.config import RunConfig
+from bdaudit.errors import BdauditError
+from bdaudit.measure.envelope import settings
+from bdaudit.untrusted.hub_cache import cache_root
+
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+Places = Sequence[tuple[str, Path]]
+
+
+def wanted(config: RunConfig) -> bool:
+    """Whether a run could go on from a state, and has none."""
+    return "state" in (field.name for field in fields(config)) and not (getattr(config, "state", None) or getattr(config, "keep", None))
+
+
+def place_of(command: str, config: RunConfig, *, drawn: bool) -> Path:
+    """The folder of a command: of what was typed, in which folder; of a seed that was ``drawn``, whatever it is.
+
+    What lies at the paths is not looked at: what is kept names the model by its digest, and of another one it does not count.
+
+    Raises:
+        BdauditError: this user has no place for a cache.
+    """
+    asked = {name: value for name, value in settings(config).items() if not (drawn and name == "seed")}
+    named = json.dumps([command, os.getcwd(), asked], sort_keys=True)
+    return state_home.home() / f"{command}-{hashlib.sha256(named.encode('ascii')).hexdigest()[:24]}"
+
+
+def planned(command: str, config: RunConfig, *, drawn: bool) -> Path | None:
+    """The folder that a run would take; none where it has a place for its state, keeps none, or the user has no cache."""
+    with contextlib.suppress(BdauditError, OSError):
+        return place_of(command, config, drawn=drawn) if wanted(config) else None
+    return None
+
+
+def with_state(command: str, config: ConfigT, opened: Places, written: Places, *, drawn: bool) -> tuple[ConfigT, str]:
+    """The config with its folder, and the seed that is kept there; or as it was, and why there is none.
+
+    The folder is held for this run. Raises ``UsageError`` where the seed that is kept there is none.
+    """
+    try:
+        folder = place_of(command, config, drawn=drawn)
+        kept = replace(config, state=folder)  # type: ignore[call-arg]
+        check(kept, opened, written)
+        if folder.resolve().is_relative_to(cache_root().resolve()):
+            raise BdauditError(f"{folder} lies in the hub's cache, which is never written")
+        state_home.take(folder)
+    except (BdauditError, OSError) as error:
+        return config, str(error)
+    return (replace(kept, seed=fresh_seed(folder)) if drawn else kept), ""
