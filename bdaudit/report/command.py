@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from bdaudit.config import RunConfig
 from bdaudit.spelling.reader import spelled
 
 
@@ -26,30 +28,43 @@ def trigger_flags(triggers: Iterable[str]) -> list[str]:
     return [argument for text in triggers for argument in ("--trigger", spelled(text))]
 
 
-def size_flag(size: Sequence[int] | None) -> list[str]:
-    """``--size`` and width × height, or nothing."""
-    return ["--size", "x".join(map(str, size))] if size else []
-
-
 def part_flags(config: Path | None, parts: Iterable[tuple[str, str, Path]]) -> list[str]:
     """``--config`` and ``--part``, as ``RunConfig`` has them."""
     named = [f"{of}{':' if of else ''}{part}={file}" for of, part, file in parts]
     return [*(["--config", place(config)] if config else []), *(argument for each in named for argument in ("--part", each))]
 
 
-def template_flags(trusted: Iterable[str]) -> list[str]:
-    """``--trust-template`` and each hash."""
-    return [argument for each in trusted for argument in ("--trust-template", each)]
+def context_flags(contexts: Iterable[str]) -> list[str]:
+    """``--context`` and each text."""
+    return [argument for words in contexts for argument in ("--context", words)]
 
 
-def machine_flags(device: str, dtype: str) -> list[str]:
-    """``--device`` and ``--dtype``, where they were named: what did not fit one machine or precision fits no other the next time."""
-    return [*(["--device", device] if device != "auto" else []), *(["--dtype", dtype] if dtype != "auto" else [])]
+def opening_flags(asked: Mapping[str, Any]) -> list[str]:
+    """``--variant`` and the leave with which a model was opened; ``asked`` is a report's ``config``."""
+    variant, trusted = _given(asked, "variant"), _given(asked, "trusted_templates") or ()
+    switches = [flag for name, flag in (("allow_pickle", "--allow-pickle"), ("strict", "--strict")) if asked.get(name) is True]
+    return [*(["--variant", variant] if variant else []), *switches, *(part for each in trusted for part in ("--trust-template", each))]
 
 
-def prompts_flag(file: Path | str | None) -> list[str]:
-    """``--prompts`` and the file, or nothing where the prompts are the built-in ones."""
-    return ["--prompts", place(file)] if file else []
+def drawing_flags(asked: Mapping[str, Any]) -> list[str]:
+    """``--size``, ``--guidance-scale`` and ``--prompts``, where they were given."""
+    prompts, size, scale = (_given(asked, name) for name in ("prompts_file", "size", "guidance_scale"))
+    named = ["--size", "x".join(map(str, size))] if isinstance(size, list) else []
+    named += ["--guidance-scale", f"{scale:g}"] if isinstance(scale, int | float) else []
+    return [*named, *(["--prompts", place(prompts)] if prompts else [])]
+
+
+def machine_flags(asked: Mapping[str, Any]) -> list[str]:
+    """``--device``, ``--dtype`` and ``--batch-size``, where they were named: what did not fit one machine fits no other the next time."""
+    usual = {"device": RunConfig.device, "dtype": RunConfig.dtype, "batch_size": RunConfig.batch_size}
+    named = {name: asked.get(name, default) for name, default in usual.items() if asked.get(name, default) != default}
+    return [argument for name, value in named.items() for argument in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _given(asked: Mapping[str, Any], name: str) -> Any:
+    """None where a report says that it was not set."""
+    value = asked.get(name)
+    return None if value in ("not set", "") else value
 
 
 def adapter_flags(adapters: Iterable[tuple[Path, float]], of: str = "") -> list[str]:

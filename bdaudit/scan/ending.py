@@ -8,9 +8,19 @@ from datetime import date
 
 from bdaudit.config import ScanConfig
 from bdaudit.errors import ExitCode
+from bdaudit.measure.envelope import settings
 from bdaudit.models.lora import Adapter
 from bdaudit.records import CandidateRecord, Exit
-from bdaudit.report.command import adapter_flags, machine_flags, part_flags, prompts_flag, size_flag, template_flags, trigger_flags, typed
+from bdaudit.report.command import (
+    adapter_flags,
+    context_flags,
+    drawing_flags,
+    machine_flags,
+    opening_flags,
+    part_flags,
+    trigger_flags,
+    typed,
+)  # fmt: skip
 from bdaudit.scan.accept import audited_digest, ready_entry
 from bdaudit.scan.opening import Run
 from bdaudit.spelling.points import described
@@ -39,13 +49,10 @@ def unless_tampered(ended: Exit, loud: Mapping[str, float]) -> Exit:
 
 def command(config: ScanConfig, text: str) -> str:
     """What to type next: the repair, on the same prompts, of a model that opens with the same leave, the adapters merged in."""
-    prompts = prompts_flag(config.prompts_file)
-    leave = [*(["--variant", config.variant] if config.variant else []), *(["--allow-pickle"] if config.allow_pickle else [])]
-    lora = adapter_flags(config.adapters)
-    leave += template_flags(config.trusted_templates)
-    leave += part_flags(config.parts_from, [each for each in config.parts if not each[0]])
-    machine = machine_flags(config.device, config.dtype)
-    return typed("unlearn", config.model, *lora, *trigger_flags([text]), *prompts, *size_flag(config.size), *leave, *machine)
+    asked = settings(config)
+    found = [*adapter_flags(config.adapters), *trigger_flags([text]), *context_flags(config.contexts)]
+    parts = part_flags(config.parts_from, [each for each in config.parts if not each[0]])
+    return typed("unlearn", config.model, *found, *drawing_flags(asked), *opening_flags(asked), *parts, *machine_flags(asked))
 
 
 def reading(twice: Mapping[str, str], text: str) -> str:

@@ -40,15 +40,15 @@ from bdaudit.records import (
 )
 from bdaudit.report.command import (
     adapter_flags,
+    context_flags,
+    drawing_flags,
     machine_flags,
+    opening_flags,
     part_flags,
     place,
-    prompts_flag,
-    size_flag,
-    template_flags,
     trigger_flags,
     typed,
-)
+)  # fmt: skip
 from bdaudit.report.document import values
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
@@ -249,22 +249,17 @@ def write_directory(inspection: Inspection, out: Path, differences: Differences,
 
 def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> UnlearnReport:
     """The report with what lies in ``out``, and the command that grades it beside the model that it was made of."""
-    leave = ["--allow-pickle"] if report.config.get("allow_pickle") is True else []
-    leave += template_flags(sorted(inspection.trusted))
-    size = report.config.get("size")
-    with_it = [(Path(path), scale) for path, scale in report.config.get("adapters") or ()] if report.adapters else []
-    before = ["--before", place(report.config["model"]), *adapter_flags(with_it, "before:")]  # the base alone never had their backdoor
-    beside = [*before, *size_flag(size if isinstance(size, list) else None), *leave]
+    asked = report.config
+    with_it = [(Path(path), scale) for path, scale in asked.get("adapters") or ()] if report.adapters else []
+    before = ["--before", place(asked["model"]), *adapter_flags(with_it, "before:")]  # the base alone never had their backdoor
+    beside = [*before, *opening_flags(asked), *drawing_flags(asked)]
     model, files = out, inspection.part_files
     if inspection.pieces:
         model, files = written_files(inspection, out)
         others = inspection.part_files.items()
         beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others)])
-    contexts = [part for words in report.contexts for part in ("--context", words)]
-    named = report.config.get("prompts_file", "not set")
-    beside += prompts_flag(None if named == "not set" else named)
-    beside += machine_flags(report.config.get("device", "auto"), report.config.get("dtype", "auto"))
-    graded = typed("verify", model, *trigger_flags(report.triggers), *contexts, *beside)
+    found = [*trigger_flags(report.triggers), *context_flags(report.contexts)]
+    graded = typed("verify", model, *found, *beside, *machine_flags(asked))
     return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bdaudit.cli.values import KINDS
-from bdaudit.report.command import adapter_flags, part_flags, place, size_flag, trigger_flags, typed
+from bdaudit.report.command import adapter_flags, drawing_flags, machine_flags, opening_flags, part_flags, place, trigger_flags, typed
 from bdaudit.report.safe import visible
 from bdaudit.spelling.escapes import unescape
 
@@ -48,9 +48,17 @@ def test_a_trigger_is_ascii_that_is_read_back(text: str) -> None:
 
 
 def test_a_size_is_written_as_it_is_read() -> None:
-    assert size_flag(None) == size_flag(()) == []
-    assert size_flag((768, 512)) == ["--size", "768x512"]
+    assert drawing_flags({"size": [768, 512], "guidance_scale": 7.5}) == ["--size", "768x512", "--guidance-scale", "7.5"]
     assert KINDS["size"].read("768x512", "--size") == (768, 512)
+
+
+def test_what_was_not_given_is_not_typed() -> None:
+    unset = {"size": "not set", "guidance_scale": "not set", "prompts_file": "not set", "variant": "", "strict": False, "batch_size": 64}
+    for asked in (unset, {}, {"allow_pickle": "yes", "size": "64x32"}):
+        assert [*drawing_flags(asked), *opening_flags(asked), *machine_flags(asked)] == []
+    assert machine_flags({"device": "cpu", "dtype": "float16", "batch_size": 2}) == [
+        "--device", "cpu", "--dtype", "float16", "--batch-size", "2",
+    ]  # fmt: skip
 
 
 def test_an_adapter_and_its_scale_are_read_back_as_they_were(tmp_path: Path) -> None:
