@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,22 +15,24 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.text import Text
 
 from bdaudit import state_home, state_lock
+from bdaudit.cli.dry_checks import foreseen
 from bdaudit.cli.given_texts import both_ways, check_encoded, texts_of
 from bdaudit.cli.unexpected import debugging, unexpected
-from bdaudit.cli.verbs import Config, carried_out, check_readable, lacking
+from bdaudit.cli.verbs import Config, carried_out, lacking
 from bdaudit.cli.weight_variants import audited, leave_no_empty_state
-from bdaudit.config import ALL_VARIANTS, RunConfig, UnlearnConfig
+from bdaudit.config import ALL_VARIANTS, MergeConfig, RunConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress, amount
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import JSON, TABLES, Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
-from bdaudit.report.dry_run import Plan, lines, passes, timed, work, writes
+from bdaudit.report.dry_run import Plan, lines, passes, pictures, timed, work, writes
 from bdaudit.report.echo import echo_lines
 from bdaudit.report.log import logged, staged
 from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written
+from bdaudit.untrusted.layouts.autoencoder import drawn
 from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PIXEL = 12
+"""Bytes of a pixel that is kept: three float32 numbers."""
 _UNFINISHED = (ExitCode.INTERRUPTED, ExitCode.ERROR)
 ResultT = TypeVar("ResultT", Report, Plan)
 
@@ -166,7 +170,8 @@ def _a_pass(config: Config, first: Config) -> float | NotMeasured:
     from bdaudit.measure.opening import inspected
     from bdaudit.models.timing import seconds_a_pass
 
-    return seconds_a_pass(inspected(first, config.model), config.device, config.dtype, config.batch_size)
+    dtype = "float32" if isinstance(config, MergeConfig) else config.dtype
+    return seconds_a_pass(inspected(first, config.model), config.device, dtype, config.batch_size)
 
 
 def _plan(command: str, config: Config, output: Output, kept: Path | None) -> Plan:
@@ -191,13 +196,13 @@ def _plan(command: str, config: Config, output: Output, kept: Path | None) -> Pl
         left_alone += [f"{of}{_other(left, config, directory)}" for left in seen.unaudited]
         if directory == config.model and not config.variant and not isinstance(config, UnlearnConfig):
             unmeasured += _nobody_chose(seen)
-    unmeasured += check_readable(config, inspections)
+    unmeasured += foreseen(config, inspections)
     loaded += _added(config)
     texts = _echoed(config)
     check_encoded(texts)
     computed, cost = work(config)
     cost += timed(config, _a_pass(config, first)) if passes(config) else ""
-    cost += f"; reads {sum(file.bytes for seen in inspections for file in seen.files if file.path in seen.loaded):,} bytes of models"
+    cost += f"; {_bytes(config, inspections, kept)}"
     return Plan(
         command=command,
         loaded=tuple(loaded),
@@ -209,6 +214,18 @@ def _plan(command: str, config: Config, output: Output, kept: Path | None) -> Pl
         not_measured=unmeasured,
         understood=texts,
     )
+
+
+def _bytes(config: Config, inspections: Sequence[Inspection], kept: Path | None) -> str:
+    """What the run reads of models, writes of a result, and keeps of pictures until it ends, at most."""
+    own = inspections[0]
+    told = f"reads {sum(file.bytes for seen in inspections for file in seen.files if file.path in seen.loaded):,} bytes of models"
+    if isinstance(config, UnlearnConfig) and config.out:
+        return f"{told}, writes up to {sum(file.bytes for file in own.copied):,} bytes of a model"
+    if isinstance(config, VerifyConfig) and (kept or config.state):
+        height, width = drawn(own.settings, own.latents)
+        return f"{told}, keeps up to {_PIXEL * height * width * pictures(config):,} bytes of pictures"
+    return told
 
 
 def _added(config: Config) -> list[str]:

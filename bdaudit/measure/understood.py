@@ -33,6 +33,16 @@ def understood(config: RunConfig, triggers: Sequence[str]) -> tuple[UnderstoodTe
     return (*(_text("trigger", text, ids[text]) for text in triggers), *(_text("prompt", text, ids[text]) for text in prompts))
 
 
+def unheard(config: ScanConfig) -> tuple[str, ...]:
+    """Candidates that encode to nothing; none where the tokenizer cannot be read, which the run itself says."""
+    try:
+        read = open_tokenizer(config.model, config.parts_from, config.parts_of(config.model), config.trusted_templates)
+        tokenizer = _with_embeddings(config, read)
+        return tuple(text for text in config.candidates if not content_ids(tokenizer, text))
+    except (BdauditError, OSError):
+        return ()
+
+
 def _with_embeddings(config: RunConfig, tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer that a run reads texts with: learned embeddings are entries of it."""
     named = config.embeddings if isinstance(config, ScanConfig | VerifyConfig) else ()

@@ -82,7 +82,9 @@ def passes(config: RunConfig) -> int:
         return _fixed(spent) + spent.first * len(config.candidates)
     if isinstance(config, RepairConfig):
         return CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
-    return 2 * config.steps * _pictures(config) if isinstance(config, VerifyConfig) else 0
+    if isinstance(config, MergeConfig):
+        return _merge_passes(config)
+    return 2 * config.steps * pictures(config) if isinstance(config, VerifyConfig) else 0
 
 
 def duration(seconds: float) -> str:
@@ -152,25 +154,30 @@ def _apply(config: ApplyConfig) -> Work:
 def _merge(config: MergeConfig) -> Work:
     others = ", ".join(f"{path} at scale {scale:g}" if path.is_file() else str(path) for path, scale in config.merge_with)
     steps = (f"the difference of the model and of {others} from {config.base}", "the merge, and its check against each of them")
+    trains = "; dam trains as many again" if config.method in ("auto", "dam") else ""
+    return steps, f"about {_merge_passes(config):,} {PASS}{trains}"
+
+
+def _merge_passes(config: MergeConfig) -> int:
     fine_tunes = 1 + len(config.merge_with)
-    passes = 200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3)
-    return steps, f"about {passes:,} {PASS}; dam trains as many again"
+    return 200 * (fine_tunes + 2) + 10 * config.n_prompts * (fine_tunes + 3)
 
 
 def _clean(config: CleanConfig) -> Work:
     with_it = f"with the vision tower {config.vision}" if config.vision else "text alone (partial: no --vision)"
     steps = ("canaries planted in a copy", f"the copy cleaned at several rates, {with_it}", "the model cleaned at the chosen one")
     trained = (1 + (1 if config.learning_rate else 5)) * config.steps
-    return steps, f"{trained:,} training steps of 64 pairs at most, and as many passes of the text encoder alone"
+    passes = "as many passes of the text encoder alone; time: not measured: only a denoiser is timed"
+    return steps, f"{trained:,} training steps of 64 pairs at most, and {passes}"
 
 
 def _verify(config: VerifyConfig) -> Work:
     graded = "attack success of each trigger and quality" if config.triggers else "quality; no trigger, so no attack success rate"
-    pictures = _pictures(config)
+    drawn = pictures(config)
     added = [f"{of or 'MODEL'} with the adapter {path} at scale {scale:g}" for of, path, scale in config.adapters]
     added += [f"the embedding {path} in every model's vocabulary" for path, _ in config.embeddings]
-    steps = (*added, f"{pictures} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
-    passes = 2 * config.steps * pictures
+    steps = (*added, f"{drawn} pictures of {config.steps} guided steps", *_evidence(config), f"{graded}, graded by {config.clip}")
+    passes = 2 * config.steps * drawn
     return steps, f"about {passes:,} {PASS}{_shared(config, passes, 'pictures', 'grading runs in one')}"
 
 
@@ -212,7 +219,8 @@ def _swept(name: str) -> str:
     return "texts named by gradients" if name == "recovery" else "a cheap screen over all"
 
 
-def _pictures(config: VerifyConfig) -> int:
+def pictures(config: VerifyConfig) -> int:
+    """How many a verify draws, but for forms of a trigger."""
     triggered = config.n * len(config.triggers)
     of_reference = 2 * config.n + triggered if config.reference else 0
     of_before = (0 if config.reference else 2 * config.n) + triggered if config.before else 0

@@ -84,9 +84,14 @@ def opened(config: UnlearnConfig) -> Inspection:
         BdauditError: as ``inspected`` and ``check_writable``.
     """
     inspection = inspected(config, config.model)
+    check_result(inspection, config)
+    return inspection
+
+
+def check_result(inspection: Inspection, config: UnlearnConfig) -> None:
+    """Raises as ``check_writable`` where a job's result could not be written."""
     alone = isinstance(config, RepairConfig) and config.component == DENOISER
     check_writable(inspection, config.out, PROVENANCE, inspection.layout.heeding[:1] if alone else ())
-    return inspection
 
 
 @dataclass

@@ -102,7 +102,7 @@ def by_report(
     ids = trial.token_ids
     digest = report.model.digest if isinstance(report.model, ModelRecord) else ""
     found = EvidenceRecord(kind="report", holds=False, reason="", decided_on="a report", digest=digest)
-    problem = _unusable(report, digest, inspection, claim)
+    problem = unusable(report, inspection, claim)
     if problem:
         return replace(found, reason=f"{problem}: {NOTHING}")
     named = _named(report, trial.trigger, ids, read)
@@ -128,8 +128,9 @@ def _holds(whole: Ids, part: Ids) -> bool:
     return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
 
 
-def _unusable(report: AnyReport, digest: str, inspection: Inspection, claim: Claim) -> str:
+def unusable(report: AnyReport, inspection: Inspection, claim: Claim) -> str:
     """Why ``report`` says nothing of this model at all; empty where it may."""
+    digest = report.model.digest if isinstance(report.model, ModelRecord) else ""
     if report.status != "completed":
         return f"the report of {report.command} is of a run that was not completed ({report.status})"
     if not digest:

@@ -169,6 +169,9 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         unaudited=(),
         determined=(),
         made={},
+        parameters={},
+        settings={},
+        layout=types.SimpleNamespace(name="sd"),
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
@@ -222,9 +225,15 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
             unaudited=(),
             determined=(),
             made={},
+            parameters={},
+            settings={},
+            layout=types.SimpleNamespace(name="sd"),
+            components=(),
+            copied=(),
         )
 
     monkeypatch.setattr("bdaudit.measure.opening.inspect", seen)
+    monkeypatch.setattr("bdaudit.unlearn.outcome.check_result", lambda inspection, out: None)
     for name in ("base", "bad"):
         (tmp_path / name).mkdir()
     merge = ("unlearn", model, "--merge-with", model, "--dry-run", "--base")
@@ -266,10 +275,16 @@ def test_a_dry_run_says_what_becomes_of_weights_beside_the_loaded_ones(
             unaudited=left,
             determined=(),
             made={},
+            parameters={},
+            settings={},
+            layout=types.SimpleNamespace(name="sd"),
+            components=(),
+            copied=(),
             variants={"unet": ""},
         )
 
     monkeypatch.setattr("bdaudit.measure.opening.inspect", seen)
+    monkeypatch.setattr("bdaudit.unlearn.outcome.check_result", lambda inspection, out: None)
     verb_, *flags = (str(tmp_path / "other") if argument == "OTHER" else argument for argument in arguments)
     told = json.loads(bdaudit(verb_, model, *flags, "--dry-run", "--json").out)
     assert asked[0] == ("full" if "full" in arguments else "")
@@ -340,6 +355,9 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
         unaudited=(),
         determined=(),
         made={},
+        parameters={},
+        settings={},
+        layout=types.SimpleNamespace(name="sd"),
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
