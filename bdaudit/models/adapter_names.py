@@ -6,20 +6,23 @@ A name that is not known ends in "not supported": a tensor that were left out co
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from bdaudit.errors import InconclusiveError
-from bdaudit.untrusted.formats.names import ldm_unet
 from bdaudit.untrusted.tree import shown
 
-Family = Literal["kohya", "diffusers", "ComfyUI", "peft", "bare"]
-"""Whose spelling it is: ``lora_unet_…``, ``unet.…``, ``diffusion_model.…``, ``base_model.model.…``, or a layer's own name alone."""
+Family = Literal["kohya", "diffusers", "ComfyUI", "XLabs", "peft", "bare"]
+"""Whose spelling it is: ``lora_unet_…``, ``unet.…``, ``diffusion_model.…``, ``double_blocks.0.processor.…``, ``base_model.model.…``, or a
+layer's own name alone."""
+DENOISER, T5 = "unet", "t5"
+"""What keys call a denoiser of any kind, in the original code's names; and T5, whichever of a model's readers it is."""
 
+_BY_XLABS = r"(diffusion_model\.)?((double|single)_blocks\.\d+\.processor\.(qkv|proj)_lora[12]?)"
 _ROLES = (
+    (re.compile(rf"(?P<module>{_BY_XLABS})\.down\.weight", re.ASCII), "down"),
+    (re.compile(rf"(?P<module>{_BY_XLABS})\.up\.weight", re.ASCII), "up"),
     (re.compile(r"(?P<module>.+)\.lora_A(\.default)?\.weight"), "down"),
     (re.compile(r"(?P<module>.+)\.lora_B(\.default)?\.weight"), "up"),
     (re.compile(r"(?P<module>.+)\.lora_magnitude_vector(\.default)?(\.weight)?"), "magnitude"),
@@ -34,16 +37,23 @@ _EMBEDDING = "bundle_emb."
 LONGEST = 500
 """Characters of a tensor's name; those in use have up to 150."""
 _PREFIXES: dict[Family, dict[str, str]] = {
-    "kohya": {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2", "lora_te_": "text_encoder"},
-    "diffusers": {"unet.": "unet", "text_encoder.": "text_encoder", "text_encoder_2.": "text_encoder_2"},
+    "kohya": {
+        "lora_unet_": DENOISER, "lora_transformer_": "transformer", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2",
+        "lora_te3_": T5, "lora_te_": "text_encoder",
+    },
+    "diffusers": {
+        "unet.": "unet", "transformer.": "transformer",
+        "text_encoder.": "text_encoder", "text_encoder_2.": "text_encoder_2", "text_encoder_3.": "text_encoder_3",
+    },
     "ComfyUI": {
-        "diffusion_model.": "unet", "text_encoders.clip_l.transformer.": "text_encoder",
+        "diffusion_model.": DENOISER, "text_encoders.clip_l.transformer.": "text_encoder",
         "text_encoders.clip_h.transformer.": "text_encoder", "text_encoders.clip_g.transformer.": "text_encoder_2",
+        "text_encoders.t5xxl.transformer.": T5,
     },
     "peft": {"base_model.model.": ""},
 }  # fmt: skip
 """Family → beginning of a name → the component that it is of, empty where it does not say."""
-_OTHER_MODEL = re.compile(r"lora_te3_|text_encoder_3\.|lora_transformer_|transformer\.|lora_unet_(double|single|joint)_blocks_")
+_XLABS = re.compile(_BY_XLABS, re.ASCII)
 _NUMBERINGS = {
     "the original code": re.compile(r"(input_blocks|middle_block|output_blocks)[._]"),
     "diffusers": re.compile(r"(down_blocks|mid_block|up_blocks)[._]"),
@@ -51,7 +61,6 @@ _NUMBERINGS = {
 """Whose numbers the UNet's blocks have: kohya's tools take the original code's for SDXL, diffusers' for Stable Diffusion."""
 _ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)[._]\d")
 """The same of every layer that the original code calls otherwise than diffusers does."""
-_TEXT_PROJECTION = re.compile(r"_to_(q|k|v|out)(_0)?$")
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,14 @@ def _check_supported(name: str, where: str) -> None:
         text = shown(name.removeprefix(_EMBEDDING).partition(".string_to_param")[0], 60)
         said = f"{where} bundles an embedding (textual inversion) for the text {text!r}, which is not audited with an adapter"
         raise InconclusiveError(f"{said}; save it into a file of its own for --embedding, and this file without it")
-    if _OTHER_MODEL.match(name):
-        said = f"{where}: {shown(name)} is a layer of another architecture"
-        raise InconclusiveError(f"{said}; adapters of Stable Diffusion 1.x, 2.x and XL are supported")
     if name.endswith(".scalar"):
         said = f"{where}: {shown(name)} is a factor that diffusers leaves out and other tools apply, so there is no one model to audit"
         raise InconclusiveError(f"{said}; merge the adapter with the tool that you use, and audit the result")
 
 
 def _owner(module: str) -> tuple[Family, str, str]:
+    if match := _XLABS.fullmatch(module):
+        return "XLabs", DENOISER, match[2]
     for family, prefixes in _PREFIXES.items():
         for prefix, component in prefixes.items():
             if module.startswith(prefix):
@@ -123,56 +131,54 @@ def one_family(keys: Iterable[Key], where: str) -> Family:
     if len(numberings) > 1:
         said = f"{where} numbers the UNet's blocks as {' and as '.join(numberings)} does; diffusers leaves out the first"
         raise InconclusiveError(f"{said}, so there is no one model to audit; write it with one numbering")
+    if families == ["kohya"] and {"transformer", DENOISER} <= {key.component for key in keys}:
+        said = f"{where} has lora_unet_ and lora_transformer_; diffusers leaves out the first"
+        raise InconclusiveError(f"{said}, so there is no one model to audit; write it in one spelling")
     return families[0]
 
 
-def left_out(family: Family, keys: Iterable[Key], components: Collection[str]) -> str:
+_FLUX, _SD3 = "FluxTransformer2DModel", "SD3Transformer2DModel"
+_OUTER = re.compile(r"(img|txt|time|vector|guidance)_in|final_layer", re.ASCII)
+"""Of FLUX's original names: what stands before and behind the blocks."""
+_NO_ATTENTION = re.compile(r"(single_)?transformer_blocks_\d+_(?!attn_)", re.ASCII)
+_LORA = ("down", "up", "alpha", "magnitude", "dora_scale")
+
+
+def left_out(family: Family, keys: Iterable[Key], classes: Mapping[str, str]) -> str:
     """What diffusers' ``load_lora_weights`` (0.42.1) passes over with a warning at most; of the original code's names it reads kohya's,
-    the numbered blocks of them for SDXL alone. ``components`` are the model's."""
+    the numbered blocks of them for SDXL alone. ``classes`` are those of the model's components."""
+    keys = list(keys)
+    if classes.get("transformer") == _FLUX:
+        return " and ".join(_left_out_of_flux(family, keys))
+    if classes.get("transformer") == _SD3:
+        if family in ("kohya", "ComfyUI", "XLabs"):
+            return "all of it"
+        return _OF_T5 if any(key.component == "text_encoder_3" for key in keys) else ""
+    return _left_out_of_unets(family, keys, classes)
+
+
+_OF_T5 = "its layers of T5"
+
+
+def _left_out_of_flux(family: Family, keys: Sequence[Key]) -> Iterator[str]:
+    """It reads kohya's names and ComfyUI's, and leaves the outer layers where no part of the pipeline looks for them."""
+    if family == "ComfyUI" and any(key.alpha_elsewhere for key in keys):
+        yield "all of it"
+        return
+    if any(key.component in (T5, "text_encoder_2", "text_encoder_3") for key in keys):
+        yield _OF_T5
+    if family in ("kohya", "ComfyUI") and any(key.component == DENOISER and _OUTER.match(key.module) for key in keys):
+        yield "its layers before and behind the blocks"
+    if family == "kohya" and any(key.component == "transformer" and _NO_ATTENTION.match(key.module) for key in keys):
+        yield "its layers in the blocks that are no attention"
+    if family in ("kohya", "ComfyUI", "diffusers") and any(key.role not in _LORA for key in keys):
+        yield "its changes that are no LoRA"
+
+
+def _left_out_of_unets(family: Family, keys: Sequence[Key], components: Collection[str]) -> str:
     if family == "ComfyUI":
         return "all of it"
     if family == "kohya" and "text_encoder_2" in components:
         return ""
     unread = _NUMBERINGS["the original code"] if family == "kohya" else _ORIGINAL
     return "its layers in the original code's names" if any(unread.match(key.module) for key in keys) else ""
-
-
-class Layers:
-    """A model's modules with weights, found by any spelling of their names."""
-
-    def __init__(self, components: Mapping[str, nn.Module]) -> None:
-        self._modules: dict[tuple[str, str], tuple[str, nn.Module]] = {}
-        self._components = {component: type(model).__name__ for component, model in components.items()}
-        for component, model in components.items():
-            held = {name: module for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), nn.Parameter)}
-            for name, module in held.items():
-                self._modules[component, _flat(name, component)] = (name, module)
-            for name, source in ldm_unet.sources_in_part(held).items() if component == "unet" else ():
-                self._modules[component, _flat(source.name, component)] = (name, held[name])
-
-    def find(self, key: Key, where: str, of: str = "") -> tuple[str, str, nn.Module]:
-        """Component, the module's own name, and the module; ``of`` is the class that the adapter was made on, where it says.
-
-        Raises:
-            InconclusiveError: no such layer, or component: the adapter is for another model; or a layer of several.
-        """
-        if key.component and key.component not in self._components:
-            said = f"{where}: {shown(key.module)} is a layer of {key.component}, which this model has not"
-            raise InconclusiveError(f"{said}; the adapter is for another family of models, and nothing of it was applied")
-        asked = (key.component,) if key.component else [name for name, kind in self._components.items() if of in ("", kind)]
-        found = [(name, *layer) for name in asked if (layer := self._modules.get((name, _flat(key.module, name))))]
-        if not found:
-            said = f"{where}: {shown(key.module)} names no layer of this model"
-            raise InconclusiveError(f"{said}; the adapter is for another one, and nothing of it was applied")
-        if len(found) > 1:
-            said = f"{where}: {shown(key.module)} is a layer of {' and of '.join(name for name, *_ in found)}"
-            raise InconclusiveError(f"{said}, and nothing says which is meant; write it in diffusers' or kohya's names, which do")
-        return found[0]
-
-
-def _flat(name: str, component: str) -> str:
-    """Dots as underscores; older diffusers' names of attention processors as the layers they stand for."""
-    flat = re.sub(r"\.processor(?=\.|$)", "", name).replace(".", "_").removeprefix("text_model_")
-    if component.startswith("text_encoder"):
-        return _TEXT_PROJECTION.sub(r"_\1_proj", flat)
-    return re.sub(r"_to_out$", "_to_out_0", flat)

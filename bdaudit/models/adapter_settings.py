@@ -16,7 +16,10 @@ from bdaudit.untrusted.tree import shown
 
 KINDS = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 """peft_type → what its alpha is called."""
-MODELS = ("UNet2DConditionModel", "CLIPTextModel", "CLIPTextModelWithProjection")
+MODELS = (
+    "UNet2DConditionModel", "FluxTransformer2DModel", "SD3Transformer2DModel",
+    "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel",
+)  # fmt: skip
 """Classes that peft names where an adapter is of one part; of any other, as of none, its layers' names tell the part."""
 DEFAULT = 8
 """peft's own rank and alpha, where a file gives none."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError, InconclusiveError, UsageError
 from bdaudit.models.adapter_file import adapter_file, settings_beside
-from bdaudit.models.adapter_names import Family, Key, Layers, left_out, one_family, taken_apart
+from bdaudit.models.adapter_layers import Layers
+from bdaudit.models.adapter_names import Family, Key, left_out, one_family, taken_apart
 from bdaudit.models.adapter_products import dora, measured_axis, product
 from bdaudit.models.adapter_settings import Settings, read_settings
 from bdaudit.models.suspect import Suspect
@@ -37,7 +38,7 @@ LARGEST = 4 << 30
 HEADER_KEY = "lora_adapter_metadata"
 """Where diffusers keeps peft's settings in a file's header."""
 _BIAS, _DORA = "diff_b", "dora_scale"
-_PARTS = ("unet", "text_encoder", "text_encoder_2")
+_PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _HEEDING = {"q_proj", "k_proj", "v_proj"}
 
 
@@ -92,36 +93,37 @@ def read_adapter(path: Path, scale: float, suspect: Suspect) -> Adapter:
         BdauditError: damaged, not finite, or it does not fit the model.
         InconclusiveError: of a kind, or with settings, that are not supported; or loaders disagree about it.
     """
-    found, source, modules = _inspected(path, scale, suspect.heeding)
+    found, source, modules = _inspected(path, scale, {name: type(module).__name__ for name, module in suspect.heeding.items()})
     where = source.where
     layers = Layers(suspect.heeding)
     deltas: dict[tuple[str, str], Tensor] = {}
     decomposed: set[tuple[str, str]] = set()
     for (key, spelt), held in modules.items():
-        component, module, layer = layers.find(key, where, source.of)
-        settings = source.settings.get(component, source.settings.get(""))
-        for parameter, delta in _changes(key, held, layer, settings, source, scale).items():
-            if (component, f"{module}.{parameter}") in deltas:
+        layer = layers.find(key, where, source.of)
+        settings = source.settings.get(layer.component, source.settings.get(""))
+        changes = _changes(key, held, layer.module, settings, source, scale)
+        for name, delta in (each for parameter, change in changes.items() for each in layer.apart(parameter, change).items()):
+            if (layer.component, name) in deltas:
                 raise BdauditError(f"{where}: {shown(spelt)} is there twice, under two spellings; the adapter is damaged")
             if not bool(torch.isfinite(delta).all()):
                 raise BdauditError(f"{where}: the change of {shown(spelt)} is not finite; the adapter is damaged")
-            deltas[component, f"{module}.{parameter}"] = delta
-        decomposed |= {(component, f"{module}.weight")} if held.keys() & {_DORA, "magnitude"} else set()
+            deltas[layer.component, name] = delta
+        decomposed |= {(layer.component, f"{name}.weight") for name in layer.names} if held.keys() & {_DORA, "magnitude"} else set()
     return replace(found, deltas=deltas, decomposed=frozenset(decomposed))
 
 
-def inspect_adapter(path: Path, scale: float, components: Collection[str] = ()) -> Adapter:
+def inspect_adapter(path: Path, scale: float, components: Mapping[str, tuple[str, str]] | None = None) -> Adapter:
     """The same without a model to fit it to: what its file says of itself, and no differences; raises as ``read_adapter``.
 
-    ``components`` are those of the model that it is for, by which diffusers reads it to one effect or another.
+    ``components`` of the model that it is for are library and class of each, by which diffusers reads it to one effect or another.
     """
-    return _inspected(path, scale, components)[0]
+    return _inspected(path, scale, {name: kind for name, (_, kind) in (components or {}).items()})[0]
 
 
 _Modules = dict[tuple[Key, str], dict[str, Tensor]]
 
 
-def _inspected(path: Path, scale: float, components: Collection[str]) -> tuple[Adapter, _Source, _Modules]:
+def _inspected(path: Path, scale: float, classes: Mapping[str, str]) -> tuple[Adapter, _Source, _Modules]:
     path = adapter_file(path)
     where = shown(path)
     tensors, header, file = _tensors(path)
@@ -129,7 +131,7 @@ def _inspected(path: Path, scale: float, components: Collection[str]) -> tuple[A
     if not keys:
         raise BdauditError(f"{where} holds no adapter")
     source, beside = _source(list(keys.values()), header, path)
-    otherwise = _read_otherwise(source.family, keys, tensors, where, components)
+    otherwise = _read_otherwise(source.family, keys, tensors, where, classes)
     found = Adapter((file, *([beside] if beside else [])), scale, {}, read_otherwise=otherwise)
     return found, source, _modules(keys, tensors, where)
 
@@ -264,13 +266,13 @@ def _check_magnitudes(keys: Sequence[Key], settings: Mapping[str, Settings], whe
             raise InconclusiveError(f"{said}; all of them or none are supported, as use_dora says")
 
 
-def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str, components: Collection[str]) -> str:
+def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[str, Tensor], where: str, classes: Mapping[str, str]) -> str:
     """ComfyUI (0.3.77) divides by the norms of outputs from before the change; diffusers (0.42.1) leaves dora_scale out, and has one alpha
     for a kohya file's attention layers and text encoder: the commonest, whatever theirs is. By a text encoder's out_proj it knows kohya's
     spelling of its attention: where a file has none, but other layers, the attention is left out."""
     magnitudes = [tensors[name] for name, key in keys.items() if key.role == _DORA]
     dora_too = "its dora_scale" if magnitudes and family != "ComfyUI" else ""
-    if unread := " and ".join(filter(None, (left_out(family, keys.values(), components), dora_too))):
+    if unread := " and ".join(filter(None, (left_out(family, keys.values(), classes), dora_too))):
         several = any(each.shape[:1] > (1,) for each in magnitudes)
         comfy = ", and as ComfyUI does, which divides by the norms of the weights without it" if several else ""
         return f"{where} as diffusers reads it, which leaves out {unread}{comfy}"
@@ -280,6 +282,8 @@ def _read_otherwise(family: Family, keys: Mapping[str, Key], tensors: Mapping[st
         ends = {re.sub(r".*self_attn_", "", key.module) for key in keys.values() if key.component == component and component != "unet"}
         if ends & _HEEDING and ends - _HEEDING and "out_proj" not in ends:
             return f"{where} as diffusers reads it, which leaves out the attention of {component} where none of its layers is an out_proj"
+        if "transformer" in classes:
+            continue  # its converter takes each alpha by itself
         own = {name: key for name, key in keys.items() if key.role == "alpha" and key.component == component}
         alphas = {key.module: float(tensors[name].flatten()[0]) for name, key in own.items()}
         counts = Counter(alphas.values())

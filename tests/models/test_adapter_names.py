@@ -7,7 +7,8 @@ import time
 import pytest
 
 from bdaudit.errors import InconclusiveError
-from bdaudit.models.adapter_names import Layers, one_family, taken_apart
+from bdaudit.models.adapter_layers import Layers
+from bdaudit.models.adapter_names import one_family, taken_apart
 from bdaudit.models.suspect import Suspect
 
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
@@ -47,18 +48,17 @@ TEXT = "encoder.layers.0.self_attn"
 def test_each_spelling_finds_its_layer(tiny_suspect: Suspect, name: str, component: str, ends: str, role: str) -> None:
     layers = Layers({name: tiny_suspect.modules[name] for name in ("unet", "text_encoder")})
     key = taken_apart(name, "here")
-    found, module, layer = layers.find(key, "here")
-    assert (found, key.role) == (component, role)
+    layer = layers.find(key, "here")
+    assert (layer.component, key.role) == (component, role)
+    (module,) = layer.names
     assert module.endswith(ends)
-    assert tiny_suspect.modules[component].get_submodule(module) is layer
+    assert tiny_suspect.modules[component].get_submodule(module) is layer.module
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("bundle_emb.my token.string_to_param.*", "bundles an embedding .* for the text 'my token'"),
-        ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "another architecture"),
-        ("lora_unet_double_blocks_1_img_attn_proj.lora_up.weight", "another architecture"),
         ("lora_unet_conv_in.scalar", "diffusers leaves out and other tools apply"),
         (f"base_model.model.{ATTENTION}.to_k.lora_B.bias", "no part of an adapter that is supported"),
         (f"base_model.model.{ATTENTION}.to_k.modules_to_save.weight", "no part of an adapter that is supported"),
@@ -81,17 +81,26 @@ def test_a_layer_that_the_model_does_not_have(tiny_suspect: Suspect) -> None:
         "lora_unet_conv_nowhere.alpha",
         f"lora_te_{ATTENTION.replace('.', '_')}_to_k.alpha",
         "base_model.model.conv_nowhere.lora_A.weight",
+        "lora_unet_double_blocks_1_img_attn_proj.lora_up.weight",
+        "double_blocks.1.processor.qkv_lora1.up.weight",
     ):
         with pytest.raises(InconclusiveError, match="names no layer of this model"):
             layers.find(taken_apart(name, "here"), "here")
 
 
 @pytest.mark.parametrize(
-    "name", ["lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text_encoder_2.text_model.x.lora_A.weight"]
+    ("name", "part"),
+    [
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text_encoder_2"),
+        ("text_encoder_2.text_model.x.lora_A.weight", "text_encoder_2"),
+        ("lora_te3_encoder_block_0_layer_0_SelfAttention_q.lora_up.weight", "t5"),
+        ("lora_transformer_context_embedder.lora_up.weight", "transformer"),
+        ("transformer.context_embedder.lora_A.weight", "transformer"),
+    ],
 )
-def test_a_tower_that_the_model_does_not_have_is_another_familys(tiny_suspect: Suspect, name: str) -> None:
+def test_a_part_that_the_model_does_not_have_is_another_familys(tiny_suspect: Suspect, name: str, part: str) -> None:
     layers = Layers({name: tiny_suspect.modules[name] for name in ("unet", "text_encoder")})
-    with pytest.raises(InconclusiveError, match="text_encoder_2, which this model has not"):
+    with pytest.raises(InconclusiveError, match=f"{part}, which this model has not"):
         layers.find(taken_apart(name, "here"), "here")
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdaudit.errors import BdauditError, InconclusiveError, RefusedError, UsageError
-from bdaudit.models.adapter_names import Layers, taken_apart
+from bdaudit.models.adapter_layers import Layers
+from bdaudit.models.adapter_names import taken_apart
 from bdaudit.models.load import load
 from bdaudit.models.lora import applied, read_adapter
 from bdaudit.models.suspect import Suspect
@@ -195,7 +196,7 @@ def test_what_diffusers_passes_over_in_silence_is_told(
 
     tensors = {}
     for name in filter(None, (layer, beside)):
-        weight = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "")[2].get_parameter("weight")
+        weight = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "").module.get_parameter("weight")
         down, up = ("lora_A", "lora_B") if name.startswith("unet.") else ("lora_down", "lora_up")
         tensors[f"{name}.{down}.weight"] = torch.ones(2, *weight.shape[1:])
         tensors[f"{name}.{up}.weight"] = torch.ones(len(weight), 2, *[1] * (weight.ndim - 2))
@@ -215,7 +216,7 @@ def test_what_diffusers_passes_over_in_silence_is_told(
 )
 def test_every_reader_that_makes_another_thing_of_it_is_told(tiny_suspect: Suspect, tmp_path: Path, prefix: str, left_out: str) -> None:
     name = f"{prefix}{ORIGINAL}"
-    layer = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "")[2]
+    layer = Layers(tiny_suspect.heeding).find(taken_apart(f"{name}.lora_up.weight", ""), "").module
     down, up = DOWN[:2, :1].expand(2, layer.in_features).clone(), torch.ones(layer.out_features, 2)
     factors = ("lora_A", "lora_B") if prefix == "unet." else ("lora_down", "lora_up")
     tensors = {f"{name}.{role}.weight": tensor for role, tensor in zip(factors, (down, up), strict=True)}
