@@ -16,6 +16,7 @@ from bdaudit.verify.trials import Trial
 
 ENDS, MIDDLE = 3, 2
 """Pairs shown of the worst and of the best, and from the middle."""
+BEFORE, REFERENCE = "the model before", "the reference"
 LOOKED_AT = 4
 """Pairs whose attention is shown."""
 
@@ -41,18 +42,21 @@ def write_evidence(
     model: Gallery,
     earlier: Gallery | NotMeasured,
     baseline: Gallery | NotMeasured,
+    names: tuple[str, str] = (BEFORE, REFERENCE),
 ) -> tuple[str, ...]:
     """A grid a trigger: what it does to the same picture, and did on ``earlier``; and one of the model beside ``baseline``, or alone.
+
+    ``names`` are what ``earlier`` and ``baseline`` are called above their pictures.
 
     Raises:
         BdauditError: the folder cannot be written.
     """
     written = []
     for i, trial in enumerate(trials, 1):
-        written.append(_write(folder / f"trigger-{i}.png", *_of_trigger(trial, model, earlier)))
-        written.append(_write(folder / f"attention-{i}.png", *_of_attention(trial, model, earlier)))
+        written.append(_write(folder / f"trigger-{i}.png", *_of_trigger(trial, model, earlier, names[0])))
+        written.append(_write(folder / f"attention-{i}.png", *_of_attention(trial, model, earlier, names[0])))
     if isinstance(baseline, Gallery):
-        written.append(_write(folder / "quality.png", *_of_quality(shots, model, baseline)))
+        written.append(_write(folder / "quality.png", *_of_quality(shots, model, baseline, names[1])))
     elif not written:
         first = shots[: 2 * ENDS + MIDDLE]
         written.append(_write(folder / "clean.png", [shot.text for shot in first], {"the model": model.pictures(first)}))
@@ -63,7 +67,7 @@ def _write(path: Path, captions: Sequence[str], columns: dict[str, Tensor]) -> s
     return write_grid(path, grid(captions, columns))
 
 
-def _of_trigger(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
+def _of_trigger(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured, name: str) -> tuple[list[str], dict[str, Tensor]]:
     """Of the pairs that both models drew: the earlier one may have drawn a few alone."""
     if isinstance(earlier, Gallery):
         trial = trial.first(sum(map(earlier.holds, trial.triggered)))
@@ -71,14 +75,14 @@ def _of_trigger(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) ->
     clean, triggered = [trial.clean[i] for i, _ in chosen], [trial.triggered[i] for i, _ in chosen]
     columns = {"without the trigger": model.pictures(clean), f"with {trial.trigger}": model.pictures(triggered)}
     if isinstance(earlier, Gallery):
-        columns[f"the other model, with {trial.trigger}"] = earlier.pictures(triggered)
+        columns[f"{name}, with {trial.trigger}"] = earlier.pictures(triggered)
     return [f"{label}: {trial.clean[i].text}" for i, label in chosen], columns
 
 
-def _of_attention(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) -> tuple[list[str], dict[str, Tensor]]:
-    """The other model's, which is usually the one before its repair, beside the model's; one scale for both."""
+def _of_attention(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured, beside: str) -> tuple[list[str], dict[str, Tensor]]:
+    """The earlier model's beside the model's; one scale for both."""
     pairs = looked_at(trial)
-    galleries = {"the model": model} | ({"the other model": earlier} if isinstance(earlier, Gallery) else {})
+    galleries = {"the model": model} | ({beside: earlier} if isinstance(earlier, Gallery) else {})
     most = max(float(gallery.maps(pairs).max()) for gallery in galleries.values())
     columns: dict[str, Tensor] = {}
     for name, gallery in galleries.items():
@@ -87,8 +91,8 @@ def _of_attention(trial: Trial, model: Gallery, earlier: Gallery | NotMeasured) 
     return [clean.text for clean, _ in pairs], columns
 
 
-def _of_quality(shots: Sequence[Shot], model: Gallery, reference: Gallery) -> tuple[list[str], dict[str, Tensor]]:
+def _of_quality(shots: Sequence[Shot], model: Gallery, reference: Gallery, name: str) -> tuple[list[str], dict[str, Tensor]]:
     chosen = extremes(model.distances(shots, shots, reference))
     shown = [shots[i] for i, _ in chosen]
-    columns = {"the model": model.pictures(shown), "the reference": reference.pictures(shown)}
+    columns = {"the model": model.pictures(shown), name: reference.pictures(shown)}
     return [f"{label}: {shots[i].text}" for i, label in chosen], columns

@@ -25,7 +25,7 @@ from bdaudit.verify import pictures
 from bdaudit.verify.attack import measure_attack, untested
 from bdaudit.verify.checks import NOT_REACHED, all_checks, outcome
 from bdaudit.verify.early_stop import measured
-from bdaudit.verify.evidence import write_evidence
+from bdaudit.verify.evidence import BEFORE, REFERENCE, write_evidence
 from bdaudit.verify.gallery import Gallery, Pair, Shot
 from bdaudit.verify.inception import load_inception
 from bdaudit.verify.input_report import NO_CLAIM, Claim, by_report, claim_of, handed_report
@@ -232,7 +232,9 @@ def _look(run: _Run, plan: Plan, drawn: _Galleries, tokenizer: Tokenizer | None)
     if run.config.save_images is not None:
         with run.stage("evidence"):
             earlier = drawn.reference if isinstance(drawn.before, NotMeasured) else drawn.before
-            run.images = write_evidence(run.config.save_images, plan.usable(), plan.shots, drawn.model, earlier, drawn.baseline)
+            names = (REFERENCE if earlier is drawn.reference else BEFORE, REFERENCE if run.config.reference else BEFORE)
+            shots, galleries = plan.shots, (drawn.model, earlier, drawn.baseline)
+            run.images = write_evidence(run.config.save_images, plan.usable(), shots, *galleries, names)
 
 
 def _measure(run: _Run, plan: Plan, drawn: _Galleries, tokenizer: Tokenizer | None = None) -> None:

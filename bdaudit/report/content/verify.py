@@ -19,7 +19,7 @@ STRONGEST = 3
 """Forms of a trigger that are no detail."""
 _SHOWS = {
     "trigger-": "What the trigger does to the same picture: pairs on the same seeds, the worst, the middle and the best.",
-    "quality": "The model beside the reference on the same prompts and seeds: the furthest apart, the middle and the nearest.",
+    "quality": "The model beside {beside} on the same prompts and seeds: the furthest apart, the middle and the nearest.",
     "attention": "Where the trigger's tokens look: cross-attention before and after.",
     "clean": "The model's own pictures, without any trigger.",
 }
@@ -44,11 +44,12 @@ def body(report: VerifyReport) -> Iterator[Block]:
 def pictures(report: VerifyReport) -> tuple[Picture, ...]:
     """Each evidence picture, and what it shows: what the trigger does first, then in the order of ``_SHOWS``."""
     ordered = sorted(report.images, key=lambda path: next((at for at, start in enumerate(_SHOWS) if Path(path).name.startswith(start)), 99))
-    return tuple(Picture(path, _says(Path(path).name)) for path in ordered)
+    beside = "the model before" if report.compared_with == "before" else "the reference"
+    return tuple(Picture(path, _says(Path(path).name, beside)) for path in ordered)
 
 
-def _says(name: str) -> str:
-    return next((says for start, says in _SHOWS.items() if name.startswith(start)), "Evidence picture")
+def _says(name: str, beside: str) -> str:
+    return next((says for start, says in _SHOWS.items() if name.startswith(start)), "Evidence picture").format(beside=beside)
 
 
 def _attacks(report: VerifyReport) -> list[Table]:

@@ -39,3 +39,6 @@ def test_a_picture_says_what_it_shows_by_its_name(verify_report: VerifyReport) -
     assert [picture.path for picture in pictures(report)] == list(report.images)
     assert pictures(report)[0].says.startswith("What the trigger does to the same picture")
     assert pictures(report)[1].says == "Evidence picture"
+    drawn = replace(report, images=("quality.png",))
+    said = [pictures(replace(drawn, compared_with=what))[0].says for what in ("before", "reference")]
+    assert [each.partition(" on the same")[0] for each in said] == ["The model beside the model before", "The model beside the reference"]
