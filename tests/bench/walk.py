@@ -2,8 +2,9 @@
 
 Clone, install, demo, a directory of one's own, a single file, a gate, the gate as a workflow, a page about all. Each command is read out of
 the README where it stands, and typed as it stands there, but for the names that the README leaves open (MODEL, DIR, FILE). The steps of the
-workflow are the shell commands of the example; those that only GitHub can run are listed as not run. WORK is a new folder. A wheel that was
-built already stands in for the checkout where the README installs it.
+workflow are the shell commands of the example; those that only GitHub can run are listed as not run. A wheel that was built already stands
+in for the checkout where the README installs it. WORK is a new folder, or that of a walk that was stopped: what stands in PATH is not done
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,7 @@ STEPS = (
     Step("gate", "In CI", "block", (0,)),
     Step("fleet page", "Which command do I need?", "inline", (-1,), {"DIR": "."}),
 )
+WORKFLOW_STEP = "gate as a workflow"
 GATE = {"MODEL": "model", "SCAN_SECRET": "a secret of at least sixteen characters"}
 """What the gate's environment holds."""
 
@@ -129,19 +131,20 @@ def _processor() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def walk(work: Path, page: str, run: Typed, wheel: str = "", steps: tuple[Step, ...] = STEPS) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each step by its name, with its commands' outcomes and the words that were read to get there."""
+def walk(work: Path, page: str, run: Typed, wheel: str = "", gone: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each step by its name, with its commands' outcomes and the words that were read to get there; without those that are ``gone``."""
     read = 0
-    for step in steps:
+    for step in STEPS:
         found = commands(step, page)
-        if step.name == "own directory":
-            own(work)
-        if step.name == "fleet page":
-            yield "gate as a workflow", workflow(work, run, page)
-        variables = GATE if step.name == "gate" else {}
-        lines = [filled(each.text, step.fill) for each in found]
-        done = [run(_of(line, wheel), work / step.within, variables) for line in lines]
-        yield step.name, {"words read": words(page, read, found[-1].end), "commands": done}
+        if step.name == "fleet page" and WORKFLOW_STEP not in gone:
+            yield WORKFLOW_STEP, workflow(work, run, page)
+        if step.name not in gone:
+            if step.within == "mine":
+                own(work)
+            variables = GATE if step.name == "gate" else {}
+            lines = [filled(each.text, step.fill) for each in found]
+            done = [run(_of(line, wheel), work / step.within, variables) for line in lines]
+            yield step.name, {"words read": words(page, read, found[-1].end), "commands": done}
         read = max(read, found[-1].end)
 
 
@@ -155,6 +158,9 @@ def own(work: Path) -> None:
     from tests.untrusted import one_file
 
     mine = work / "mine"
+    if (mine / "model.safetensors").exists():
+        return
+    shutil.rmtree(mine, ignore_errors=True)
     mine.mkdir()
     shutil.copytree(work / "clone/fixtures/models/clean", mine / "model")
     shutil.copy(work / "clone/fixtures/prompts.txt", mine / PROMPTS)
@@ -164,7 +170,8 @@ def own(work: Path) -> None:
 def workflow(work: Path, run: Typed, page: str) -> dict[str, Any]:
     """The example's job in a folder of its own, as a runner would lay it out."""
     job, clone = work / "mine/job", work / "clone"
-    job.mkdir()
+    shutil.rmtree(job, ignore_errors=True)
+    job.mkdir(parents=True)
     (job / "bdaudit").symlink_to(clone)
     for name, source in {"model": "models/pixel", "model-unlearned": "models/pixel-unlearned", "grader": "grader"}.items():
         (job / name).symlink_to(clone / "fixtures" / source)
@@ -196,12 +203,15 @@ def main() -> None:
     parser.add_argument("--wheel", default="")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
-    work.mkdir(parents=True)
+    kept = json.loads(arguments.path.read_text(encoding="utf-8")) if arguments.path and arguments.path.exists() else {"cells": {}}
+    cells = kept["cells"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"PATH": f"{work / 'clone/.venv/bin'}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(work / "cache")}
     run = typed(environment)
-    cells = {"clone": {"words read": 0, "commands": [run(f"git clone --quiet {ROOT} clone", work, {}) | {"typed": "git clone"}]}}
-    for name, cell in walk(work, README.read_text(encoding="utf-8"), run, arguments.wheel):
+    if "clone" not in cells:
+        work.mkdir(parents=True)
+        cells["clone"] = {"words read": 0, "commands": [run(f"git clone --quiet {ROOT} clone", work, {}) | {"typed": "git clone"}]}
+    for name, cell in walk(work, README.read_text(encoding="utf-8"), run, arguments.wheel, cells):
         cells[name] = cell | {"seconds": sum(each["seconds"] for each in cell["commands"])}
         report = rounded(3, {**stamp(), "installed": "a wheel built before" if arguments.wheel else "from the checkout", "cells": cells})
         text = json.dumps(report, indent=1).replace(str(work), "WORK")
