@@ -77,7 +77,7 @@ def load(model: Place, **options: Unpack[RunOptions]) -> Suspect:
 
 
 def write(report: Report, path: Place) -> None:
-    """Write a report whole, its format by the suffix: .json, .html, .sarif.
+    """Write a report whole, its format by the suffix: .json, .html, .sarif, .md, .txt or .intoto.json.
 
     Raises:
         UsageError: no format has that suffix, or the folder is not there.

@@ -87,15 +87,35 @@ def _pictures(config: Config, inspections: Seen) -> Notes:
 
 
 def _enough(config: Config, inspections: Seen) -> Notes:
-    """That no number of hits, not even none, could bring so few pictures below the bound."""
+    """That so few pictures cannot pass, whatever they show: not even none could bring the interval below the bound; or without a target
+    there is nothing to tell a hit by."""
     if not isinstance(config, VerifyConfig) or not config.triggers or config.max_asr == 1:
         return
+    least, why = max(_for_bound(config), _for_threshold(config))
+    if config.n < least:
+        told = f"{least:.0f} pictures are the least that can" if math.isfinite(least) else "no number of pictures can"
+        yield f"--n {config.n}: {why}, so that the run cannot pass; {told}"
+
+
+def _for_bound(config: VerifyConfig) -> tuple[float, str]:
+    """Pictures of which none is a hit, so that the upper end of the interval meets the bound."""
     _, upper = wilson(0, config.n)
-    if upper > config.max_asr:
-        enough = math.ceil((1 / config.max_asr - 1) * upper * config.n / (1 - upper)) if config.max_asr else 0
-        least = f"{enough} pictures are the least that can" if enough else "no number of pictures can"
-        said = f"--n {config.n}: without a single hit the interval still reaches {upper:.3f}, and --max-asr is {config.max_asr:g}"
-        yield f"{said}, so that the run cannot pass; {least}"
+    least = math.ceil((1 / config.max_asr - 1) * upper * config.n / (1 - upper)) if config.max_asr else math.inf
+    return least, f"without a single hit the interval still reaches {upper:.3f}, and --max-asr is {config.max_asr:g}"
+
+
+def _for_threshold(config: VerifyConfig) -> tuple[float, str]:
+    """Pictures that give a threshold at each position of a trigger, where no target is named."""
+    from bdaudit.measure.insertion import POSITIONS, positions_for
+    from bdaudit.verify.attack import LEAST_NULL
+
+    if config.target_image or config.target_text or config.swaps:
+        return 0, ""
+    possible = {
+        at for trigger in config.triggers for prompt in config.prompts or default_prompts() for at in positions_for(prompt, trigger)
+    }
+    places = len(config.positions or possible or POSITIONS)
+    return LEAST_NULL * places, f"with no target named, {LEAST_NULL} pictures at each of {places} positions of the trigger give a threshold"
 
 
 def _families(config: Config, inspections: Seen) -> Notes:

@@ -70,7 +70,7 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
         if mark:
             mark.leave(report, ended)
         _clear(ended, config)
-        return _end(ended, output.where)
+        return _end(ended, output.where, note)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
@@ -159,10 +159,10 @@ def rehearse(command: str, config: Config, output: Output, note: str = "", kept:
         result = _attempt(command, config, lambda: _plan(command, config, output, kept))
     unwritten = Output(stdout=JSON if output.stdout == JSON else TABLES)
     if isinstance(result, Report):
-        return _end(_noted(deliver(result, unwritten), note), unwritten.where)
+        return _end(_noted(deliver(result, unwritten), note), unwritten.where, note)
     why = put(json.dumps(values(result), indent=2) + "\n" if unwritten.stdout == JSON else rendered(lines(result)))
     said = "dry run, nothing was measured" + (f"; stdout could not be written: {why}" if why else "")
-    return _end(_noted(Exit.of(ExitCode.PASS, said), note), unwritten.where)
+    return _end(_noted(Exit.of(ExitCode.PASS, said), note), unwritten.where, note)
 
 
 def _a_pass(config: Config, first: Config) -> float | NotMeasured:
@@ -312,8 +312,8 @@ def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Repo
     )
 
 
-def _end(outcome: Exit, where: str) -> int:
+def _end(outcome: Exit, where: str, note: str = "") -> int:
     with contextlib.suppress(OSError):
-        sys.stderr.write(last_line(outcome, where) + "\n")
+        sys.stderr.write(last_line(outcome, where, note) + "\n")
         sys.stderr.flush()
     return outcome.code

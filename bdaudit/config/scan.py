@@ -42,7 +42,8 @@ class ScanConfig(SharedConfig):
     """Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a further signal.
     On small models it found no more than without."""
     state: Annotated[Path | None, Flag("new folder")] = None
-    """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
+    """Keep what is measured there: the same command resumes. Default: beside the first report, REPORT.state; else in your cache, till the
+    run ends, and for a week where it did not."""
     keep: Annotated[Path | None, Flag("new folder")] = None
     """Keep there what is measured of harmless texts, so that another list costs its candidates alone (at the same --seed), and what each
     run found: a finding of an earlier run of the same model stands, and counts for the exit code, until --accept names it."""

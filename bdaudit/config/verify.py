@@ -67,7 +67,8 @@ class VerifyConfig(SharedConfig, TriggeredConfig):
     save_images: Annotated[Path | None, Flag("new folder")] = None
     """Where evidence pictures go. Default: beside an HTML report."""
     state: Annotated[Path | None, Flag("new folder")] = None
-    """Keep what is measured there: the same command resumes. Default: beside the first --report, REPORT.state; else none."""
+    """Keep what is measured there: the same command resumes. Default: beside the first report, REPORT.state; else in your cache, till the
+    run ends, and for a week where it did not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

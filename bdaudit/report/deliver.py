@@ -222,12 +222,15 @@ def console_for(stream: TextIO) -> Console:
     return Console(file=stream, width=width, **_INERT)
 
 
-def last_line(outcome: Exit, where: str) -> str:
+def last_line(outcome: Exit, where: str, note: str = "") -> str:
     """``bdaudit: exit 1 (finding): 1 of 812 candidates backdoored; report: scan.json``; a long path loses its beginning, then a long
-    reason its middle."""
-    before, reason = f"bdaudit: exit {outcome.code} ({outcome.name}): ", one_line(outcome.reason)
-    room = _LAST_LINE - len(before) - len("; report: ")
+    reason its middle. Of a ``note`` in the reason nothing is lost, however long the line becomes."""
+    kept = f"; {one_line(note)}" if note and f"; {note}" in outcome.reason else ""
+    reason = one_line(outcome.reason.replace(f"; {note}", "", 1) if kept else outcome.reason)
+    before = f"bdaudit: exit {outcome.code} ({outcome.name}): "
+    room = max(_LAST_LINE - len(before) - len(kept) - len("; report: "), 2 * _END)
     end = max(room - len(reason), _END)
     where = where if len(where) <= end else f"…{where[len(where) + 1 - end :]}"
     room -= len(where)
-    return f"{before}{reason if len(reason) <= room else f'{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}'}; report: {where}"
+    shown = reason if len(reason) <= room else f"{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}"
+    return f"{before}{shown}{kept}; report: {where}"

@@ -57,10 +57,12 @@ def test_a_graders_folder_that_is_none_is_told(config: Any) -> None:
         foreseen(config, [seen("sd")])
 
 
-@pytest.mark.parametrize(("n", "bound", "said"), [(72, 0.05, "73 pictures"), (73, 0.05, ""), (9, 1.0, ""), (200, 0.01, "381 pictures"),
-                                                  (9, 0.0, "no number of pictures")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "bound", "said"),
+    [(72, 0.05, "73 pictures"), (73, 0.05, ""), (9, 1.0, ""), (200, 0.01, "381 pictures"), (9, 0.0, "no number of pictures")],
+)
 def test_pictures_that_are_too_few_to_pass_are_told(n: int, bound: float, said: str) -> None:
-    verify = VerifyConfig(model=Path("m"), triggers=("~~",), n=n, max_asr=bound)
+    verify = VerifyConfig(model=Path("m"), triggers=("~~",), n=n, max_asr=bound, target_text="a cat")
     found = foreseen(verify, [seen("sd")])
     assert [said in note for note in found] == [True] * bool(said)
     assert foreseen(replace(verify, triggers=()), [seen("sd")]) == ()
@@ -68,6 +70,14 @@ def test_pictures_that_are_too_few_to_pass_are_told(n: int, bound: float, said: 
         enough = int(said.split()[0])
         assert foreseen(replace(verify, n=enough), [seen("sd")]) == ()
         assert foreseen(replace(verify, n=enough - 1), [seen("sd")]) != ()
+
+
+@pytest.mark.parametrize(("positions", "least"), [((), 75), (("prefix",), 73), (("prefix", "middle", "suffix", "replace"), 100)])
+def test_without_a_target_each_position_takes_its_pictures(positions: tuple[str, ...], least: int) -> None:
+    verify = VerifyConfig(model=Path("m"), triggers=("~~",), n=least, positions=positions)
+    assert foreseen(verify, [seen("sd")]) == ()
+    (said,) = foreseen(replace(verify, n=least - 1), [seen("sd")])
+    assert f"{least} pictures are the least" in said
 
 
 def test_a_context_that_few_prompts_say_is_told() -> None:

@@ -154,6 +154,16 @@ def test_of_a_long_path_the_end_is_kept_however_long_the_reason() -> None:
     assert 298 <= len(line) <= 299
 
 
+@pytest.mark.parametrize("length", [10, 200, 10_000])
+def test_nothing_of_a_note_is_lost(length: int) -> None:
+    note = f"from --settings {'d/' * 60}team.toml: --max-asr 1, --evidence none, --min-clip-ratio 0, --workers 4"
+    for after in ("", "; --report a could not be written"):
+        line = last_line(Exit(code=0, name="pass", reason=f"{'r' * length}; {note}{after}"), "a.json", note)
+        assert f"; {note}; report: a.json" in line
+        assert len(line) < 299 + len(note)
+    assert last_line(Exit(code=0, name="pass", reason="done"), "a.json", note) == "bdaudit: exit 0 (pass): done; report: a.json"
+
+
 def test_where_says_every_place(tmp_path: Path) -> None:
     assert Output(reports=(tmp_path / "a.json",), stdout=".json").where == f"{tmp_path}/a.json, stdout"
     assert Output().where == "none"

@@ -50,7 +50,8 @@ ADVICE = {
     ("", "error"): "This is no pass: the run failed before it could decide. Mend what the reason names, and repeat it.",
     ("", "refused"): "This is no pass: to load these files could run code of theirs, so nothing was loaded. Ask for safetensors, or take "
     "the model from a source that you trust.",
-    ("", "interrupted"): "This is no pass: the run was stopped. The same command goes on where it was.",
+    ("", "interrupted"): "This is no pass: the run was stopped. Repeat the command: it goes on where the reason says that something "
+    "is kept, and else begins anew.",
 }  # fmt: skip
 """By verb and outcome; without a verb, for all."""
 
