@@ -37,6 +37,8 @@ from bdaudit.records.scan import (
     SignalRecord,
     SwapRecord,
     SweepRecord,
+    WeightApart,
+    Weights,
     encoding_of,
 )
 from bdaudit.records.unlearn import (
@@ -61,5 +63,5 @@ __all__ = [
     "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord",
     "ScanReport",
     "SignalRecord", "Skipped", "SwapRecord", "SweepRecord", "TensorDigest", "UnauditedWeights", "UnderstoodText", "UnlearnReport",
-    "VariantRun", "Verdict", "VerifyReport", "encoding_of",
+    "VariantRun", "Verdict", "VerifyReport", "WeightApart", "Weights", "encoding_of",
 ]  # fmt: skip

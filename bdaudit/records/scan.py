@@ -279,6 +279,37 @@ class Exposure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightApart:
+    """A row of an embedding table, or a single layer, that stands apart from the rest of its kind: evidence, no verdict."""
+
+    part: str
+    """The folder of a text encoder, or the denoiser's name."""
+    where: str
+    """``row`` and its number, or the name of the weight."""
+    text: str = ""
+    """Of a row: what its entry reads as."""
+    beside: str = ""
+    """Of a row that is nearly another one: what that one's entry reads as."""
+    measure: Literal["length", "neighbour", "size", "change", "direction"]
+    """length: a row's norm. neighbour: the cosine with its nearest other row. size: a layer's root mean square. change: the distance from
+    the reference's, as a share of its norm. direction: the share of that difference's squares in its first singular value."""
+    value: float
+    score: float
+    """In units of the others' own spread; 0 where it is not by comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What the weights say by themselves, without a forward pass."""
+
+    apart: tuple[WeightApart, ...]
+    looked_at: dict[str, int]
+    """Part → its matrices; with ``, rows`` behind it, the rows of its embedding table."""
+    against_reference: bool
+    not_looked_at: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScanReport(Report):
     candidates: tuple[CandidateRecord, ...] = ()
     calibration: Calibration | NotMeasured = NotMeasured(reason="the run ended before calibration")
@@ -296,3 +327,5 @@ class ScanReport(Report):
     images: tuple[str, ...] = ()
     """Where the sheets of --pictures lie, one a finding; a page shows them when asked to."""
     exposure: Exposure | NotMeasured = NotMeasured(reason="only with --expose")
+    weights: Weights | NotMeasured = NotMeasured(reason="the run ended before it")
+    """Rows and layers that stand apart; none of them decides a verdict."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from bdaudit.config import ScanConfig
 from bdaudit.config.effort import EFFORTS
-from bdaudit.errors import ExitCode, InconclusiveError
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError
 from bdaudit.measure.context_prompts import having
 from bdaudit.measure.controls import control_texts, words_of
 from bdaudit.measure.draws import DrawsOf, covering, make_draws
@@ -22,8 +22,8 @@ from bdaudit.measure.opening import loaded
 from bdaudit.models.embeddings import Embedding, learn, learned
 from bdaudit.models.lora import Adapter, applied
 from bdaudit.models.suspect import Suspect
-from bdaudit.progress import Progress, silent
-from bdaudit.records import CandidateRecord, EarlierFinding, Exit, NotMeasured, ScanReport
+from bdaudit.progress import Progress, silent, timed
+from bdaudit.records import CandidateRecord, EarlierFinding, Exit, NotMeasured, ScanReport, Weights
 from bdaudit.report.dry_run import duration, passes
 from bdaudit.scan.accept import accept
 from bdaudit.scan.calibration import calibration
@@ -43,6 +43,7 @@ from bdaudit.scan.look import Looking
 from bdaudit.scan.opening import SETTINGS, Run, ScanSettings, opened
 from bdaudit.scan.pictures import draw
 from bdaudit.scan.settle import Settling, settled
+from bdaudit.scan.weights.section import weights
 from bdaudit.spelling.reader import read_twice
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def _with(suspect: Suspect, adapters: Sequence[Adapter], embeddings: Sequence[Em
 
 
 def _completed(run: Run) -> ScanReport:
+    reference = _reference(run)
     with _with(run.suspect, run.adapters, run.embeddings):
         started = time.monotonic()
         _draw(run)
@@ -92,8 +94,9 @@ def _completed(run: Run) -> ScanReport:
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         images = _drawn(run, report.candidates)
         prompts = prompt_records(run.config.suspected, run.groups, report.candidates, partial(_p_of, run), run.config.alpha)
-        records = with_places(report.candidates, located(run.context, _reference(run), findings), run.suspect.denoiser)
+        records = with_places(report.candidates, located(run.context, reference, findings), run.suspect.denoiser)
         kinds = {text: run.kind(text) for text in findings}
+    report = replace(report, weights=_weights(run, reference))
     if kinds and (run.adapters or run.embeddings):
         alone = brought_by(run.context, _additions(run), run.looking.controls, kinds, run.config.alpha)
         records = tuple(replace(record, adapter=alone.get(record.text, "")) for record in records)
@@ -129,12 +132,23 @@ def _additions(run: Run) -> tuple[Addition, ...]:
     return (*of_adapters, *(Addition("embedding", each.file.path, embedding(each)) for each in run.embeddings))
 
 
+def _weights(run: Run, reference: Callable[[], Suspect] | None) -> Weights | NotMeasured:
+    """Rows and layers that stand apart; nothing is in the model but what its files hold."""
+    run.progress("looking at the weights", 0, 1)
+    try:
+        with timed(run.timings, "weights"):
+            return weights(run.suspect, reference() if reference else None)
+    except BdauditError as error:
+        return NotMeasured(reason=f"the reference cannot be used: {error}")
+
+
 def _reference(run: Run) -> Callable[[], Suspect] | None:
-    """Opens the reference model, at the batch size that the suspect could hold."""
+    """Opens the reference model, once, at the batch size that the suspect could hold."""
     inspection = run.reference
     if inspection is None:
         return None
 
+    @cache
     def opened() -> Suspect:
         suspect = loaded(replace(run.config, batch_size=run.suspect.batch_size), inspection)
         learn(suspect, run.embeddings)  # so that a token is the same entry of both

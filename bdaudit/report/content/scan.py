@@ -20,6 +20,7 @@ from bdaudit.records import (
 from bdaudit.report.content.blocks import TONES, Block, Cell, Column, Figure, Heading, Line, Next, Picture, Table, tables
 from bdaudit.report.content.headline import called
 from bdaudit.report.content.plots import ranking
+from bdaudit.report.content.weights import weight_blocks
 from bdaudit.report.safe import one_line, visible
 from bdaudit.report.words import found_out, number, p_value, recovered, short, told
 from bdaudit.spelling.points import codes
@@ -43,6 +44,7 @@ def body(report: ScanReport) -> Iterator[Block]:
     yield from map(Line, exposure_lines(report.exposure))
     if isinstance(report.recovery, RecoveryRecord):
         yield Line(recovered(report.recovery))
+    yield from weight_blocks(report.weights)
 
 
 def _findings(ranked: Sequence[CandidateRecord], earlier: Sequence[EarlierFinding]) -> Iterator[Block]:

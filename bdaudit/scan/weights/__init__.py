@@ -1,0 +1,1 @@
+"""What the weights say by themselves, without a single pass: evidence beside the verdicts, never one of them."""
