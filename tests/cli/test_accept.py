@@ -51,7 +51,7 @@ def test_the_entry_of_the_report_lets_its_finding_through_until_it_expires_or_gr
     assert (ended.code, report["candidates"][0]["verdict"]) == (0, "backdoored (accepted)")
     assert "0 of 1 candidates backdoored, 0 suspicious, 1 accepted by --accept" in ended.last
     assert report["acceptances"][0]["outcome"] == "accepted"
-    assert report["config"]["accept"] == [entry]
+    assert report["config"]["accept"] == [{"reader_ids": {}} | entry]
     (result,) = json.loads(Path("scan.sarif").read_text())["runs"][0]["results"]
     assert result["suppressions"][0]["justification"].endswith(": a stress test of ours")
 

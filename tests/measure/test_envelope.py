@@ -62,5 +62,5 @@ def test_every_setting_is_there_and_json_can_hold_it() -> None:
     assert found["reference"] == "not set"
     entry = {"model": "*", "token_ids": (3,), "reason": "ours", "expires": "2027-01-31", "effect": 2.0}
     scan = ScanConfig(model=Path("m"), accept=(Acceptance(**entry),))  # type: ignore[arg-type]
-    assert json.loads(json.dumps(settings(scan)))["accept"] == [entry | {"token_ids": [3]}]
+    assert json.loads(json.dumps(settings(scan)))["accept"] == [entry | {"token_ids": [3], "reader_ids": {}}]
     assert found.keys() == {name for name in VerifyConfig.__dataclass_fields__}

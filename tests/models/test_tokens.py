@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.measure.insertion import insert
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import (
@@ -24,6 +26,7 @@ from bdaudit.models.tokens import (
     text_of,
     token_ids,
 )
+from bdaudit.untrusted.layouts.layout import Reading
 from tests.verify.toy import byte_tokenizer
 
 CLEAN = [11, 12, 13, 14]
@@ -200,3 +203,26 @@ def test_a_framed_tokenizer_that_is_not_there_yet_has_nothing() -> None:
     for name in ("inner", "__fspath__"):
         with pytest.raises(AttributeError, match=name):
             getattr(empty, name)
+
+
+class Letters:
+    """A tokenizer of letters: an entry each, and an end."""
+
+    def __init__(self, joined: str = "") -> None:
+        self.joined = joined
+
+    def __call__(self, text: str, add_special_tokens: bool = True, **_: object) -> SimpleNamespace:
+        ids = [999 if self.joined and text[i : i + 2] == self.joined else ord(letter) for i, letter in enumerate(text)]
+        return SimpleNamespace(input_ids=[*ids, 1] if add_special_tokens else ids)
+
+
+def test_a_text_is_found_where_it_stands_and_not_where_the_prefix_says_the_same() -> None:
+    frame = Framed(Letters(), Reading(length=40, prefix="say a: ", suffix="!")).frame
+    assert frame.before == tuple(map(ord, "say a:"))
+    assert frame.after == (ord("!"), 1)
+    assert Framed(Letters(), Reading(length=40)).frame.before == ()
+
+
+def test_a_tokenizer_that_joins_a_text_with_its_prefix_is_not_supported() -> None:
+    with pytest.raises(InconclusiveError, match="joins a text with what the pipeline puts around it"):
+        Framed(Letters(joined="a!"), Reading(length=40, prefix="say:", suffix="!"))

@@ -73,11 +73,11 @@ def test_a_page_hides_each_until_it_is_asked_for() -> None:
     report: Any = SimpleNamespace(images=("x/0001.png", "x/0003.png", "x/other.png"), candidates=tuple(ranked()))
     found = shown_on_a_page(report)
     assert [(picture.path, picture.hidden) for picture in found] == [("x/0001.png", True), ("x/0003.png", True)]
-    assert found[0].says.startswith("1. w0 (backdoored)")
+    assert found[0].says.startswith("“w0”, backdoored")
     assert ScanReport.images == ()
 
 
 def test_a_sheet_is_told_by_the_candidates_of_its_own_variant() -> None:
     other = replace(record("of another variant"), rank=1, variant="fp16")
     report: Any = SimpleNamespace(images=("x/0001.png",), candidates=(*ranked(), other))
-    assert [picture.says.split(":")[0] for picture in shown_on_a_page(report)] == ["1. w0 (backdoored)"]
+    assert [picture.says.split(":")[0] for picture in shown_on_a_page(report)] == ["“w0”, backdoored"]

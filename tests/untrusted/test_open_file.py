@@ -52,6 +52,13 @@ def test_what_is_no_regular_file_ends_at_once(make: Callable[[Path], object], tm
     assert time.monotonic() - started < 1
 
 
+def test_why_a_file_cannot_be_opened_is_said_in_the_systems_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--flag missing cannot be opened: No such file or directory$"):
+        open_file(tmp_path / "missing", "--flag missing")
+    with pytest.raises(UsageError, match=r"^--flag cannot be opened: embedded null byte$"):
+        open_file(tmp_path / "a\0b", "--flag")
+
+
 def test_a_name_that_no_file_can_have_is_a_declared_error(tmp_path: Path) -> None:
     for name in ("a\0b", "a" * 300):
         with pytest.raises(UsageError, match="cannot be opened"):

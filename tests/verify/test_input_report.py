@@ -16,7 +16,7 @@ from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import AttackRecord, Estimate, EvidenceRecord, FileRecord, ModelRecord, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report.document import dumps, read_report
 from bdaudit.verify.gallery import Shot
-from bdaudit.verify.input_report import by_report, claim_of, handed_report
+from bdaudit.verify.input_report import _some, by_report, claim_of, handed_report
 from bdaudit.verify.run import run_verify
 from tests.verify import toy
 from tests.verify.test_checks import rate_of
@@ -238,3 +238,8 @@ def test_a_report_among_the_blobs_of_a_cached_model_is_refused(tmp_path: Path, s
     (tmp_path / "own.json").write_text(dumps(scan))
     assert handed_report(VerifyConfig(model=snapshot, triggers=("x",), evidence=tmp_path / "own.json")) == scan
     assert handed_report(VerifyConfig(model=snapshot, triggers=("x",))) is None
+
+
+@pytest.mark.parametrize(("texts", "said"), [("", "nothing"), ("abc", "“a”, “b”, “c”"), ("abcde", "“a”, “b”, “c” and 2 more")])
+def test_three_texts_are_named_and_the_others_counted(texts: str, said: str) -> None:
+    assert _some(list(texts)) == said

@@ -63,7 +63,7 @@ def fit(controls: Sequence[Residual]) -> ResidualNull:
         raise ValueError(f"got {len(controls)} controls; expected at least {FEWEST}")
     null, scores = _fit_once(controls)
     bad = set(ExponentialTail.stragglers(scores, 1 / (10 * len(controls))))
-    if not bad or len(controls) - len(bad) < FEWEST:
+    if not bad:
         return null
     return _fit_once([control for i, control in enumerate(controls) if i not in bad])[0]
 

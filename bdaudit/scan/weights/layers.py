@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class LayerApart:
     """One weight that stands apart."""
 
     tensor: str
-    measure: str
+    measure: Literal["size", "change", "direction"]
     """``size``, ``change`` or ``direction``."""
     value: float
     """Root mean square; the difference from the reference's as a share of its norm; the first singular value's share of its squares."""

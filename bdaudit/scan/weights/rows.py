@@ -7,6 +7,7 @@ of the table as it was.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class RowApart:
     """One row that stands apart."""
 
     row: int
-    measure: str
+    measure: Literal["length", "neighbour", "change"]
     """``length``, ``neighbour`` or ``change``."""
     value: float
     """Its norm; its cosine with the nearest other row; its distance from the reference's row as a share of that one's norm."""

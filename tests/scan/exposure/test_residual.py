@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bdaudit.scan.exposure.residual import Residual, fit
+from bdaudit.scan.exposure.residual import FEWEST, Residual, fit
 
 
 def harmless(n: int, seed: int = 0) -> list[Residual]:
@@ -52,3 +52,14 @@ def test_no_null_is_said_so() -> None:
     assert len(fit(harmless(25)).left) == 25
     with pytest.raises(ValueError, match="no spread"):
         fit([Residual(left=0.0, level=float(i)) for i in range(60)])
+
+
+def test_controls_that_stand_apart_are_no_null() -> None:
+    controls = harmless(200)
+    assert len(fit(controls).left) == 200
+    controls[0] = replace(controls[0], left=50.0)
+    assert fit(controls).left.max() < 1
+    assert len(fit(controls).left) == 199
+    assert len(fit(harmless(FEWEST)).left) == FEWEST
+    with pytest.raises(ValueError, match="expected at least 25"):
+        fit(harmless(FEWEST - 1))

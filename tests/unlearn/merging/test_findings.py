@@ -29,3 +29,20 @@ def test_nearness_is_of_each_prompts_own_rows(monkeypatch: pytest.MonkeyPatch, l
     merged, base = findings.nearness(SimpleNamespace(suspect=SimpleNamespace(batch_size=2)), lessons)  # type: ignore[arg-type]
     assert torch.allclose(base, torch.tensor([[1 / 2, 9 / 2], [1 / 8, 9 / 8]]))
     assert torch.allclose(merged, 4 * base)
+
+
+@pytest.mark.parametrize(
+    ("own", "merged", "said"),
+    [
+        (True, True, "carries 'x', and the merge inherits it"),
+        (True, False, "carries 'x', the merge does not"),
+        (False, True, "does not carry 'x', the merge spreads it"),
+        (False, False, "does not carry 'x', nor does the merge"),
+    ],
+)
+def test_whether_a_contributor_and_the_merge_answer_a_trigger(own: bool, merged: bool, said: str) -> None:
+    def effect(answers: bool) -> Any:
+        return SimpleNamespace(text="x", within=lambda: not answers)
+
+    assert findings.backdoor([effect(own)], {"x": effect(merged)}) == said
+    assert findings.backdoor([effect(own)], {}) == ""
