@@ -108,7 +108,8 @@ class ByWidth:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown = ("always", "where wide") if options.max_width >= FULL else ("always",)
         at = [k for k, column in enumerate(self.table.columns) if column.shown in shown]
-        table = Table(title=Text(self.table.title), title_justify="left", box=box.SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
+        heading = Text(self.table.title, style="bold")
+        table = Table(title=heading, title_style="", title_justify="left", box=box.SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
         for column in (self.table.columns[k] for k in at):
             long = column.whole and len(column.title) > LONGEST_HEADER
             title = Text(column.title.replace(" ", "\n") if long else column.title)

@@ -27,6 +27,14 @@ from bdaudit.report.safe import inert, one_line, visible
 from bdaudit.report.words import number, told
 
 TONES_OF: dict[str, Tone] = {**{name: TONES.get(name, "warn") for name in VERDICTS}, "accepted": "dim"}
+ADVICE = {
+    "pass": "No report reaches the gate. That is no proof that every model is clean: each report says what it did not look at.",
+    "finding": "The models at the top have a text that acts like a trigger, or fail a check. Take them out of use, and open each one's "
+    "report: it has the pictures and the command that repairs the model.",
+    "inconclusive": "This is no pass: too many models were not audited, or reports are missing or old. Not audited says which; run these "
+    "jobs again.",
+}
+"""What the outcome means, and what to do."""
 WORST_ROWS = 100
 """Rows that stand in the page itself."""
 MOST_GROUPS = 200
@@ -51,6 +59,7 @@ def page(fleet: Fleet, out: Path) -> str:
         fleet=fleet,
         tone=TONES.get(fleet.exit.name, "warn"),
         reason=one_line(fleet.exit.reason),
+        advice=ADVICE.get(fleet.exit.name, "This is no pass: mend what the reason names, and merge again."),
         worst=rows[:WORST_ROWS],
         tones=TONES_OF,
         total=len(rows),

@@ -13,12 +13,12 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from bdaudit.errors import ExitCode
-from bdaudit.records import ScanReport
+from bdaudit.records import Exit, ScanReport
 from bdaudit.report.fleet.fleet import fleet_of
 from bdaudit.report.fleet.page import link, page, rate_lines
 from bdaudit.report.fleet.policy import FleetPolicy
 from bdaudit.report.fleet.read import read_reports
-from tests.report.fleet.reports import clean, scan, unaudited, write
+from tests.report.fleet.reports import clean, fleet_reports, scan, unaudited, write
 from tests.report.test_browser import CONTRAST, executable, faults, opened
 
 NOW = datetime(2026, 1, 12, tzinfo=UTC)
@@ -63,6 +63,14 @@ def test_nothing_of_a_report_can_end_its_block_or_begin_a_tag(written: Path) -> 
     assert not set("<>&") & set(data)
     assert data.isascii()
     assert re.search(r"[\x00-\x08\x1b\u202e\u2028\u200b]", text) is None
+
+
+@pytest.mark.parametrize("code", [ExitCode.PASS, ExitCode.FINDING, ExitCode.INCONCLUSIVE, ExitCode.ERROR])
+def test_only_a_pass_and_a_finding_are_not_called_no_pass(scan_report: ScanReport, tmp_path: Path, code: ExitCode) -> None:
+    fleet = fleet_of(fleet_reports(clean(scan_report, "a")), FleetPolicy(), NOW)
+    text = page(replace(fleet, exit=Exit.of(code, "so")), tmp_path / "fleet.html")
+    assert ("This is no pass" in text) is (code not in (ExitCode.PASS, ExitCode.FINDING))
+    assert ("Take them out of use" in text) is (code == ExitCode.FINDING)
 
 
 def test_links_are_relative_whatever_a_file_is_called(tmp_path: Path) -> None:
