@@ -49,13 +49,17 @@ def _workers(config: Config, inspections: Seen) -> Notes:
 def _room(config: Config, inspections: Seen) -> Notes:
     """Each model's weights fit where they are to run; a merge works in float32."""
     if not isinstance(config, ApplyConfig):
+        from bdaudit.measure.opening import by_turns
         from bdaudit.models.device import choose_device, choose_dtype
-        from bdaudit.models.memory import check_fits, room_of
+        from bdaudit.models.memory import check_fits, room_of, waiting
 
         where = choose_device(config.device)
         kind = choose_dtype("float32" if isinstance(config, MergeConfig) else config.dtype, where)
         for seen in inspections:
-            check_fits(seen.parameters, kind, where, room_of(where))
+            if by_turns(config):
+                waiting(seen.parameters, seen.layout.heeding, kind, where, room_of(where), room_of(choose_device("cpu")))
+            else:
+                check_fits(seen.parameters, kind, where, room_of(where))
     yield from ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bdaudit.config import RunConfig, ScanConfig, TrainedConfig
+from bdaudit.config import RunConfig, ScanConfig, TrainedConfig, VerifyConfig
 from bdaudit.errors import BdauditError, UsageError
 from bdaudit.measure.envelope import run_key, settings
 from bdaudit.progress import amount
@@ -72,7 +72,24 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
 
     size = sum(file.bytes for file in inspection.files if file.path in inspection.loaded)
     log.info("loading %s of %s", amount(size), inspection.path)
-    return load(inspection, device=config.device, dtype=config.dtype, batch_size=config.batch_size, guidance_scale=config.guidance_scale)
+    suspect = load(
+        inspection,
+        device=config.device,
+        dtype=config.dtype,
+        batch_size=config.batch_size,
+        guidance_scale=config.guidance_scale,
+        by_turns=by_turns(config),
+    )
+    if suspect.waiting:
+        log.info("%s come to %s by turns, since the weights do not fit it together", ", ".join(suspect.waiting), suspect.device)
+    return suspect
+
+
+def by_turns(config: RunConfig) -> bool:
+    """Whether a run needs no gradients, so that its model's parts may take turns on a GPU."""
+    if isinstance(config, ScanConfig):
+        return config.expose == "off" and "recovery" not in config.sweeps
+    return isinstance(config, VerifyConfig)
 
 
 def open_state(

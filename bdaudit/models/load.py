@@ -15,11 +15,12 @@ import transformers
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
-from bdaudit.models.memory import check_fits, room_of
+from bdaudit.models.memory import check_fits, room_of, waiting
 from bdaudit.models.pieces import read_pieces
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import without_cache
+from bdaudit.models.turns import Turns
 from bdaudit.untrusted.formats.directory import INDEX
 from bdaudit.untrusted.inspect import Inspection, verify_unchanged
 from bdaudit.untrusted.layouts.layout import GUIDED, PIPELINE
@@ -27,11 +28,18 @@ from bdaudit.untrusted.tree import shown
 
 
 def load(
-    inspection: Inspection, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64, guidance_scale: float | None = None
+    inspection: Inspection,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int = 64,
+    guidance_scale: float | None = None,
+    by_turns: bool = False,
 ) -> Suspect:
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
 
     ``guidance_scale`` matters to a denoiser that takes it as an embedding; asked for, it wins over what a model says of itself.
+    ``by_turns`` is for work without gradients: parts that do not fit a GPU together may come to it one after the other.
 
     Raises:
         BdauditError: weights that do not fit the device or their config, are not finite, or changed since the inspection.
@@ -40,19 +48,31 @@ def load(
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     torch.backends.cuda.matmul.allow_tf32 = True
-    check_fits(inspection.parameters, kind, where, room_of(where))
+    away = _away(inspection, kind, where, by_turns)
     parts = dict[str, Any]()
     for name in inspection.layout.parts:  # each goes to its device before the next is read, so that one at a time lies beside them
         with _no_bars():
             parts[name] = _component(inspection, name, kind)
         if name in inspection.weights:
             _check_finite(name, parts[name])
-            parts[name].to(where).eval().requires_grad_(False)
+            parts[name].to("cpu" if name in away else where).eval().requires_grad_(False)
     parts[PIPELINE] = inspection.settings.get(INDEX, {})
     parts[GUIDED] = guidance_scale is not None
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
-    return Suspect(*seams, where, kind, batch_size, guidance_scale)
+    if away:
+        others = (name for name in inspection.layout.heeding if name not in away)
+        Turns({name: parts[name] for name in away}, {name: parts[name] for name in others}, where)
+    return Suspect(*seams, where, kind, batch_size, guidance_scale, waiting=away)
+
+
+def _away(inspection: Inspection, kind: torch.dtype, where: torch.device, by_turns: bool) -> tuple[str, ...]:
+    """The parts that wait in the machine's memory; raises as ``memory.waiting`` and ``check_fits``."""
+    room = room_of(where)
+    if by_turns:
+        return waiting(inspection.parameters, inspection.layout.heeding, kind, where, room, room_of(torch.device("cpu")))
+    check_fits(inspection.parameters, kind, where, room)
+    return ()
 
 
 @contextlib.contextmanager

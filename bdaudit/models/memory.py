@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import torch
 
@@ -25,10 +26,36 @@ def check_fits(parameters: Mapping[str, int], dtype: torch.dtype, device: torch.
         BdauditError: they do not fit, by part.
     """
     each = {part: numbers * dtype.itemsize for part, numbers in parameters.items()}
-    if not room or sum(each.values()) <= room:
-        return
+    if room and sum(each.values()) > room:
+        _refuse(each, dtype, device, room, "")
+
+
+def waiting(
+    parameters: Mapping[str, int], heeding: Sequence[str], dtype: torch.dtype, device: torch.device, room: int, machine: int
+) -> tuple[str, ...]:
+    """The parts that come to a GPU by turns, where they do not fit together: none, the readers, or the denoiser too.
+
+    ``heeding`` are the denoiser and the readers, in this order; whatever else there is stays. Parts wait in ``machine`` bytes of memory.
+
+    Raises:
+        BdauditError: the largest does not fit beside what stays, or they do not fit into the machine's memory; by part.
+    """
+    each = {part: numbers * dtype.itemsize for part, numbers in parameters.items()}
+    whole = sum(each.values())
+    if not room or whole <= room:
+        return ()
+    for some in (tuple(heeding[1:]), tuple(heeding)) if device.type == "cuda" else ():
+        sizes = [each[part] for part in some]
+        if sizes and whole - sum(sizes) + max(sizes) <= room and (not machine or sum(sizes) <= machine):
+            return some
+    largest = max(heeding, key=lambda part: each[part])
+    alone = f"; by turns they would need {(whole - sum(each[p] for p in heeding) + each[largest]) / 1e9:.1f} GB there at once"
+    _refuse(each, dtype, device, room, alone if device.type == "cuda" else "")
+
+
+def _refuse(each: Mapping[str, int], dtype: torch.dtype, device: torch.device, room: int, further: str) -> NoReturn:
     kind = str(dtype).removeprefix("torch.")
     parts = ", ".join(f"{part} {bytes_ / 1e9:.1f}" for part, bytes_ in sorted(each.items(), key=lambda item: -item[1]))
-    said = f"the weights take {sum(each.values()) / 1e9:.1f} GB in {kind} ({parts}), and {device} has {room / 1e9:.1f} GB free"
+    said = f"the weights take {sum(each.values()) / 1e9:.1f} GB in {kind} ({parts}), and {device} has {room / 1e9:.1f} GB free{further}"
     other = "--dtype bfloat16 or a larger machine" if dtype.itemsize > 2 else "a larger device, or --device cpu"
     raise BdauditError(f"{said}; nothing was loaded; take {other}")

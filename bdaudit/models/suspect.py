@@ -34,6 +34,8 @@ class Suspect:
     batch_size: int
     guidance_scale: float | None = None
     """What the run was asked for; None is the default."""
+    waiting: tuple[str, ...] = ()
+    """Parts that come to the device by turns, since they do not fit it together."""
     forward_passes: int = field(default=0)
     """Latents through the denoiser so far; a guided step is two."""
 

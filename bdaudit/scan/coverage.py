@@ -27,8 +27,13 @@ def coverage(run: Run) -> Coverage:
     skipped += [skip for sweep in sweeps for skip in skips(sweep)]
     return Coverage(
         asked=len(run.candidates) + screened_out, tested=tested + screened_out, skipped=tuple(skipped),
-        not_looked_at=_not_looked_at(run), notes=(*read_both_ways(run.config), *_few(run.config), *run.lost),
+        not_looked_at=_not_looked_at(run), notes=(*read_both_ways(run.config), *_few(run.config), *_turns(run), *run.lost),
     )  # fmt: skip
+
+
+def _turns(run: Run) -> tuple[str, ...]:
+    waits = ", ".join(run.suspect.waiting)
+    return (f"{waits} came to the device by turns, since the weights do not fit it together",) if waits else ()
 
 
 def _few(config: ScanConfig) -> tuple[str, ...]:

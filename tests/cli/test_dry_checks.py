@@ -21,7 +21,8 @@ PROMPTS = ("a cf dog", "a cat", "the cf sea")
 
 def seen(name: str, pipeline: str = "P") -> Any:
     return SimpleNamespace(
-        layout=SimpleNamespace(name=name), pipeline_class=pipeline, settings={"vae": {}}, latents=(8, 8), parameters={}, components=(),
+        layout=SimpleNamespace(name=name, heeding=("unet",)), pipeline_class=pipeline, settings={"vae": {}}, latents=(8, 8),
+        parameters={}, components=(),
         digest="ab" * 32,
     )  # fmt: skip
 

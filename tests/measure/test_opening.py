@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bdaudit.config import ScanConfig, VerifyConfig
+from bdaudit.config import RepairConfig, RunConfig, ScanConfig, VerifyConfig
 from bdaudit.errors import UsageError
-from bdaudit.measure.opening import inspected, open_state, variants_in
+from bdaudit.measure.opening import by_turns, inspected, open_state, variants_in
 from tests.untrusted import one_file
 from tests.untrusted.edits import UNET
 from tests.untrusted.ordinary import halved, named, store
@@ -89,3 +89,17 @@ def test_kept_figures_of_two_precisions_do_not_mix(tmp_path: Path) -> None:
     opened("float32")
     with pytest.raises(UsageError):
         opened("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("config", "turns"),
+    [
+        (ScanConfig(model=Path("m")), True),
+        (ScanConfig(model=Path("m"), sweeps=("recovery",)), False),
+        (ScanConfig(model=Path("m"), expose="null-target"), False),
+        (VerifyConfig(model=Path("m")), True),
+        (RepairConfig(model=Path("m"), triggers=("x",), out=Path("o")), False),
+    ],
+)
+def test_parts_take_turns_where_no_gradients_are_needed(config: RunConfig, turns: bool) -> None:
+    assert by_turns(config) is turns

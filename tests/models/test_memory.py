@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from bdaudit.errors import BdauditError
 from bdaudit.models import load as loading
-from bdaudit.models.memory import check_fits, room_of
+from bdaudit.models.memory import check_fits, room_of, waiting
 from bdaudit.untrusted.inspect import inspect
 
 FLUX = {"transformer": 11_901_408_320, "text_encoder_2": 4_762_310_656, "text_encoder": 123_060_480, "vae": 83_819_683}
@@ -38,6 +39,52 @@ def test_the_figures_stand_by_part(dtype: torch.dtype, advice: str) -> None:
     assert f"(transformer {FLUX['transformer'] * dtype.itemsize / 1e9:.1f}, text_encoder_2" in said
     assert "cuda:0 has 16.0 GB free; nothing was loaded" in said
     assert advice in said
+
+
+HEEDING = ("transformer", "text_encoder", "text_encoder_2")
+GPU = torch.device("cuda:0")
+READERS = HEEDING[1:]
+
+
+@pytest.mark.parametrize(
+    ("room", "machine", "away"),
+    [
+        (33_900_000_000, 64_000_000_000, ()), (33_700_000_000, 64_000_000_000, READERS), (33_496_000_000, 64_000_000_000, READERS),
+        (33_495_000_000, 64_000_000_000, HEEDING), (24_000_000_000, 64_000_000_000, HEEDING), (33_700_000_000, 0, READERS),
+        (0, 64_000_000_000, ()),
+    ],
+)  # fmt: skip
+def test_of_flux_as_few_parts_wait_as_can(room: int, machine: int, away: tuple[str, ...]) -> None:
+    """In GB: transformer 23.80, T5 9.52, CLIP 0.25, autoencoder 0.17: 33.74 together, 33.49 without CLIP, 23.97 without readers."""
+    assert waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine) == away
+
+
+@pytest.mark.parametrize(
+    ("device", "room", "machine", "said"),
+    [
+        (
+            GPU,
+            23_900_000_000,
+            64_000_000_000,
+            "cuda:0 has 23.9 GB free; by turns they would need 24.0 GB there at once; nothing was loaded",
+        ),
+        (GPU, 24_000_000_000, 32_000_000_000, "has 24.0 GB free; by turns"),
+        (CPU, 33_700_000_000, 33_700_000_000, "cpu has 33.7 GB free; nothing was loaded"),
+    ],
+)
+def test_what_does_not_fit_by_turns_is_told_with_both_figures(device: torch.device, room: int, machine: int, said: str) -> None:
+    with pytest.raises(BdauditError, match=re.escape(said)):
+        waiting(FLUX, HEEDING, torch.bfloat16, device, room, machine)
+
+
+def test_the_parts_that_wait_lie_on_the_cpu_and_the_model_says_so(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "waiting", lambda *_: ("text_encoder",))
+    made: list[tuple[set[str], set[str]]] = []
+    monkeypatch.setattr(loading, "Turns", lambda away, others, where: made.append((set(away), set(others))))
+    suspect = loading.load(inspect(tiny_model), device="cpu", by_turns=True)
+    assert (suspect.waiting, made) == (("text_encoder",), [({"text_encoder"}, {"unet"})])
+    assert loading.load(inspect(tiny_model), device="cpu").waiting == ()
+    assert len(made) == 1, "a run with gradients has all parts where they run"
 
 
 def test_nothing_is_loaded_of_a_model_that_does_not_fit(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,3 +173,19 @@ def test_both_namings_in_one_file_are_refused(models: dict[str, Path], tmp_path:
     code, said = refused(tmp_path / "both.safetensors", config=models["flux"], size=SIZE)
     assert code == ExitCode.INCONCLUSIVE
     assert "holds the transformer twice" in said
+
+
+OTHERS = {
+    "pixart": "is a diffusion transformer", "chroma": "is Chroma", "z-image": "holds no denoiser that is known", "flux2": "is FLUX.2",
+    "sana": "is a diffusion transformer", "qwen-image": "is a diffusion transformer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_single_file_of_another_family_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    made = tiny_dit.flux2(layers=3) if name == "flux2" else tiny_dit.FAMILIES[name]()
+    tensors = {key: tensor.contiguous() for key, tensor in made.transformer.state_dict().items()}
+    for prefix in ("", "model.diffusion_model."):
+        save_file({f"{prefix}{key}": tensor for key, tensor in tensors.items()}, tmp_path / "x.safetensors")
+        code, said = refused(tmp_path / "x.safetensors")
+        assert (code, OTHERS[name] in said) == (ExitCode.INCONCLUSIVE, True), said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def test_a_scan_runs_through_and_says_what_it_did_not_look_at(run: Any, model: P
     assert code in (0, 1), report["exit"]
     assert "attention share" in report["candidates"][0]["signals"]
     assert any("become alike" in line for line in report["coverage"]["not_looked_at"]) is (name not in CROSS)
+
+
+def test_verify_draws_on_both_sides(run: Any, model: Path, name: str, tmp_path: Path) -> None:
+    before = shutil.copytree(model, tmp_path / "before")
+    flags = ("--n", 2, "--steps", 1, "--reach", 0)
+    _, report = run("verify", model, "--before", before, "--trigger", TRIGGER, *flags)
+    assert report["status"] == "completed", report["exit"]
+    assert report["pictures"]["drawn"] > 0
 
 
 def test_the_closed_form_repairs_by_the_entrance_alone(name: str, model: Path) -> None:
