@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bdaudit import state_lock
 from bdaudit.cli.verbs import Config
-from bdaudit.config import ApplyConfig, CleanConfig, MergeConfig, RepairConfig, ScanConfig, UnlearnConfig, VerifyConfig
+from bdaudit.config import ALL_VARIANTS, ApplyConfig, CleanConfig, MergeConfig, RepairConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.config.run import SharedConfig
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.measure.prompts import default_prompts
 from bdaudit.stats import wilson
 
 if TYPE_CHECKING:
+    from bdaudit.models.embeddings import Embedding
+    from bdaudit.models.lora import Adapter
     from bdaudit.untrusted.inspect import Inspection
 
 _NAMED = 3
@@ -222,11 +226,50 @@ def _repairs(config: Config, inspections: Seen) -> Notes:
     yield from ()
 
 
+def _kept(config: Config, inspections: Seen) -> Notes:
+    """A ``--state`` that another run left, or that is none."""
+    state: Path | None = getattr(config, "state", None)
+    if state is not None and config.variant != ALL_VARIANTS and state.is_dir() and any(state.iterdir()):
+        try:
+            _open_kept(config, state, inspections[0].digest)
+        finally:
+            state_lock.release()
+    yield from ()
+
+
+def _open_kept(config: Config, state: Path, digest: str) -> None:
+    if isinstance(config, VerifyConfig):
+        from bdaudit.verify.state import open_state as open_pictures
+
+        open_pictures(state)
+        return
+    from bdaudit.measure.opening import open_state
+    from bdaudit.models.embeddings import read_embedding
+    from bdaudit.models.lora import inspect_adapter
+
+    if isinstance(config, ScanConfig):
+        from bdaudit.scan.cached import UNTOUCHED
+        from bdaudit.scan.opening import keyed_seed
+
+        added: list[Adapter | Embedding] = [inspect_adapter(*each) for each in config.adapters]
+        added += [read_embedding(*each) for each in config.embeddings]
+        seed = keyed_seed(config.seed_from, digest) if config.seed_from else config.seed
+        open_state("scan", replace(config, seed=seed), UNTOUCHED, digest, added)
+    elif isinstance(config, RepairConfig):
+        from bdaudit.unlearn.from_report import triggers_of
+        from bdaudit.unlearn.repair import resume
+
+        named = triggers_of(config.from_report, digest) if config.from_report else ()
+        asked = replace(config, triggers=tuple(dict.fromkeys((*config.triggers, *named))))
+        open_state("unlearn", asked, resume.UNTOUCHED, digest, [inspect_adapter(*each) for each in config.adapters])
+
+
 def _some(named: Sequence[str]) -> str:
     return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
 
 
 _CHECKS: tuple[Callable[[Config, Seen], Notes], ...] = (
-    _workers, _room, _families, _repairs, _grader, _pictures, _evidence, _unheard, _enough, _contexts, _holding, _adapters, _acceptances,
+    _workers, _room, _families, _repairs, _kept, _grader, _pictures, _evidence, _unheard, _enough, _contexts, _holding, _adapters,
+    _acceptances,
 )  # fmt: skip
 """What would end the run first, then what it could not do."""

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
-from bdaudit import state_home, state_lock
+from bdaudit import state_lock
 from bdaudit.cli.dry_checks import foreseen
 from bdaudit.cli.given_texts import both_ways, check_encoded, texts_of
+from bdaudit.cli.going_on import begin, clear, to_go_on
 from bdaudit.cli.unexpected import debugging, unexpected
 from bdaudit.cli.verbs import Config, carried_out, lacking
 from bdaudit.cli.weight_variants import audited, leave_no_empty_state
 from bdaudit.config import ALL_VARIANTS, MergeConfig, RunConfig, UnlearnConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
-from bdaudit.progress import Progress, amount
+from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
 from bdaudit.report.deliver import JSON, TABLES, Output, console_for, deliver, last_line, put, rendered
 from bdaudit.report.document import REPORTS, values
@@ -33,7 +34,6 @@ from bdaudit.report.progress import progress_on
 from bdaudit.report.safe import VisibleStream, one_line
 from bdaudit.targets import try_written
 from bdaudit.untrusted.layouts.autoencoder import drawn
-from bdaudit.untrusted.tree import walk
 
 if TYPE_CHECKING:
     from bdaudit.cli.once import Mark
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 _PIXEL = 12
 """Bytes of a pixel that is kept: three float32 numbers."""
-_UNFINISHED = (ExitCode.INTERRUPTED, ExitCode.ERROR)
 ResultT = TypeVar("ResultT", Report, Plan)
 
 
@@ -61,15 +60,15 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
         return _end(before, output.where)
     try:
         with _stderr(output) as progress:
-            _begin(config)
+            begin(config)
             report = audited(config, lambda each: _attempt(command, each, lambda: _warned(each, output, progress, texts)))
             log.debug("%s", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.timings.items()) or "nothing was timed")
-        ended = _noted(_noted(report.exit, _to_go_on(report, config)), note)
+        ended = _noted(_noted(report.exit, to_go_on(report, config)), note)
         report = replace(report, understood=tuple(texts), exit=ended, repeat=repeat)
         ended = deliver(report, output, state_lock.delivered)
         if mark:
             mark.leave(report, ended)
-        _clear(ended, config)
+        clear(ended, config)
         return _end(ended, output.where, note)
     finally:
         state_lock.release()
@@ -80,47 +79,6 @@ def tell(line: str) -> None:
     """A line on stderr, where there is something to say."""
     if line:
         sys.stderr.write(f"bdaudit: {one_line(line)}\n")
-
-
-def _begin(config: Config) -> None:
-    """A line before the first bar: to hash a model takes a while."""
-    others = f" and {len(config.models) - 1} more" if len(config.models) > 1 else ""
-    log.info("inspecting %s%s, %s of weights", config.model, others, amount(sum(map(_weights, config.models))))
-    state: Path | None = getattr(config, "state", None)
-    if state is not None and _holds_something(state):
-        log.info("going on from what an interrupted run left in %s, if it was of the same model", state)
-
-
-def _weights(model: Path) -> int:
-    """Bytes of its safetensors, as a bounded walk lists them; what is wrong with it is the run's to say."""
-    if model.is_file():
-        return model.stat().st_size
-    try:
-        files = walk(model.resolve()).files
-    except BdauditError:
-        return 0
-    return sum(size for path, size in files.items() if path.count("/") == 1 and path.endswith(".safetensors"))
-
-
-def _to_go_on(report: Report, config: Config) -> str:
-    """That a run that was interrupted, or failed on its way, goes on by its command, where anything of it is kept."""
-    state: Path | None = getattr(config, "state", None) or getattr(config, "keep", None)
-    written = getattr(report, "out", "") or getattr(report, "patch", "")  # the result is whole, and there is nothing left to do
-    if report.exit.code not in _UNFINISHED or written or state is None or not _holds_something(state):
-        return ""
-    days = f" for {state_home.DAYS} days" if state_home.is_kept_here(state) else ""
-    return f"repeat the command to go on, what was measured is kept in {state}{days}"
-
-
-def _holds_something(state: Path) -> bool:
-    return state.is_dir() and any(path.name != state_lock.LOCK for path in state.iterdir())
-
-
-def _clear(ended: Exit, config: Config) -> None:
-    """Of a run that came to its end, what it kept in the user's cache."""
-    state: Path | None = getattr(config, "state", None)
-    if state is not None and state_home.is_kept_here(state) and ended.code not in _UNFINISHED:
-        state_home.clear(state)
 
 
 def _noted(ended: Exit, note: str) -> Exit:

@@ -36,6 +36,15 @@ def named_in(path: Path) -> tuple[str, ...]:
     return _named(_read(path), path)
 
 
+def grader_of(path: Any) -> str:
+    """The CLIP that the scan of a report asked, for the run that grades the repair; empty where it asked none, or there is no report."""
+    try:
+        clip = _read(Path(path)).config.get("clip") if isinstance(path, str) and path != "not set" else ""
+    except UsageError:  # the file went away while the repair was made
+        return ""
+    return clip if isinstance(clip, str) and clip != "not set" else ""
+
+
 def _named(report: ScanReport, path: Path) -> tuple[str, ...]:
     found = sorted((c for c in report.candidates if c.verdict == "backdoored"), key=lambda c: c.rank)
     if not found:

@@ -50,6 +50,7 @@ from bdaudit.report.command import (
     typed,
 )  # fmt: skip
 from bdaudit.report.document import values
+from bdaudit.unlearn.from_report import grader_of
 from bdaudit.unlearn.patchfile import write_patch
 from bdaudit.unlearn.triggers import Sampling
 from bdaudit.unlearn.weights import Patch
@@ -263,7 +264,8 @@ def with_digests(report: UnlearnReport, inspection: Inspection, out: Path) -> Un
         model, files = written_files(inspection, out)
         others = inspection.part_files.items()
         beside += part_flags(inspection.config, [*(("", *each) for each in files.items()), *(("before", *each) for each in others)])
-    found = [*trigger_flags(report.triggers), *context_flags(report.contexts)]
+    clip = grader_of(asked.get("from_report"))
+    found = [*trigger_flags(report.triggers), *context_flags(report.contexts), *(["--clip", clip] if clip else [])]
     graded = typed("verify", model, *found, *beside, *machine_flags(asked))
     return replace(report, out=str(out), written=file_records(result_of(inspection, out).written_in(out)), next_command=graded)
 

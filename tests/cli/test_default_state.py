@@ -71,7 +71,7 @@ def test_the_same_command_goes_on_with_its_seed_and_leaves_nothing(bdaudit: Run,
     ended = bdaudit("scan", model)
     ((again, found),) = done
     assert (again, found) == (config, "measured"), "the seed, too"
-    assert f"going on from what an interrupted run left in {config.state}" in ended.err
+    assert f"going on from what an earlier run left in {config.state}" in ended.err
     assert states(in_cache) == []
     bdaudit("scan", model)
     assert done[1][0].seed != config.seed, "another run, from its beginning"

@@ -15,6 +15,7 @@ from bdaudit.config import MergeConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.records import ScanReport
 from bdaudit.report.document import dumps
+from tests.small import hashes, stopping
 
 PROMPTS = ("a cf dog", "a cat", "the cf sea")
 
@@ -188,6 +189,31 @@ def test_what_a_repair_reads_and_writes(dry: Any, tiny_model: Path, monkeypatch:
         assert (code, arguments[-1] in last) == (ExitCode.USAGE, True), last
     monkeypatch.setattr(outcome.check_writable.__globals__["targets"], "check_room", no_room)
     assert dry("unlearn", tiny_model, "--trigger", "cf", "--out", "o")[0] == ExitCode.ERROR
+
+
+@pytest.mark.parametrize("name", ["scan", "unlearn", "verify"])
+def test_a_state_of_another_run_and_of_this_one(
+    dry: Any, bdaudit: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, clip: Path, name: str
+) -> None:
+    """What a real run leaves there when it is stopped at its beginning."""
+    from bdaudit.cli import verbs
+
+    graded = ("--n", "6", "--steps", "1", "--batch-size", "2", "--clip", f"local-dir:{clip}")
+    command = {"scan": ("--seed", "3"), "unlearn": ("--trigger", "~" * 24), "verify": graded}[name]
+    whole = verbs.carried_out
+    monkeypatch.setattr("bdaudit.cli.outcome.carried_out", lambda config, progress: whole(config, stopping(2)))
+    assert bdaudit(name, tiny_model, *command, "--state", "s", "--device", "cpu", "-q").code == ExitCode.INTERRUPTED
+    before = hashes(Path("s"))
+    assert before
+    assert dry(name, tiny_model, *command, "--state", "s")[0] == 0
+    other = {"scan": ("--seed", "4"), "unlearn": ("--trigger", "mn"), "verify": ()}[name]
+    code, _, _, last = dry(name, tiny_model, *other, "--state", "s")
+    assert (code, "holds the state of another run" in last) == ((0, False) if name == "verify" else (ExitCode.USAGE, True))
+    assert hashes(Path("s")) == before
+    Path("other").mkdir()
+    Path("other/x").touch()
+    assert dry(name, tiny_model, *command, "--state", "other")[0] == ExitCode.USAGE
+    assert [path.name for path in Path("other").iterdir()] == ["x"]
 
 
 def no_room(folder: Path, needed: int, said: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bdaudit.config import RepairConfig, ScanConfig, UnlearnConfig, VerifyConfig
 from bdaudit.measure.envelope import settings
 from bdaudit.records import UnlearnReport
+from bdaudit.report.document import dumps
 from bdaudit.scan.ending import command
 from bdaudit.unlearn import outcome
 
@@ -72,6 +73,26 @@ def test_a_verify_takes_all_that_the_repair_was_asked(
     names = [name for name in shared(repair, graded) if name not in ("model", "adapters")]
     assert len(names) > 14
     assert {name: getattr(graded, name) for name in names} == {name: getattr(repair, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("clip", "there", "told"), [("local-dir:my clip", True, True), ("", True, False), ("local-dir:my clip", False, False)]
+)
+def test_the_grader_of_the_scan_grades_the_repair(
+    bdaudit: Any, verb: Any, unlearn_report: UnlearnReport, verify_report: Any, scan_report: Any, monkeypatch: pytest.MonkeyPatch,
+    clip: str, there: bool, told: bool,
+) -> None:  # fmt: skip
+    Path("scan.json").write_text(dumps(replace(scan_report, config={"clip": clip})))
+    repair = RepairConfig(model=Path("m.safetensors"), from_report=Path("scan.json"), out=Path("out"))
+    monkeypatch.setattr(outcome, "result_of", lambda inspection, out: SimpleNamespace(written_in=lambda out: ()))
+    report = replace(unlearn_report, config=settings(repair), triggers=("ȏ",))
+    if not there:
+        Path("scan.json").unlink()
+    nothing: Any = SimpleNamespace(pieces=(), part_files={}, config=None)
+    Path("my clip").mkdir()
+    seen = verb("verify", verify_report)
+    bdaudit(*shlex.split(outcome.with_digests(report, nothing, Path("out")).next_command)[1:])
+    assert seen[0].clip == (clip if told else VerifyConfig.clip)
 
 
 def test_the_default_run_leads_to_the_default_run(bdaudit: Any, verb: Any, unlearn_report: UnlearnReport) -> None:
