@@ -227,13 +227,10 @@ def test_a_second_list_costs_its_candidates_alone_and_what_was_found_stands(tiny
     assert costs[0] < costs[1] / 3
 
 
-def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path) -> None:
-    seen: list[str] = []
-
-    def listen(stage: str, done: int, total: int) -> None:
-        seen.append(stage)
-
-    report = scan(tiny_model, contexts=("red cat", "no such words"), progress=listen)
+def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="bdaudit")
+    report = scan(tiny_model, contexts=("red cat", "no such words"))
     for words in ("red cat", "no such words"):
         assert any(f"of {len(PROMPTS)} prompts say {words!r}, so it was put into others" in note for note in report.coverage.notes), words
-    assert any(stage.startswith("about ") and "passes" in stage for stage in seen), "and its start says how long it takes"
+    begins = [line.split()[0] for line in caplog.messages]
+    assert begins == ["loading", "about", "calibrating"], "and its start says how much it loads, how long it takes and on what it rests"
