@@ -35,7 +35,8 @@ def answered(
         yield number, fitted(answer.value, kind, "a worker"), answer.passes
     if given_up:
         named = "; ".join(name(number)[:120] for number in given_up[:3])
-        why = f"{len(given_up)} blocks cost every worker that they were given to, and were skipped: {named!a}"
+        one, many = "1 block cost every worker that it was", f"{len(given_up)} blocks cost every worker that they were"
+        why = f"{one if len(given_up) == 1 else many} given to, skipped: {named!a}"
         raise InconclusiveError(f"{why}; all others are kept; repeat the command without workers, or leave these texts out")
 
 

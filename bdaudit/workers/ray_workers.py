@@ -22,6 +22,8 @@ from bdaudit.workers.member import Member
 
 STORE = 512 << 20
 """Bytes of Ray's store of objects, taken as they are needed; a block of pictures is up to 64 MiB, all others are far smaller."""
+STARTS = 3
+"""Times that Ray is started before the run gives up."""
 _PREFIX = "bda-"
 """Of a session's folder; sockets in it leave little room for a name."""
 
@@ -72,18 +74,32 @@ def _own(workers: int, *, gpu: bool) -> Iterator[Any]:
 
 
 def _up(workers: int, folder: str, *, gpu: bool) -> Any:
+    """Ray, once its node is there: Ray itself gives one 30 seconds, which a busy machine may not have.
+
+    Raises:
+        BdauditError: it is not there after ``STARTS`` tries.
+    """
     with only_allowed():
         import ray
 
-        try:
-            ray.init(
-                address="local", num_cpus=workers, num_gpus=None if gpu else 0, include_dashboard=False, log_to_driver=False,
-                logging_level=logging.CRITICAL, object_store_memory=STORE, _temp_dir=folder,
-                _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False, "worker_niceness": 0},
-            )  # fmt: skip
-        except (OSError, RuntimeError, ValueError) as error:  # a connection's and a timeout's errors are the first
-            raise BdauditError(f"Ray does not come up: {str(error)[:300]}") from error
+        for left in reversed(range(STARTS)):
+            try:
+                _init(ray, workers, f"{folder}/{left}", gpu=gpu)
+                break
+            except Exception as error:  # a plain one where the time is over, and nothing in common otherwise
+                _end()
+                if not left:
+                    said = "the machine may be too busy: repeat the command, or leave --workers out"
+                    raise BdauditError(f"Ray does not come up: {str(error)[:300]}; {said}") from error
     return ray
+
+
+def _init(ray: Any, workers: int, folder: str, *, gpu: bool) -> None:
+    ray.init(
+        address="local", num_cpus=workers, num_gpus=None if gpu else 0, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.CRITICAL, object_store_memory=STORE, _temp_dir=folder,
+        _system_config={"enable_worker_prestart": False, "prestart_worker_first_driver": False, "worker_niceness": 0},
+    )  # fmt: skip
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def test_a_block_that_kills_every_worker_is_named(both: tuple[ScanContext, ScanC
     _, context = both
     assert context.crew
     context.crew.carrier.kill = lambda _: True  # type: ignore[attr-defined]
-    with pytest.raises(InconclusiveError, match=r"1 blocks cost every worker .*'t0'"):
+    with pytest.raises(InconclusiveError, match=r"1 block cost every worker .*'t0'"):
         measured(context, "first", context.draws, TEXTS[:2], attention=False, said="a")
 
 

@@ -26,7 +26,7 @@ def test_an_answer_of_another_kind_is_told() -> None:
 def test_a_block_that_costs_every_worker_is_named_after_all_others() -> None:
     found = answered(crew(), enumerate([1, -1, 2]), int, lambda number: f"block {number}")
     assert {next(found)[0], next(found)[0]} == {0, 2}
-    with pytest.raises(InconclusiveError, match=r"1 blocks cost every worker .* skipped: 'block 1'"):
+    with pytest.raises(InconclusiveError, match=r"1 block cost every worker .* skipped: 'block 1'"):
         next(found)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bdaudit.errors import UsageError
+from bdaudit.errors import BdauditError, UsageError
 from bdaudit.workers import ray_workers
 from bdaudit.workers.crew import Lost
 from bdaudit.workers.ray_workers import RayCarrier, started, threads_of
@@ -126,6 +126,48 @@ def test_without_ray_the_flag_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'bdaudit\[ray\]'"), started(2, gpu=False):
         pass
+
+
+class Slow:
+    """A Ray whose node is not there in time, as often as it is told."""
+
+    __spec__ = "installed"
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.folders: list[str] = []
+        self.ended = 0
+
+    def init(self, *, _temp_dir: str, **_: object) -> None:
+        assert CANARY not in os.environ
+        self.folders.append(_temp_dir)
+        if len(self.folders) <= self.failures:
+            raise Exception("The current node timed out during startup.")
+
+    def shutdown(self) -> None:
+        self.ended += 1
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_node_that_is_not_there_in_time_is_started_again_beside_it(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    monkeypatch.setenv(CANARY, "canary")
+    monkeypatch.setitem(sys.modules, "ray", slow := Slow(failures))  # type: ignore[arg-type]
+    with started(2, gpu=False) as (_, size):
+        assert size == 2
+        assert slow.ended == failures
+    assert len(set(slow.folders)) == failures + 1
+    assert slow.ended == failures + 1
+    assert os.environ[CANARY] == "canary"
+
+
+def test_a_node_that_is_never_there_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", slow := Slow(9))  # type: ignore[arg-type]
+    with pytest.raises(BdauditError, match=r"Ray does not come up: The current node timed out .*repeat the command"), started(2, gpu=False):
+        pass
+    assert len(slow.folders) == 3
 
 
 @pytest.mark.parametrize(("said", "workers", "threads"), [("3", 2, 3), ("", 10_000, 1), ("many", 10_000, 1), ("0", 10_000, 1)])
