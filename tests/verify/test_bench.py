@@ -21,6 +21,7 @@ from bdaudit.verify import model as opened
 from bdaudit.verify.bench import Bench
 from bdaudit.verify.run import run_verify
 from bdaudit.workers.arrays import Array
+from bdaudit.workers.crew import Lost
 from bdaudit.workers.wire import Answer, packed, unpacked
 from tests.verify import toy
 from tests.workers.here import Here, in_process
@@ -136,9 +137,31 @@ def test_what_is_no_picture_does_not_count(carrier: Here, config: VerifyConfig, 
         told(replace(config, workers="2"))
 
 
-def test_a_block_that_kills_every_worker_ends_the_run(carrier: Here, config: VerifyConfig) -> None:
+def test_a_block_that_kills_every_worker_ends_the_run_undecided(carrier: Here, config: VerifyConfig) -> None:
+    fatal: list[Any] = []
+
+    class Fragile:
+        def __init__(self, member: Any) -> None:
+            self.hello, self._done = member.hello, member.done
+
+        def done(self, tasks: bytes) -> bytes:
+            given = unpacked(tasks, list[Any], "the run")
+            if not fatal:
+                fatal.append(given[0])
+            if fatal[0] in given:
+                raise Lost("killed")
+            data: bytes = self._done(tasks)
+            return data
+
+    made = carrier.made
+    carrier.made = lambda n: Fragile(made(n))
+    with pytest.raises(InconclusiveError, match="1 block cost every worker"):
+        told(replace(config, workers="2"))
+
+
+def test_workers_that_live_through_no_block_end_the_run_in_an_error(carrier: Here, config: VerifyConfig) -> None:
     carrier.kill = lambda number: True
-    with pytest.raises(InconclusiveError, match="blocks cost every worker"):
+    with pytest.raises(BdauditError, match="blocks in a row cost 4 workers each"):
         told(replace(config, workers="2"))
 
 
