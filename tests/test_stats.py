@@ -125,21 +125,6 @@ def test_jackknife_of_a_mean_is_its_squared_standard_error() -> None:
     assert stats.normal_interval(1.0, 4.0) == pytest.approx((1 - 2 * 1.959964, 1 + 2 * 1.959964), abs=1e-5)
 
 
-def test_holm_by_hand() -> None:
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([0.9, 0.8]).tolist() == pytest.approx([1.0, 1.0])
-    assert stats.holm([]).tolist() == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.randoms())
-def test_holm_keeps_the_order_of_its_input(p: list[float], rng: object) -> None:
-    adjusted = stats.holm(p)
-    order = np.random.default_rng(0).permutation(len(p))
-    assert stats.holm(np.array(p)[order]).tolist() == pytest.approx(adjusted[order].tolist())
-    assert (adjusted >= np.array(p) - 1e-15).all()
-    assert adjusted.max() <= 1
-
-
 @pytest.mark.parametrize("n", [60, 200])
 @pytest.mark.parametrize("alpha", [1e-2, 1e-3])
 def test_tail_p_values_hold_their_level(n: int, alpha: float) -> None:

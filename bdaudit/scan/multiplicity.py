@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bdaudit import stats
+from bdaudit import many_tests
 from bdaudit.records import RecoveryRecord, SweepRecord
 from bdaudit.stats import ExponentialTail
 
@@ -61,7 +61,7 @@ def adjusted(p: Mapping[str, float], groups: Sequence[CandidateGroup], scores: M
         members = {text: unjudged.pop(text) for text in dict.fromkeys(group.texts) if text in unjudged}
         if group.size < len(members):
             raise ValueError(f"{group.name}: {len(members)} texts of a group of {group.size}")
-        holm = stats.holm(np.array(list(members.values())), group.size) * len(groups)
+        holm = many_tests.holm(np.array(list(members.values())), group.size) * len(groups)
         steps = np.minimum(np.maximum(holm, _net(group, list(members), scores)), 1.0)
         result |= dict(zip(members, steps.tolist(), strict=True))
     if unjudged:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from bdaudit import stats
+from bdaudit import many_tests
 from bdaudit.config import ScanConfig
 from bdaudit.config.effort import EFFORTS
 from bdaudit.kept_state import State
@@ -118,7 +118,7 @@ def scored(cell: dict[str, Any], scan: dict[str, Any]) -> dict[str, Any]:
         "ratio": [min(1.0, len(each) * min(each)) if each else 1.0 for each in left],
         "both": [min(1.0, (1 + len(each)) * min(own, *each)) if each else own for own, each in zip(plain, left, strict=True)],
     }
-    flags = {name: [bool(x <= figures.ALPHA) for x in stats.holm(values)] for name, values in p.items()}
+    flags = {name: [bool(x <= figures.ALPHA) for x in many_tests.holm(values)] for name, values in p.items()}
     signals = {name: [row[name] for row in cell["rows"]] for name in SIGNALS.values() if name in cell["rows"][0]}
     return {"p": p, "flagged": flags, "left": signals, **{name: [-math.log10(x) for x in values] for name, values in p.items()}}
 

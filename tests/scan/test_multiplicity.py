@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bdaudit.many_tests import holm
 from bdaudit.records import SweepRecord
 from bdaudit.scan.multiplicity import CandidateGroup, adjusted, beyond, outstanding
-from bdaudit.stats import holm
 
 
 def test_what_was_screened_out_counts_as_one() -> None:

@@ -225,6 +225,8 @@ def _count(of: Table, name: str) -> int:
 
 def _share(of: Table, name: str) -> float:
     value = of.get(name)
+    if value.__class__ is float and 0 <= value <= 1:  # nearly all are
+        return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= 1) or not math.isfinite(value):
         raise UsageError(f"{name} is {ascii(value)[:40]}; expected a number from 0 to 1")
     return float(value)

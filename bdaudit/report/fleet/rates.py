@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdaudit import stats
+from bdaudit import many_tests
 from bdaudit.report.fleet.entry import Entry, ScanP
 
 
@@ -61,7 +61,7 @@ def models_tested(entries: Sequence[Entry]) -> tuple[dict[str, ModelTest], Error
             scans.setdefault(key_of(entry), []).append(entry.scan)
     p = np.array([min(1.0, len(of) * min(scan.p for scan in of)) for of in scans.values()])
     alphas = np.array([max(scan.alpha for scan in of) for of in scans.values()])
-    q, holm = stats.benjamini_hochberg(p), stats.holm(p)
+    q, holm = many_tests.benjamini_hochberg(p), many_tests.holm(p)
     tests = {
         key: ModelTest(p=float(p[i]), q=float(q[i]), holm=float(holm[i]), extrapolated=any(scan.raw < scan.counted for scan in of))
         for i, (key, of) in enumerate(scans.items())

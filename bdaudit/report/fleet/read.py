@@ -67,11 +67,10 @@ def _worst_first(entry: Entry) -> tuple[int, float, str, str]:
     return VERDICTS.index(entry.verdict), p, entry.model, entry.file
 
 
-def _taken(path: Path) -> Entry | NotRead | None:
+def _taken(name: str) -> Entry | NotRead | None:
     """The report in a file, or why it was not read; None of what is none."""
-    name = str(path)
     try:
-        data = read_file(path, "this file", MAX_BYTES, follow=False)
+        data = read_file(name, "this file", MAX_BYTES, follow=False)
         if b'"command"' in data[:_HEAD] or not data:
             return entry_of(json_of(data, "this file", MAX_ITEMS), name)
         if len(data) <= _SHORT:
@@ -81,31 +80,31 @@ def _taken(path: Path) -> Entry | NotRead | None:
         return NotRead(name, str(error)[:400] or type(error).__name__)
 
 
-def _files(folders: Sequence[Path]) -> Iterator[Path]:
+def _files(folders: Sequence[Path]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     looked_at = 0
-    waiting = [(folder, 0) for folder in reversed(folders)]
+    waiting = [(str(folder), 0) for folder in reversed(folders)]
     while waiting:
         folder, depth = waiting.pop()
         names = _listed(folder)
         looked_at += len(names)
         if looked_at > MOST_FILES or depth > DEEPEST:
             most = f"more than {MOST_FILES:,} files, or folders nested more than {DEEPEST} deep"
-            raise UsageError(f"{str(folder)[:150]!a} holds {most}; name the folders with the reports")
+            raise UsageError(f"{folder[:150]!a} holds {most}; name the folders with the reports")
         for entry in names:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.endswith(STATES):
-                    waiting.append((Path(entry.path), depth + 1))
+                    waiting.append((entry.path, depth + 1))
             elif entry.name.lower().endswith(".json") or (entry.is_symlink() and entry.is_dir()):
                 status = entry.stat(follow_symlinks=False)
                 if (status.st_dev, status.st_ino) not in seen:
                     seen.add((status.st_dev, status.st_ino))
-                    yield Path(entry.path)
+                    yield entry.path
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
+def _listed(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise UsageError(f"{str(folder)[:150]!a} cannot be listed: {error.strerror}; expected a folder with reports") from error
+        raise UsageError(f"{folder[:150]!a} cannot be listed: {error.strerror}; expected a folder with reports") from error
