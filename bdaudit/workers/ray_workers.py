@@ -5,6 +5,7 @@ Nothing but this file imports Ray, and only where ``--workers`` asks for it.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -61,7 +62,7 @@ def started(workers: int | None, *, gpu: bool) -> Iterator[tuple[RayCarrier, int
 @contextmanager
 def _own(workers: int, *, gpu: bool) -> Iterator[Any]:
     folder = tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp")
-    settings = OWN | {"RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    settings = OWN | {"RAY_AUTH_TOKEN": _token()}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -71,6 +72,12 @@ def _own(workers: int, *, gpu: bool) -> Iterator[Any]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """One for as long as this process lives: Ray reads it once, and the next Ray that the run starts, as for another model, must know it."""
+    return secrets.token_hex(16)
 
 
 def _up(workers: int, folder: str, *, gpu: bool) -> Any:

@@ -39,10 +39,12 @@ class Probe:
 
 @pytest.fixture(scope="module")
 def carrier() -> Iterator[RayCarrier]:
-    """Ray for two, told of a secret that it must not hand on."""
+    """Ray for two, told of a secret that it must not hand on; the second of this process, as of a run that opens two models."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CANARY, "canary")
         patch.setattr(ray_workers, "Member", Probe)
+        with started(1, gpu=False):
+            pass
         with started(2, gpu=False) as (carrier, size):
             assert size == 2
             carrier.setup = b"setup"
