@@ -76,7 +76,7 @@ def _own(workers: int, *, gpu: bool) -> Iterator[Any]:
 
 @functools.cache
 def _token() -> str:
-    """One for as long as this process lives: Ray reads it once, and the next Ray that the run starts, as for another model, must know it."""
+    """One for as long as this process lives: Ray reads it once, and the next Ray of the run, as for another model, must know it."""
     return secrets.token_hex(16)
 
 

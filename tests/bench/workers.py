@@ -212,7 +212,7 @@ def _killed(kind: str, model: Path, folder: Path, chance: random.Random, expecte
         with (folder / "stderr.txt").open("a") as stderr:
             run = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=stderr)
         while run.poll() is None:
-            time.sleep(chance.uniform(0.05, seconds / 4))
+            time.sleep(chance.uniform(0.05, seconds / 6))
             there = workers_of(run.pid)
             what = chance.choices(("nothing", "worker", "run", "both"), (4, 4, 1, 1))[0]
             if not there or sum(killed.values()) > 8:
