@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from bdaudit import state_home
 from bdaudit.cli.checks import check
-from bdaudit.cli.seeds import fresh_seed
+from bdaudit.cli.seeds import fresh_seed, kept_seed
 from bdaudit.config import RunConfig
 from bdaudit.errors import BdauditError
 from bdaudit.measure.envelope import settings
@@ -41,6 +41,12 @@ def place_of(command: str, config: RunConfig, *, drawn: bool) -> Path:
     return state_home.home() / f"{command}-{hashlib.sha256(named.encode('ascii')).hexdigest()[:24]}"
 
 
+def _place(command: str, config: RunConfig, *, drawn: bool) -> Path:
+    """The same, or the folder of the run that drew the very seed that is typed now, as its report says how to repeat it."""
+    own, other = (place_of(command, config, drawn=each) for each in (drawn, True))
+    return other if not drawn and not own.is_dir() and kept_seed(other) == config.seed else own
+
+
 def planned(command: str, config: RunConfig, *, drawn: bool) -> Path | None:
     """The folder that a run would take; none where it has a place for its state, keeps none, or the user has no cache."""
     with contextlib.suppress(BdauditError, OSError):
@@ -54,7 +60,7 @@ def with_state(command: str, config: ConfigT, opened: Places, written: Places, *
     The folder is held for this run. Raises ``UsageError`` where the seed that is kept there is none.
     """
     try:
-        folder = place_of(command, config, drawn=drawn)
+        folder = _place(command, config, drawn=drawn)
         kept = replace(config, state=folder)  # type: ignore[call-arg]
         check(kept, opened, written)
         if folder.resolve().is_relative_to(cache_root().resolve()):

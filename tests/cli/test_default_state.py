@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -75,6 +76,17 @@ def test_the_same_command_goes_on_with_its_seed_and_leaves_nothing(bdaudit: Run,
     assert states(in_cache) == []
     bdaudit("scan", model)
     assert done[1][0].seed != config.seed, "another run, from its beginning"
+
+
+def test_what_the_report_says_to_repeat_goes_on_too(bdaudit: Run, keeping: Any, model: Path, in_cache: Path) -> None:
+    stopped = keeping(STOPPED)
+    line = json.loads(bdaudit("scan", model, "--json").out)["repeat"]
+    assert line.endswith(f" --seed {stopped[0][0].seed}")
+    done = keeping(Exit.of(ExitCode.PASS, "done"))
+    bdaudit("scan", model, "--seed", stopped[0][0].seed + 1)
+    assert json.loads(bdaudit(*shlex.split(line)[1:]).out)["exit"]["code"] == 0
+    assert [found for _, found in done] == [None, "measured"]
+    assert states(in_cache) == []
 
 
 @pytest.mark.parametrize("other", [("--alpha", "0.02"), ("--seed", "5"), ("--effort", "low")])
