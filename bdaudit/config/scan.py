@@ -23,7 +23,7 @@ class ScanConfig(SharedConfig):
     candidates: Annotated[tuple[str, ...], Flag("suspects")] = ()
     """UTF-8 file of texts to probe, one a line. Default: the built-in list, unless --sweep or --prompt says where to look."""
     sweeps: Annotated[tuple[Sweep, ...], Flag("each", "WHERE", "--sweep")] = ()
-    """Look for triggers that nobody listed: vocabulary (every entry of the tokenizer, and words of two), unicode (look-alikes, invisible
+    """Look for triggers that nobody listed: vocabulary (every entry of each tokenizer, and words of two), unicode (look-alikes, invisible
     characters, emoji), pairs (two-word phrases), recovery (by gradients, whatever moves the model most)."""
     pair_words: int = 1000
     """Parts that two-part texts are made of: with --sweep pairs the tokenizer's commonest words, with --sweep vocabulary its rarest

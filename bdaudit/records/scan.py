@@ -97,7 +97,7 @@ class CandidateRecord:
     reading: str = ""
     """Of a text that a list spells like a character's code or name, and of what it means: which of the two this is; else empty."""
     source: str = "list"
-    """What brought it here: list, vocabulary, joined words, unicode, pairs, recovered texts, or a prompt.
+    """What brought it here: list, vocabulary (of a reader), joined words, unicode, pairs, recovered texts, or a prompt.
     Its p is adjusted for all that went through."""
     localisation: Localisation | NotMeasured = NotMeasured(reason="only findings are localised, and only with a reference model")
     adapter: str = ""

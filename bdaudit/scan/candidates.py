@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from bdaudit.config import ScanConfig
 from bdaudit.models.tokens import content_ids
@@ -33,7 +34,7 @@ def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], si
     groups = [CandidateGroup("list", known, _distinct(context, known))] if known else []
     groups += [_of_prompt(context, prompt, sizes) for prompt in config.suspected]
     if "vocabulary" in config.sweeps:
-        groups.append(_single(context, swept_texts.vocabulary(tokenizer), sizes))
+        groups += [_single(context, source, sizes) for source in _vocabularies(context)]
         groups += [_two_part(context, swept_texts.joined_words(tokenizer, config.pair_words), sizes)] if crowds else []
     if "unicode" in config.sweeps:
         groups.append(_single(context, swept_texts.characters(tokenizer, prompts), sizes))
@@ -42,6 +43,17 @@ def collect(context: ScanContext, config: ScanConfig, prompts: Sequence[str], si
     if "recovery" in config.sweeps:
         groups += recover(context, config, prompts)
     return tuple(groups)
+
+
+def _vocabularies(context: ScanContext) -> Iterator[Source]:
+    """The main reader's entries, then those of each other vocabulary that is read: T5 knows words, and capitals, that CLIP does not."""
+    text, seen = context.suspect.text, list[object]()
+    yield swept_texts.vocabulary(text.main.tokenizer)
+    for name, reader in zip(text.modules, text.readers, strict=True):
+        own = reader.tokenizer.get_vocab()
+        if not any(reader is one for one in text.alike) and own not in seen:
+            seen.append(own)
+            yield replace(swept_texts.vocabulary(reader.tokenizer), name=f"vocabulary of {name}")
 
 
 def _distinct(context: ScanContext, texts: Sequence[str]) -> int:

@@ -452,3 +452,10 @@ def test_sdxls_refiner_is_named(xl: Path, tmp_path: Path) -> None:
     code, said = refused(tmp_path / "refiner.safetensors", config=xl)
     assert code == ExitCode.INCONCLUSIVE
     assert "SDXL's refiner" in said
+
+
+def test_a_fused_tensor_without_rows_is_damage_and_no_crash(tiny_model: Path, tmp_path: Path) -> None:
+    file = one_file.write(tiny_model, tmp_path / "model.safetensors", one_file.SD2)
+    name = "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"
+    for shape in ((0, 8), (3, 0), (0,)):
+        assert refused(rewritten(file, {name: torch.zeros(shape)}), config=tiny_model)[0] == ExitCode.ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -71,7 +72,7 @@ def piece(file: str, source: Source, held: Tensors, where: str) -> Piece:
 
 def _rows(info: TensorInfo, first: int, end: int) -> TensorInfo:
     """Some rows of a tensor."""
-    size = info.count // info.shape[0] * DTYPE_BYTES[info.dtype]
+    size = math.prod(info.shape[1:]) * DTYPE_BYTES[info.dtype]
     return TensorInfo(info.dtype, (end - first, *info.shape[1:]), info.begin + first * size)
 
 

@@ -224,3 +224,15 @@ def test_a_scan_by_the_command_line_runs_through(run: Any, folder: Path, name: s
         assert list(candidate["reader_ids"]) == readers.get(name, ["text_encoder"])
         assert candidate["token_ids"] in candidate["reader_ids"].values()
     assert any("become alike" in line for line in report["coverage"]["not_looked_at"]) is (name != "pixart")
+
+
+def test_a_sweep_goes_through_the_vocabulary_of_every_reader(run: Any, folder: Path, name: str) -> None:
+    asked = ("--sweep", "vocabulary", "--seed", 0, "--effort", "low", "--size", "16x16")
+    code, report = run("scan", folder, *asked)
+    assert code in (0, 1), report["exit"]
+    others = {"sd3": ["vocabulary of text_encoder_3"], "flux": ["vocabulary of text_encoder"]}.get(name, [])
+    assert [sweep["name"] for sweep in report["sweeps"]] == ["vocabulary", *others]
+    assert all(sweep["swept"] > 80 and sweep["survivors"] > 0 for sweep in report["sweeps"])
+    by_t5 = [candidate for candidate in report["candidates"] if name == "sd3" and candidate["source"] == others[0]]
+    assert all(len(candidate["reader_ids"]["text_encoder_3"]) == 1 for candidate in by_t5)
+    assert bool(by_t5) is (name == "sd3")
