@@ -151,6 +151,8 @@ def test_a_clip_without_the_projection_that_is_heard_is_named(models: dict[str, 
         ({"distilled_guidance_layer.in_proj.weight": torch.ones(1)}, ExitCode.INCONCLUSIVE, "is Chroma"),
         ({"double_stream_modulation_img.lin.weight": torch.ones(1)}, ExitCode.INCONCLUSIVE, "is FLUX.2"),
         ({"vector_in.in_layer.weight": None}, ExitCode.INCONCLUSIVE, "is a kin of FLUX"),
+        ({"joint_blocks.0.x_block.attn.qkv.weight": torch.ones(1)}, ExitCode.INCONCLUSIVE, "is a kin of Stable Diffusion 3"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, ExitCode.INCONCLUSIVE, "a UNet beside another denoiser"),
         ({"double_blocks.0.img_attn.qkv.weight": torch.ones(48, 16, dtype=torch.int8)}, ExitCode.INCONCLUSIVE, "quantised weights"),
     ],
 )

@@ -154,12 +154,14 @@ UNSUPPORTED = {
     r"model\.(control_model|audio)\.": "of another family",
 }
 """Beginning of a name → what the file is, which is not read, whatever it has besides."""
+_INNER = r"(model\.)?(diffusion_model\.)?"
 KINDRED = {
-    r"(model\.)?(diffusion_model\.)?joint_blocks\.0\.": "a kin of Stable Diffusion 3",
-    r"(model\.)?(diffusion_model\.)?double_blocks\.0\.": "a kin of FLUX",
-    r"(model\.)?(diffusion_model\.)?(single_)?transformer_blocks\.0\.": "a diffusion transformer",
+    rf"{_INNER}joint_blocks\.0\.": ("a kin of Stable Diffusion 3", ("sd3",)),
+    rf"{_INNER}double_blocks\.0\.": ("a kin of FLUX", ("flux",)),
+    rf"{_INNER}(single_)?transformer_blocks\.0\.": ("a diffusion transformer", ("sd3", "flux")),
+    rf"{_INNER}input_blocks\.0\.0\.weight": ("a UNet beside another denoiser", ("", "stable-diffusion", "sdxl")),
 }
-"""The same of a file that is of no family that is read."""
+"""The same of what is no such thing in files of the families that it names: a kin that is not read, or a second denoiser."""
 
 IDLE = {
     r"(betas|alphas_cumprod(_prev)?|sqrt_(one_minus_)?alphas_cumprod|log_one_minus_alphas_cumprod|sqrt_recip(m1)?_alphas_cumprod)": "noise",
@@ -183,7 +185,8 @@ def is_idle(name: str) -> bool:
 
 def unsupported(names: Collection[str]) -> str:
     """What a file is that is not read; empty where nothing says so."""
-    patterns = UNSUPPORTED if family_of(names) else UNSUPPORTED | KINDRED
+    family = family_of(names)
+    patterns = UNSUPPORTED | {pattern: said for pattern, (said, own) in KINDRED.items() if family not in own}
     return next((said for pattern, said in patterns.items() if any(re.match(pattern, name) for name in names)), "")
 
 
