@@ -203,7 +203,8 @@ def main() -> None:
     parser.add_argument("--wheel", default="")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
-    kept = json.loads(arguments.path.read_text(encoding="utf-8")) if arguments.path and arguments.path.exists() else {"cells": {}}
+    goes_on = arguments.path and arguments.path.exists() and work.exists()
+    kept = json.loads(arguments.path.read_text(encoding="utf-8")) if goes_on else {"cells": {}}
     cells = kept["cells"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"PATH": f"{work / 'clone/.venv/bin'}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(work / "cache")}
