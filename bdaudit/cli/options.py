@@ -41,7 +41,8 @@ class Delivery:
     report: Annotated[tuple[Path, ...], Flag("report")] = ()
     """Also write the report there; the suffix says how: .json, .html, .sarif, .md, .txt or .intoto.json."""
     output: Annotated[Path | None, Flag("new file", short="-o")] = None
-    """Also write the report there, as --format says, or else as the suffix does. A repaired model goes to --out, not here."""
+    """Also write the report there, as --format says, or else as the suffix does. What unlearn
+    makes of a model goes to its --out, not here."""
     format: Format | None = None
     """What -o writes. Without -o, what goes to stdout, and nothing else does; default: the tables."""
     quiet: Annotated[bool, Flag(short="-q")] = False
