@@ -70,5 +70,6 @@ class Pace:
         began, first = self._began
         self.done = done
         rate = (done - first) / max(time.monotonic() - began, 1e-3)
-        told = f"{self.said}{MORE}{rate:.3g} {self.items} a second{MORE}{self.crew.alive} workers"
+        alive = "1 worker" if self.crew.alive == 1 else f"{self.crew.alive} workers"
+        told = f"{self.said}{MORE}{rate:.3g} {self.items} a second{MORE}{alive}"
         self.progress(told if self.said else "", done, self.total)

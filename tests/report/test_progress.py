@@ -47,8 +47,8 @@ def test_what_changes_about_a_stage_makes_no_new_bar() -> None:
     stream = io.StringIO()
     with progress_on(Console(file=stream, force_terminal=True, width=100)) as progress:
         progress("screening · 3.5 texts a second · 2 workers", 1, 4)
-        progress("screening · 4 texts a second · 1 workers", 4, 4)
+        progress("screening · 4 texts a second · 1 worker", 4, 4)
     last = stream.getvalue().rpartition("screening")[2]
-    assert "1 workers" in last
+    assert "1 worker" in last
     assert "2 workers" not in last
     assert stream.getvalue().rstrip().count("4/4") >= 1

@@ -37,7 +37,7 @@ def test_what_cannot_have_come_of_a_block_is_the_workers_fault() -> None:
 
 
 def test_the_pace_is_that_of_the_crew_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 14.0])
+    clock = iter([10.0, 14.0, 15.0])
     monkeypatch.setattr("bdaudit.workers.blocks.time.monotonic", lambda: next(clock))
     told: list[tuple[str, int, int]] = []
     of = crew()
@@ -46,3 +46,6 @@ def test_the_pace_is_that_of_the_crew_alone(monkeypatch: pytest.MonkeyPatch) -> 
     pace.at(18)
     assert told == [("drawing · 2 pictures a second · 2 workers", 18, 40)]
     assert pace.done == 18
+    del of.names[2]
+    pace.at(20)
+    assert told[1][0].endswith(" · 1 worker")
