@@ -169,9 +169,9 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         unaudited=(),
         determined=(),
         made={},
-        parameters={},
+        parameters={"unet": 1, "text_encoder": 1},
         settings={},
-        layout=types.SimpleNamespace(name="sd"),
+        layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     runs = verb("verify", RuntimeError("work was done"))
@@ -225,9 +225,9 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
             unaudited=(),
             determined=(),
             made={},
-            parameters={},
+            parameters={"unet": 1, "text_encoder": 1},
             settings={},
-            layout=types.SimpleNamespace(name="sd"),
+            layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
             components=(),
             copied=(),
         )
@@ -275,9 +275,9 @@ def test_a_dry_run_says_what_becomes_of_weights_beside_the_loaded_ones(
             unaudited=left,
             determined=(),
             made={},
-            parameters={},
+            parameters={"unet": 1, "text_encoder": 1},
             settings={},
-            layout=types.SimpleNamespace(name="sd"),
+            layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
             components=(),
             copied=(),
             variants={"unet": ""},
@@ -355,9 +355,9 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
         unaudited=(),
         determined=(),
         made={},
-        parameters={},
+        parameters={"unet": 1, "text_encoder": 1},
         settings={},
-        layout=types.SimpleNamespace(name="sd"),
+        layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
     )
     monkeypatch.setattr("bdaudit.measure.opening.inspect", lambda path, **_: seen)
     ended = bdaudit("verify", model, "--dry-run")
