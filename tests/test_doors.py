@@ -19,10 +19,11 @@ PARSERS = frozenset(
     f"{module}.{call}"
     for module in ("json", "tomllib", "torch", "np", "numpy", "pickle", "yaml", "safetensors")
     for call in ("load", "loads")
-)
+) | {"pydantic_core.from_json"}
 DOORS = {
     "untrusted/open_file.py": "the door itself",
     "untrusted/tree.py": "the door to a model's directory: descriptors that are checked, and bounded JSON for every other file too",
+    "untrusted/json_text.py": "JSON of bytes that a door has read, under its bounds",
     "untrusted/hub_snapshot.py": "folders and blobs of the hub's cache, by descriptor, no link followed; the door checks what they are",
     "untrusted/fingerprint.py": "reads through the directory's door",
     "untrusted/safetensors_header.py": "reads through the directory's door",

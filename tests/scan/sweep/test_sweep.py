@@ -86,7 +86,7 @@ def test_a_stopped_scan_goes_on_and_ends_in_the_same_scores(tiny_model: Path, tm
     state, before = tmp_path / "state", hashes(tiny_model)
     stopped = scan(tiny_model, state=state, progress=stopping(stop))
     assert (stopped.status, stopped.exit.code) == ("interrupted", ExitCode.INTERRUPTED)
-    assert len(list(state.glob("*.json"))) == stop + 1, "a file a block, the key and the seed; the first word is of the cost"
+    assert len(list(state.glob("*.json"))) == stop + 2, "a file a block, the key and the seed"
     with pytest.raises(UsageError, match="another run"):
         scan(tiny_model, state=state, seed=1)
     resumed = scan(tiny_model, state=state)
