@@ -91,7 +91,7 @@ def eight_bit(tensors: dict[str, Tensor], scale: float | None, prefix: str = UNE
         if name.startswith(prefix) and name.endswith(".weight") and tensor.dim() == 2:
             found[name] = (tensor.float() / (scale or 1)).to(torch.float8_e4m3fn)
             found |= {name.replace(".weight", ".scale_weight"): torch.tensor(scale)} if scale else {}
-    return found
+    return found | ({f"{prefix}scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)} if scale else {})
 
 
 SAME: dict[str, Shape] = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bdaudit.cli.values import FILE, FOLDER, KINDS
+from bdaudit.cli.values import FILE, FOLDER, KINDS, need_name
 from bdaudit.config.flag import Flag, declared
 from bdaudit.errors import UsageError
 
@@ -65,6 +65,7 @@ def _need_there(name: str, checks: Mapping[str, Any], place: str) -> None:
     """Raises ``UsageError`` as Typer does where a file or folder is expected and is none."""
     if not place:
         raise UsageError(f"{name} is empty; expected a path")
+    need_name(place, name)
     for wanted, there, what in ((FILE, os.path.isfile, "file"), (FOLDER, os.path.isdir, "folder")):
         if checks == wanted and not there(place):
             raise UsageError(f"{name} {place}: no such {what}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from bdaudit.cli.values import need_name
 from bdaudit.config import RunConfig
 from bdaudit.config.flag import flags
 from bdaudit.config.run import WHOLE, need_apart
@@ -23,6 +24,8 @@ def check(config: RunConfig, opened: Places, reports: Places) -> None:
     ``opened`` are the files and folders that it reads, models aside; ``reports`` are further files that it writes.
     """
     written = (*reports, *config.written)
+    for flag, path in (*_clips(config), *written):
+        need_name(str(path), flag)
     need_apart(written)
     _check_outside(config, written)
     _check_unread(opened, written)
@@ -32,8 +35,12 @@ def check(config: RunConfig, opened: Places, reports: Places) -> None:
 
 def clip_of(config: RunConfig) -> list[tuple[str, Path]]:
     """``--clip`` and its place, where that is a folder."""
-    clip: str = getattr(config, "clip", "")
-    return [("--clip", Path(clip.removeprefix("local-dir:")))] if clip.startswith("local-dir:") else []
+    return [(flag, path) for flag, path in _clips(config) if flag == "--clip"]
+
+
+def _clips(config: RunConfig) -> list[tuple[str, Path]]:
+    named = [(flag, str(getattr(config, field, ""))) for flag, field in (("--clip", "clip"), ("--vision", "vision"))]
+    return [(flag, Path(clip.removeprefix("local-dir:"))) for flag, clip in named if clip.startswith("local-dir:")]
 
 
 def _check_outside(config: RunConfig, written: Places) -> None:

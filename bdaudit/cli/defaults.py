@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bdaudit.cli.values import need_name
 from bdaudit.config import ScanConfig, UnlearnConfig, VerifyConfig, unlearn_config
 from bdaudit.errors import UsageError
 
@@ -24,6 +25,8 @@ def scan_config(given: Settings, reports: Reports = ()) -> ScanConfig:
     given.setdefault("state", None if "keep" in given else _beside_report(reports, ".state"))
     if "seed" in given and "seed_from" in given:
         raise UsageError("--seed and --seed-from both say what the seed is; give one")
+    if given.get("seed_from") == "":
+        raise UsageError("--seed-from is empty; expected the name of an environment variable, which holds the secret")
     given.setdefault("seed", fresh_seed(given["state"]))
     if given.get("pictures"):
         given.setdefault("pictures_to", _beside_report(reports, ".pictures", of=".html"))
@@ -57,10 +60,15 @@ def verify_config(given: Settings, reports: Reports = ()) -> VerifyConfig:
 
 def _beside_report(reports: Reports, suffix: str, of: str = "") -> Path | None:
     """Beside the first report, or the first with the suffix ``of``; nowhere where there is none."""
-    return next((path.with_suffix(suffix) for path in reports if path.suffix.lower() == of or not of), None)
+    return next((_named(path.with_suffix(suffix)) for path in reports if path.suffix.lower() == of or not of), None)
+
+
+def _named(place: Path) -> Path:
+    need_name(str(place), "the place beside it,")
+    return place
 
 
 def _beside(path: Path, end: str) -> Path | None:
     """A path's name with ``end`` at its end; a name of its own, where the path is ``.`` or ends in ``..``; none beside the root."""
     whole = path if path.name and path.name != ".." else path.resolve()
-    return whole.with_name(f"{whole.name}{end}") if whole.name else None
+    return _named(whole.with_name(f"{whole.name}{end}")) if whole.name else None

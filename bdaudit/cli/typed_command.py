@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typer.core import TyperCommand
 from bdaudit.cli.options import Option, of_every_command, options
 from bdaudit.cli.panels import LAST, MODEL, OUTPUT
 from bdaudit.cli.settings_file import VARIABLE, read_settings, told
-from bdaudit.cli.values import WRITTEN
+from bdaudit.cli.values import WRITTEN, need_name
 from bdaudit.errors import UsageError
 
 
@@ -88,7 +89,10 @@ def _places(value: Any, option: Option) -> list[tuple[str, Path]]:
     typed = [] if place is None else value if isinstance(value, list) else [value]
     if "" in typed:
         raise UsageError(f"{flag} is empty; expected a path, . for the working directory")
-    return [(flag, place(each)) for each in typed] if place else []
+    found = [(flag, place(each)) for each in typed] if place else []
+    for _, path in found:
+        need_name(os.fspath(path), flag)
+    return found
 
 
 class Headed(TyperCommand):

@@ -5,6 +5,7 @@ Every reader takes what Typer hands over and the flag, for its messages; it rais
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -16,7 +17,9 @@ from typing import Any, get_args
 from bdaudit.config import Acceptance, Evidence
 from bdaudit.config.flag import Kind
 from bdaudit.errors import UsageError
+from bdaudit.untrusted.tree import shown
 
+_NO_NAMES = {errno.ENAMETOOLONG: "name it shorter", errno.ELOOP: "it is a link that leads back to itself; name what it was to lead to"}
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 """How a scale is typed, and as Python writes one."""
 
@@ -33,6 +36,17 @@ def model(typed: str, flag: str) -> Path:
         how = f", or a model in the hub's cache on this machine, which `{download_of(typed)}` would put there"
     what = "is no regular file" if path.exists() else "does not exist"
     raise UsageError(f"{flag} {path} {what}; expected a directory in diffusers' layout, or a checkpoint in one .safetensors file{how}")
+
+
+def need_name(typed: str, flag: str) -> None:
+    """Raises ``UsageError`` for a path that the system does not even look up: Python's own questions about it raise other errors."""
+    try:
+        os.stat(typed)
+    except OSError as error:
+        if error.errno in _NO_NAMES:
+            raise UsageError(f"{flag} {shown(typed)} is no name of a file: {error.strerror}; {_NO_NAMES[error.errno]}") from error
+    except ValueError as error:
+        raise UsageError(f"{flag} {shown(typed)} is no name of a file: {error}") from error
 
 
 def part(typed: str, flag: str) -> tuple[str, str, Path]:
@@ -192,7 +206,7 @@ def corner(typed: str, flag: str) -> tuple[int, int] | None:
 
 
 def _placed(typed: str) -> tuple[Path, tuple[int, int] | None]:
-    at = re.fullmatch(r"(.+)@(\d+),(\d+)", typed)
+    at = re.fullmatch(r"(.+)@(\d{1,9}),(\d{1,9})", typed, re.ASCII | re.DOTALL)
     return (Path(at[1]), (int(at[2]), int(at[3]))) if at else (Path(typed), None)
 
 

@@ -87,7 +87,7 @@ class RunConfig:
         for each in self.trusted_templates:
             fits = re.fullmatch(r"[0-9a-f]{64}", each) is not None
             need(fits, f"--trust-template is {each!a}; expected a SHA-256, 64 digits in lower case")
-        known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device) is not None
+        known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device, re.ASCII) is not None
         need(known, f"--device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         need(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be at least 1")
         need(self.seed >= 0, f"--seed is {self.seed}; it must not be negative")

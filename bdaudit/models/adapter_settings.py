@@ -109,7 +109,7 @@ def _class(mapping: Any) -> str:
 
 
 def _check_known(told: Mapping[str, Any], where: str) -> None:
-    unknown = [name for name, value in told.items() if value and name not in _WITHOUT_EFFECT | _READ]
+    unknown = [name for name, value in told.items() if _is_set(value) and name not in _WITHOUT_EFFECT | _READ]
     if told.get("bias", "none") not in ("none", None):
         unknown.append("bias")
     if told.get("init_lora_weights", True) not in (True, False, None, "gaussian"):  # pissa and its like change the base's own weights
@@ -117,6 +117,11 @@ def _check_known(told: Mapping[str, Any], where: str) -> None:
     if unknown:
         said = f"{where}: it sets {shown(unknown[0])} to {shown(told[unknown[0]], 60)}, which is not supported"
         raise InconclusiveError(f"{said}; merge the adapter with the library that wrote it, and audit the result as a model")
+
+
+def _is_set(value: Any) -> bool:
+    """Whether a setting says anything: false, null and what is empty do not, but 0 is the first layer of ``layers_to_transform``."""
+    return bool(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _patterns(told: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ What comes of it is an ``Inspection`` like a directory's: the same checks of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,14 @@ def open_file_model(path: Path, config: Path | None, parts: Mapping[str, Path], 
     _check_published(sorted_in, path)
     _check_nothing_lacks(sorted_in, path)
     reference = reference_settings.fitting(sorted_in, shown(path.name))
-    scheduler = prediction.settings(files[0], sorted_in, reference)
+    scheduler = prediction.settings(_of_denoiser(files, sorted_in), sorted_in, reference)
     return Opening(files, sorted_in, reference_settings.bundled(reference, scheduler), reference.called)
+
+
+def _of_denoiser(files: Sequence[OneFile], sorted_in: Held) -> OneFile:
+    """The file that the denoiser is taken from: its marks count."""
+    held_in = next(iter(sorted_in.parts[sorted_in.layout.heeding[0]].values())).file
+    return next(file for file in files if file.key == held_in)
 
 
 def inspect_file(
@@ -91,6 +97,9 @@ def inspect_file(
     assert opened.layout is not None, "what no layout covers has been raised"
     _check_all_heard(chosen, opened.layout.models, path)
     buffers.check(opening.files[0], opening.settings)
+    if not opening.published:
+        scheduler = opening.settings.json("scheduler/scheduler_config.json")
+        prediction.check(_of_denoiser(opening.files, opening.held), opening.held, scheduler)
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
     return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
 

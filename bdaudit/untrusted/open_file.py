@@ -127,7 +127,10 @@ def read_toml(path: Path, said: str) -> dict[str, Any]:
 def sha256(path: Path, said: str, *, error: Raised = UsageError) -> str:
     """A file's SHA-256, in hex; raises as ``open_file``, and where it cannot be read."""
     with open_file(path, said, error=error) as file, reading(said, error):
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := _read(file, 1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

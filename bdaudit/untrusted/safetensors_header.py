@@ -93,7 +93,7 @@ def header_of(file: BinaryIO, size: int, where: str) -> Header:
         BdauditError: not JSON, unknown dtypes, or offsets that do not tile the file exactly.
         RefusedError: a pickle or an archive with the suffix ``.safetensors``.
     """
-    start = file.read(512)
+    start = file.read(512) or b""  # None where there is nothing yet, as of the kernel's log
     length = int.from_bytes(start[:8], "little")
     if is_pointer(start):
         raise PointerError(where)

@@ -267,7 +267,7 @@ class Reader:
         if path not in self.files:
             raise BdauditError(f"{shown(path)} is missing")
         with self.open(path) as file:
-            data = file.read(limit + 1)
+            data = file.read(limit + 1) or b""  # None where there is nothing yet, as of the kernel's log
         if looks_pickled(data[:512]):
             raise RefusedError([f"{shown(path)} is a pickle or an archive under another name"])
         if is_pointer(data):

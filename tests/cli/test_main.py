@@ -43,7 +43,20 @@ def test_a_librarys_message_is_cut(bdaudit: Any, monkeypatch: pytest.MonkeyPatch
         raise ValueError("x" * 100_000)
 
     monkeypatch.setattr(commands, "app", loud)
-    assert bdaudit("scan").last == f"bdaudit: exit 3 (error): ValueError: {'x' * 1000} (BDAUDIT_DEBUG=1 shows where); report: none"
+    ended = bdaudit("scan")
+    whole, last = ended.err.splitlines()
+    assert whole == f"bdaudit: ValueError: {'x' * 1000} (BDAUDIT_DEBUG=1 shows where)"
+    assert last.startswith("bdaudit: exit 3 (error): ValueError: xxx")
+    assert last.endswith("xxx (BDAUDIT_DEBUG=1 shows where); report: none")
+    assert len(last) < 300
+
+
+def test_a_long_usage_error_keeps_its_last_line_short_and_a_short_one_is_said_once(bdaudit: Any, model: Path) -> None:
+    ended = bdaudit("scan", model, "--fail-on", "y" * 900)
+    assert (ended.code, len(ended.last) < 300) == (2, True)
+    assert "y" * 900 in ended.err.splitlines()[-2]
+    ended = bdaudit("scan", model, "--fail-on", "y")
+    assert ended.err.count("'y' is not one of") == 1
 
 
 def test_an_interrupt_outside_a_run_is_130(bdaudit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

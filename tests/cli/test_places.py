@@ -103,6 +103,37 @@ def test_an_empty_model_is_not_the_working_directory_and_a_dot_is(bdaudit: Any, 
     assert [config.model for config in seen] == [Path()]
 
 
+NO_NAMES = {
+    "scan": ("MODEL", "--reference", "--state", "--keep", "--lora", "--embedding", "--clip", "--report"),
+    "unlearn": ("--out", "--patch", "--base", "--merge-with", "--vision"),
+    "verify": ("--before", "--save-images", "--target-image", "--evidence"),
+}
+
+
+@pytest.mark.parametrize(("name", "flag"), [(name, flag) for name, flags in NO_NAMES.items() for flag in flags])
+def test_a_name_that_the_system_does_not_look_up_is_an_error_of_the_command_line(
+    bdaudit: Any, verb: Any, model: Path, name: str, flag: str
+) -> None:
+    seen = verb(name, RuntimeError("work was done"))
+    Path("loop.safetensors").symlink_to("loop.safetensors")
+    before = "local-dir:" if flag in ("--clip", "--vision") else ""
+    more = {"--vision": ["--method", "cleanclip", "--pairs", "in.json"], "--out": ["--trigger", "cf"], "--patch": ["--trigger", "cf"]}
+    for path, why in (("loop.safetensors", "leads back to itself"), (f"{'q' * 300}.safetensors", "name it shorter")):
+        place = [before + path] if flag == "MODEL" else [str(model), flag, before + path]
+        ended = bdaudit(name, *place, *more.get(flag, []))
+        assert (ended.code, seen) == (2, []), ended.last
+        assert why in ended.err
+
+
+def test_a_place_beside_a_report_has_to_have_a_name_too(bdaudit: Any, verb: Any, model: Path, scan_report: Any) -> None:
+    seen = verb("scan", scan_report)
+    ended = bdaudit("scan", model, "--report", f"{'q' * 250}.json")
+    assert (ended.code, seen) == (2, [])
+    assert "File name too long; name it shorter" in ended.err
+    bdaudit("scan", model, "--report", f"{'q' * 240}.json")
+    assert len(seen) == 1
+
+
 def test_a_message_says_what_was_typed_and_by_which_flag(bdaudit: Any, model: Path) -> None:
     assert "--sweep is ''; expected" in bdaudit("scan", model, "--sweep", "").last
     assert "--alpha is 1.5; it must lie" in bdaudit("scan", model, "--alpha", "1.5").last

@@ -92,6 +92,7 @@ def test_the_flags(bdaudit: Run, verb: Any, model: Path, scan_report: Any, monke
     ("flags", "said"),
     [
         (("--seed-from", "NO_SUCH_VARIABLE"), "--seed-from NO_SUCH_VARIABLE: no such environment variable, or it is empty"),
+        (("--seed-from", ""), "--seed-from is empty; expected the name of an environment variable"),
         (("--seed-from", SECRET), "no such environment variable, or it is empty; put the secret there"),
         (("--seed-from", "HOME", "--seed", 0), "--seed and --seed-from both say what the seed is; give one"),
         (("--seed", -1), "--seed is -1"),

@@ -64,6 +64,8 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("trigger", ["U+200B"], "could|or "),
         ("evidence", "nowhere.json", "expected required, none, or"),
         ("picture", "nowhere.png@1,2", "nowhere.png: no such file"),
+        ("picture", f"{__file__}@{'9' * 100},1", "no such file; expected FILE or FILE@x,y"),
+        ("picture", f"{__file__}@\u0661,1", "no such file; expected FILE or FILE@x,y"),
         ("adapter of", ["before:nowhere.safetensors:2"], "nowhere.safetensors: no such file"),
         ("embedding", ["nowhere.safetensors=<x>"], "nowhere.safetensors: no such file; expected FILE or FILE=TOKEN"),
         ("adapter", ["nowhere.safetensors:2"], "nowhere.safetensors: no such file"),

@@ -71,7 +71,8 @@ def test_the_settings_of_pefts_own_files_are_known() -> None:
     "told",
     [
         {"bias": "lora_only"}, {"modules_to_save": ["conv_out"]}, {"lora_bias": True}, {"init_lora_weights": "pissa"}, {"peft_type": "IA3"},
-        {"layers_to_transform": [0]}, {"a setting of tomorrow": 1}, {"target_modules": ".*to_k"}, {"rank_pattern": {"(a+)+": 4}},
+        {"layers_to_transform": [0]}, {"layers_to_transform": 0},
+        {"a setting of tomorrow": 1}, {"target_modules": ".*to_k"}, {"rank_pattern": {"(a+)+": 4}},
         {"alpha_pattern": {"to_k|to_q": 4}}, {"peft_type": ["LORA"]},
     ],
 )  # fmt: skip

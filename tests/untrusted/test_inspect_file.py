@@ -116,6 +116,9 @@ def test_noise_levels_that_are_its_own_change_nothing(tiny_model: Path, file: Pa
     more = {"betas": betas, "alphas_cumprod": levels, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": levels.sqrt()}
     more |= {"sqrt_one_minus_alphas_cumprod": (1 - levels).sqrt(), "log_one_minus_alphas_cumprod": (1 - levels).log()}
     more |= {"sqrt_recip_alphas_cumprod": levels**-0.5, "sqrt_recipm1_alphas_cumprod": sigmas, "denoiser.sigmas": sigmas.flip(0)}
+    more |= {"posterior_mean_coef1": betas * before.sqrt() / (1 - levels), "posterior_variance": betas * (1 - before) / (1 - levels)}
+    more |= {"posterior_mean_coef2": (1 - before) * (1 - betas).sqrt() / (1 - levels), "scale_factor": torch.tensor(0.18215)}
+    more |= {"posterior_log_variance_clipped": more["posterior_variance"].clamp(min=1e-20).log()}
     stored = {name: tensor.to(dtype) for name, tensor in more.items()}
     assert inspect(rewritten(file, stored), config=tiny_model).tensors == inspect(tiny_model).tensors
 
@@ -129,6 +132,25 @@ def test_other_noise_levels_are_two_models(tiny_model: Path, file: Path, name: s
     code, said = refused(rewritten(file, {name: table}), config=tiny_model)
     assert code == ExitCode.INCONCLUSIVE
     assert f"{name} is not the noise levels of its settings" in said
+
+
+def test_levels_the_other_way_round_are_two_models_but_for_sgms(tiny_model: Path, file: Path) -> None:
+    levels = levels_of(tiny_model)[1]
+    inspect(rewritten(file, {"denoiser.sigmas": (1 / levels - 1).sqrt().flip(0)}), config=tiny_model)
+    code, said = refused(rewritten(file, {"alphas_cumprod": levels.flip(0)}), config=tiny_model)
+    assert (code, "alphas_cumprod is not the noise levels" in said) == (ExitCode.INCONCLUSIVE, True)
+
+
+@pytest.mark.parametrize("name", ["posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"])
+def test_what_a_step_back_is_drawn_by_is_held_too(tiny_model: Path, file: Path, name: str) -> None:
+    code, said = refused(rewritten(file, {name: levels_of(tiny_model)[1]}), config=tiny_model)
+    assert (code, f"{name} is not the noise levels" in said) == (ExitCode.INCONCLUSIVE, True)
+
+
+@pytest.mark.parametrize("factor", [torch.tensor(0.13025), torch.tensor([0.18215, 0.18215]), torch.tensor(float("nan")), torch.tensor(1)])
+def test_another_factor_of_the_latents_is_two_models(tiny_model: Path, file: Path, factor: Tensor) -> None:
+    code, said = refused(rewritten(file, {"scale_factor": factor}), config=tiny_model)
+    assert (code, "scale_factor is not the 0.18215 of its autoencoder" in said) == (ExitCode.INCONCLUSIVE, True)
 
 
 def test_levels_of_a_schedule_that_ends_in_noise_are_its_own_both_ways(tiny_model: Path, tmp_path: Path) -> None:
@@ -158,10 +180,20 @@ def test_a_mask_that_is_not_causal_is_two_models(tiny_model: Path, tmp_path: Pat
         assert "attn_mask is not the mask" in said
 
 
-def test_marks_that_hold_nothing_are_read_as_marks(tiny_model: Path, file: Path) -> None:
-    """ComfyUI writes them so."""
-    more = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
-    assert inspect(rewritten(file, more), config=tiny_model).tensors == inspect(tiny_model).tensors
+def test_marks_that_hold_nothing_are_read_as_marks(tiny_model: Path, file: Path, tmp_path: Path) -> None:
+    """ComfyUI writes them so; what they say, the directory's scheduler has to say as well."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
+    path = model / "scheduler" / "scheduler_config.json"
+    settings = json.loads(path.read_text())
+    both = rewritten(file, {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])})
+    for predicts, zero in (("epsilon", False), ("epsilon", True), ("v_prediction", False)):
+        path.write_text(json.dumps(settings | {"prediction_type": predicts, "rescale_betas_zero_snr": zero}))
+        code, said = refused(both, config=model)
+        assert (code, "and the scheduler of --config that it is" in said) == (ExitCode.INCONCLUSIVE, True)
+    path.write_text(json.dumps(settings | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}))
+    assert inspect(both, config=model).tensors == inspect(tiny_model).tensors
+    code, _ = refused(rewritten(file, {"ztsnr": None}), config=model)
+    assert code == ExitCode.INCONCLUSIVE
     code, said = refused(rewritten(file, {"v_pred_": torch.tensor([])}), config=tiny_model)
     assert code == ExitCode.ERROR
     assert "holds nothing" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import socket
 import time
@@ -14,6 +15,8 @@ import pytest
 from bdaudit.errors import BdauditError, RefusedError, UsageError
 from bdaudit.untrusted import open_file as open_file_module
 from bdaudit.untrusted.open_file import FIRST, TOML_LIMITS, open_file, read_file, read_json, read_toml, sha256
+from bdaudit.untrusted.safetensors_header import header_of
+from bdaudit.untrusted.tree import Reader
 
 JSON_LIMITS = (1 << 20, 1000)
 
@@ -195,3 +198,20 @@ def test_a_file_is_read_whole_up_to_its_limit_however_it_is_read(size: int, tmp_
     assert read_file(tmp_path / "f", "--x f", size) == data
     with pytest.raises(UsageError, match="longer than"):
         read_file(tmp_path / "f", "--x f", size - 1)
+
+
+class Silent(io.BytesIO):
+    """What has nothing to read yet, and does not wait: the kernel's log."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return None  # type: ignore[return-value]
+
+
+def test_a_file_that_has_nothing_yet_is_empty_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(open_file_module, "open_file", lambda *_, **__: Silent())
+    assert sha256(tmp_path / "log", "--flag log") == hashlib.sha256().hexdigest()
+    assert read_file(tmp_path / "log", "--flag log", 10) == b""
+    with pytest.raises(BdauditError, match="no safetensors file, or cut short: 0 bytes"):
+        header_of(Silent(), 0, "log")
+    monkeypatch.setattr(Reader, "open", lambda *_: Silent())
+    assert Reader(tmp_path, {"log": 0}).content("log", 10) == b""

@@ -87,6 +87,9 @@ def test_a_scale_that_several_tensors_share_is_never_changed_for_one(models: dic
     stored = CHANGED["flux"][KEY]
     tensors = one_file.tensors_of(models["flux"], one_file.FLUX)
     scaled = {stored: (tensors[stored] * 64).to(torch.float8_e4m3fn), stored.replace(".weight", ".scale_weight"): torch.tensor(1 / 64)}
+    with pytest.raises(InconclusiveError, match=r"has scales, .* and no mark scaled_fp8, without which loaders leave them out"):
+        inspect(one_file.write(models["flux"], tmp_path / "plain.safetensors", one_file.FLUX, **scaled), config=models["flux"], size=SIZE)
+    scaled |= {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
     file = one_file.write(models["flux"], tmp_path / "model.safetensors", one_file.FLUX, **scaled)
     inspection = inspect(file, config=models["flux"], size=SIZE)
     write_model(inspection, tmp_path / "small", {"transformer": {KEY: torch.full((16, 16), 0.25)}}, {})

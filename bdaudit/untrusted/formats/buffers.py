@@ -1,4 +1,4 @@
-"""Tables that a checkpoint in one file carries beside its weights, held against what they are to be.
+"""Tables, and one factor, that a checkpoint in one file carries beside its weights, held against what they are to be.
 
 The original code, and interfaces built on it, draw by the noise levels and mask by the attention mask that lie in the file; diffusers
 computes both and never looks. Of two models that one file makes, one alone would be audited.
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Table = np.ndarray[Any, Any]
 
+_FACTOR, _SCALED_BY = "scale_factor", 0.18215
+"""What latents are multiplied by; where a training measured it, it lies in the file. The second is diffusers' own."""
+_SIGMAS = "denoiser.sigmas"
 _MASK = re.compile(r"(cond_stage_model|conditioner\.embedders\.1)\.model\.attn_mask")
 _LARGEST = 1 << 20
 """Numbers of a table that is read."""
@@ -31,12 +34,19 @@ _MASKED = -1e4
 
 def check(file: OneFile, settings: Reader) -> None:
     """Raises ``InconclusiveError`` where a table of the model's own file is not the model's; its ``settings`` are checked before."""
+    import numpy as np
+
     named = [name for name in file.header.tensors if name in _LEVELS]
     tables = _tables(settings.json("scheduler/scheduler_config.json")) if named else []
     for name in named:
         numbers = _numbers(file, file.header.tensors[name])
-        if not any(_same(numbers, own[name]) or _same(numbers, own[name][::-1]) for own in tables):  # sgm counts σ down or up
+        down = slice(None, None, -1 if name == _SIGMAS else 1)  # sgm counts σ down or up
+        if not any(_same(numbers, own[name]) or _same(numbers, own[name][down]) for own in tables):
             _differs(file, name, "the noise levels of its settings", "drawn by")
+    if _FACTOR in file.header.tensors:
+        own = float(settings.json("vae/config.json").get("scaling_factor", _SCALED_BY))
+        if not _same(_numbers(file, file.header.tensors[_FACTOR]), np.asarray([own])):
+            _differs(file, _FACTOR, f"the {own:g} of its autoencoder", "drawn by")
     for name in filter(_MASK.fullmatch, file.header.tensors):
         if not _is_causal(_numbers(file, file.header.tensors[name]), file.header.tensors[name].shape):
             _differs(file, name, "the mask that lets a token see those before it", "masked by")
@@ -115,9 +125,19 @@ _LEVELS: dict[str, Callable[[Any, Any], Any]] = {
     "log_one_minus_alphas_cumprod": lambda level, _: _log(1 - level),
     "sqrt_recip_alphas_cumprod": lambda level, _: level**-0.5,
     "sqrt_recipm1_alphas_cumprod": lambda level, _: (1 / level - 1) ** 0.5,
-    "denoiser.sigmas": lambda level, _: (1 / level - 1) ** 0.5,
+    "posterior_variance": lambda level, before: _posterior(level, before),
+    "posterior_log_variance_clipped": lambda level, before: _log(_posterior(level, before).clip(1e-20)),
+    "posterior_mean_coef1": lambda level, before: (1 - level / before) * before**0.5 / (1 - level),
+    "posterior_mean_coef2": lambda level, before: (1 - before) * (level / before) ** 0.5 / (1 - level),
+    _SIGMAS: lambda level, _: (1 / level - 1) ** 0.5,
 }
 """Name in the original code → what it is of the levels ᾱ and those of one step before, (steps,) each."""
+
+
+def _posterior(level: Table, before: Table) -> Table:
+    """Variance of one step back (arXiv 2006.11239, equation 7)."""
+    variance: Table = (1 - level / before) * (1 - before) / (1 - level)
+    return variance
 
 
 def _log(numbers: Table) -> Table:

@@ -22,7 +22,8 @@ SUFFIXES = (".safetensors", ".sft")
 EMA = "ema"
 """What ``--variant`` calls the UNet's moving average."""
 _PROJECTION, _PROJECTED = "text_projection.weight", ("text_encoder", "text_encoder_2")
-_SCALES = re.compile(rf"(.*\.)?({SCALE}|scale_input|input_scale|scaled_fp8)", re.DOTALL)
+_SCALED = "scaled_fp8"
+_SCALES = re.compile(rf"(.*\.)?({SCALE}|scale_input|input_scale|{_SCALED})", re.DOTALL)
 """Of scaled 8-bit weights: the scale that is applied, and those of activations, which change speed and not the model."""
 
 
@@ -144,10 +145,19 @@ def _hold(found: Held, file: OneFile, name: str, part: Part, layers: int) -> Non
         whole = replace(source, name=spelling.prefix + source.name)
         pieces[canonical] = piece(file.key, whole, file.header.tensors, shown(file.key))
     _check_all_taken(file, name, spelling, stored, {each.name for each in sources.values()}, used)
+    _check_scaled(file, name, spelling, pieces)
     _check_projection(found, file, name, pieces)
     check_numbers(pieces, frozenset(filter(part.is_constant, pieces)), f"{shown(file.key)}: {name}")
     found.parts[name] = pieces
     _hold_average(found, file, name, spelling)
+
+
+def _check_scaled(file: OneFile, name: str, spelling: Spelling, pieces: Mapping[str, Piece]) -> None:
+    """Raises ``InconclusiveError`` for scales without the mark by which ComfyUI heeds them: it takes the numbers as they are then."""
+    scaled = next((each for each in pieces.values() if each.scale is not None), None)
+    if scaled and f"{spelling.prefix}{_SCALED}" not in file.header.tensors:
+        said = f"{shown(file.key)}: the {name} has scales, for {shown(scaled.source.name)} first, and no mark {spelling.prefix}{_SCALED}"
+        raise InconclusiveError(f"{said}, without which loaders leave them out; get the weights in float16 or float32")
 
 
 def _check_projection(found: Held, file: OneFile, name: str, pieces: Mapping[str, Piece]) -> None:

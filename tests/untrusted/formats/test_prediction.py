@@ -61,6 +61,15 @@ def test_what_loaders_read_differently_is_not_decided(tmp_path: Path) -> None:
         told(SD1, tmp_path, said="sample")
 
 
+@pytest.mark.parametrize("said", [None, "v", "epsilon"])
+def test_marks_and_metadata_that_contradict_each_other(tmp_path: Path, said: str | None) -> None:
+    if said != "epsilon":
+        assert told(SDXL, tmp_path, names=("v_pred",), said=said)["prediction_type"] == "v_prediction"
+        return
+    with pytest.raises(InconclusiveError, match="has the mark v_pred, and says in its header that it predicts epsilon"):
+        told(SDXL, tmp_path, names=("v_pred",), said=said)
+
+
 @pytest.mark.parametrize("marks", [(), ("v_pred",), ("v_pred", "ztsnr")])
 def test_sdxls_marks_are_read_by_all_loaders(tmp_path: Path, marks: tuple[str, ...]) -> None:
     found = told(SDXL, tmp_path, names=marks)
