@@ -41,6 +41,10 @@ def model(typed: str, flag: str) -> Path:
 def need_name(typed: str, flag: str) -> None:
     """Raises ``UsageError`` for a path that the system does not even look up: Python's own questions about it raise other errors."""
     try:
+        os.path.isabs(typed) or os.getcwd()
+    except OSError as error:
+        raise UsageError(f"{flag} {shown(typed)} lies in the working directory, which is gone; go to another one") from error
+    try:
         os.stat(typed)
     except OSError as error:
         if error.errno in _NO_NAMES:

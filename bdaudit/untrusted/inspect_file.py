@@ -98,8 +98,7 @@ def inspect_file(
     _check_all_heard(chosen, opened.layout.models, path)
     buffers.check(opening.files[0], opening.settings)
     if not opening.published:
-        scheduler = opening.settings.json("scheduler/scheduler_config.json")
-        prediction.check(_of_denoiser(opening.files, opening.held), opening.held, scheduler)
+        prediction.check(_of_denoiser(opening.files, opening.held), opening.held, opening.settings)
     named = {"config": config, "part_files": dict(parts), "notes": tuple(found.notes)}
     return _inspection(path, opening, opened, chosen, {**opened.variants, **variants}, named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_a_name_that_the_system_does_not_look_up_is_an_error_of_the_command_line
         ended = bdaudit(name, *place, *more.get(flag, []))
         assert (ended.code, seen) == (2, []), ended.last
         assert why in ended.err
+
+
+def test_a_working_directory_that_is_gone(bdaudit: Any, verb: Any, model: Path, scan_report: Any) -> None:
+    seen = verb("scan", scan_report)
+    gone = Path("gone")
+    gone.mkdir()
+    os.chdir(gone)
+    os.rmdir("../gone")
+    for place in ((".",), (str(model), "--report", "scan.json")):
+        ended = bdaudit("scan", *place)
+        assert (ended.code, seen) == (2, [])
+        assert "lies in the working directory, which is gone" in ended.last
+    bdaudit("scan", model)
+    assert len(seen) == 1
 
 
 def test_a_place_beside_a_report_has_to_have_a_name_too(bdaudit: Any, verb: Any, model: Path, scan_report: Any) -> None:

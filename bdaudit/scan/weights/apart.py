@@ -34,7 +34,7 @@ def standard_by_kind(values: ArrayLike, kinds: Sequence[str], fewest: int = 4) -
         own = [i for i, each in enumerate(kinds) if each == kind]
         if len(own) >= fewest:
             scores[own] = x[own] - np.median(x[own])
-    spread = _MAD * float(np.median(np.abs(scores)))
+    spread = _MAD * float(np.median(np.abs(scores))) if kinds else 0.0
     return scores / spread if spread > 0 else np.zeros_like(scores)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bdaudit.scan.weights.apart import apart, standard_by_kind
+from bdaudit.scan.weights.norms import difference, norm
 
 MOST = 8
 """Layers that are named of each measure."""
@@ -52,7 +53,7 @@ def layers_apart(module: Mapping[str, Tensor], reference: Mapping[str, Tensor] |
 def _by_size(weights: Mapping[str, Tensor]) -> list[LayerApart]:
     """Larger than the others of their kind."""
     names = list(weights)
-    sizes = [float(weights[name].float().square().mean().sqrt()) for name in names]
+    sizes = [norm(weights[name]) / weights[name].numel() ** 0.5 for name in names]
     scores = _among_their_kind(names, sizes)
     return [LayerApart(names[i], "size", sizes[i], float(scores[i])) for i in apart(scores)[:MOST] if scores[i] > 0]
 
@@ -61,9 +62,9 @@ def _by_difference(weights: Mapping[str, Tensor], reference: Mapping[str, Tensor
     moved: dict[str, float] = {}
     found: list[LayerApart] = []
     for name, weight in weights.items():
-        before = reference[name].detach().to(weight.device).float()
-        change = weight.float() - before
-        size = float(change.norm() / before.norm().clamp_min(1e-12))
+        before = reference[name].detach().to(weight.device)
+        change = difference(weight, before)
+        size = norm(change) / max(norm(before), 1e-12)
         if size > 0:
             moved[name] = size
             share = _first_share(change)
@@ -78,7 +79,7 @@ def _by_difference(weights: Mapping[str, Tensor], reference: Mapping[str, Tensor
 
 def _among_their_kind(names: Sequence[str], values: Sequence[float]) -> NDArray[np.float64]:
     """Robust scores of positive values' logarithms; names of one kind differ in numbers alone."""
-    logs = torch.tensor(values).clamp_min(1e-12).log().double().numpy()
+    logs = torch.tensor(values, dtype=torch.float64).clamp_min(1e-12).log().numpy()
     return standard_by_kind(logs, [re.sub(r"\d+", "#", name) for name in names])
 
 
@@ -87,6 +88,7 @@ def _first_share(change: Tensor) -> float:
     matrix = change.flatten(1)
     if min(matrix.shape) < _SMALLEST:
         return 0.0
+    matrix = matrix / matrix.abs().max()
     vector = torch.randn(matrix.shape[1], generator=torch.Generator().manual_seed(0)).to(matrix)
     for _ in range(_TURNS):
         vector = matrix.T @ (matrix @ vector)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.scan.weights.apart import apart, standard
+from bdaudit.scan.weights.norms import difference, norms
 
 MOST = 8
 """Rows that are named of each measure."""
@@ -48,14 +49,14 @@ def rows_apart(table: Tensor, reference: Tensor | None = None) -> list[RowApart]
 
 def _by_length(rows: Tensor) -> list[RowApart]:
     """Rows longer than the others, on a logarithmic scale, or shorter."""
-    norms = rows.norm(dim=1)
-    logs = standard(norms.clamp_min(1e-12).log().double().cpu().numpy())
-    return [RowApart(i, "length", float(norms[i]), float(logs[i])) for side in (logs, -logs) for i in apart(side)[:MOST] if side[i] > 0]
+    lengths = norms(rows).cpu()
+    logs = standard(lengths.clamp_min(1e-12).log().numpy())
+    return [RowApart(i, "length", float(lengths[i]), float(logs[i])) for side in (logs, -logs) for i in apart(side)[:MOST] if side[i] > 0]
 
 
 def _by_neighbour(rows: Tensor) -> list[RowApart]:
     """Rows that are nearer to another one than any other pair of the table is: a sketch finds the nearest, its own cosine counts."""
-    unit = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    unit = rows / norms(rows)[:, None].clamp_min(1e-12).to(rows)
     nearest = _nearest(unit)
     cosines = (unit * unit[nearest]).sum(1).double().cpu()
     angles = -torch.log((1 - cosines).clamp_min(1e-9)).numpy()
@@ -81,7 +82,7 @@ def _by_change(rows: Tensor, reference: Tensor) -> list[RowApart]:
     """Rows that moved where the others did not, or farther than they did."""
     shared = min(len(rows), len(reference))
     before = reference[:shared]
-    moved = ((rows[:shared] - before).norm(dim=1) / before.norm(dim=1).clamp_min(1e-12)).double().cpu()
+    moved = (norms(difference(rows[:shared], before)) / norms(before).clamp_min(1e-12)).cpu()
     changed = torch.nonzero(moved > 0).flatten().tolist()
     if len(changed) <= max(1, _FEW * shared):
         farthest = sorted(changed, key=lambda i: -float(moved[i]))[:MOST]

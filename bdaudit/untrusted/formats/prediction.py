@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bdaudit.errors import InconclusiveError
@@ -10,7 +9,7 @@ from bdaudit.untrusted.formats.pieces import Piece
 from bdaudit.untrusted.formats.reference_settings import REFERENCES, Reference
 from bdaudit.untrusted.formats.single_file import Held, OneFile
 from bdaudit.untrusted.safetensors_header import bytes_of
-from bdaudit.untrusted.tree import shown
+from bdaudit.untrusted.tree import Reader, shown
 
 _MARK, _ZERO_SNR = "v_pred", "ztsnr"
 _V = "v_prediction"
@@ -36,10 +35,11 @@ def settings(file: OneFile, held: Held, reference: Reference) -> dict[str, Any]:
     return told or {"prediction_type": _V if reference.spread and _spread(file, held) > _SPREAD else "epsilon"}
 
 
-def check(file: OneFile, held: Held, scheduler: Mapping[str, Any]) -> None:
-    """Raises ``InconclusiveError`` where a file says something else than its ``scheduler``, of a family whose loaders heed what it says."""
+def check(file: OneFile, held: Held, settings: Reader) -> None:
+    """Raises ``InconclusiveError`` where a file says something else than its settings do, of a family whose loaders heed what it says."""
     if held.layout.name not in REFERENCES:
         return
+    scheduler = settings.json("scheduler/scheduler_config.json")
     for name, value in _told(file).items():
         own = scheduler.get(name, _DEFAULTS[name])
         if own != value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,3 +78,16 @@ def test_a_layer_that_moved_farther_than_the_others(module: dict[str, Tensor]) -
     (found,) = layers_apart(tuned | {FIRST: module[FIRST] + 0.5 * _drawn(16, 24)}, module)
     assert (found.tensor, found.measure) == (FIRST, "change")
     assert found.score > 5
+
+
+@pytest.mark.parametrize("size", [1e25, 3e38])
+def test_a_layer_whose_squares_float32_has_no_room_for_is_named_and_ends_nothing(module: dict[str, Tensor], size: float) -> None:
+    huge = module | {FIRST: torch.full((16, 24), size)}
+    (found,) = layers_apart(huge)
+    assert (found.tensor, found.measure, found.value) == (FIRST, "size", pytest.approx(size))
+    beside = layers_apart(huge, module)
+    assert {(FIRST, measure) for measure in ("size", "change", "direction")} <= {(each.tensor, each.measure) for each in beside}
+    assert all(
+        math.isfinite(each.value) and math.isfinite(each.score) for each in beside + layers_apart(huge, module | {FIRST: -huge[FIRST]})
+    )
+    assert layers_apart({}) == []

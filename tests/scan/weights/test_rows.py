@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,3 +85,16 @@ def test_few_are_named(table: Tensor) -> None:
     changed = table.clone()
     changed[: MOST + 3] *= 20
     assert len([each for each in rows_apart(changed) if each.measure == "length"]) == MOST
+
+
+@pytest.mark.parametrize("size", [1e25, 3e38])
+def test_a_row_whose_squares_float32_has_no_room_for_is_the_longest_and_ends_nothing(table: Tensor, size: float) -> None:
+    before = table.clone()
+    table[7] = size
+    (found,) = rows_apart(table)
+    assert (found.row, found.measure) == (7, "length")
+    assert found.value == pytest.approx(size * 32**0.5)
+    changed = rows_apart(table, -table)
+    assert [each for each in changed if each.row == 7 and each.measure == "length"]
+    assert all(math.isfinite(each.value) and math.isfinite(each.score) for each in changed)
+    assert (7, "change") in named(rows_apart(table, before))
