@@ -184,7 +184,8 @@ def _weak(report: AnyReport, named: CandidateRecord | AttackRecord | Estimate, c
 
 def _target(asked: dict[str, Any]) -> list[Any]:
     """What counted as a hit, but for the target's picture, of which a report has the name alone."""
-    swaps = [list(swap) for swap in asked.get("swaps", [])]
+    swaps = asked.get("swaps", [])
+    swaps = [list(swap) if isinstance(swap, list | tuple) else swap for swap in swaps] if isinstance(swaps, list | tuple) else swaps
     return [asked.get("target_text", ""), swaps, asked.get("target_at"), asked.get("target_image") not in (None, "not set")]
 
 

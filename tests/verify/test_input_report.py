@@ -176,6 +176,9 @@ def test_a_weak_effect_or_another_target_does_not_count(verified: Any, unlearned
     assert "no more than its floor" in judged(replace(verified, attacks=(low,)), inspection, target_text="a dog").reason
     assert "another target" in judged(verified, inspection, target_text="a cat").reason
     assert "another target" in judged(verified, inspection).reason
+    for odd in (5, [5], {"a": "b"}, None):
+        handed = replace(verified, config={**verified.config, "swaps": odd})
+        assert "another target" in judged(handed, inspection, target_text="a dog").reason
     weak = Estimate(value=0.15, low=0.01, high=0.1, n=30, method="")
     assert "less than 2 times" in judged(replace(unlearned, before={"x": weak}), inspection).reason
 

@@ -15,7 +15,7 @@ def norms(rows: Tensor) -> Tensor:
     """The Euclidean norm of each row: (N, D) → float64 (N,), on the device of ``rows``. Only rows that float32 has no room for are squared
     in float64."""
     rows = rows.float() if rows.dtype != torch.float64 else rows
-    found = rows.norm(dim=1).double()
+    found: Tensor = rows.norm(dim=1).double()
     beyond = ~torch.isfinite(found)
     if bool(beyond.any()):
         found[beyond] = rows[beyond].double().norm(dim=1)
