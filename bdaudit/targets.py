@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,6 +38,9 @@ def whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
     Raises:
         OSError: the folder or the disk refuses; nothing is left behind, and an older file stays as it was.
     """
+    odd = _no_file(path)
+    if odd:
+        raise FileExistsError(errno.EEXIST, f"it is {odd}, which is not replaced", str(path))
     partial = temporary(path)
     partial.unlink(missing_ok=True)
     try:
@@ -47,6 +51,17 @@ def whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _no_file(path: Path) -> str:
+    """What lies at ``path`` that no file may be renamed over: a device, a pipe, a link to one or to an open file. Root could."""
+    try:
+        if os.path.islink(path) and os.readlink(path).startswith("/proc/"):
+            return "a link to what this process has open"
+        mode = os.stat(path).st_mode
+    except OSError:  # nothing is there, or a link to nothing, which is replaced
+        return ""
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "no regular file"
 
 
 def write_whole(path: Path, data: bytes, *, flushed: bool = True, mode: int | None = None) -> None:
@@ -113,6 +128,9 @@ def try_file(path: Path, said: str) -> None:
     with _telling(said):
         if path.is_dir():
             raise UsageError(f"{said} is a folder; name a file")
+        odd = _no_file(path)
+        if odd:
+            raise UsageError(f"{said} is {odd}, which a report would replace; name a file, or have it on stdout with --format alone")
         partial = temporary(path)
         try:
             partial.write_bytes(b"\n")

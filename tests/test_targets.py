@@ -159,3 +159,36 @@ def test_room_is_told_from_both_sides(tmp_path: Path, monkeypatch: pytest.Monkey
     targets.check_room(tmp_path, 0, "--out")
     with pytest.raises(BdauditError, match=r"--out takes .* the disk has"):
         targets.check_room(tmp_path, 2 * free, "--out")
+
+
+ODD = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link to a pipe": lambda path: (os.mkfifo(path.with_name("pipe")), path.symlink_to("pipe")),
+    "a link to a device": lambda path: path.symlink_to("/dev/null"),
+    "a link to what the process has open": lambda path: path.symlink_to("/proc/self/fd/1"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_file_is_never_replaced_by_one(tmp_path: Path, name: str) -> None:
+    """Root may rename a file over a device: ``/dev/null`` itself went so."""
+    path = tmp_path / "report.json"
+    ODD[name](path)
+    before, kind = tree(tmp_path), path.lstat().st_mode
+    with pytest.raises(UsageError, match="which a report would replace; name a file"):
+        targets.try_file(path, "--report")
+    with pytest.raises(FileExistsError, match="which is not replaced"):
+        targets.write_whole(path, b"x")
+    assert (tree(tmp_path), path.lstat().st_mode) == (before, kind)
+
+
+def test_a_file_a_link_to_one_and_a_link_to_nothing_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    for target in ("old.json", "nothing.json"):
+        path = tmp_path / f"to-{target}"
+        path.symlink_to(target)
+        targets.try_file(path, "--report")
+        targets.write_whole(path, b"x")
+        assert not path.is_symlink()
+        assert path.read_bytes() == b"x"
+    assert (tmp_path / "old.json").read_text() == "old"
