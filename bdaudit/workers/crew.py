@@ -167,8 +167,7 @@ class Crew:
         self._given_up += 1
         if self._given_up >= MOST_GIVEN_UP:
             why = f"{self._given_up} blocks in a row cost {MOST_DEATHS} workers each ({self.notes[-1]})"
-            said = "see that a worker has the memory that the model asks for, or ask for fewer"
-            raise BdauditError(f"{why}; {said}; what was measured is kept, repeat the command")
+            raise BdauditError(f"{why}; give workers more memory, or ask for fewer")
 
     def _greet(self, worker: Any, data: Callable[[], bytes]) -> None:
         try:
