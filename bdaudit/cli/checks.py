@@ -49,7 +49,7 @@ def _check_outside(config: RunConfig, written: Places) -> None:
     from bdaudit.untrusted.hub_snapshot import home_of
 
     for directory in config.models:
-        home, cache = home_of(directory), cache_root().resolve()
+        home, cache = home_of(directory), Path(os.path.realpath(cache_root()))
         of = "the model" + " directory" * directory.is_dir() if home == directory.resolve() else f"the cache's {home.name}"
         for flag, path in written:
             if path.resolve().is_relative_to(home):

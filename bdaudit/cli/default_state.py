@@ -63,7 +63,7 @@ def with_state(command: str, config: ConfigT, opened: Places, written: Places, *
         folder = _place(command, config, drawn=drawn)
         kept = replace(config, state=folder)  # type: ignore[call-arg]
         check(kept, opened, written)
-        if folder.resolve().is_relative_to(cache_root().resolve()):
+        if folder.resolve().is_relative_to(os.path.realpath(cache_root())):
             raise BdauditError(f"{folder} lies in the hub's cache, which is never written")
         state_home.take(folder)
     except (BdauditError, OSError) as error:

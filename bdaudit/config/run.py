@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ def need(ok: bool, message: str) -> None:
 
 def need_apart(written: Sequence[tuple[str, Path]]) -> None:
     """Raises the usage error of two of ``written``, flags and paths, that are one place, or of one in another that is written whole."""
+    real = {path: Path(os.path.realpath(path)) for _, path in written}  # as resolve, but a link to itself is no error
     for flag, path in written:
-        need(bool(path.resolve().name), f"{flag} {path} is the root of the disk; name a place in it")
+        need(bool(real[path].name), f"{flag} {path} is the root of the disk; name a place in it")
     for (other, place), (flag, path) in permutations(written, 2):
-        inside = other in WHOLE and path.resolve().is_relative_to(place.resolve())
+        inside = other in WHOLE and real[path].is_relative_to(real[place])
         need(not inside, f"{flag} {path} lies in {other} {place}, which is written whole; name a place outside it")
-        same = path.resolve() == place.resolve()
+        same = real[path] == real[place]
         need(not same or flag in WHOLE, f"{flag} {path} and {other} {place} are one place; name another for one of the two")
 
 

@@ -152,3 +152,13 @@ def test_a_place_beside_a_report_has_to_have_a_name_too(bdaudit: Any, verb: Any,
 def test_a_message_says_what_was_typed_and_by_which_flag(bdaudit: Any, model: Path) -> None:
     assert "--sweep is ''; expected" in bdaudit("scan", model, "--sweep", "").last
     assert "--alpha is 1.5; it must lie" in bdaudit("scan", model, "--alpha", "1.5").last
+
+
+def test_a_cache_of_the_hub_that_leads_back_to_itself_ends_no_run(
+    bdaudit: Any, verb: Any, model: Path, scan_report: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("hub").symlink_to("hub")
+    monkeypatch.setenv("HF_HUB_CACHE", str(Path("hub").absolute()))
+    seen = verb("scan", scan_report)
+    bdaudit("scan", model)
+    assert len(seen) == 1

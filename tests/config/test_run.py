@@ -110,3 +110,12 @@ def test_a_template_is_trusted_by_its_whole_digest() -> None:
 
 def test_a_guidance_scale_that_is_given_is_taken_and_else_the_default() -> None:
     assert [RunConfig(**MODEL, guidance_scale=scale).guidance for scale in (None, 0.0, 7.5)] == [GUIDANCE, 0.0, 7.5]
+
+
+def test_places_are_told_apart_through_links_and_a_link_to_itself_is_a_place(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to("file")
+    need_apart([("--report", tmp_path / "loop"), ("-o", tmp_path / "file")])
+    for one, other in (("loop", "loop"), ("link", "file")):
+        with pytest.raises(UsageError, match="are one place"):
+            need_apart([("--report", tmp_path / one), ("-o", tmp_path / other)])
