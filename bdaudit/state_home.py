@@ -75,10 +75,17 @@ def _make_own(place: Path) -> None:
 
 def _sweep(root: Path, kept: Path) -> None:
     for folder in root.iterdir():
-        old = time.time() - folder.lstat().st_mtime > DAYS * 86_400
-        if folder == kept or not old or folder.is_symlink() or not folder.is_dir():
+        if folder == kept or not _is_old(folder):
             continue
         with contextlib.suppress(BdauditError):  # a run of more than a week is at work there
             state_lock.hold(folder)
             clear(folder)
             state_lock.release(folder)
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        seen = folder.lstat()
+    except FileNotFoundError:  # its own run has come to its end meanwhile
+        return False
+    return stat.S_ISDIR(seen.st_mode) and time.time() - seen.st_mtime > DAYS * 86_400

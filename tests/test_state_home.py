@@ -56,6 +56,15 @@ def test_somebody_elses_folder_is_not_taken(cache: Path, monkeypatch: pytest.Mon
         state_home.take(state_home.home() / "scan-1")
 
 
+def test_a_folder_that_goes_while_others_are_looked_at_is_no_obstacle(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state_home.take(state_home.home() / "scan-1")
+    gone = state_home.home() / "scan-2"
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter([gone]))
+    state_home.take(state_home.home() / "scan-3")
+    monkeypatch.undo()
+    state_lock.release()
+
+
 @pytest.mark.parametrize(("days", "stays"), [(6.9, True), (7.1, False)])
 def test_a_week_is_the_most(days: float, stays: bool) -> None:
     old = state_home.home() / "scan-old"

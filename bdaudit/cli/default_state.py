@@ -29,14 +29,15 @@ def wanted(config: RunConfig) -> bool:
 
 
 def place_of(command: str, config: RunConfig, *, drawn: bool) -> Path:
-    """The folder of a command: of what was typed, in which folder; of a seed that was ``drawn``, whatever it is.
+    """The folder of a command: of what was typed, in which folder; of a seed that was ``drawn``, whatever it is, and of any ``--workers``.
 
     What lies at the paths is not looked at: what is kept names the model by its digest, and of another one it does not count.
 
     Raises:
         BdauditError: this user has no place for a cache.
     """
-    asked = {name: value for name, value in settings(config).items() if not (drawn and name == "seed")}
+    left_out = ("seed", "workers") if drawn else ("workers",)
+    asked = {name: value for name, value in settings(config).items() if name not in left_out}
     named = json.dumps([command, os.getcwd(), asked], sort_keys=True)
     return state_home.home() / f"{command}-{hashlib.sha256(named.encode('ascii')).hexdigest()[:24]}"
 
@@ -55,10 +56,7 @@ def planned(command: str, config: RunConfig, *, drawn: bool) -> Path | None:
 
 
 def with_state(command: str, config: ConfigT, opened: Places, written: Places, *, drawn: bool) -> tuple[ConfigT, str]:
-    """The config with its folder, and the seed that is kept there; or as it was, and why there is none.
-
-    The folder is held for this run. Raises ``UsageError`` where the seed that is kept there is none.
-    """
+    """The config with its folder, held for this run, and the seed that is kept there; or as it was, and why there is none."""
     try:
         folder = _place(command, config, drawn=drawn)
         kept = replace(config, state=folder)  # type: ignore[call-arg]
@@ -66,6 +64,6 @@ def with_state(command: str, config: ConfigT, opened: Places, written: Places, *
         if folder.resolve().is_relative_to(os.path.realpath(cache_root())):
             raise BdauditError(f"{folder} lies in the hub's cache, which is never written")
         state_home.take(folder)
+        return (replace(kept, seed=fresh_seed(folder)) if drawn else kept), ""
     except (BdauditError, OSError) as error:
         return config, str(error)
-    return (replace(kept, seed=fresh_seed(folder)) if drawn else kept), ""

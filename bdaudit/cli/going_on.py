@@ -9,7 +9,7 @@ from bdaudit import state_home, state_lock
 from bdaudit.cli.verbs import Config
 from bdaudit.errors import BdauditError, ExitCode
 from bdaudit.progress import amount
-from bdaudit.records import Exit, Report
+from bdaudit.records import Report
 from bdaudit.untrusted.tree import walk
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,9 @@ def _holds_something(state: Path) -> bool:
     return state.is_dir() and any(path.name != state_lock.LOCK for path in state.iterdir())
 
 
-def clear(ended: Exit, config: Config) -> None:
-    """Of a run that came to its end, what it kept in the user's cache."""
+def clear(report: Report, config: Config) -> None:
+    """Of a run that came to its end, on each variant that it was to look at, what it kept in the user's cache."""
     state: Path | None = getattr(config, "state", None)
-    if state is not None and state_home.is_kept_here(state) and ended.code not in _UNFINISHED:
+    whole = report.status == "completed" and not any(run.code in _UNFINISHED for run in report.variants)
+    if state is not None and state_home.is_kept_here(state) and whole:
         state_home.clear(state)

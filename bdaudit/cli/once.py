@@ -147,5 +147,5 @@ def _digest(path: Path) -> str:
 def check_once(reports: Sequence[Path], *, stdout_too: bool) -> None:
     """Raises ``UsageError`` where nothing would say that the run was made, or stdout would lack what it promises."""
     if not reports or stdout_too:
-        said = "stdout has no report of a run that is not made; drop --json" if stdout_too else "give --report FILE"
+        said = "stdout has no report of a run that is not made; drop --json or --format" if stdout_too else "give --report FILE"
         raise UsageError(f"--once looks for the reports of the run before: {said}")

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,14 +66,19 @@ def carry_out(command: str, config: Config, output: Output, mark: Mark | None = 
             log.debug("%s", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.timings.items()) or "nothing was timed")
         ended = _noted(_noted(report.exit, to_go_on(report, config)), note)
         report = replace(report, understood=tuple(texts), exit=ended, repeat=repeat)
-        ended = deliver(report, output, state_lock.delivered)
+        ended = deliver(report, output, partial(_delivered, report, config))
         if mark:
             mark.leave(report, ended)
-        clear(ended, config)
         return _end(ended, output.where, note)
     finally:
         state_lock.release()
         leave_no_empty_state(config)
+
+
+def _delivered(report: Report, config: Config) -> None:
+    """What was kept of the run for the case that its report would not be there goes."""
+    state_lock.delivered()
+    clear(report, config)
 
 
 def tell(line: str) -> None:

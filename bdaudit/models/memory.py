@@ -48,9 +48,15 @@ def waiting(
         sizes = [each[part] for part in some]
         if sizes and whole - sum(sizes) + max(sizes) <= room and (not machine or sum(sizes) <= machine):
             return some
-    largest = max(heeding, key=lambda part: each[part])
-    alone = f"; by turns they would need {(whole - sum(each[p] for p in heeding) + each[largest]) / 1e9:.1f} GB there at once"
-    _refuse(each, dtype, device, room, alone if device.type == "cuda" else "")
+    _refuse(each, dtype, device, room, _by_turns([each[part] for part in heeding], whole, machine) if device.type == "cuda" else "")
+
+
+def _by_turns(sizes: Sequence[int], whole: int, machine: int) -> str:
+    """What the device and the machine would have to hold."""
+    there = f"; by turns they would need {(whole - sum(sizes) + max(sizes)) / 1e9:.1f} GB there at once"
+    if not machine or sum(sizes) <= machine:
+        return there
+    return f"{there}, and {sum(sizes) / 1e9:.1f} GB of the machine's memory, of which {machine / 1e9:.1f} GB are free"
 
 
 def _refuse(each: Mapping[str, int], dtype: torch.dtype, device: torch.device, room: int, further: str) -> NoReturn:

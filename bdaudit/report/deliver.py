@@ -130,7 +130,7 @@ def deliver(report: Report, output: Output, delivered: Callable[[], None] = lamb
     """Writes the files, then stdout; the exit that follows, which is an error where a file could not be written.
 
     A finding stays one: its exit wins, and its reason says what was not written. What becomes of stdout changes no exit code.
-    ``delivered`` is called once every file is there.
+    ``delivered`` is called once every file is there, and stdout's report could be laid out.
     """
     failures = {place: why for place in output.places if (why := _try(partial(write, report, place[1], output.form(place[1]))))}
     if failures:
@@ -138,8 +138,8 @@ def deliver(report: Report, output: Output, delivered: Callable[[], None] = lamb
         for place in output.places:
             if place not in failures:
                 _try(partial(write, report, place[1], output.form(place[1])))  # what is there says how the run ended
-    ended = _shown(report, output)
-    if not failures:
+    ended, laid_out = _shown(report, output)
+    if laid_out and not failures:
         delivered()
     return ended
 
@@ -169,15 +169,15 @@ def write(report: Report, path: Path, form: str = "") -> None:
     write_whole(path, FORMATS[form](report).encode("utf-8"), mode=0o600 if private else None)
 
 
-def _shown(report: Report, output: Output) -> Exit:
-    """The report on stdout, and its exit; a report that cannot be laid out is an error as one that cannot be written is."""
+def _shown(report: Report, output: Output) -> tuple[Exit, bool]:
+    """The report on stdout, its exit, and whether it could be laid out; that it cannot is an error as one that cannot be written is."""
     text: list[str] = []
     failure = _try(lambda: text.append(_tables_on_stdout(report) if output.stdout == TABLES else FORMATS[output.stdout](report)))
     if failure:
-        return _after(report, [f"stdout could not be written: {failure}"]).exit
+        return _after(report, [f"stdout could not be written: {failure}"]).exit, False
     why = put(text[0])
     said = [report.exit.reason, *([f"stdout could not be written: {why}"] if why else [])]
-    return replace(report.exit, reason="; ".join(said))
+    return replace(report.exit, reason="; ".join(said)), True
 
 
 def _tables_on_stdout(report: Report) -> str:

@@ -29,7 +29,7 @@ class _Lines(logging.Handler):
 def logged(emit: Emit, *, quiet: bool, verbose: bool) -> Iterator[None]:
     """A block whose log goes to ``emit``, line by line: warnings alone where it is ``quiet``, stages and their seconds if ``verbose``."""
     lines = _Lines(emit, timed=verbose)
-    before = log.level, log.propagate
+    level, propagate = log.level, log.propagate
     log.addHandler(lines)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     log.propagate = False
@@ -37,7 +37,8 @@ def logged(emit: Emit, *, quiet: bool, verbose: bool) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(lines)
-        log.level, log.propagate = before
+        log.setLevel(level)  # loggers remember what they are enabled for until it is set so
+        log.propagate = propagate
 
 
 def staged(progress: Progress) -> Progress:

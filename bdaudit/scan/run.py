@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime
 from functools import cache, partial
 from typing import Any
 
+import torch
+
 from bdaudit.config import ScanConfig
 from bdaudit.config.effort import EFFORTS
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError
@@ -140,6 +142,8 @@ def _weights(run: Run, reference: Callable[[], Suspect] | None) -> Weights | Not
             return weights(run.suspect, reference() if reference else None)
     except BdauditError as error:
         return NotMeasured(reason=f"the reference cannot be used: {error}")
+    except torch.cuda.OutOfMemoryError:  # nothing of the verdicts follows from it, so that no run ends for it
+        return NotMeasured(reason="the device has no memory left for it; take a larger one, or --device cpu")
 
 
 def _reference(run: Run) -> Callable[[], Suspect] | None:

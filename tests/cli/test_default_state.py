@@ -17,10 +17,11 @@ import pytest
 
 from bdaudit import state_home, state_lock
 from bdaudit.cli.default_state import place_of, wanted
+from bdaudit.cli.going_on import clear
 from bdaudit.config import RepairConfig, ScanConfig, VerifyConfig
-from bdaudit.errors import BdauditError, ExitCode
+from bdaudit.errors import BdauditError, ExitCode, InconclusiveError
 from bdaudit.kept_state import State
-from bdaudit.records import Exit, ScanReport
+from bdaudit.records import Exit, ScanReport, VariantRun
 from bdaudit.scan import run as run_of_scan
 from tests.cli.conftest import Ended
 from tests.small import PROMPTS, stopping
@@ -233,7 +234,15 @@ def test_a_disk_that_is_full_ends_no_run(
     state_lock.release()
 
 
-# --- how long -----------------------------------------------------------------------------------
+def test_a_seed_that_is_none_ends_no_run(bdaudit: Run, keeping: Any, model: Path, in_cache: Path) -> None:
+    ((config, _),) = (keeping(STOPPED), bdaudit("scan", model))[0]
+    (config.state / "kept-seed.json").write_text("-1")
+    seen = keeping(Exit.of(ExitCode.PASS, "done"))
+    ended = bdaudit("scan", model)
+    assert (ended.code, seen[0][0].state, "nothing is kept of this run" in ended.err) == (0, None, True)
+
+
+# --- what stays, and how long -------------------------------------------------------------------
 
 
 def test_what_nobody_came_back_to_goes_after_a_week(bdaudit: Run, keeping: Any, model: Path, in_cache: Path) -> None:
@@ -245,6 +254,46 @@ def test_what_nobody_came_back_to_goes_after_a_week(bdaudit: Run, keeping: Any, 
     (in_cache / "bdaudit/states/note").write_text("somebody's")
     bdaudit("scan", model)
     assert len(states(in_cache)) == 3, "a file, the one of six days, and this one"
+
+
+def test_what_was_measured_stays_till_the_report_is_there(
+    bdaudit: Run, keeping: Any, model: Path, in_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = keeping(Exit.of(ExitCode.FINDING, "a finding"))
+    monkeypatch.setattr("bdaudit.report.deliver._tables_on_stdout", lambda report: 1 / 0)
+    assert bdaudit("scan", model).code == 1
+    assert states(in_cache) == [found[0][0].state.name]
+    monkeypatch.undo()
+
+
+def test_a_run_that_is_undecided_on_its_way_keeps_what_it_has_whoever_goes_on(
+    bdaudit: Run, verb: Any, scan_report: ScanReport, model: Path, in_cache: Path
+) -> None:
+    def run(config: Any, progress: Any) -> ScanReport:
+        state = State(config.state, "key")
+        found.append(state.read_json("text"))
+        state.write_json("text", "measured")
+        if config.workers != "1":
+            raise InconclusiveError("1 block cost every worker; all others are kept; repeat the command without workers")
+        return scan_report
+
+    found: list[Any] = []
+    verb("scan", run)
+    assert bdaudit("scan", model, "--seed", "3", "--workers", "2").code == 4
+    assert bdaudit("scan", model, "--seed", "3").code == 1
+    assert (found, states(in_cache)) == ([None, "measured"], [])
+
+
+@pytest.mark.parametrize(("other", "stays"), [(ExitCode.ERROR, True), (ExitCode.INCONCLUSIVE, False)])
+def test_a_finding_on_one_variant_takes_nothing_from_one_that_failed(
+    scan_report: ScanReport, in_cache: Path, other: ExitCode, stays: bool
+) -> None:
+    config = ScanConfig(model=Path("m"), state=state_home.home() / "scan-1")
+    runs = tuple(VariantRun(variant="v", code=code, name=code.label, reason="said") for code in (ExitCode.FINDING, other))
+    assert config.state is not None
+    state_home.take(config.state)
+    clear(replace(scan_report, variants=runs), config)
+    assert config.state.is_dir() is stays
 
 
 def test_a_long_run_is_not_swept_away(bdaudit: Run, keeping: Any, model: Path, in_cache: Path) -> None:

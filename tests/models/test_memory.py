@@ -68,7 +68,12 @@ def test_of_flux_as_few_parts_wait_as_can(room: int, machine: int, away: tuple[s
             64_000_000_000,
             "cuda:0 has 23.9 GB free; by turns they would need 24.0 GB there at once; nothing was loaded",
         ),
-        (GPU, 24_000_000_000, 32_000_000_000, "has 24.0 GB free; by turns"),
+        (
+            GPU,
+            24_000_000_000,
+            32_000_000_000,
+            "they would need 24.0 GB there at once, and 33.6 GB of the machine's memory, of which 32.0 GB are free; nothing was loaded",
+        ),
         (CPU, 33_700_000_000, 33_700_000_000, "cpu has 33.7 GB free; nothing was loaded"),
     ],
 )

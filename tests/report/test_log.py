@@ -18,6 +18,7 @@ log = logging.getLogger("bdaudit.anything")
 def test_how_much_is_told_and_that_it_ends_with_the_block(quiet: bool, verbose: bool, told: list[str]) -> None:
     lines: list[str] = []
     before = logging.getLogger("bdaudit").level
+    heard = log.isEnabledFor(logging.DEBUG)
     with logged(lines.append, quiet=quiet, verbose=verbose):
         for level, text in ((log.debug, "a"), (log.info, "b"), (log.warning, "c")):
             level("%s", text)
@@ -26,6 +27,7 @@ def test_how_much_is_told_and_that_it_ends_with_the_block(quiet: bool, verbose: 
     assert all(line.startswith("bdaudit: ") for line in lines)
     assert all((" s: " in line) is verbose for line in lines)
     assert logging.getLogger("bdaudit").level == before
+    assert log.isEnabledFor(logging.DEBUG) is heard
 
 
 def test_what_is_hostile_is_inert() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from bdaudit import state_lock
 from bdaudit.config import ScanConfig
@@ -14,6 +16,7 @@ from bdaudit.errors import ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import KINDS, words_of
 from bdaudit.progress import silent
 from bdaudit.records import SIGNALS, CandidateRecord, NotMeasured, ScanReport
+from bdaudit.scan import run as run_of_scan
 from bdaudit.scan.look import ALWAYS
 from bdaudit.scan.opening import ScanSettings, keyed_seed
 from bdaudit.scan.run import run_scan
@@ -234,3 +237,13 @@ def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path, caplog:
         assert any(f"of {len(PROMPTS)} prompts say {words!r}, so it was put into others" in note for note in report.coverage.notes), words
     begins = [line.split()[0] for line in caplog.messages]
     assert begins == ["loading", "about", "calibrating"], "and its start says how much it loads, how long it takes and on what it rests"
+
+
+def test_a_device_without_memory_for_the_weights_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    monkeypatch.setattr(run_of_scan, "weights", full)
+    found = run_of_scan._weights(SimpleNamespace(progress=silent, timings={}, suspect=None), None)  # type: ignore[arg-type]
+    assert isinstance(found, NotMeasured)
+    assert "no memory left" in found.reason

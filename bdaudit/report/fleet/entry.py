@@ -101,11 +101,7 @@ def entry_of(document: Any, file: str) -> Entry:
         UsageError: no report of ours, one of a schema that is not known, or a field that is of another kind than it must be.
     """
     report = _table(document, "the report")
-    verb, schema = _text(report, "command"), _text(report, "schema_version")
-    if verb not in REPORTS:
-        raise UsageError(f"command is {verb!a}; expected one of {', '.join(REPORTS)}")
-    if schema.split(".")[0] != MAJOR:
-        raise UsageError(f"schema_version is {schema!a}; expected {MAJOR}.x, merge it with the version of bdaudit that wrote it")
+    verb, schema = _kind(report)
     model, ended = _table(report.get("model", {}), "model"), _table(report.get("exit"), "exit")
     code = ended.get("code")
     if type(code) is not int or code not in (*_BY_EXIT, ExitCode.FINDING):
@@ -136,6 +132,16 @@ def entry_of(document: Any, file: str) -> Entry:
         unaudited=tuple(f"{_text(left, 'path')}: {_text(left, 'reason')}" for left in _tables(model, "unaudited")[:MOST_FOUND]),
         scan=_scan(report, verb),
     )
+
+
+def _kind(report: Mapping[str, Any]) -> tuple[str, str]:
+    """Its verb, and the version of its schema."""
+    verb, schema = _text(report, "command"), _text(report, "schema_version")
+    if verb not in REPORTS:
+        raise UsageError(f"command is {verb!a}; expected one of {', '.join(REPORTS)}")
+    if schema.split(".")[0] != MAJOR:
+        raise UsageError(f"schema_version is {schema!a}; expected {MAJOR}.x, merge it with the version of bdaudit that wrote it")
+    return verb, schema
 
 
 def _verdict(verb: str, code: int, texts: set[str], whole: bool) -> FleetVerdict:
