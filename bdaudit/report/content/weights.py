@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bdaudit.records import NotMeasured, WeightApart, Weights
+from bdaudit.records import NotMeasured, ScanReport, WeightApart, Weights
 from bdaudit.report.content.blocks import Block, Heading, Line
 from bdaudit.report.content.headline import called
 from bdaudit.report.safe import one_line, visible
@@ -12,10 +12,13 @@ from bdaudit.report.words import number
 
 
 def weight_blocks(found: Weights | NotMeasured) -> Iterator[Block]:
-    """A heading and a line a row or layer; nothing where the run did not come so far."""
-    if isinstance(found, NotMeasured):
+    """A heading and a line a row or layer, or why there is none; nothing where the run did not come so far."""
+    if found == ScanReport.weights:
         return
     yield Heading("The weights by themselves")
+    if isinstance(found, NotMeasured):
+        yield Line(f"not looked at: {one_line(found.reason)}", "warn")
+        return
     counted = ", ".join(f"{number(count)} in the {visible(part)}" for part, count in found.looked_at.items())
     beside = "beside the reference's" if found.against_reference else "among themselves; --reference tells more"
     if not found.apart:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bdaudit.records import NotMeasured, WeightApart, Weights
+from bdaudit.records import NotMeasured, ScanReport, WeightApart, Weights
 from bdaudit.report.content.blocks import Heading, Line
 from bdaudit.report.content.weights import weight_blocks
 
@@ -48,4 +48,9 @@ def test_nothing_that_stands_apart_is_said_too_and_what_was_not_looked_at() -> N
     said, left = told(not_looked_at=("neighbours",), against_reference=False)
     assert said.startswith("nothing stands apart of the weights looked at among themselves; --reference tells more: 169 in the unet")
     assert left == "not looked at: neighbours"
-    assert list(weight_blocks(NotMeasured(reason="stopped"))) == []
+
+
+def test_why_nobody_looked_is_said_but_of_a_run_that_did_not_come_so_far() -> None:
+    heading, line = weight_blocks(NotMeasured(reason="the reference cannot be used"))
+    assert (heading, line) == (Heading("The weights by themselves"), Line("not looked at: the reference cannot be used", "warn"))
+    assert list(weight_blocks(ScanReport.weights)) == []
