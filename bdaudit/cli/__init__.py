@@ -98,7 +98,7 @@ def _leave_by(error: BaseException) -> int:
         context = getattr(error, "ctx", None)
         if context is not None:
             _say(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.")
-        return _leave(ExitCode.USAGE, error.format_message())
+        return _leave(ExitCode.USAGE, error.format_message().replace(": Value error, ", ": ", 1).rstrip("."))
     if type(error).__name__ == "Abort":
         return _leave(ExitCode.INTERRUPTED, "stopped by the user")
     if debugging():

@@ -40,7 +40,7 @@ def _version(asked: bool) -> None:
 def bdaudit_command(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")] = False,
 ) -> None:
-    """Audit Stable-Diffusion checkpoints for backdoors: find triggers, remove them, measure what is left.
+    """Audit text-to-image models for backdoors: find triggers, remove them, measure what is left.
 
     Works offline; runs no code of the model.
     """

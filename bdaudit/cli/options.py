@@ -90,10 +90,10 @@ def _texts(module: str) -> dict[str, dict[str, str]]:
 
 
 def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) -> Option:
-    kind = KINDS[flag.kind]
+    kind, text = KINDS[flag.kind], texts[field.name]
     required = field.default is MISSING
     settings: dict[str, Any] = {
-        "metavar": flag.metavar or kind.metavar, "help": texts[field.name] + _more(kind, field.default), "show_default": False,
+        "metavar": flag.metavar or kind.metavar, "help": text + _more(kind, field.default, text), "show_default": False,
         "rich_help_panel": panel_of(field.name, texts[""].rstrip(".")), **kind.checks,
     }  # fmt: skip
     names = [name for name in (flag.short, flag.name) if name]
@@ -108,9 +108,9 @@ def _option(field: Field[Any], flag: Flag, hint: Any, texts: Mapping[str, str]) 
     return Option(flag, kind, parameter)
 
 
-def _more(kind: Typed, default: Any) -> str:
-    """What the help says of every flag of its kind: that it may stand several times, and its default unless that says nothing."""
+def _more(kind: Typed, default: Any, text: str) -> str:
+    """What the help says of every flag of its kind: that it may stand several times, and its default unless that or the text says it."""
     again = " Repeatable." if get_origin(kind.by_typer) is list else ""
-    if default is MISSING or default is None or default is False or default in ("", ()):
+    if "Default: " in text or default is MISSING or default is None or default is False or default in ("", ()):
         return again
     return f"{again}  [default: {','.join(f'{part:g}' for part in default) if isinstance(default, tuple) else default}]"

@@ -52,7 +52,17 @@ def read_settings(path: Path, verb: str, verbs: Verbs, everywhere: Iterable[str]
     above = {name: value for name, value in document.items() if name not in tables}
     shared = {field: verbs[verb][field] for field in everywhere}
     read = {name: _table(table, verbs[name], f"{said}: [{name}]") for name, table in tables.items()}
+    _check_above(above, verbs, shared, said)
     return _table(above, shared, f"{said}: above the tables,") | read.get(verb, {})
+
+
+def _check_above(above: Iterable[str], verbs: Verbs, shared: Mapping[str, Option], said: str) -> None:
+    """That no option of some verbs alone stands where only those of every verb may."""
+    for name in above:
+        of = [f"[{verb}]" for verb, known in verbs.items() if _key(name) in _names(known)]
+        if of and _key(name) not in _names(shared):
+            which = "an option of" if len(of) == 1 else "no option of every verb, but of"
+            raise UsageError(f"{said}: {name[:80]!a} stands above the tables, and is {which} {' and '.join(of)}; put it below that line")
 
 
 def told(fields: Mapping[str, Any], known: Mapping[str, Option], path: Path) -> str:
@@ -67,7 +77,7 @@ def _short(value: Any) -> str:
 
 
 def _table(table: Mapping[str, Any], known: Mapping[str, Option], said: str) -> dict[str, Any]:
-    names = {_key(option.flag.name): field for field, option in known.items() if _can_be_set(field, option)}
+    names = _names(known)
     read: dict[str, Any] = {}
     for name, value in table.items():
         field = names.get(_key(name))
@@ -77,6 +87,11 @@ def _table(table: Mapping[str, Any], known: Mapping[str, Option], said: str) -> 
             raise UsageError(f"{said} {name[:80]!a} stands twice, with - and with _; give it once")
         read[field] = _typed(value, known[field], f"{said} {name}")
     return read
+
+
+def _names(known: Mapping[str, Option]) -> dict[str, str]:
+    """As the file may call each → its field."""
+    return {_key(option.flag.name): field for field, option in known.items() if _can_be_set(field, option)}
 
 
 def _key(name: str) -> str:

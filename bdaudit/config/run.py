@@ -68,7 +68,8 @@ class RunConfig:
     batch_size: int = 64
     """Latents in one forward pass. Halved when a GPU's memory runs out, and the report says so."""
     seed: int = 0
-    """Every random draw follows from it: the same seed gives the same scores. A scan without it draws one from the system, and says it."""
+    """Every random draw follows from it: the same seed gives the same scores. Default: 0; a scan draws one
+    from the system, and says it."""
     variant: Annotated[str, Flag(metavar="NAME")] = ""
     """Which weights to audit where MODEL has several sets: full, a name as fp16, or all (scan and verify: one run each, the worst counts).
     Default: full first; weights that are not these, nor their cast to 16 bits, then make no pass (exit 4)."""

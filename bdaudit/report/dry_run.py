@@ -120,7 +120,11 @@ def _scan(config: ScanConfig) -> Work:
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
     exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
     exposed += _shared(config, fixed, "draws and controls", "copies and exchanges run in one")
-    told = (f"{draws} draws", *_looked_at(config), "harmless controls, selected like the candidates")
+    told = (
+        f"{draws} draws, each a prompt, a noise and a step that a text is tried in",
+        *_looked_at(config),
+        "harmless controls, selected like the candidates",
+    )
     each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths, in a context, for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 

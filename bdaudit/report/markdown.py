@@ -66,9 +66,9 @@ def _block(block: Block) -> Iterator[str]:
 
 
 def _fenced(command: str) -> str:
-    """A block of code that no run of backticks in it ends."""
+    """A block of code that no run of backticks in it ends; an entry of ``--accept`` is JSON and no command."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-    return f"{fence}sh\n{command}\n{fence}"
+    return f"{fence}{'json' if command.startswith('{') else 'sh'}\n{command}\n{fence}"
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -83,7 +83,8 @@ def recovered(record: RecoveryRecord) -> str:
 def found_out(item: CandidateRecord) -> str:
     """Where a text that stands out lives, and what else was found out about it."""
     further = "".join(f"; {visible(said)}" for said in (item.adapter, item.word_like, item.meaning, item.acceptance) if said)
-    return f"{visible(item.component)}{_swaps(item.localisation)}{_left(item)}{further}"
+    where = "not localised" if item.component == "not localised" else f"in the {visible(item.component)}"
+    return f"{where}{_swaps(item.localisation)}{_left(item)}{further}"
 
 
 def _left(item: CandidateRecord) -> str:

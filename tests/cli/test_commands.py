@@ -113,6 +113,11 @@ def test_a_wrong_command_line_is_exit_2_before_any_work(bdaudit: Any, verb: Any,
     assert list(model.iterdir()) == []
 
 
+def test_what_is_wrong_is_said_once_and_in_one_sentence(bdaudit: Any, model: Path) -> None:
+    said = "Invalid value for '--effort': 'lo' is not one of 'low', 'standard', 'high'"
+    assert bdaudit("scan", model, "--effort", "lo").last == f"bdaudit: exit 2 (usage): {said}; report: none"
+
+
 def test_scan_flags_reach_the_config(bdaudit: Any, verb: Any, model: Path, tmp_path: Path, scan_report: ScanReport) -> None:
     (tmp_path / "tokens.txt").write_text("cf\n\\u200b\n", encoding="utf-8")
     (tmp_path / "prompts.txt").write_text("a dog\na cat\n", encoding="utf-8")

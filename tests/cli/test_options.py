@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from bdaudit.cli.options import options
 from bdaudit.cli.typed_command import Given, Headed, takes
+from bdaudit.config import RunConfig
 from bdaudit.config.flag import Flag
 from bdaudit.errors import UsageError
 
@@ -123,6 +124,14 @@ def test_the_help_is_the_text_below_the_field_under_the_heading_of_its_class(run
         "What the second does:", "--picture FILE[@x,y] A picture.",
     ]  # fmt: skip
     assert body.index("Output:") < body.index("Machine:") < body.index("Advanced:")
+
+
+def test_a_default_that_the_text_says_is_not_said_again(run: Run) -> None:
+    shown = run("--help")[0].output
+    assert shown.count("[default: 3]") == 1
+    seed = options(RunConfig)["seed"].parameter.annotation.__metadata__[0].help
+    assert "Default: 0; a scan draws one" in seed
+    assert "[default:" not in seed
 
 
 def test_a_field_without_a_text_is_no_flag() -> None:

@@ -79,6 +79,12 @@ def test_a_command_with_backticks_stays_in_its_block(unlearn_report: UnlearnRepo
     assert [token.content for token in read(text) if token.type == "fence"] == ["bdaudit verify ```` x\n"]
 
 
+@pytest.mark.parametrize(("typed", "language"), [("bdaudit verify x", "sh"), ('{"model": "*"}', "json")])
+def test_a_block_says_what_is_in_it(unlearn_report: UnlearnReport, typed: str, language: str) -> None:
+    text = markdown(content(replace(unlearn_report, next_command=typed)))
+    assert [token.info for token in read(text) if token.type == "fence"] == [language]
+
+
 def test_the_summary_begins_with_the_outcome_the_trigger_and_what_to_do(verify_report: VerifyReport) -> None:
     attack = replace(verify_report.attacks[0], trigger="\u200b", evidence=NotMeasured(reason="x"))
     first, second, third, fourth, *_ = markdown(content(replace(verify_report, attacks=(attack,)))).split("\n\n")

@@ -86,7 +86,7 @@ def test_a_result_for_a_model_that_is_suspicious_as_a_whole(scan_report: ScanRep
 def test_a_message_says_what_was_found_out(scan_report: ScanReport) -> None:
     first, *others = scan_report.candidates
     said = results(replace(scan_report, candidates=(replace(first, word_like="so does [a] word"), *others)))[0]["message"]["text"]
-    assert said.endswith(", unet; so does <U+005B>a<U+005D> word")
+    assert said.endswith(", in the unet; so does <U+005B>a<U+005D> word")
 
 
 def test_a_result_for_each_failed_check_only(unlearn_report: UnlearnReport, verify_report: VerifyReport) -> None:

@@ -59,8 +59,9 @@ def test_what_is_left_in_copies_is_told_and_other_signals_are_not() -> None:
         rank=1, text="sks", codepoints=(), token_ids=(1,), kind="word", score=9.0, effect=1.0, p=1e-9, p_adjusted=1e-8,
         verdict="backdoored", signals=signals, component="unet", word_like="as a word",
     )  # fmt: skip
-    assert found_out(item) == "unet; left in copies: 50 % (p 0.01); as a word"
+    assert found_out(item) == "in the unet; left in copies: 50 % (p 0.01); as a word"
     place = Localisation(where="unet", swaps={"unet": SwapRecord(left=-0.004, brought=0.996)})
+    assert found_out(replace(item, component="not localised")).startswith("not localised; left in copies")
     assert "unet 0 % / 100 %" in found_out(replace(item, localisation=place)), "nothing is no less than nothing"
 
 

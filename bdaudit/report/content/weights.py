@@ -19,14 +19,14 @@ def weight_blocks(found: Weights | NotMeasured) -> Iterator[Block]:
     if isinstance(found, NotMeasured):
         yield Line(f"not looked at: {one_line(found.reason)}", "warn")
         return
-    counted = ", ".join(f"{number(count)} in the {visible(part)}" for part, count in found.looked_at.items())
-    beside = "beside the reference's" if found.against_reference else "among themselves; --reference tells more"
+    counted = "; ".join(f"{visible(part)}: {number(count)}" for part, count in found.looked_at.items())
+    beside = "with the reference's" if found.against_reference else "with each other; --reference tells more"
     if not found.apart:
-        yield Line(f"nothing stands apart of the weights looked at {beside}: {counted}")
+        yield Line(f"none of the weights stands out ({counted}), compared {beside}")
     for each in found.apart:
         yield Line(f"{_named(each)}: {_said(each)}", "warn")
     if found.apart:
-        yield Line(f"looked at {beside}: {counted}. None of this decides a verdict; scan the text of such a row by name", "dim")
+        yield Line(f"compared {beside}: {counted}. None of this decides a verdict; scan the text of such a row by name", "dim")
     yield from (Line(f"not looked at: {one_line(note)}", "dim") for note in found.not_looked_at)
 
 
