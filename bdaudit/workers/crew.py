@@ -91,8 +91,8 @@ class Crew:
     """Workers that are there."""
     _coming: dict[Any, Any] = field(default_factory=dict)
     """Ticket → worker that has not said anything yet."""
-    _failed: float = 0.0
-    """Workers in a row that did not come up; one that died counts as its share of all, since what ends one may end all at once."""
+    _failed: int = 0
+    """Workers in a row that did not come up; one that said why counts as many as ``size``, since what ends one may end all at once."""
     _given_up: int = 0
     """Blocks in a row that were given up."""
     _seconds: float = WANTED
@@ -100,7 +100,7 @@ class Crew:
 
     def start(self) -> None:
         """Start workers up to ``size``."""
-        while len(self.names) + len(self._coming) < self.size and self._failed < MOST_FAILED:
+        while len(self.names) + len(self._coming) < self.size and self._failed < MOST_FAILED * self.size:
             worker = self.carrier.start()
             self._coming[self.carrier.greeted(worker)] = worker
 
@@ -176,11 +176,11 @@ class Crew:
             if problem:
                 raise BdauditError(f"{said.name} was refused: {problem}")
         except (Lost, BdauditError) as error:
-            self._failed += 1 / self.size if isinstance(error, Lost) else 1
+            self._failed += 1 if isinstance(error, Lost) else self.size
             self.notes.append(str(error) if "was refused" in str(error) else f"a worker did not come up: {error}")
             self.carrier.stop(worker)
             return
-        self._failed = 0.0
+        self._failed = 0
         self.names[worker] = said.name
 
     def _lose(self, worker: Any, note: str) -> None:
