@@ -41,8 +41,9 @@ sys.path.insert(0, str(ROOT))
 from bdaudit.stats import wilson  # noqa: E402
 from tests.bench.recording import stamp  # noqa: E402
 
-SECONDS, BESIDE, IDLE, BYTES = 120, 60, 240, 12 << 30
-"""Of processor time for the tests of a file, and for the folder's others; of waiting without any, and of address space. One test that needs
+SECONDS, BESIDE, IDLE, TRICKLE, BYTES = 120, 60, 240, 0.1, 12 << 30
+"""Of processor time for the tests of a file, and for the folder's others; of waiting with less than a tenth of it (daemons of
+Ray's tick on), and of address space. One test that needs
 half of the first with the mutation and passes without it hangs; tests that are only many end there, and the mutation survives. A busy
 machine is no reason: what waits for a turn alone gets one in ``IDLE`` seconds."""
 NOT_DECIDING = ("report/page", "report/content/plots", "report/progress", "report/terminal", "cli/examples", "__main__", "report/command")
@@ -399,7 +400,7 @@ def _waited(child: int) -> tuple[str, float, bool]:
         if time.monotonic() - since > IDLE:
             now, before = _computed(child), spent
             spent, since = now, time.monotonic()
-            if now == before:
+            if now - before < IDLE * TRICKLE:
                 idle = True
                 os.killpg(child, signal.SIGKILL)
         time.sleep(0.02)
