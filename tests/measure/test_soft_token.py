@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,19 @@ from tests.small import LENGTH, PROMPTS
 
 def entries(suspect: Suspect, *ids: int) -> Tensor:
     return embeddings(suspect)[list(ids)].detach()
+
+
+@pytest.mark.parametrize("rows", [(5,), (5, 4), (4, 5, 6)])
+def test_an_entry_is_its_rows_of_all_readers_that_have_it_side_by_side(rows: tuple[int, ...]) -> None:
+    tables = [torch.randn(count, 2 + i) for i, count in enumerate(rows)]
+
+    def encoder(table: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=table))
+
+    readers = [SimpleNamespace(encoder=encoder(table)) for table in tables]
+    found = embeddings(SimpleNamespace(text=SimpleNamespace(alike=readers)))  # type: ignore[arg-type]
+    assert torch.equal(found, torch.cat([table[: min(rows)] for table in tables], dim=1))
+    assert (found is tables[0]) == (len(rows) == 1), "of one reader the table itself, through which gradients go"
 
 
 @pytest.mark.parametrize("ids", [(300,), (40, 41, 42)])
