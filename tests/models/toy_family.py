@@ -58,6 +58,10 @@ class TwoTowers(ClipText):
     def modules(self) -> Mapping[str, nn.Module]:
         return {"reader": self.main.encoder, "narrator": self.second.encoder}
 
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        return (self.main, self.second)
+
     def encode(self, ids: Ids) -> Conditioning:
         mask = self.words(ids)
         mask[:, 0] = True

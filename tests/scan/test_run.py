@@ -235,7 +235,7 @@ def test_half_of_the_draws_say_a_context_that_is_named(tiny_model: Path, caplog:
     report = scan(tiny_model, contexts=("red cat", "no such words"))
     for words in ("red cat", "no such words"):
         assert any(f"of {len(PROMPTS)} prompts say {words!r}, so it was put into others" in note for note in report.coverage.notes), words
-    begins = [line.split()[0] for line in caplog.messages]
+    begins = [record.getMessage().split()[0] for record in caplog.records if record.name.startswith("bdaudit")]
     assert begins == ["loading", "about", "calibrating"], "and its start says how much it loads, how long it takes and on what it rests"
 
 
