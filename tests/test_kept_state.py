@@ -178,3 +178,12 @@ def test_what_is_kept_is_read_within_limits(limits: tuple[int, int], taken: bool
         return
     with pytest.raises(UsageError, match=r"x\.json is damaged"):
         state.read_json("x")
+
+
+@pytest.mark.parametrize(
+    ("run", "another"), [('{"key": "ours"}', False), ('{"key": "theirs"}', True), ("[]", True), ("no JSON", True), (None, False)]
+)
+def test_whose_state_a_folder_holds(tmp_path: Path, run: str | None, another: bool) -> None:
+    if run is not None:
+        (tmp_path / kept_state.RUN).write_text(run)
+    assert kept_state._of_another(tmp_path, "ours") == another

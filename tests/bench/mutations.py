@@ -63,6 +63,7 @@ EQUIVALENT: dict[str, str] = {
         f"cli/seeds.py: _LIMITS: 8 → {other}": "a kept seed is one whole number: whatever holds a comma or a bracket is none"
         for other in (0, 9, 10, 16)
     },
+    "unlearn/clean/augment.py: kind == \"drop\" → (kind != 'drop')": "one of the two is drawn, at even odds: by which name is no matter",
     **{
         f"measure/look_alikes.py: _LIMITS: {at} → {other}": "the table is bdaudit's own, and smaller than any of these"
         for at, others in (("20", (21, 25, 40)), ("1000", (1001, 1250, 2000)))

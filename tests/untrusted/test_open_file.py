@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -215,3 +216,16 @@ def test_a_file_that_has_nothing_yet_is_empty_everywhere(monkeypatch: pytest.Mon
         header_of(Silent(), 0, "log")
     monkeypatch.setattr(Reader, "open", lambda *_: Silent())
     assert Reader(tmp_path, {"log": 0}).content("log", 10) == b""
+
+
+@pytest.mark.parametrize(("second", "refused"), [(13, False), (11, True)])
+def test_bytes_are_counted_over_all_pieces_of_a_file(tmp_path: Path, second: int, refused: bool) -> None:
+    """Of 32 MiB, four stand at the beginning and the rest behind a hole: half of it, 16, is enough."""
+    path = tmp_path / "pieces"
+    with path.open("wb") as file:
+        file.write(b"x" * (4 << 20))
+        file.seek(12 << 20)
+        file.write(b"x" * (second << 20))
+        file.truncate(32 << 20)
+    with pytest.raises(UsageError, match="mostly a hole") if refused else contextlib.nullcontext():
+        open_file(path, "--flag").close()

@@ -150,3 +150,10 @@ def test_a_part_that_is_packed_or_says_two_sizes_is_not_read(tmp_path: Path, met
     (tmp_path / "x.bin").write_bytes(content)
     with pytest.raises(BdauditError, match="a compressed part"):
         read_torch(Reader(tmp_path, {"x.bin": 1}), "x.bin")
+
+
+@pytest.mark.parametrize(("name", "given"), [("OrderedDict", ([("a", 1)],)), ("_rebuild_parameter", ()), ("_rebuild_tensor_v2", ())])
+def test_a_call_with_other_arguments_than_torch_writes_is_told(name: str, given: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=f"{name} of other arguments than torch.save writes"):
+        torch_file._Named(name)(*given)
+    assert torch_file._Named("OrderedDict")() == {}
