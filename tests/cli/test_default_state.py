@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ Run = Callable[..., Ended]
 
 def full(descriptor: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+@contextlib.contextmanager
+def held_by_another(folder: Path) -> Iterator[None]:
+    """While another process is at work in a state's folder."""
+    hold = "import sys; from pathlib import Path; from bdaudit.state_lock import hold; hold(Path(sys.argv[1])); print(); input()"
+    command = [sys.executable, "-c", hold, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield
+        other.stdin.close()
 
 
 @pytest.fixture
@@ -201,16 +215,10 @@ def test_the_same_command_at_the_same_time_runs_without(
     bdaudit: Run, verb: Any, scan_report: ScanReport, model: Path, in_cache: Path, keeping: Any
 ) -> None:
     ((config, _),) = (keeping(STOPPED), bdaudit("scan", model))[0]
-    held = "import sys; from pathlib import Path; from bdaudit.state_lock import hold; hold(Path(sys.argv[1])); print(); input()"
-    command = [sys.executable, "-c", held, str(config.state)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as first:
-        assert first.stdin is not None
-        assert first.stdout is not None
-        first.stdout.readline()
+    with held_by_another(config.state):
         seen = verb("scan", scan_report)
         refused(bdaudit("scan", model), seen, "is in use by another run")
         assert seen[0].seed != config.seed
-        first.stdin.close()
     assert config.state.is_dir(), "it is the other run's"
 
 
@@ -298,16 +306,10 @@ def test_a_finding_on_one_variant_takes_nothing_from_one_that_failed(
 
 def test_a_long_run_is_not_swept_away(bdaudit: Run, keeping: Any, model: Path, in_cache: Path) -> None:
     ((config, _),) = (keeping(STOPPED), bdaudit("scan", model))[0]
-    held = "import sys; from pathlib import Path; from bdaudit.state_lock import hold; hold(Path(sys.argv[1])); print(); input()"
-    command = [sys.executable, "-c", held, str(config.state)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as first:
-        assert first.stdin is not None
-        assert first.stdout is not None
-        first.stdout.readline()
+    with held_by_another(config.state):
         os.utime(config.state, (0, 0))
         bdaudit("scan", model, "--alpha", "0.02")
         assert (config.state / "run.json").exists()
-        first.stdin.close()
     os.utime(config.state, (0, 0))
     bdaudit("scan", model, "--alpha", "0.02")
     assert not config.state.exists()

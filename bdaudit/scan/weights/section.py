@@ -31,7 +31,7 @@ def weights(suspect: Suspect, reference: Suspect | None = None) -> Weights:
         looked_at[part] = sum(tensor.ndim >= 2 for tensor in mine.values())
         if reader is None:
             continue
-        table = _table(module)
+        table = _table(module)[: len(reader.tokenizer)]  # what lies beyond pads the table, and no text reaches it
         other = None if theirs is None or reference is None else _table(reference.heeding[part])
         found += [_row(part, reader.tokenizer, each) for each in rows_apart(table, other)]
         looked_at[f"{part}, rows"] = len(table)

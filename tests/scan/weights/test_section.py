@@ -49,6 +49,16 @@ def test_a_row_is_named_by_what_its_entry_reads_as(tiny_suspect: Suspect, refere
     assert not [each for each in alone.apart if each.measure in ("change", "direction")], "no reference, no comparison with one"
 
 
+def test_rows_that_no_text_reaches_are_not_looked_at(reference: Suspect) -> None:
+    """As the tables of T5 and of language models are padded to a round number."""
+    entries = reference.text.main.encoder.get_input_embeddings()
+    known = len(entries.weight)
+    entries.weight = torch.nn.Parameter(torch.cat([entries.weight.data, torch.zeros(40, entries.weight.shape[1])]))
+    found = weights(reference)
+    assert named(found) == []
+    assert found.looked_at["text_encoder, rows"] == known
+
+
 def test_an_edit_of_a_single_layer_is_named(tiny_suspect: Suspect, reference: Suspect) -> None:
     weight = tiny_suspect.denoiser.module.get_parameter(KEY)
     before = weight.data.clone()
