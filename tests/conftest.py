@@ -98,6 +98,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def stays() -> Iterator[None]:
+    """No test leaves the process in another directory, where a Ray that is started after it would look for this code."""
+    here = os.getcwd()
+    yield
+    assert os.getcwd() == here
+
+
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An open_clip directory with random weights."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -284,10 +285,8 @@ def _states() -> Cases:
         return of(lambda state: (state.mkdir(), (state / "run.json").write_text('{"key": "k"}'), make(state / state_lock.LOCK)))
 
     def bound(path: Path) -> None:
-        os.chdir(path.parent)
-        with socket.socket(socket.AF_UNIX) as listener:
+        with chdir(path.parent), socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path.name)
-        os.chdir("/")
 
     return {
         "a file": (USAGE, of(Path.touch)),
