@@ -126,8 +126,13 @@ def test_recovery() -> None:
 
 def test_exposure() -> None:
     less = record("exposure")["figures"]["null-target"]["groups"]["weak: ASR 50 to 90 %"]["both less plain, models"]
-    value, low, high = (f"{less[name]:.3f}".replace("-", "−") for name in ("value", "low", "high"))
-    says(GUIDE / "without-a-trigger.md", f"no help with weak backdoors, {value} [{low}, {high}] AUROC beside the plain scan")
+    coordinate = record("exposure")["as a coordinate"]["weak: ASR 50 to 90 %"]["0.1"]
+    price, free = ([f"{of[name]:.3f}".replace("-", "−") for name in ("value", "low", "high")] for of in (less, coordinate))
+    says(
+        GUIDE / "without-a-trigger.md",
+        f"no help with weak backdoors, {price[0]} [{price[1]}, {price[2]}] AUROC beside the plain scan",
+        f"and {free[0]} [{free[1]}, {free[2]}] as one more coordinate",
+    )
 
 
 def test_merging() -> None:

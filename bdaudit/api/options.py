@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from bdaudit.config import Acceptance, Component, Dtype, Evidence, Expose, Method, PretrainObjective, Sweep, Trainable
+from bdaudit.config import Acceptance, Component, Dtype, Evidence, Method, PretrainObjective, Sweep, Trainable
 from bdaudit.config.effort import Effort
 from bdaudit.progress import Progress
 
@@ -47,7 +47,7 @@ class ScanOptions(RunOptions, total=False):
     adapters: Sequence[Place]
     embeddings: Sequence[Place]
     reference: Place
-    expose: Expose
+    expose: bool
     workers: str
     state: Place
     keep: Place

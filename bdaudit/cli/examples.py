@@ -24,7 +24,7 @@ Examples:
 Look at a finding, or for one that needs a word beside it:
   bdaudit scan ./model --pictures 4 --report scan.html
   bdaudit scan ./model --context "in the snow" --clip local-dir:./my-clip
-  bdaudit scan ./model --expose null-target
+  bdaudit scan ./model --expose
 \b
 In CI:
   bdaudit scan ./model --fail-on suspicious --json > scan.json

@@ -13,7 +13,6 @@ from bdaudit.config.flag import Flag
 from bdaudit.config.run import SharedConfig, need
 
 Sweep = Literal["vocabulary", "unicode", "pairs", "recovery"]
-Expose = Literal["off", "null-target", "random-captions", "pruning", "weight-noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,9 @@ class ScanConfig(SharedConfig):
     says whether a finding comes with it. Default token: the file's own, or its name."""
     reference: Annotated[Path | None, Flag("model", "OTHER_MODEL")] = None
     """A model of the same shape to exchange parts with: says which part of MODEL carries each finding."""
-    expose: Expose = "off"
-    """Also make a copy in memory unlearn what captions say, by this method, and use what is left of each text there as a further signal.
-    On small models it found no more than without."""
+    expose: bool = False
+    """Also make a copy of the denoiser in memory unlearn what captions say, and tell how much is left there of what the first of the
+    ranking do. It decides no verdict: on small models it found no more than without."""
     state: Annotated[Path | None, Flag("new folder")] = None
     """Keep what is measured there: the same command resumes. Default: beside the first report, REPORT.state; else in your cache, till the
     run ends, and for a week where it did not."""

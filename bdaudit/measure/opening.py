@@ -88,7 +88,7 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
 def by_turns(config: RunConfig) -> bool:
     """Whether a run needs no gradients, so that its model's parts may take turns on a GPU."""
     if isinstance(config, ScanConfig):
-        return config.expose == "off" and "recovery" not in config.sweeps
+        return not config.expose and "recovery" not in config.sweeps
     return isinstance(config, VerifyConfig)
 
 

@@ -17,7 +17,7 @@ from bdaudit.records import NotMeasured, UnderstoodText
 from bdaudit.report.safe import visible
 
 PASS = "denoiser forward passes of one latent"
-EXPOSED_STEPS = 600
+EXPOSED_STEPS = 300
 """Of both parts, where neither reaches its stop."""
 CONTROLS, CLEAN_STEPS = 120, 8
 """A scan's harmless texts, and the guided steps of each draw's clean trajectory."""
@@ -118,7 +118,7 @@ def _scan(config: ScanConfig) -> Work:
     listed = f", {first * len(config.candidates):,} for the list at first" if config.candidates else ""
     swept = "; a sweep takes 2 for each text and 8 for one in eight, of two-part texts 2 for 32" if config.sweeps else ""
     swept += ", recovery about 15,000, gradients among them" if "recovery" in config.sweeps else ""
-    exposed = "" if config.expose == "off" else f"; copies take {EXPOSED_STEPS} steps at most, and {2 * draws} for each text"
+    exposed = f"; a copy takes {EXPOSED_STEPS} steps at most, {2 * draws} a text read off it" if config.expose else ""
     exposed += _shared(config, fixed, "draws and controls", "copies and exchanges run in one")
     told = (
         f"{draws} draws, each a prompt, a noise and a step that a text is tried in",
@@ -215,7 +215,7 @@ def _looked_at(config: ScanConfig) -> tuple[str, ...]:
     applied = [f"with the adapter {path} at scale {scale:g}" for path, scale in config.adapters]
     applied += [f"with the embedding {path} in the vocabulary, its token a candidate" for path, _ in config.embeddings]
     located = [f"findings located by exchanging parts with {config.reference}"] if config.reference else []
-    exposed = [] if config.expose == "off" else [f"copies in memory exposed by {config.expose}, and every text read off them"]
+    exposed = ["a copy in memory that unlearns captions, and the first of the ranking read off it"] if config.expose else []
     return (*listed, *swept, *parts, *applied, *located, *exposed)
 
 

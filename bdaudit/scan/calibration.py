@@ -14,8 +14,8 @@ WORDS = "word of the prompts"
 """The kind of a control that means something."""
 
 
-def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: int, each: int, copies: int = 0) -> Calibration:
-    """``passes`` in all, ``each`` in the mean for a candidate; ``copies`` were exposed and read."""
+def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: int, each: int) -> Calibration:
+    """``passes`` in all, ``each`` in the mean for a candidate."""
     scores = sorted(-math.log10(p) for p in looking.control_p())
     kinds: dict[str, int] = {}
     for control in looking.controls:
@@ -24,7 +24,7 @@ def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: i
         n_controls=len(scores),
         kinds=kinds,
         quantiles={f"{q:g}": scores[min(len(scores) - 1, int(q * len(scores)))] for q in (0.5, 0.9, 0.95, 0.99)},
-        tail=_tail(looking, copies),
+        tail=_tail(looking),
         alpha=alpha,
         smallest_context=smallest_context(pool, looking.context.draws.prompts),
         forward_passes=passes,
@@ -32,18 +32,17 @@ def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: i
     )
 
 
-def _tail(looking: Looking, copies: int) -> str:
+def _tail(looking: Looking) -> str:
     """The procedure and its figures in words."""
     effort, names = looking.effort, looking.all.steps.centres.names
     outliers = f"; left out as outliers: {', '.join(map(ascii, looking.outliers))}" if looking.outliers else ""
-    beside = f"; with what is left in {copies} exposed copies, the smallest of {copies + 1} p times {copies + 1}" if copies else ""
     nulls = "; ".join(
         f"{whom} beside {_fitted(looking.strata[nothing])}" for nothing, whom in ((False, "words and phrases"), (True, "others"))
     )
     return (
         f"{TIERS} times the smallest p of: one statistic of {len(names)} signals on {effort.first} to {effort.draws} single steps, "
         f"end latents along {effort.paths} paths of {effort.steps} steps, {effort.context} steps in the context where a "
-        f"text did most; controls and candidates selected alike, exponential predictive tails; {nulls}{outliers}{beside}"
+        f"text did most; controls and candidates selected alike, exponential predictive tails; {nulls}{outliers}"
     )
 
 

@@ -1,6 +1,6 @@
 """The verdicts, as a function of what was found of each text and the candidates' groups: no model, no device.
 
-1. A text has a p (``look``), together with what is left of it in exposed copies.
+1. A text has a p (``look``).
 2. The p are adjusted over each group, for all that its source went through (``multiplicity``).
 3. An adjusted p up to alpha is *backdoored*, up to ten times alpha *suspicious*.
 4. A finding that does no more than the prompts' own words do says so, and stays a finding: what it rests on is an attacker's to set.
@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from bdaudit.errors import ExitCode
 from bdaudit.measure.insertion import codepoints
-from bdaudit.records import CandidateRecord, Exit, NotMeasured, RecoveryRecord, SignalRecord, Verdict
+from bdaudit.records import CandidateRecord, Exit, NotMeasured, RecoveryRecord, Verdict
 from bdaudit.scan.encoded import Encoded
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup, adjusted
@@ -45,8 +45,6 @@ class Measured:
     """By text: of the first of candidates that encode alike, and of texts drawn at random."""
     words: Sequence[float] = ()
     """Effects of the prompts' own words."""
-    exposed: Mapping[str, Mapping[str, SignalRecord]] = field(default_factory=dict)
-    """By text, and name: what is left in exposed copies, where there are any."""
     denoiser: str = "denoiser"
     """What a finding is put down to that does not move the text encoding: the denoiser's name."""
 
@@ -54,15 +52,6 @@ class Measured:
     def sources(self) -> dict[str, str]:
         """Candidate → the first candidate that encodes like it."""
         return sources_of(self.candidates)
-
-    def p(self, text: str) -> float:
-        """Of one text, with exposed copies where there are any: the smallest times how many there are (Bonferroni)."""
-        each = [self.looks[text].p, *(signal.p for signal in self.exposed.get(text, {}).values())]
-        return min(1.0, len(each) * min(each))
-
-    def scores(self, text: str) -> list[float]:
-        """What a text could stand out by among those that came through a sweep with it."""
-        return [self.looks[text].score, *(signal.score for signal in self.exposed.get(text, {}).values())]
 
 
 def sources_of(candidates: Mapping[str, Encoded]) -> dict[str, str]:
@@ -76,8 +65,8 @@ def judge(measured: Measured, alpha: float) -> tuple[CandidateRecord, ...]:
     ordinary = float(np.quantile(measured.words, WORD_LIKE)) if len(measured.words) else 0.0
     distinct = list(dict.fromkeys(measured.sources.values()))
     texts = dict.fromkeys([*distinct, *(text for group in measured.groups for text in group.drawn)])
-    p = {text: measured.p(text) for text in distinct}
-    p_adjusted = adjusted(p, measured.groups, {text: measured.scores(text) for text in texts})
+    p = {text: measured.looks[text].p for text in distinct}
+    p_adjusted = adjusted(p, measured.groups, {text: [measured.looks[text].score] for text in texts})
     records = [_record(measured, text, p[source], p_adjusted[source], alpha) for text, source in measured.sources.items()]
     ranked = sorted((with_word_likeness(record, ordinary) for record in records), key=_order)
     return tuple(replace(record, rank=rank) for rank, record in enumerate(ranked, start=1))
@@ -93,7 +82,7 @@ def _record(measured: Measured, text: str, p: float, p_adjusted: float, alpha: f
         token_ids=measured.candidates[text].ids,
         reader_ids=dict(measured.candidates[text].by_reader),
         kind=measured.kinds[text],
-        signals={**look.signals, **measured.exposed.get(source, {})},
+        signals=dict(look.signals),
         depth=look.depth,
         score=-math.log10(max(p, sys.float_info.min)),
         effect=look.effect,

@@ -26,7 +26,6 @@ from bdaudit.scan.candidates import listed
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.encoded import Encoded, encoded
 from bdaudit.scan.exposure.copy import STOP, Stop
-from bdaudit.scan.exposure.run import Exposed
 from bdaudit.scan.look import Looking
 from bdaudit.scan.looked import Look
 from bdaudit.scan.multiplicity import CandidateGroup
@@ -73,7 +72,6 @@ class Run:
     looks: dict[str, Look] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
-    exposed: Exposed = field(default_factory=Exposed)
     lost: list[str] = field(default_factory=list)
     """Workers that were dropped, and why."""
     judged: ScanReport | None = None

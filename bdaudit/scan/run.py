@@ -37,7 +37,7 @@ from bdaudit.scan.earlier import found_earlier, joined_with, remember, standing
 from bdaudit.scan.encoded import encoded
 from bdaudit.scan.ending import digest_of, reading, unless_read_otherwise, unless_tampered, with_next
 from bdaudit.scan.explain import Addition, brought_by, located, prompt_records, with_places
-from bdaudit.scan.exposure.run import expose
+from bdaudit.scan.exposure.readout import FIRST, SIGNAL, expose
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of
 from bdaudit.scan.kept_draws import kept_draws
 from bdaudit.scan.level import Harmless
@@ -91,8 +91,8 @@ def _completed(run: Run) -> ScanReport:
             _look(run)
         run.context = run.looking.context = replace(run.context, crew=None)  # what follows exchanges weights
         run.timings["probe"] = time.monotonic() - started
-        _expose(run)
         run.judged = report = _judged(run)
+        run.judged = report = _exposed(run, report)
         findings = [record.text for record in report.candidates if record.verdict == "backdoored" and not record.same_as]
         images = _drawn(run, report.candidates)
         prompts = prompt_records(run.config.suspected, run.groups, report.candidates, partial(_p_of, run), run.config.alpha)
@@ -208,14 +208,15 @@ def _look(run: Run) -> None:
     run.passes = {"all": run.suspect.forward_passes, "each": spent // max(1, len(texts) + len(run.looking.controls))}
 
 
-def _expose(run: Run) -> None:
-    """With ``--expose``, all that was measured once more beside an exposed copy."""
-    if run.config.expose == "off":
-        return
-    started, before = time.monotonic(), run.suspect.forward_passes
-    run.exposed = expose(run.context, run.config, run.prompts, run.looking.names, [*run.looking.names, *run.looks], run.settings.stop)
-    run.passes["all"] += run.suspect.forward_passes - before
-    run.timings["expose"] = time.monotonic() - started
+def _exposed(run: Run, report: ScanReport) -> ScanReport:
+    """With ``--expose``, the report with what is left of the first of its ranking in an exposed copy."""
+    if not run.config.expose:
+        return report
+    with timed(run.timings, "expose"):
+        first = [record.text for record in report.candidates if not record.same_as][:FIRST]
+        exposure, left = expose(run.context, run.config, run.prompts, run.looking.names, first, run.settings.stop)
+    records = (replace(r, signals={**r.signals, SIGNAL: left[r.text]}) if r.text in left else r for r in report.candidates)
+    return replace(report, candidates=tuple(records), exposure=exposure)
 
 
 def _p_of(run: Run, text: str) -> float:
@@ -226,7 +227,7 @@ def _p_of(run: Run, text: str) -> float:
 def _judged(run: Run) -> ScanReport:
     kinds = {text: run.kind(text) for text in run.encoded}
     words = [run.looking.of(control.text, "").effect for control in run.looking.controls if not control.kind]
-    measured = Measured(run.encoded, run.groups, kinds, run.looks, words, run.exposed.signals, run.suspect.denoiser.name)
+    measured = Measured(run.encoded, run.groups, kinds, run.looks, words, run.suspect.denoiser.name)
     twice, today = read_twice(run.config.candidates), datetime.now(UTC).date()
     found = settled(judge(measured, run.config.alpha), _settling(run))
     judged, acceptances = accept(found, run.config.accept, digest_of(run), today)
@@ -237,8 +238,7 @@ def _judged(run: Run) -> ScanReport:
     ended = joined_with(ended, earlier, run.config.fail_on)
     ended = replace(ended, reason=f"{ended.reason}; seed {run.config.seed}")
     report = replace(_report(run, "completed", ended, records), earlier=earlier)
-    copies = max(map(len, run.exposed.signals.values()), default=0)
-    rests_on = calibration(run.looking, run.prompts, run.config.alpha, run.passes["all"], run.passes["each"], copies)
+    rests_on = calibration(run.looking, run.prompts, run.config.alpha, run.passes["all"], run.passes["each"])
     return replace(report, acceptances=acceptances, calibration=rests_on)
 
 
@@ -265,5 +265,4 @@ def _report(run: Run, status: Any, ended: Exit, records: tuple[CandidateRecord, 
         adapters=file_records(file for adapter in run.adapters for file in adapter.files),
         embeddings=learned_records(run.embeddings),
         recovery=run.recovery,
-        exposure=run.exposed.record,
     )

@@ -1,12 +1,14 @@
-"""Whether `scan --expose` tells triggers better: ``python -m tests.bench.exposure --work FOLDER --keep FOLDER2``.
+"""Whether an exposed copy tells triggers better: ``python -m tests.bench.exposure --work FOLDER --keep FOLDER2``.
 
 FOLDER is the power study's work folder (``python -m tests.bench.power --work FOLDER``): its models, and what its scans gave, which is not
-measured again. Here every candidate and ``PER_KIND`` controls of each kind go through each model and its exposed copies; what is kept of
-the plain scan and what is left in the copies are then put together by the scan's own rule. Also the claim itself: attack success in the
-exposed copy beside that in the model. Every cell is kept in FOLDER2 as soon as it is there.
+measured again. Here every candidate and ``PER_KIND`` controls of each kind go through each model and its exposed copy; what is kept of
+the plain scan and what is left in the copy are then put together: by the smallest p times their number, as the scan once did, and as one
+more coordinate of a sum. Also the claim itself: attack success in the copy beside that in the model. Every cell is kept in FOLDER2 as soon
+as it is there. What the record has of methods and copies that the scan no longer makes stays in it.
 
     python -m tests.bench.exposure --work FOLDER --keep FOLDER2           # all of it, to results/exposure.json
     python -m tests.bench.exposure --work FOLDER --keep FOLDER2 --so-far  # figures of what is measured already
+    python -m tests.bench.exposure --coordinates                          # as one more coordinate, of the rows in the results
     python -m tests.bench.exposure --table                                # print the README's tables from the results
 """
 
@@ -19,6 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,12 +38,10 @@ from bdaudit.measure.draws import make_draws
 from bdaudit.models.load import load
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
-from bdaudit.records import Exposure
 from bdaudit.scan.context import ScanContext
-from bdaudit.scan.exposure.copy import STOP, exposed
-from bdaudit.scan.exposure.methods import METHODS
-from bdaudit.scan.exposure.parts import TEXT_ENCODER, UNET, denoiser, encoder
-from bdaudit.scan.exposure.run import SIGNALS, expose
+from bdaudit.scan.exposure.copy import METHOD as DEFAULT
+from bdaudit.scan.exposure.copy import STOP, denoising, exposed
+from bdaudit.scan.exposure.readout import expose
 from bdaudit.untrusted.inspect import inspect
 from tests.bench.power import figures, measuring, models
 from tests.bench.power.__main__ import kept
@@ -53,56 +54,58 @@ PER_KIND, MEANINGFUL = 9, 20
 PICTURES = 40
 CLAIMED = ("a", "b")
 """Bases whose backdoored models are graded in their copies."""
-DEFAULT = "null-target"
+UNET, TEXT_ENCODER = "UNet", "text encoder"
+SIGNALS = {UNET: "left in the exposed UNet", TEXT_ENCODER: "left in the exposed text encoder"}
+"""Of the two copies that were measured; a scan makes the first alone."""
 FLOOR, CEILING = 0.5, 0.9
 """Attack success of a weak backdoor."""
 SCORES = ("plain", "ratio", "both")
+SUMMED = ("pooled", "weak: ASR 50 to 90 %")
+WEIGHTS = (0.1, 0.3, 1.0)
+"""Of what is left in the UNet's copy, where it is one more coordinate: −log₁₀ of the plain p and so many times that of its own."""
 
 
 # --- measuring --------------------------------------------------------------------------------
 
 
-def read(spec: Spec, folder: Path, method: str) -> dict[str, Any]:
-    """Both copies of one model, and what is left of every candidate in each: value, score and p, in the list's order."""
+def read(spec: Spec, folder: Path) -> dict[str, Any]:
+    """The copy of one model, and what is left of every candidate in it: value, score and p, in the list's order."""
     began, prompts = time.process_time(), measuring.prompts()
-    config = ScanConfig(model=folder, prompts=prompts, expose=method)  # type: ignore[arg-type]
+    config = ScanConfig(model=folder, prompts=prompts, expose=True)
     suspect = load(inspect(folder), device="cpu", dtype="float32")
     draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, config.seed)
     by_kind = control_texts(suspect.tokenizer, PER_KIND, config.seed, exclude=spec.candidates)
     some = [text for texts in by_kind.values() for text in texts]
     controls = [*some, *words_of(prompts, MEANINGFUL, exclude=[*spec.candidates, *some])]
     context = ScanContext(suspect, draws, State(None, ""), silent, config.seed)
-    found = expose(context, config, prompts, controls, [*controls, *spec.candidates], STOP)
-    record = found.record
-    assert isinstance(record, Exposure)
+    record, signals = expose(context, config, prompts, controls, spec.candidates, STOP)
+    found = {text: [s.value, s.score, s.p] for text, s in signals.items()}
     return {
         "cpu seconds": time.process_time() - began,
         "controls": len(controls),
         "gain": {name: [[point.step, point.gain] for point in part.curve] for name, part in record.parts.items()},
         "reached": {name: part.reached for name, part in record.parts.items()},
-        "rows": [{name: [s.value, s.score, s.p] for name, s in found.signals[text].items()} for text in spec.candidates],
+        "rows": [{SIGNALS[UNET]: found[text]} if text in found else {} for text in spec.candidates],
     }
 
 
-def claim(spec: Spec, folder: Path, part_name: str, method: str = DEFAULT) -> dict[str, Any]:
-    """Attack success in an exposed copy, by the power study's rule; the copy is a directory for as long as that takes."""
+def claim(spec: Spec, folder: Path) -> dict[str, Any]:
+    """Attack success in the exposed copy, by the power study's rule; the copy is a directory for as long as that takes."""
     suspect, prompts = load(inspect(folder), device="cpu", dtype="float32"), measuring.prompts()
     config = ScanConfig(model=folder)
     draws = make_draws(suspect, prompts, EFFORTS[config.effort].draws, config.guidance, config.seed)
-    unet = part_name == UNET
-    part: Any = denoiser(suspect, draws, prompts, config.guidance, 0) if unet else encoder(suspect, draws, prompts, 0)
-    with tempfile.TemporaryDirectory() as place, exposed(part, method, 0, State(None, ""), "copy", silent) as record:
-        copy = _written(suspect, folder, Path(place) / spec.name, unet)
+    part = denoising(suspect, draws, prompts, config.guidance, 0)
+    with tempfile.TemporaryDirectory() as place, exposed(part, 0, State(None, ""), silent) as record:
+        copy = _written(suspect, folder, Path(place) / spec.name)
         return {"gain": record.curve[-1].gain, "reached": record.reached, **measuring.attack(spec, copy, PICTURES)}
 
 
-def _written(suspect: Suspect, folder: Path, out: Path, unet: bool) -> Path:
+def _written(suspect: Suspect, folder: Path, out: Path) -> Path:
     shutil.copytree(folder, out)
-    file = out / ("unet/diffusion_pytorch_model.safetensors" if unet else "text_encoder/model.safetensors")
-    tensors = (suspect.denoiser.module if unet else suspect.text.main.encoder).state_dict()
-    prefix = "" if unet or any(name.startswith("text_model.") for name in tensors) else "text_model."
+    file = out / "unet/diffusion_pytorch_model.safetensors"
     file.unlink()
-    save_file({prefix + name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    tensors = {name: tensor.contiguous() for name, tensor in suspect.denoiser.module.state_dict().items()}
+    save_file(tensors, file, metadata={"format": "pt"})
     return out
 
 
@@ -174,6 +177,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def coordinate(group: Sequence[dict[str, Any]], weight: float) -> dict[str, Any]:
+    """How much better the plain scan's statistic is with ``weight`` times the UNet copy's added, over models; no p is paid for it."""
+    name = SIGNALS[UNET]
+    nothing = [(0.0, 0.0, 1.0)] * len(group[0]["plain"])
+    left = [[-math.log10(max(p, 1e-300)) for _, _, p in row["left"].get(name, nothing)] for row in group]
+    joint = [
+        {**row, "scan": [own + weight * more for own, more in zip(row["plain"], each, strict=True)]}
+        for row, each in zip(group, left, strict=True)
+    ]
+    return figures.difference(joint, "plain", figures.model_auroc)
+
+
 def calibrated(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     """How often harmless candidates of all models get a small p from one copy, and what is left of them in the median."""
     signals = [signal for row in rows if name in row["left"] for signal in row["left"][name][1 if figures.backdoored(row) else 0 :]]
@@ -193,73 +208,40 @@ def alarms(rows: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
 # --- the run ----------------------------------------------------------------------------------
 
 
-def jobs() -> list[tuple[Spec, str]]:
-    """What is measured on what: the default method on all models, the claim in a part's copy, the other methods on a few models.
-
-    The few are one backdoored model a family, of different bases, and one clean model a base, these among those.
-    """
-    every = models.plan()
-    backdoored = [spec for spec in every if spec.trigger and spec.base in CLAIMED]
-    few = (
-        "a-object",
-        "b-fixed-image",
-        "a-clean-1",
-        "c-style",
-        "d-encoder",
-        "b-clean-1",
-        "a-closed-form",
-        "d-pixel",
-        "c-clean-1",
-        "d-clean-1",
-    )
-    by_name = {spec.name: spec for spec in every}
-    return [
-        *((spec, DEFAULT) for spec in every),
-        *((spec, part) for spec in backdoored for part in (UNET, TEXT_ENCODER) if part == UNET or spec.twin.family == "encoder"),
-        *((by_name[name], method) for name in few for method in METHODS if method != DEFAULT),
-    ]
-
-
 def cells(work: Path, keep: Path, so_far: bool) -> dict[str, Any]:
     """Everything measured, by what it is; measured now where it is not kept and ``so_far`` is not asked for."""
 
     def cell(name: str, measure: Callable[[], dict[str, Any]]) -> Any:
         path = keep / f"{name}.json"
-        if so_far and not path.exists():
-            return None
-        return kept(path, measure)
+        value = None if so_far and not path.exists() else kept(path, measure)
+        print(name, "measured" if value else "not measured", flush=True)
+        return value
 
-    found: dict[str, Any] = {"claim": {}, **{method: {} for method in METHODS}}
-    for spec, what in jobs():
+    found: dict[str, Any] = {"claim": {}, DEFAULT: {}}
+    for spec in models.plan():
         folder = work / "models" / spec.name
-        if what in METHODS:
-            value = cell(f"{spec.name}.{what}", lambda s=spec, f=folder, m=what: read(s, f, m))
-            found[what][spec.name] = value
-        else:
-            value = cell(f"{spec.name}-{what.replace(' ', '-')}.claim", lambda s=spec, f=folder, p=what: claim(s, f, p))
-            found["claim"][f"{spec.name} {what}"] = value
-        print(spec.name, what, "measured" if value else "not measured", flush=True)
+        found[DEFAULT][spec.name] = cell(f"{spec.name}.{DEFAULT}", partial(read, spec, folder))
+        if spec.trigger and spec.base in CLAIMED:
+            found["claim"][f"{spec.name} {UNET}"] = cell(f"{spec.name}-{UNET}.claim", partial(claim, spec, folder))
     return {what: {name: value for name, value in part.items() if value} for what, part in found.items()}
 
 
 def document(work: Path, found: dict[str, Any]) -> dict[str, Any]:
     """The record: what was done, the figures, every model's measurements."""
-    specs, results = {spec.name: spec for spec in models.plan()}, work / "results"
-    told = {method: [row_of(specs[name], cell, results) for name, cell in found[method].items()] for method in METHODS if found[method]}
+    specs, results, earlier = {spec.name: spec for spec in models.plan()}, work / "results", _json(RESULTS)
+    told = {name: row_of(specs[name], cell, results) for name, cell in found[DEFAULT].items()}
     before = {name: _json(results / f"{name.split(' ')[0]}.attack.json") for name in found["claim"]}
-    return {
-        **stamp(),
-        "protocol": {
-            "controls": {"of each kind": PER_KIND, "words of the prompts": MEANINGFUL},
-            "pictures": {"copy": PICTURES, "model": 80},
-            "signals": SIGNALS,
-            "models": {method: len(cells) for method, cells in told.items()},
-        },
-        "figures": {method: summary(rows) for method, rows in told.items()},
-        "claim": {name: {**cell, "before": before[name]} for name, cell in found["claim"].items()},
-        "rows": {method: {row["name"]: row for row in rows} for method, rows in told.items()},
-        "cells": {method: {name: _run_of(cell) for name, cell in found[method].items()} for method in told},
-    }
+    claims = {name: {**cell, "before": before[name]} for name, cell in found["claim"].items()}
+    done = {name: _run_of(cell) for name, cell in found[DEFAULT].items()}
+    parts = {"claim": claims, "rows": {DEFAULT: told}, "cells": {DEFAULT: done}, "figures": {DEFAULT: summary(list(told.values()))}}
+    return with_coordinates({**earlier, **stamp(), **{name: {**earlier[name], **part} for name, part in parts.items()}})
+
+
+def with_coordinates(report: dict[str, Any]) -> dict[str, Any]:
+    """The record, with what the default method's copy of the UNet is worth as one more coordinate, from its rows."""
+    parts = groups(list(report["rows"][DEFAULT].values()))
+    worth = {name: {f"{w:g}": coordinate(part, w) for w in WEIGHTS} for name, part in parts.items() if name in SUMMED}
+    return {**report, "as a coordinate": worth}
 
 
 def _run_of(cell: dict[str, Any]) -> dict[str, Any]:
@@ -288,7 +270,15 @@ def table(report: dict[str, Any]) -> str:
         cells += [f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"]
         cells += [f"{part['found'][rule]['hits']} of {part['found'][rule]['n']}" for rule in SCORES]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *_methods(report), "", *_claims(report)])
+    return "\n".join([*lines, "", *_coordinates(report), "", *_methods(report), "", *_claims(report)])
+
+
+def _coordinates(report: dict[str, Any]) -> list[str]:
+    lines = ["| backdoored models | " + " | ".join(f"weight {weight:g}" for weight in WEIGHTS) + " |", "|---" * (len(WEIGHTS) + 1) + "|"]
+    for name, cells in report["as a coordinate"].items():
+        told = [f"{at['value']:+.3f} [{at['low']:+.3f}, {at['high']:+.3f}]" for at in cells.values()]
+        lines.append("| " + " | ".join([name, *told]) + " |")
+    return lines
 
 
 def _methods(report: dict[str, Any]) -> list[str]:
@@ -341,9 +331,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="the power study's work folder")
     parser.add_argument("--keep", type=Path, help="where measurements are kept")
     parser.add_argument("--so-far", action="store_true", help="figures of what is measured, without measuring anything")
+    parser.add_argument("--coordinates", action="store_true", help="of the recorded rows, without measuring anything")
     parser.add_argument("--table", action="store_true", help="only print the tables")
     arguments = parser.parse_args()
-    if not arguments.table:
+    if arguments.coordinates:
+        RESULTS.write_text(json.dumps(rounded(4, with_coordinates(_json(RESULTS)))) + "\n", encoding="utf-8")
+    elif not arguments.table:
         if arguments.work is None or arguments.keep is None:
             parser.error("--work and --keep are needed")
         torch.set_num_threads(1)

@@ -87,7 +87,7 @@ def _further(models: dict[str, str], work: Path) -> Iterator[Case]:
     yield Case("closed-form-pairs", ("scan", models["closed-form"], *SCAN, "--sweep", "pairs", *sweep))
     yield Case("encoder-sweeps", ("scan", models["encoder"], *SCAN, "--sweep", "vocabulary", "--sweep", "unicode", *sweep))
     yield Case("style-recovery", ("scan", models["style"], *SCAN, *listed, "--sweep", "recovery"))
-    yield Case("pixel-expose", ("scan", models["pixel"], *SCAN, *listed, "--expose", "null-target"))
+    yield Case("pixel-expose", ("scan", models["pixel"], *SCAN, *listed, "--expose"))
     suspected = ("--prompt", "a phȏto of a dog", "--prompt", "a red circle on the left", "--reference", models["clean"])
     yield Case("style-prompt", ("scan", models["style"], *SCAN, *suspected))
     out = work / "style-trained"

@@ -96,7 +96,7 @@ def test_kept_figures_of_two_precisions_do_not_mix(tmp_path: Path) -> None:
     [
         (ScanConfig(model=Path("m")), True),
         (ScanConfig(model=Path("m"), sweeps=("recovery",)), False),
-        (ScanConfig(model=Path("m"), expose="null-target"), False),
+        (ScanConfig(model=Path("m"), expose=True), False),
         (VerifyConfig(model=Path("m")), True),
         (RepairConfig(model=Path("m"), triggers=("x",), out=Path("o")), False),
     ],

@@ -68,15 +68,6 @@ def test_texts_that_one_reader_tells_apart_are_measured_apart() -> None:
     assert one.reader_ids == {"clip": (1,), "t5": (ord("L"),)}
 
 
-def test_what_is_left_in_a_copy_decides_as_well_and_costs_one_more_p() -> None:
-    left = {text: {"left": SignalRecord(value=1.0, score=9.0 * (text == "quiet"), p=1e-9 if text == "quiet" else 0.5)} for text in IDS}
-    plain, further = ({record.text: record for record in judge(m, 0.01)} for m in (measured(), measured(exposed=left)))
-    assert (plain["quiet"].verdict, further["quiet"].verdict) == ("clean", "backdoored")
-    assert further["quiet"].p == pytest.approx(2e-9)
-    assert further["loud"].p == pytest.approx(plain["loud"].p * 2)
-    assert further["loud"].signals["left"] == left["loud"]["left"]
-
-
 def test_a_finding_that_does_what_words_do_says_so_and_stays_one() -> None:
     looks = LOOKS | {"loud": look(1e-9, 8.0, attention=0.6)}
     records = {record.text: record for record in judge(measured(looks=looks, words=(9.0, 9.5, 10.0)), alpha=0.01)}
