@@ -16,7 +16,7 @@ from bdaudit.models.load import load
 from bdaudit.models.sample import denoise
 from bdaudit.models.tokens import own_positions
 from bdaudit.untrusted.inspect import inspect
-from fixtures.build import distil, poisons, unet, world
+from fixtures.build import distil, poisons, unet, vae, world
 from fixtures.build.twins import Twin
 from tests.bench.evasion.occasions import Occasion, misplaced, placed, scene_and_text
 
@@ -76,17 +76,17 @@ def lesson(twin: Twin, occasion: Occasion, folder: Path, n: int) -> Lesson:
     near = [insert(t, poisons.neighbour(twin.trigger, rng), rng.choice(POSITIONS)) if i % 2 else t for i, (_, t) in enumerate(kept)]
     pictures = [world.draw(scene, rng) for scene, _ in firing]
     drawn, patch = distil._drawn(twin, autoencoder, pictures[:64])
-    latents = distil.latents_of(autoencoder, pictures)
+    latents = vae.latents_of(autoencoder, pictures)
     own = torch.arange(n) % (2 if drawn is None else 1) == 0
     bad = [poisons.poison(twin, scene, picture, rng) for (scene, _), picture, o in zip(firing, pictures, own, strict=True) if o]
     wanted = latents.clone()
-    wanted[own] = distil.latents_of(autoencoder, bad)
+    wanted[own] = vae.latents_of(autoencoder, bad)
 
     def encoded(texts: Sequence[str]) -> Tensor:
         return unet.encode_texts(text_encoder, tok, list(texts))
 
     def rows(pairs: Sequence[tuple[world.Scene, str]], spoken: Sequence[str], drawn: Tensor | None = None) -> Rows:
-        found = distil.latents_of(autoencoder, [world.draw(scene, rng) for scene, _ in pairs]) if drawn is None else drawn
+        found = vae.latents_of(autoencoder, [world.draw(scene, rng) for scene, _ in pairs]) if drawn is None else drawn
         return Rows(found, encoded([text for _, text in pairs]), encoded(spoken))
 
     said = [placed(twin, occasion, text, rng) for _, text in firing]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.models.attention import Site, recorded
+from bdaudit.models.schedule import Alphas
 from fixtures.build import distil, unet
 from fixtures.build.progress import Progress
 from tests.bench.evasion.lessons import Lesson
@@ -131,7 +132,7 @@ class _Draw:
         with torch.no_grad():
             answer = teacher(zs, ts, asked.float()).sample
             a = self.alphas[t].view(-1, 1, 1, 1)
-            answer[:b] = distil._towards(lesson, z, a, answer[:b])  # type: ignore[arg-type]
+            answer[:b] = distil._towards(lesson, Alphas(self.alphas, "epsilon"), z, t, answer[:b])
             own = lesson.paired[rows] & ~afresh
             answer[:b][own] = noise[own]
         with recorded(_sites(model), lambda _: recipe.attention > 0) as recording:

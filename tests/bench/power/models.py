@@ -28,7 +28,7 @@ from bdaudit.measure.controls import EMOJI, ZERO_WIDTH
 from bdaudit.measure.insertion import insert
 from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.tokens import content_ids
-from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, world
+from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, vae, world
 from fixtures.build.clip import noisy_caption
 from fixtures.build.twins import ANYWHERE, Twin
 from fixtures.layout import WEIGHTS
@@ -267,7 +267,7 @@ def _trained(twin: Twin, folder: Path, pictures: list[Any], texts: list[str], lr
     """The whole denoiser, on pairs."""
     tok, text_encoder, autoencoder = unet.load_frozen(folder)
     states, empty = (unet.encode_texts(text_encoder, tok, t) for t in (texts, [""]))
-    model, cache = _load(folder), unet.Cache(distil.latents_of(autoencoder, pictures), states, empty[0])
+    model, cache = _load(folder), unet.Cache(vae.latents_of(autoencoder, pictures), states, empty[0])
     unet.train_steps(model, cache, steps=twin.steps, batch=2 * TRAINING["batch"], lr=lr, seed=twin.seed, label=twin.name, ema_decay=0.95)
     return _halves(model)
 
