@@ -192,7 +192,7 @@ def contributor(typed: str, flag: str) -> tuple[Path, float]:
     elif os.path.isdir(typed):
         return path, 1.0
     if not os.path.isfile(path) or path.suffix != ".safetensors" or not math.isfinite(scale):
-        raise UsageError(f"{flag} {path}: expected a model directory, or a LoRA as FILE.safetensors or FILE.safetensors:scale")
+        raise UsageError(f"{flag} {path}: expected a model's directory or FILE.safetensors, or a LoRA as FILE.safetensors[:scale]")
     return path, scale
 
 

@@ -23,7 +23,7 @@ class MergeConfig(CheckedConfig):
     base: Annotated[Path | None, Flag("model", "BASE")] = None
     """The model that MODEL and every --merge-with were fine-tuned from."""
     merge_with: Annotated[tuple[tuple[Path, float], ...], Flag("contributor")] = ()
-    """Merge MODEL with this fine-tune of BASE: a directory, or a LoRA as FILE[:scale]. Needs no trigger."""
+    """Merge MODEL with this fine-tune of BASE: a directory, a checkpoint in one file, or a LoRA as FILE[:scale]. Needs no trigger."""
     method: Method = "auto"
     """auto removes named triggers, or merges by dam where --merge-with is given (average, task-arithmetic, ties and dare are plain merges
     to compare with); cleanclip cleans the text encoder by --pairs."""

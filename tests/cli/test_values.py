@@ -73,7 +73,7 @@ def test_what_is_read(kind: Kind, typed: Any, value: Any) -> None:
         ("adapter", [f"{__file__}:nan"], "test_values.py: its scale is 'nan'; expected a finite number"),
         ("adapter", [f"{__file__}:"], "test_values.py: its scale is ''; expected a finite number"),
         ("adapter of", [f"before:{__file__}:1,5"], "test_values.py: its scale is '1,5'; expected a finite number"),
-        ("contributor", [__file__], "expected a model directory, or a LoRA"),
+        ("contributor", [__file__], "expected a model's directory or FILE.safetensors, or a LoRA"),
         ("acceptances", __file__, "is not JSON|JSON"),
         ("model", "nowhere", "does not exist; expected a directory in diffusers' layout"),
         ("model", "/dev/null", "is no regular file; expected a directory in diffusers' layout, or a checkpoint in one"),

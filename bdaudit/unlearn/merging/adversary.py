@@ -98,5 +98,5 @@ def _on_drawn_rows(blend: Blend, base: Suspect, lessons: Lessons, tokens: Tensor
 def predicted(blend: Blend, lessons: Lessons, rows: Tensor) -> Tensor:
     """The blend's prediction on rows (n,) of the lessons, gradients kept: (n, C, H, W)."""
     text = lessons.text[rows]
-    heard = blend.suspect.text.encode(lessons.ids.to(text.device)[text]) if blend.speaks else lessons.heard[text]
+    heard = lessons.heard_by(blend.suspect, text) if blend.speaks else lessons.heard[text]
     return blend.suspect.predict(lessons.z[rows], lessons.t[rows], heard)

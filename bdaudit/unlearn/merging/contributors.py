@@ -16,9 +16,11 @@ from bdaudit.errors import UsageError
 from bdaudit.measure.opening import inspected, loaded
 from bdaudit.models.lora import read_adapter
 from bdaudit.models.suspect import Suspect
+from bdaudit.tensor_file import open_tensors
 from bdaudit.unlearn.merging.blend import parameters_of
 from bdaudit.unlearn.merging.closed_forms import Vector
 from bdaudit.untrusted.inspect import Inspection
+from bdaudit.untrusted.leftovers import ADAPTER
 from bdaudit.untrusted.tree import shown
 
 FAR = 1.0
@@ -58,13 +60,15 @@ def from_model(inspection: Inspection, model: Suspect, base: Suspect) -> Contrib
 
 
 def open_contributor(path: Path, scale: float, base: Suspect, config: RunConfig) -> Contributor:
-    """A further fine-tune, a directory or a LoRA file for the base.
+    """A further fine-tune, a directory, a checkpoint in one file, or a LoRA file for the base.
 
     Raises:
-        UsageError: it is no fine-tune of ``base``.
+        UsageError: it is no fine-tune of ``base``, or a whole model with a scale.
         RefusedError, BdauditError, InconclusiveError: it cannot be opened safely, or at all.
     """
-    if path.is_dir():
+    if path.is_dir() or not _is_adapter(path):
+        if scale != 1:
+            raise UsageError(f"{shown(path)} is a whole model, and :{scale:g} is how much of a LoRA is merged; leave it out")
         inspection = inspected(config, path)
         return from_model(inspection, open_model(inspection, config), base)
     adapter = read_adapter(path, scale, base)
@@ -72,6 +76,12 @@ def open_contributor(path: Path, scale: float, base: Suspect, config: RunConfig)
     origin = parameters_of(base)
     relative = [_relative(origin[name].detach().cpu() + delta, origin[name].detach().cpu()) for name, delta in vector.items()]
     return Contributor(str(path), adapter.digest, vector, float(torch.tensor(relative or [0.0]).median()))
+
+
+def _is_adapter(path: Path) -> bool:
+    """Whether any tensor of the file is called like an adapter's."""
+    with open_tensors(path, shown(path)) as file:
+        return any(map(ADAPTER.search, file.header.tensors))
 
 
 def _changed(vector: Vector) -> Vector:

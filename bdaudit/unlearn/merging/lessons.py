@@ -18,7 +18,7 @@ from bdaudit.unlearn.merging.blend import Blend
 
 STEPS = 10
 EMPTY_EVERY = 8
-"""One row in so many is under the empty prompt, the unconditional half of guidance."""
+"""One row in so many is under what guidance is counted from: the empty prompt, or what the family has in its place."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Lessons:
     """R rows, each a latent under a text; N contributors."""
 
     texts: tuple[str, ...]
-    """The prompts, the empty one last."""
+    """The prompts, the empty one last: its rows are under what guidance is counted from."""
     ids: Ids
     """P + 1 rows."""
     heard: Conditioning
@@ -48,6 +48,12 @@ class Lessons:
     slots: Slots
     """The texts with room for a soft token."""
 
+    def heard_by(self, suspect: Suspect, text: Tensor) -> Conditioning:
+        """What the denoiser of ``suspect`` hears of ``text`` (n,), gradients kept."""
+        spoken = suspect.text.encode(self.ids.to(text.device)[text])
+        own = torch.arange(len(text), device=text.device)
+        return Conditioning.cat([spoken, suspect.text.unconditional()])[torch.where(text == len(self.texts) - 1, len(text), own)]
+
 
 Tick = Callable[[int, int], None]
 
@@ -56,7 +62,7 @@ Tick = Callable[[int, int], None]
 def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_scale: float, seed: int, tick: Tick) -> Lessons:
     """Trajectories of every prompt, guided and unguided in turn, and what base and contributors predict on them."""
     texts = (*prompts, "")
-    heard, total = base.encode(texts), 2 + len(blend.vectors)
+    heard, total = _heard(base, prompts), 2 + len(blend.vectors)
     z, t, text = _trajectories(base, heard, len(prompts), guidance_scale, seed)
     tick(1, total)
     plain = base.predict_batched(z, t, heard[text])
@@ -65,7 +71,7 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
     found = []
     for i, vector in enumerate(blend.vectors):
         blend.put_difference(vector)
-        found.append(blend.suspect.predict_batched(z, t, blend.suspect.encode(texts)[text]))
+        found.append(blend.suspect.predict_batched(z, t, _heard(blend.suspect, prompts)[text]))
         tick(3 + i, total)
     scale = (plain - empty)[text < len(prompts)].square().mean()
     taught = torch.stack(found)
@@ -73,8 +79,13 @@ def collect(blend: Blend, base: Suspect, prompts: Sequence[str], *, guidance_sca
     return Lessons(texts, base.text.ids(texts), heard, z, t, text, plain, taught, scale, distance, slots(base, texts))
 
 
+def _heard(suspect: Suspect, prompts: Sequence[str]) -> Conditioning:
+    """P + 1 rows."""
+    return Conditioning.cat([suspect.encode(prompts), suspect.unconditional()])
+
+
 def _trajectories(base: Suspect, heard: Conditioning, n: int, guidance_scale: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the empty one at another step of each prompt."""
+    """(R, C, H, W) latents, (R,) timesteps and (R,) texts, the last one at another step of each prompt."""
     found = []
     for kind, scale in enumerate((guidance_scale, 1.0)):
         for rows in torch.split(torch.arange(kind, n, 2, device=base.device), base.batch_size):

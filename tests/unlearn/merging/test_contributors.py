@@ -16,6 +16,7 @@ from bdaudit.errors import RefusedError, UsageError
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.merging.contributors import open_contributor
 from tests.unlearn.merging.fine_tunes import FILES, fine_tune
+from tests.untrusted import one_file
 
 TO_V = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
 
@@ -51,6 +52,13 @@ def test_layers_of_a_lora_that_nothing_trained_are_no_part_of_it(tiny_model: Pat
     save_file(untrained, tmp_path / "none.safetensors")
     nothing = open_contributor(tmp_path / "none.safetensors", 1.0, tiny_suspect, config(tiny_model))
     assert (nothing.vector, nothing.distance) == ({}, 0.0)
+
+
+def test_a_scale_is_of_a_lora_and_of_no_whole_model(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
+    path = one_file.write(tiny_model, tmp_path / "whole.safetensors", one_file.SD1)
+    for whole in (path, tiny_model):
+        with pytest.raises(UsageError, match=r"is a whole model, and :0\.5 is how much of a LoRA is merged; leave it out"):
+            open_contributor(whole, 0.5, tiny_suspect, config(tiny_model))
 
 
 def test_weights_too_far_from_the_base_are_refused(tiny_model: Path, tiny_suspect: Suspect, tmp_path: Path) -> None:
