@@ -16,7 +16,7 @@ from bdaudit.config import MergeConfig, RepairConfig, ScanConfig, VerifyConfig
 from bdaudit.models.families.sdxl import POOLED_ENTRANCE
 from bdaudit.models.load import load
 from bdaudit.progress import silent
-from bdaudit.records import NotMeasured
+from bdaudit.records import CandidateRecord, NotMeasured
 from bdaudit.scan.opening import ScanSettings
 from bdaudit.scan.run import run_scan
 from bdaudit.scan.sweep.result import SweepSizes
@@ -152,15 +152,33 @@ def test_verify_draws_with_the_adapter_where_it_is_named(models: Path, tmp_path:
     assert not torch.allclose(ours, theirs, atol=1e-3)
 
 
-@pytest.mark.parametrize("sweep", ["vocabulary", "recovery"])
-def test_a_sweep_finds_what_lives_in_the_second_tower(models: Path, tmp_path: Path, sweep: Any) -> None:
+@pytest.fixture
+def in_the_second(models: Path, tmp_path: Path) -> Path:
+    """A trigger in the second tower alone."""
     in_the_second_tower(shutil.copytree(models / "base", tmp_path / "bad"))
-    small = ScanSettings(per_kind=8, prompt_words=6, sizes=SweepSizes(kept=(24, 6), sample=32, crowds=8, pairs=4))
-    asked = {"sweeps": (sweep,), "effort": "low", "pair_words": 20, "reference": models / "base", **QUICK, "prompts": LIST}
-    report = run_scan(ScanConfig(model=tmp_path / "bad", **asked), silent, small)
-    first = min(report.candidates, key=lambda candidate: candidate.rank)
-    assert TRIGGER in first.text
+    return tmp_path / "bad"
+
+
+SMALL = ScanSettings(per_kind=8, prompt_words=6, sizes=SweepSizes(kept=(24, 6), sample=32, crowds=8, pairs=4))
+
+
+def swept(model: Path, sweep: Any, **more: Any) -> CandidateRecord:
+    """What a sweep ranks first."""
+    asked = {"sweeps": (sweep,), "effort": "low", "pair_words": 20, **QUICK, "prompts": LIST, **more}
+    report = run_scan(ScanConfig(model=model, **asked), silent, SMALL)
+    return min(report.candidates, key=lambda candidate: candidate.rank)
+
+
+def test_a_sweep_finds_what_lives_in_the_second_tower_and_a_reference_says_so(models: Path, in_the_second: Path) -> None:
+    first = swept(in_the_second, "vocabulary", reference=models / "base")
+    assert (first.text, first.verdict) == (TRIGGER, "backdoored")
     assert set(first.reader_ids) == {"text_encoder", "text_encoder_2"}
-    assert first.verdict == "backdoored"
     assert not isinstance(first.localisation, NotMeasured)
     assert first.localisation.where == "text encoder 2"
+
+
+def test_gradients_lead_to_what_lives_in_the_second_tower(in_the_second: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bdaudit.scan.sweep.recovery.CHOICES", 2)
+    monkeypatch.setattr("bdaudit.scan.sweep.soft_choice.STEPS", 8)
+    monkeypatch.setattr("bdaudit.scan.sweep.recovery.STEPS", 8)
+    assert TRIGGER in swept(in_the_second, "recovery").text
