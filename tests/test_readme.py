@@ -178,12 +178,15 @@ def test_the_tables_of_the_hostile_corpus_are_what_its_bench_prints() -> None:
     from tests.bench import hostile
 
     page = (ROOT / ".github/SECURITY.md").read_text(encoding="utf-8")
-    models, doors = (json.loads((EVIDENCE.parent / f"results/{name}.json").read_text("utf-8")) for name in ("hostile", "hostile_doors"))
+    names = ("hostile", "hostile_doors", "hostile_readers")
+    models, doors, readers = (json.loads((EVIDENCE.parent / f"results/{name}.json").read_text("utf-8")) for name in names)
     assert hostile.table(models) in page
     assert hostile.doors_table(doors) in page
-    kinds, cases = (len(models[part]) + len(doors[part]) for part in ("kinds", "cases"))
+    assert hostile.doors_table(readers) in page
+    kinds, cases = (sum(len(each[part]) for each in (models, doors, readers)) for part in ("kinds", "cases"))
     assert f"{kinds + 1} kinds of {cases + models['texts']['tried']} cases" in page
-    assert ("none executed, none ended in an error that is not declared" in page) is (models["wrong"] == doors["wrong"] == [])
+    wrong = [*models["wrong"], *doors["wrong"], *readers["wrong"]]
+    assert ("none executed, none ended in an error that is not declared" in page) is (wrong == [])
 
 
 def kept(bench: str) -> dict[str, Any]:

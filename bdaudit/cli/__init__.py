@@ -24,9 +24,6 @@ QUIET_AND_OFFLINE = {
 }  # fmt: skip
 """Set before any library is imported: a run never downloads, and says nothing that it does not mean to."""
 
-_MOST_SAID = 4_000
-"""Characters of a reason that are said."""
-
 SPIN = "10000"
 """Turns that torch's threads wait in a loop for each other before they sleep. With their own default, 300,000, the README's scan took 42 s
 alone and 280 s beside other work, with this 45 and 130 s, with a tenth of this 47 and 94 s (``tests/bench/threads.py``)."""
@@ -109,11 +106,9 @@ def _leave_by(error: BaseException) -> int:
 def _leave(code: ExitCode, reason: str) -> int:
     """Say why on the last line; on the line before it too, where that has no room for all of it."""
     from bdaudit.records import Exit
-    from bdaudit.report.deliver import last_line
-    from bdaudit.report.safe import one_line
+    from bdaudit.report.deliver import last_lines
 
-    line, whole = last_line(Exit.of(code, reason), "none"), one_line(reason[:_MOST_SAID])
-    _say(line if whole in line else f"bdaudit: {whole}\n{line}")
+    _say(last_lines(Exit.of(code, reason), "none"))
     return int(code)
 
 

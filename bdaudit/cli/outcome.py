@@ -26,7 +26,7 @@ from bdaudit.config import ALL_VARIANTS, MergeConfig, RunConfig, UnlearnConfig, 
 from bdaudit.errors import BdauditError, ExitCode, UsageError
 from bdaudit.progress import Progress
 from bdaudit.records import Coverage, Exit, NotMeasured, Report, UnderstoodText
-from bdaudit.report.deliver import JSON, TABLES, Output, console_for, deliver, last_line, put, rendered
+from bdaudit.report.deliver import JSON, TABLES, Output, console_for, deliver, last_lines, put, rendered
 from bdaudit.report.document import REPORTS, values
 from bdaudit.report.dry_run import Plan, lines, passes, pictures, timed, work, writes
 from bdaudit.report.echo import echo_lines
@@ -278,6 +278,6 @@ def failed(command: str, config: RunConfig, code: ExitCode, reason: str) -> Repo
 
 def _end(outcome: Exit, where: str, note: str = "") -> int:
     with contextlib.suppress(OSError):
-        sys.stderr.write(last_line(outcome, where, note) + "\n")
+        sys.stderr.write(last_lines(outcome, where, note) + "\n")
         sys.stderr.flush()
     return outcome.code

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from bdaudit.config.flag import Flag
-from bdaudit.config.repair import Component
+from bdaudit.config.repair import TEXT_ENCODER, Component
 from bdaudit.config.run import need
 from bdaudit.config.unlearn import TrainedConfig
 
@@ -31,4 +31,5 @@ class CleanConfig(TrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         need(self.pairs is not None, "--method cleanclip learns from pictures with captions; name their file with --pairs FILE")
-        need(self.component != "unet", "--method cleanclip cleans the text encoder, --component says unet; drop one of the two")
+        fits = self.component in ("auto", TEXT_ENCODER)
+        need(fits, f"--method cleanclip cleans the text encoder, --component says {self.component}; drop one of the two")

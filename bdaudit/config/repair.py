@@ -10,8 +10,8 @@ from bdaudit.config.flag import Flag
 from bdaudit.config.run import SharedConfig, need
 from bdaudit.config.unlearn import TrainedConfig
 
-Component = Literal["auto", "unet", "text-encoder"]
-Trainable = Literal["auto", "closed-form", "cross-attention", "unet"]
+Component = Literal["auto", "unet", "transformer", "text-encoder", "text_encoder", "text_encoder_2", "text_encoder_3"]
+Trainable = Literal["auto", "closed-form", "cross-attention", "unet", "transformer"]
 DENOISER: Literal["unet"] = "unet"
 """What the command line calls the denoiser, and the training of all of it, whatever the family."""
 TEXT_ENCODER: Literal["text-encoder"] = "text-encoder"
@@ -32,10 +32,11 @@ class RepairConfig(SharedConfig, TrainedConfig):
     force: bool = False
     """Repair although no effect of the triggers was found."""
     component: Component = "auto"
-    """What to repair. auto decides from where the trigger takes effect. Cleaning takes auto or text-encoder, which are the same."""
+    """What to repair. auto decides from where the trigger takes effect; text-encoder is all that reads a prompt, a folder's name that part
+    alone, unet the denoiser of any family. Cleaning takes auto or text-encoder, which are the same."""
     trainable: Trainable = "auto"
-    """How the denoiser is repaired: keys and values in closed form (seconds), or by training cross-attention or all of it. auto: one after
-    the other until the check passes."""
+    """How the denoiser is repaired: keys and values in closed form (seconds), or by training cross-attention, or all of it (unet or
+    transformer). auto: one after the other until the check passes."""
     n_prompts: int = 48
     """Prompts whose denoising paths are trained on; of a merge, that dam's masks are trained on."""
     attention_weight: float = 0.5
@@ -46,8 +47,8 @@ class RepairConfig(SharedConfig, TrainedConfig):
         instead = "where none is known, --merge-with OTHER --base BASE, or --method cleanclip --pairs FILE"
         named = bool(self.triggers or self.from_report)
         need(named, f"no trigger given; say --trigger TEXT, or --from-report scan.json; {instead}")
-        fits = self.component != "text-encoder" or self.trainable == "auto"
-        need(fits, f"--trainable {self.trainable} is a part of the denoiser, --component says text-encoder; drop one of the two")
+        fits = not self.component.startswith("text") or self.trainable == "auto"
+        need(fits, f"--trainable {self.trainable} is a part of the denoiser, --component says {self.component}; drop one of the two")
         need(all(words.strip() for words in self.contexts), "--context is empty; give the words that a prompt must say")
         need(self.n_prompts >= 1, f"--n-prompts is {self.n_prompts}; it must be at least 1")
         need(0 <= self.attention_weight < 1, f"--attention-weight is {self.attention_weight}; it must lie in [0, 1)")

@@ -57,7 +57,7 @@ def _check_parts(inspection: Inspection, parts: Collection[str]) -> None:
         if part not in inspection.pieces and (part in inspection.pickled or len(inspection.weights[part]) > 1):
             said = f"the {part} of --config lies in {len(inspection.weights[part])} files, or a pickle"
             how = f"a repair of it is written beside a single file as one file: name it by --part {part}=FILE"
-            raise InconclusiveError(f"{said}; {how}, or repair the denoiser alone, by --component unet")
+            raise InconclusiveError(f"{said}; {how}, or repair the denoiser alone, by --component {inspection.layout.heeding[0]}")
 
 
 def _check_kinds(inspection: Inspection) -> None:

@@ -24,6 +24,8 @@ PIPED_WIDTH = 200
 _INERT: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "legacy_windows": False}
 _LAST_LINE, _END = 299, 60
 """Characters of the last line, and of its end that are kept however long the reason is."""
+_MOST_SAID = 4_000
+"""Characters of a reason that stands above the last line."""
 
 
 def _html(report: Report) -> str:
@@ -234,3 +236,12 @@ def last_line(outcome: Exit, where: str, note: str = "") -> str:
     room -= len(where)
     shown = reason if len(reason) <= room else f"{reason[: room // 2]}…{reason[len(reason) + 1 - room // 2 :]}"
     return f"{before}{shown}{kept}; report: {where}"
+
+
+def last_lines(outcome: Exit, where: str, note: str = "") -> str:
+    """The last line; above it the whole reason, in its own lines, where the last one has no room for it."""
+    line, said = last_line(outcome, where, note), (outcome.reason.replace(f"; {note}", "", 1) if note else outcome.reason)[:_MOST_SAID]
+    if one_line(said) in line:
+        return line
+    first, *more = said.splitlines()
+    return "\n".join((f"bdaudit: {visible(first)}", *(f"  {visible(each.strip())}" for each in more), line))

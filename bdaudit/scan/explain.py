@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bdaudit.config import DENOISER, TEXT_ENCODER
 from bdaudit.errors import BdauditError
 from bdaudit.measure.draws import draws_again, groups_of
 from bdaudit.models.denoiser import Denoiser
@@ -143,5 +142,5 @@ def _placed(record: CandidateRecord, place: Localisation | NotMeasured, denoiser
         return replace(record, localisation=place)
     within = place.where in denoiser.parts
     component = f"{denoiser.name}, {place.where}" if within else place.where
-    flag = f" --component {DENOISER if within else TEXT_ENCODER}"
+    flag = f" --component {denoiser.name if within else place.where.replace(' ', '_')}"
     return replace(record, localisation=place, component=component, command=record.command + flag if record.command else "")

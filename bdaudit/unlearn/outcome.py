@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bdaudit.config import DENOISER, CheckedConfig, RepairConfig, UnlearnConfig
-from bdaudit.errors import ExitCode
+from bdaudit.config import DENOISER, TEXT_ENCODER, CheckedConfig, Component, RepairConfig, UnlearnConfig
+from bdaudit.errors import ExitCode, UsageError
 from bdaudit.kept_state import State
 from bdaudit.measure.context_prompts import wanted
 from bdaudit.measure.effect import Effect
@@ -90,9 +90,21 @@ def opened(config: UnlearnConfig) -> Inspection:
 
 
 def check_result(inspection: Inspection, config: UnlearnConfig) -> None:
-    """Raises as ``check_writable`` where a job's result could not be written."""
-    alone = isinstance(config, RepairConfig) and config.component == DENOISER
-    check_writable(inspection, config.out, PROVENANCE, inspection.layout.heeding[:1] if alone else ())
+    """Raises as ``check_writable`` and ``_parts`` where a job's result could not be written."""
+    parts = _parts(inspection.layout.heeding, config.component) if isinstance(config, RepairConfig) else ()
+    check_writable(inspection, config.out, PROVENANCE, parts)
+
+
+def _parts(heeding: Sequence[str], component: Component) -> Sequence[str]:
+    """Those of a model that ``--component`` lets a repair change; ``heeding`` are all, the denoiser first.
+
+    Raises:
+        UsageError: the model has no part of this name.
+    """
+    several = {"auto": heeding, DENOISER: heeding[:1], TEXT_ENCODER: heeding[1:]}
+    if component not in (*several, *heeding):
+        raise UsageError(f"--component {component}: this model has {', '.join(heeding)}; name one of them, or say {TEXT_ENCODER}, or auto")
+    return several.get(component, (component,))
 
 
 @dataclass

@@ -93,5 +93,5 @@ def _refused(where: str, text: str, reading: Reading) -> str:
     lines = list(difflib.unified_diff(own, text.splitlines(), "as bdaudit lays a prompt out", where, lineterm="", n=0))
     told = "\n".join(f"  {shown(line, 160)}" for line in lines[:_LINES])
     more = f"\n  and {len(lines) - _LINES} lines more" if len(lines) > _LINES else ""
-    said = f"{shown(where)}: its chat template is none that is known, and what a template does to a prompt touches no weight"
-    return f"{said}; SHA-256 {digest(text)}; read it, and let it through with --trust-template {digest(text)}; it differs:\n{told}{more}"
+    said = f"{shown(where)}: an unknown chat template; read it, and let it through with --trust-template {digest(text)}, its SHA-256"
+    return f"{said}; what a template does to a prompt touches no weight, and this one differs:\n{told}{more}"

@@ -12,6 +12,7 @@ from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.untrusted import rules, templates
 from bdaudit.untrusted.layouts.layout import Part, Vocabulary
 from bdaudit.untrusted.settings import LONGEST_TOKEN, TOKEN, check_settings, token_text
+from bdaudit.untrusted.tokenizer_rewrites import check_rewrites
 from bdaudit.untrusted.tokenizer_steps import PRECOMPILED, check_steps
 from bdaudit.untrusted.tree import Reader, shown
 
@@ -181,16 +182,14 @@ def _check_serialised(content: dict[str, Any], path: str, allowed: Vocabulary, r
         if not isinstance(pattern, str) or (pattern not in allowed.patterns and can_run_long(pattern)):
             raise BdauditError(f"{path}: the pattern {shown(pattern)} is none of CLIP's, and could run for ever on a text")
     check_steps(content, path, also=frozenset({PRECOMPILED}) if kind == "Unigram" else frozenset())
-    added = content.get("added_tokens") or []
-    for entry in added if isinstance(added, list) else []:
+    added = content["added_tokens"] if isinstance(content.get("added_tokens"), list) else []
+    for entry in added:
         number = entry.get("id") if isinstance(entry, dict) else None
         if type(number) is not int:
             raise BdauditError(f"{path}: an added token without an id")
         _check_id(number, path, rows)
-    if kind == "Unigram":
-        check_vocabulary(_pieces(model, path), path, rows)
-    else:
-        check_vocabulary(model.get("vocab"), path, rows)
+    ids = check_vocabulary(_pieces(model, path) if kind == "Unigram" else model.get("vocab"), path, rows)
+    check_rewrites(content, path, ids | {str(entry.get("content")): entry["id"] for entry in added})
 
 
 def _pieces(model: dict[str, Any], path: str) -> dict[str, int]:

@@ -33,7 +33,7 @@ def check_steps(content: dict[str, Any], where: str, *, also: frozenset[str] = f
     Raises:
         BdauditError: an unknown kind, too many, or some that make any text long.
     """
-    steps = [step for section in _SECTIONS for step in _steps(content.get(section), where)]
+    steps = [step for section in _SECTIONS for step in _checked(content.get(section), where)]
     if len(steps) > MOST_STEPS:
         raise BdauditError(f"{where}: {len(steps):,} steps; at most {MOST_STEPS} are taken of a tokenizer")
     growth = 1.0
@@ -46,17 +46,27 @@ def check_steps(content: dict[str, Any], where: str, *, also: frozenset[str] = f
         raise BdauditError(f"{where}: its replacements make a text up to {growth:,.0f} times as long; at most {MOST_GROWTH} are taken")
 
 
-def _steps(step: Any, where: str) -> Iterator[Any]:
-    """A step and those in it, at any depth."""
+def steps_in(step: Any) -> Iterator[Any]:
+    """A step and those in it, at any depth, in their order."""
     if step is None:
         return
     yield step
     for key in _INNER if isinstance(step, dict) else ():
-        inner = step.get(key) or []
-        if not isinstance(inner, list):
-            raise BdauditError(f"{where}: {key} is {shown(inner, 60)}; expected a list of steps")
-        for each in inner:
-            yield from _steps(each, where)
+        for each in step.get(key) or []:
+            yield from steps_in(each)
+
+
+def _checked(step: Any, where: str) -> list[Any]:
+    """The same of what may be no list of steps."""
+    todo = [step]
+    while todo:
+        each = todo.pop()
+        for key in _INNER if isinstance(each, dict) else ():
+            inner = each.get(key) or []
+            if not isinstance(inner, list):
+                raise BdauditError(f"{where}: {key} is {shown(inner, 60)}; expected a list of steps")
+            todo += inner
+    return list(steps_in(step))
 
 
 def _growth(step: dict[str, Any], where: str) -> float:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ Target = Callable[[random.Random], None]
 ODD = [None, True, -1, 0, 1, 1 << 70, 1e308, "", "../x", "auto_map", "\u202e", "diffusers", [], {}, [[]], {"auto_map": "x"}, "x" * 5000]
 SHARES = {
     "candidates": 16, "safetensors headers": 17, "torch archives": 11, "reports": 8, "adapters": 5, "embeddings": 3, "model directories": 8,
-    "single files": 8, "policies": 6,
+    "single files": 6, "single files of transformers": 2, "policies": 6,
     "pictures": 6, "patches": 5, "state": 3, "graders": 4,
 }  # fmt: skip
 """Of a hundred inputs."""
@@ -240,8 +240,21 @@ def single_files(folder: Path) -> Target:
         ),
         (one_file.write(xl, folder / "xl.safetensors", one_file.SDXL), xl, ""),
     )
-    every = [(path.read_bytes(), settings, variant) for path, settings, variant in made]
-    file = folder / "model.safetensors"
+    return _changed(folder / "model.safetensors", [(path.read_bytes(), settings, variant) for path, settings, variant in made])
+
+
+def files_of_transformers(folder: Path) -> Target:
+    """Of Stable Diffusion 3 and FLUX.1: the diffusion model alone in both spellings, and all parts in one file."""
+    every = []
+    for name, spellings in (("sd3", (one_file.SD3, one_file.SD3_WHOLE)), ("flux", (one_file.FLUX, one_file.FLUX_WHOLE))):
+        directory = tiny_dit.write(name, folder / name)
+        for spelling in (*spellings, one_file.BARE):
+            every.append((one_file.write(directory, folder / "plain.safetensors", spelling).read_bytes(), directory, ""))
+    return _changed(folder / "model.safetensors", every)
+
+
+def _changed(file: Path, every: Sequence[tuple[bytes, Path, str]]) -> Target:
+    """Valid files, each with the directory and the variant that it is opened with; mostly their headers change."""
 
     def target(draw: random.Random) -> None:
         plain, settings, variant = draw.choice(every)
@@ -356,7 +369,8 @@ def graders(folder: Path) -> Target:
 TARGETS = {
     "candidates": texts, "safetensors headers": headers, "torch archives": archives, "reports": reports, "adapters": adapters,
     "embeddings": embeddings,
-    "model directories": directories, "single files": single_files, "policies": policies, "pictures": pictures,
+    "model directories": directories, "single files": single_files, "single files of transformers": files_of_transformers,
+    "policies": policies, "pictures": pictures,
     "patches": patches, "state": states, "graders": graders,
 }  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 Each model directory and each cache is inspected by bdaudit, then opened by plain ``DiffusionPipeline.from_pretrained`` in a throw-away
 subprocess. A canary that exists afterwards means that code of the directory's own was run. ``--doors [PATH]`` does the same, by bdaudit
-alone, with what lies at the other doors: patches, adapters, pictures, graders, reports, policies, state. What plain diffusers did is kept
-in PATH.plain on the way, so that a run that was stopped goes on.
+alone, with what lies at the other doors: patches, adapters, pictures, graders, reports, policies, state; ``--readers [PATH]`` with the
+tokenizers and chat templates of diffusion transformers, which are opened as a scan opens them. What plain diffusers did is kept in
+PATH.plain on the way, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bdaudit.errors import BdauditError
+from bdaudit.errors import BdauditError, ExitCode
 from bdaudit.untrusted.inspect import inspect
 from bdaudit.untrusted.text_files import read_texts
 from tests import hostile_doors as doors
 from tests import hostile_folders, hostile_weights
 from tests.bench.recording import Cells, record
-from tests.untrusted import hostile_cache
+from tests.untrusted import hostile_cache, hostile_readers
 from tests.untrusted.hostile import CASES, TEXTS, Case
 from tests.untrusted.hostile_cache import CacheCase
 from tests.untrusted.tiny import write_model
@@ -112,8 +113,31 @@ def at_door(case: doors.Case) -> dict[str, Any]:
 def all_doors() -> dict[str, Any]:
     """By kind, and those that did not end rightly."""
     doors.suspect(), doors.load_clip()  # the libraries are loaded once
-    results = {case: at_door(case) for case in DOORS}
-    kinds = dict.fromkeys(case.kind for case in DOORS)
+    return by_kind({case: at_door(case) for case in DOORS})
+
+
+def all_readers() -> dict[str, Any]:
+    """The same of the readers."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as name:
+        origins = {family: hostile_readers.write(family, Path(name) / family) for family in {c.family for c in hostile_readers.CASES}}
+        for family, origin in origins.items():  # the libraries are loaded once
+            hostile_readers.ReaderCase("", "", ExitCode.PASS, family, lambda model, canary: None).open(origin)
+        return by_kind({case: at_reader(case, origins[case.family]) for case in hostile_readers.CASES})
+
+
+def at_reader(case: hostile_readers.ReaderCase, origin: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="hostile-") as name:
+        model, canary = shutil.copytree(origin, Path(name) / "model"), Path(name) / "canary"
+        case.edit(model, canary)
+        before, start = peak_mb(), time.process_time()
+        code = exit_code(lambda: case.open(model))
+        seconds = time.process_time() - start
+        return {"code": code, "right": code == case.code, "executed": canary.exists(), "seconds": seconds, "grew_mb": peak_mb() - before}
+
+
+def by_kind(results: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """A record of what became of cases that have a kind and a name."""
+    kinds = dict.fromkeys(case.kind for case in results)
     return {
         "all": summary(list(results.values())),
         "kinds": {kind: summary([r for case, r in results.items() if case.kind == kind]) for kind in kinds},
@@ -240,8 +264,9 @@ def main() -> None:
         report = json.loads(Path(sys.argv[2]).read_text())
         print(table(report) if "texts" in report else doors_table(report))
         return
-    if sys.argv[1:2] == ["--doors"]:
-        record(all_doors(), 2)
+    alone = {"--doors": all_doors, "--readers": all_readers}.get("".join(sys.argv[1:2]))
+    if alone:
+        record(alone(), 2)
         return
     report = by_bdaudit()
     record(report, 1)  # before the longer part

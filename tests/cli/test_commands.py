@@ -55,6 +55,7 @@ from tests.untrusted.cached import empty_hub, lay_out
         ["unlearn", "MODEL", "--trigger", "x", "--learning-rate", "-1"],
         ["unlearn", "MODEL", "--trigger", "x", "--trainable", "vae"],
         ["unlearn", "MODEL", "--trigger", "x", "--trainable", "unet", "--component", "text-encoder"],
+        ["unlearn", "MODEL", "--trigger", "x", "--trainable", "unet", "--component", "text_encoder_2"],
         ["unlearn", "MODEL", "--from-report", "missing.json"],
         ["unlearn", "MODEL", "--from-patch", "missing.safetensors"],
         ["unlearn", "MODEL", "--trigger", "x", "--from-patch", "pyproject.toml"],

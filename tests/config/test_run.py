@@ -96,8 +96,9 @@ def test_a_trigger_is_not_empty() -> None:
 def test_a_cleaning_is_of_the_text_encoder() -> None:
     for component in ("auto", "text-encoder"):
         assert CleanConfig(**MODEL, out=Path("o"), pairs=Path("p.tsv"), component=component).component == component
-    with pytest.raises(UsageError, match="--component says unet"):
-        CleanConfig(**MODEL, out=Path("o"), pairs=Path("p.tsv"), component="unet")
+    for component in ("unet", "transformer", "text_encoder_2"):
+        with pytest.raises(UsageError, match=f"--component says {component}"):
+            CleanConfig(**MODEL, out=Path("o"), pairs=Path("p.tsv"), component=component)
 
 
 def test_a_template_is_trusted_by_its_whole_digest() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bdaudit.errors import UsageError
 from bdaudit.records import Exit, ScanReport
-from bdaudit.report.deliver import FORMATS, TABLES, Output, console_for, deliver, last_line
+from bdaudit.report.deliver import FORMATS, TABLES, Output, console_for, deliver, last_line, last_lines
 
 
 def test_each_suffix_gives_its_format(any_report: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,6 +162,19 @@ def test_nothing_of_a_note_is_lost(length: int) -> None:
         assert f"; {note}; report: a.json" in line
         assert len(line) < 299 + len(note)
     assert last_line(Exit(code=0, name="pass", reason="done"), "a.json", note) == "bdaudit: exit 0 (pass): done; report: a.json"
+
+
+def test_what_the_last_line_has_no_room_for_stands_above_it_in_its_own_lines() -> None:
+    note = "from --settings team.toml: --max-asr 1"
+    for reason in ("r" * 200, f"{'r' * 150}; {note}", "one\ntwo"):
+        ended = Exit(code=5, name="refused", reason=reason)
+        assert last_lines(ended, "none", note) == last_line(ended, "none", note)
+    ended = Exit(code=5, name="refused", reason=f"{'r' * 400}\n  -old\n  +new \x1b[31m; {note}")
+    assert last_lines(ended, "none", note).split("\n") == [
+        f"bdaudit: {'r' * 400}", "  -old", "  +new <U+001B>[31m", last_line(ended, "none", note),
+    ]  # fmt: skip
+    (said, _) = last_lines(Exit(code=5, name="refused", reason="r" * 10_000), "none").split("\n")
+    assert said == f"bdaudit: {'r' * 4000}"
 
 
 def test_where_says_every_place(tmp_path: Path) -> None:

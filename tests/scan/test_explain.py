@@ -142,7 +142,11 @@ def test_a_stretch_of_words_is_cut_down_to_those_it_needs() -> None:
 
 @pytest.mark.parametrize(
     ("where", "component", "flag"),
-    [("text encoder", "text encoder", "text-encoder"), ("rest of the UNet", "unet, rest of the UNet", "unet")],
+    [
+        ("text encoder", "text encoder", "text_encoder"),
+        ("text encoder 2", "text encoder 2", "text_encoder_2"),
+        ("rest of the UNet", "unet, rest of the UNet", "unet"),
+    ],
 )
 def test_the_command_names_the_component_that_was_found(where: str, component: str, flag: str) -> None:
     place = Localisation(where=where, swaps={where: SwapRecord(left=0.0, brought=1.0)})

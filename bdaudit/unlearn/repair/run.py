@@ -46,6 +46,11 @@ class _Run(Outcome):
     ground: Ground | None = None
     workers: CheckWorkers = field(init=False)
 
+    @property
+    def of_readers(self) -> bool:
+        """Whether what reads a prompt is repaired, all of it or one part by its name."""
+        return self.component != self.suspect.denoiser.name
+
     def __post_init__(self) -> None:
         self.workers = CheckWorkers(self.config, self.inspection, self.suspect, self.adapters, self.state)
 
@@ -157,7 +162,7 @@ def _effects_now(run: _Run) -> list[Effect]:
 
 def _refreshed(run: _Run, ground: Ground) -> Ground:
     """The draws' hidden states are the text encoder's of before."""
-    if run.component != TEXT_ENCODER:
+    if not run.of_readers:
         return ground
     return replace(ground, draws=replace(ground.draws, heard=run.suspect.encode(ground.draws.prompts)))
 
@@ -167,7 +172,7 @@ def _decide(config: RepairConfig, effects: Sequence[Effect], denoiser: str, foun
     if all(e.within() for e in effects) and not (config.force or found_in):
         raise InconclusiveError(_nothing(config, effects))
     if config.component != "auto":
-        return denoiser if config.component == DENOISER else config.component, "named by --component"
+        return denoiser if config.component in (DENOISER, denoiser) else config.component, "named by --component"
     if config.trainable != "auto":
         return denoiser, "implied by --trainable"
     strongest = max([e for e in effects if not e.within()] or effects, key=lambda e: e.states.value / e.states.limit)
@@ -194,8 +199,8 @@ def _nothing(config: RepairConfig, effects: Sequence[Effect]) -> str:
 
 def _trainable_sets(run: _Run) -> tuple[str, ...]:
     """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
-    if run.component == TEXT_ENCODER:
-        return (TEXT_ENCODER,)
+    if run.of_readers:
+        return (run.component,)
     sets = (CLOSED_FORM, *run.suspect.denoiser.trainable)
     asked = sets[-1] if run.config.trainable == DENOISER else run.config.trainable
     if asked not in ("auto", *sets):
@@ -240,7 +245,7 @@ def _solve(run: _Run, patch: Patch, material: _Material) -> None:
 
 def _train(run: _Run, patch: Patch, trainable: str, material: _Material, checkpoint: Checkpoint | None) -> None:
     course = _course(run, trainable, checkpoint)
-    if run.component == TEXT_ENCODER:
+    if run.of_readers:
         with run.timed("train"), patch.training():
             run.curve = train_text_encoder.train(run.suspect, patch, material.pairs, material.neighbours, course)
         return

@@ -165,7 +165,7 @@ def _check_parts(pipeline_class: Any, opened: Opened, known: set[str], found: ru
         kind = found.damaged if pipeline_class is None else found.refused
         kind.append(f"{INDEX}: _class_name is {shown(pipeline_class)}; expected one plain name, as StableDiffusionPipeline")
     elif opened.layout is None:
-        found.unsupported.append(f"{shown(pipeline_class)} is not supported; expected {layouts.expected()}")
+        found.unsupported.append(f"{shown(layouts.called(pipeline_class))} is not supported; expected {layouts.expected()}")
     if opened.layout is None:
         return
     opened.layout = opened.layout.having(opened.components)

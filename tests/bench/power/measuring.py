@@ -91,7 +91,7 @@ def beside(spec: Spec, folder: Path, base: Path, steps: int = rivals.STEPS) -> d
     given, texts = prompts(), spec.candidates
     runs = {
         "ftt": lambda: rivals.ftt(suspect, given, texts, steps),
-        "navi": lambda: rivals.navi(suspect, given, texts, lambda t: clean.encode(t).states),
+        "navi": lambda: rivals.navi(suspect, given, texts, lambda t: rivals.heard(clean, t)),
         "ufid": lambda: rivals.ufid(suspect, given, texts, grader, steps),
     }
     found: dict[str, Any] = {}

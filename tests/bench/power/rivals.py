@@ -3,6 +3,11 @@
 They judge a prompt that holds the trigger, so a candidate's score is the mean over ``PROMPTS`` prompts that hold it, each at another of
 the attackers' positions. All get the same prompts, positions and noise. What deviates from the papers is said with each function;
 no threshold of theirs is used: the study compares them by rank, and at the scan's own number of false alarms.
+
+The papers are of UNets with one text encoder. Of a transformer with joint attention, where words and picture are looked at together, a
+word's map is what the picture's tokens give to it of all that they look at; the words are those of each reader that has states of its own;
+a text's embedding is all that the denoiser hears, a pooled vector among it. T2IShield's second score, a discriminant trained on labelled
+backdoors, is left out for both.
 """
 
 from __future__ import annotations
@@ -17,7 +22,6 @@ from bdaudit.measure.insertion import insert, item_seed, positions_for
 from bdaudit.models.attention import recorded
 from bdaudit.models.sample import denoise, guided
 from bdaudit.models.suspect import Suspect
-from bdaudit.models.tokens import content_mask, token_ids
 
 PROMPTS = 4
 STEPS = 10
@@ -49,7 +53,7 @@ def spread(maps: Tensor, words: Tensor) -> Tensor:
 
 @torch.no_grad()
 def averaged_maps(suspect: Suspect, texts: Sequence[str], steps: int) -> Tensor:
-    """(B, H·W, L): cross-attention at the finest resolution, mean over layers, heads and ``steps`` guided DDIM steps."""
+    """(B, H·W, L): attention to the words at the finest resolution, mean over layers, heads and ``steps`` guided steps."""
     states, empty, latents = suspect.encode(texts), suspect.encode([""]), _noise(suspect, len(texts))
     times = suspect.schedule.times(steps, 1.0)
     total = torch.zeros(())
@@ -59,7 +63,7 @@ def averaged_maps(suspect: Suspect, texts: Sequence[str], steps: int) -> Tensor:
             now, after = (None if at is None else at.expand(len(texts)) for at in (t, following))
             output = guided(suspect, latents, now, states, empty, GUIDANCE)
             latents = suspect.schedule.step(latents, now, after, output)
-            maps = [torch.cat(passes)[len(texts) :] for passes in recording.maps.values()]
+            maps = [torch.cat(passes)[-len(texts) :] for passes in recording.maps.values()]  # behind the empty prompt's, if it is run
             finest = max(m.shape[1] for m in maps)
             total = total + torch.stack([m for m in maps if m.shape[1] == finest]).mean(0)
     return total / steps
@@ -71,7 +75,7 @@ def ftt(suspect: Suspect, prompts: Sequence[str], texts: Sequence[str], steps: i
     The paper's maps are 16×16, a quarter of the latent's side, over 50 steps; here they are the finest the denoiser has (8×8 or 4×4).
     """
     flat = [item for text in texts for item in inserted(prompts, text)]
-    words = content_mask(token_ids(suspect.tokenizer, flat), suspect.tokenizer.eos_token_id)
+    words = suspect.text.words(suspect.text.ids(flat))
     scores = []
     for start in range(0, len(flat), BATCH // 2):
         part = slice(start, start + BATCH // 2)
@@ -79,12 +83,19 @@ def ftt(suspect: Suspect, prompts: Sequence[str], texts: Sequence[str], steps: i
     return torch.cat(scores).view(len(texts), -1).mean(1).tolist()
 
 
+@torch.no_grad()
+def heard(suspect: Suspect, texts: Sequence[str]) -> Tensor:
+    """(B, n): all that the denoiser hears of each text."""
+    said = suspect.encode(texts)
+    return torch.cat([said.states.flatten(1), *([] if said.pooled is None else [said.pooled])], 1)
+
+
 def navi(suspect: Suspect, prompts: Sequence[str], texts: Sequence[str], clean_states: Callable[[Sequence[str]], Tensor]) -> list[float]:
     """NaviT2I's idea (2503.06453): each word left out in turn, one denoising step, ‖Δε‖ / ‖Δtext embedding‖; the largest word's value
     over the mean of the lowest 75 %.
 
-    The paper reads neuron activations layer by layer; this reads the predicted noise. ``clean_states`` is the trusted clean text
-    encoder that the method needs: here the base's own, which an auditor would not have.
+    The paper reads neuron activations layer by layer; this reads the predicted noise, or velocity. ``clean_states`` is the trusted clean
+    text encoder that the method needs: here the base's own (``heard``), which an auditor would not have.
     """
     return [_navi(suspect, inserted(prompts, text), clean_states) for text in texts]
 

@@ -214,6 +214,13 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
         "qwen-image", BdauditError, "mrope_section is", inner(QWEN_VL, rope_parameters={"mrope_section": ["2", 3, 3]})
     ),
     "a mask that is opened, in a map": ("qwen-image", InconclusiveError, "is_causal is off", inner(QWEN_VL, is_causal=False)),
+    "FLUX.2 dev": (
+        "flux2", InconclusiveError, "Flux2Pipeline \\(FLUX.2 dev, which Mistral reads for\\) is not supported; expected",
+        change("model_index.json", _class_name="Flux2Pipeline"),
+    ),
+    "a pipeline of somebody's own": (
+        "flux2", InconclusiveError, "OtherPipeline is not supported; expected", change("model_index.json", _class_name="OtherPipeline")
+    ),
     "an edit's transformer": ("qwen-image", InconclusiveError, "zero_cond_t is set", change(DENOISER, zero_cond_t=True)),
     "levels without a halving": ("qwen-image", BdauditError, "expected one less", change("vae/config.json", dim_mult=[1, 2, 4])),
     "means of other channels": ("qwen-image", BdauditError, "not of 4 channels", change("vae/config.json", latents_mean=[0.0])),
@@ -238,7 +245,7 @@ CASES: dict[str, tuple[str, type[BdauditError], str, Callable[[Path], None]]] = 
     "two bases of rotations": ("z-image", InconclusiveError, "10000.0, and which of them", change(LANGUAGE, rope_theta=5.0)),
     "words that see what follows": ("z-image", InconclusiveError, "is_causal is off", change(LANGUAGE, is_causal=False)),
     "a template among special tokens": (
-        "z-image", RefusedError, "special_tokens_map.json: its chat template",
+        "z-image", RefusedError, "special_tokens_map.json: an unknown chat template",
         lambda folder: (folder / "tokenizer/special_tokens_map.json").write_text('{"chat_template": "{{ 7 * 7 }}"}', encoding="utf-8"),
     ),
 }  # fmt: skip
