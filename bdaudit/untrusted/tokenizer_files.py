@@ -187,9 +187,12 @@ def _check_serialised(content: dict[str, Any], path: str, allowed: Vocabulary, r
         number = entry.get("id") if isinstance(entry, dict) else None
         if type(number) is not int:
             raise BdauditError(f"{path}: an added token without an id")
+        if token_text(entry) is None:
+            said = f"{path}: an added token is {shown(entry.get('content'), 60)}"
+            raise BdauditError(f"{said}; expected a text of at most {LONGEST_TOKEN:,} characters")
         _check_id(number, path, rows)
     ids = check_vocabulary(_pieces(model, path) if kind == "Unigram" else model.get("vocab"), path, rows)
-    check_rewrites(content, path, ids | {str(entry.get("content")): entry["id"] for entry in added})
+    check_rewrites(content, path, ids | {entry["content"]: entry["id"] for entry in added})
 
 
 def _pieces(model: dict[str, Any], path: str) -> dict[str, int]:
