@@ -19,7 +19,7 @@ from bdaudit.untrusted.inspect import inspect
 from tests.models import tiny_dit
 from tests.models.families.test_transformer import GUIDANCE, STEPS, drawn, ready
 from tests.models.families.test_transformer_adapters import BLOCKS, OWN, XLABS, factors, original, shape_of, written
-from tests.models.families.test_transformer_verbs import LIST, SIZE, TRIGGER, reading_little
+from tests.models.families.test_transformer_verbs import LIST, SIZE, TOKENS, TRIGGER, reading_little
 from tests.models.families.test_transformer_verify import CLOSE, SIGMAS
 from tests.small import runs_with
 
@@ -124,7 +124,7 @@ def test_verify_draws_what_the_stock_pipeline_draws_with_the_adapter(
     flags = ("--n", 2, "--reach", 0, "--steps", STEPS, "--guidance-scale", GUIDANCE, "--trigger", TRIGGER, *COMMON)
     _, report = run("verify", model, "--before", other, "--lora", f"before:{path}", *flags)
     assert report["status"] == "completed", report["exit"]
-    pipeline, told = ready(model), {"sigmas": SIGMAS}
+    pipeline, told = ready(model), {"sigmas": SIGMAS, "max_sequence_length": TOKENS}
     suspect, text, latents, picture = found[0]
     (twin,) = [each[3] for each in found if each[0] is not suspect and each[1] == text and torch.equal(each[2], latents)]
     without, _ = drawn(pipeline, latents, prompt=text, **told)
