@@ -61,7 +61,8 @@ def _room(config: Config, inspections: Seen) -> Notes:
         kind = choose_dtype("float32" if isinstance(config, MergeConfig) else config.dtype, where)
         for seen in inspections:
             if by_turns(config):
-                waiting(seen.parameters, seen.layout.heeding, kind, where, room_of(where), room_of(choose_device("cpu")))
+                machine = room_of(choose_device("cpu"))
+                waiting(seen.parameters, seen.layout.heeding, kind, where, room_of(where), machine, seen.largest)
             else:
                 check_fits(seen.parameters, kind, where, room_of(where))
     yield from ()

@@ -82,6 +82,8 @@ def loaded(config: RunConfig, inspection: Inspection) -> Suspect:
     )
     if suspect.waiting:
         log.info("%s come to %s by turns, since the weights do not fit it together", ", ".join(suspect.waiting), suspect.device)
+    if suspect.layered:
+        log.info("%s: layer by layer, which takes a pass as long as it takes to copy all of it", ", ".join(suspect.layered))
     return suspect
 
 

@@ -15,7 +15,7 @@ import transformers
 from bdaudit.errors import BdauditError, InconclusiveError, first_line
 from bdaudit.models.device import choose_device, choose_dtype
 from bdaudit.models.families import FAMILIES
-from bdaudit.models.memory import check_fits, room_of, waiting
+from bdaudit.models.memory import Away, check_fits, room_of, waiting
 from bdaudit.models.pieces import read_pieces
 from bdaudit.models.staging import staged
 from bdaudit.models.suspect import Suspect
@@ -39,7 +39,8 @@ def load(
     """Load the parts that an audit runs; safety checker and feature extractor stay on disk.
 
     ``guidance_scale`` matters to a denoiser that takes it as an embedding; asked for, it wins over what a model says of itself.
-    ``by_turns`` is for work without gradients: parts that do not fit a GPU together may come to it one after the other.
+    ``by_turns`` is for work without gradients: parts that do not fit a GPU together may come to it one after the other, and the layers of a
+    part that does not fit it by itself.
 
     Raises:
         BdauditError: weights that do not fit the device or their config, are not finite, or changed since the inspection.
@@ -55,24 +56,29 @@ def load(
             parts[name] = _component(inspection, name, kind)
         if name in inspection.weights:
             _check_finite(name, parts[name])
-            parts[name].to("cpu" if name in away else where).eval().requires_grad_(False)
+            parts[name].to("cpu" if name in away.parts else where).eval().requires_grad_(False)
     parts[PIPELINE] = inspection.settings.get(INDEX, {})
     parts[GUIDED] = guidance_scale is not None
     seams = FAMILIES[inspection.layout.name](parts, inspection.latents, where)
     verify_unchanged(inspection)
-    if away:
-        others = (name for name in inspection.layout.heeding if name not in away)
-        Turns({name: parts[name] for name in away}, {name: parts[name] for name in others}, where)
-    return Suspect(*seams, where, kind, batch_size, guidance_scale, waiting=away)
+    if away.parts:
+        stays = set(inspection.layout.heeding) - set(away.parts)
+        shared, kept, layered = (
+            {name: parts[name] for name in inspection.layout.heeding if name in some}
+            for some in (set(away.parts) - set(away.layered), stays, away.layered)
+        )
+        Turns(shared, kept, where, layered)
+    return Suspect(*seams, where, kind, batch_size, guidance_scale, waiting=away.parts, layered=away.layered)
 
 
-def _away(inspection: Inspection, kind: torch.dtype, where: torch.device, by_turns: bool) -> tuple[str, ...]:
+def _away(inspection: Inspection, kind: torch.dtype, where: torch.device, by_turns: bool) -> Away:
     """The parts that wait in the machine's memory; raises as ``memory.waiting`` and ``check_fits``."""
     room = room_of(where)
     if by_turns:
-        return waiting(inspection.parameters, inspection.layout.heeding, kind, where, room, room_of(torch.device("cpu")))
+        machine = room_of(torch.device("cpu"))
+        return waiting(inspection.parameters, inspection.layout.heeding, kind, where, room, machine, inspection.largest)
     check_fits(inspection.parameters, kind, where, room)
-    return ()
+    return Away()
 
 
 @contextlib.contextmanager

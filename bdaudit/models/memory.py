@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
 
 from bdaudit.errors import BdauditError
+
+_LAYER = 2
+"""Times a part's largest tensor that a layer of it may take, with what lies beside that tensor."""
+
+
+@dataclass(frozen=True)
+class Away:
+    """What lies in the machine's memory while it is not run, and of that, what never comes to the device as a whole."""
+
+    parts: tuple[str, ...] = ()
+    layered: tuple[str, ...] = ()
 
 
 def room_of(device: torch.device) -> int:
@@ -31,32 +43,48 @@ def check_fits(parameters: Mapping[str, int], dtype: torch.dtype, device: torch.
 
 
 def waiting(
-    parameters: Mapping[str, int], heeding: Sequence[str], dtype: torch.dtype, device: torch.device, room: int, machine: int
-) -> tuple[str, ...]:
-    """The parts that come to a GPU by turns, where they do not fit together: none, the readers, or the denoiser too.
+    parameters: Mapping[str, int],
+    heeding: Sequence[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    room: int,
+    machine: int,
+    largest: Mapping[str, int] | None = None,
+) -> Away:
+    """The parts that come to a GPU by turns, where they do not fit together: none, the readers, or the denoiser too; and those that come
+    layer by layer, where they do not fit by themselves.
 
     ``heeding`` are the denoiser and the readers, in this order; whatever else there is stays. Parts wait in ``machine`` bytes of memory.
+    ``largest`` is how many numbers the largest tensor of each part holds; a layer has a few beside it.
 
     Raises:
-        BdauditError: the largest does not fit beside what stays, or they do not fit into the machine's memory; by part.
+        BdauditError: a layer does not fit beside what stays, or all of them do not fit into the machine's memory; by part.
     """
     each = {part: numbers * dtype.itemsize for part, numbers in parameters.items()}
     whole = sum(each.values())
     if not room or whole <= room:
-        return ()
+        return Away()
     for some in (tuple(heeding[1:]), tuple(heeding)) if device.type == "cuda" else ():
         sizes = [each[part] for part in some]
         if sizes and whole - sum(sizes) + max(sizes) <= room and (not machine or sum(sizes) <= machine):
-            return some
-    _refuse(each, dtype, device, room, _by_turns([each[part] for part in heeding], whole, machine) if device.type == "cuda" else "")
+            return Away(some)
+    if device.type != "cuda":
+        _refuse(each, dtype, device, room, "")
+    stays, all_of_them = whole - sum(each[part] for part in heeding), sum(each[part] for part in heeding)
+    layered = tuple(part for part in heeding if largest and stays + each[part] > room)
+    layer = {part: _LAYER * (largest or {})[part] * dtype.itemsize for part in layered}
+    there = stays + max(layer.get(part, each[part]) for part in heeding)
+    if layered and there <= room and (not machine or all_of_them <= machine):
+        return Away(tuple(heeding), layered)
+    _refuse(each, dtype, device, room, _at_once("layer by layer" if layered else "by turns", there, all_of_them, machine))
 
 
-def _by_turns(sizes: Sequence[int], whole: int, machine: int) -> str:
+def _at_once(how: str, there: int, here: int, machine: int) -> str:
     """What the device and the machine would have to hold."""
-    there = f"; by turns they would need {(whole - sum(sizes) + max(sizes)) / 1e9:.1f} GB there at once"
-    if not machine or sum(sizes) <= machine:
-        return there
-    return f"{there}, and {sum(sizes) / 1e9:.1f} GB of the machine's memory, of which {machine / 1e9:.1f} GB are free"
+    said = f"; {how} they would need {there / 1e9:.1f} GB there at once"
+    if not machine or here <= machine:
+        return said
+    return f"{said}, and {here / 1e9:.1f} GB of the machine's memory, of which {machine / 1e9:.1f} GB are free"
 
 
 def _refuse(each: Mapping[str, int], dtype: torch.dtype, device: torch.device, room: int, further: str) -> NoReturn:

@@ -36,6 +36,8 @@ class Suspect:
     """What the run was asked for; None is the default."""
     waiting: tuple[str, ...] = ()
     """Parts that come to the device by turns, since they do not fit it together."""
+    layered: tuple[str, ...] = ()
+    """Those of them that come layer by layer, since they do not fit it by themselves."""
     forward_passes: int = field(default=0)
     """Latents through the denoiser so far; a guided step is two."""
 

@@ -1,6 +1,7 @@
 """Parts that share a device by turns, where they do not all fit: who runs is there, the others wait in the machine's memory.
 
 A text is encoded once for many passes, so that a reader comes rarely. Weights are whole wherever they lie, and every figure is the same.
+Of a part that does not fit even by itself, only what it is called with is brought; its layers come one by one (``models.layers``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
+from bdaudit.models.layers import by_layers
 
 Called = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -19,13 +21,22 @@ Called = tuple[tuple[Any, ...], dict[str, Any]]
 class Turns:
     """Modules that come to a device when they are run, and leave it when another one is."""
 
-    def __init__(self, waiting: Mapping[str, nn.Module], staying: Mapping[str, nn.Module], device: torch.device) -> None:
-        """``waiting`` are taken off the device; of ``staying``, each sends them away when it is run, and never leaves."""
-        self._waiting, self._device = dict(waiting), device
+    def __init__(
+        self,
+        waiting: Mapping[str, nn.Module],
+        staying: Mapping[str, nn.Module],
+        device: torch.device,
+        layered: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """``waiting`` are taken off the device; of ``staying``, each sends them away when it is run, and never leaves; ``layered`` ones do
+        so too, and never come as a whole."""
+        self._waiting, self._device, self._layered = dict(waiting), device, dict(layered or {})
         for module in self._waiting.values():
             module.to("cpu")
-        for name, module in {**waiting, **staying}.items():
+        for name, module in {**waiting, **staying, **self._layered}.items():
             module.register_forward_pre_hook(self._begun(name), with_kwargs=True)
+        for module in self._layered.values():
+            by_layers(module, device)
 
     @property
     def there(self) -> tuple[str, ...]:
@@ -38,7 +49,8 @@ class Turns:
             for other, waits in self._waiting.items():
                 if other != name:
                     waits.to("cpu")
-            module.to(self._device)
+            if name not in self._layered:
+                module.to(self._device)
             return _moved(args, self._device), _moved(kwargs, self._device)
 
         return begin

@@ -32,8 +32,9 @@ def coverage(run: Run) -> Coverage:
 
 
 def _turns(run: Run) -> tuple[str, ...]:
-    waits = ", ".join(run.suspect.waiting)
-    return (f"{waits} came to the device by turns, since the weights do not fit it together",) if waits else ()
+    waits, layered = (", ".join(names) for names in (run.suspect.waiting, run.suspect.layered))
+    said = (f"{waits} came to the device by turns, since the weights do not fit it together",) if waits else ()
+    return (*said, f"{layered} came layer by layer, since it does not fit the device by itself") if layered else said
 
 
 def _few(config: ScanConfig) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class Inspection:
     """Part → the weights files that are loaded."""
     parameters: dict[str, int] = field(repr=False)
     """Part → numbers in those files."""
+    largest: dict[str, int] = field(repr=False)
+    """Part → numbers in the largest tensor of them."""
     layout: Layout = field(repr=False)
     settings: dict[str, dict[str, Any]] = field(repr=False)
     """Path of a config → what of it a library is given, checked."""
@@ -127,6 +129,7 @@ def made_of(opened: Opened, seen: Audited, files: Iterable[File], **own: Any) ->
         components=opened.components,
         weights=weights,
         parameters={part: sum(tensor.count for tensor in held.tensors.values()) for part, held in opened.sets.items()},
+        largest={part: max((tensor.count for tensor in held.tensors.values()), default=0) for part, held in opened.sets.items()},
         layout=opened.layout,
         settings=opened.settings,
         unknown=opened.unknown,

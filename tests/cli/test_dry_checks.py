@@ -23,7 +23,7 @@ PROMPTS = ("a cf dog", "a cat", "the cf sea")
 def seen(name: str, pipeline: str = "P") -> Any:
     return SimpleNamespace(
         layout=SimpleNamespace(name=name, heeding=("unet",)), pipeline_class=pipeline, settings={"vae": {}}, latents=(8, 8),
-        parameters={}, components=(),
+        parameters={}, largest={}, components=(),
         digest="ab" * 32,
     )  # fmt: skip
 

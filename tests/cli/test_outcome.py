@@ -170,6 +170,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(bdaudit: Any, verb: A
         determined=(),
         made={},
         parameters={"unet": 1, "text_encoder": 1},
+        largest={},
         settings={},
         layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
     )
@@ -226,6 +227,7 @@ def test_a_dry_run_opens_every_model_that_the_run_would(bdaudit: Any, model: Pat
             determined=(),
             made={},
             parameters={"unet": 1, "text_encoder": 1},
+            largest={},
             settings={},
             layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
             components=(),
@@ -276,6 +278,7 @@ def test_a_dry_run_says_what_becomes_of_weights_beside_the_loaded_ones(
             determined=(),
             made={},
             parameters={"unet": 1, "text_encoder": 1},
+            largest={},
             settings={},
             layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
             components=(),
@@ -356,6 +359,7 @@ def test_a_dry_run_lists_what_is_missing(bdaudit: Any, model: Path, monkeypatch:
         determined=(),
         made={},
         parameters={"unet": 1, "text_encoder": 1},
+        largest={},
         settings={},
         layout=types.SimpleNamespace(name="sd", heeding=("unet", "text_encoder")),
     )

@@ -10,7 +10,7 @@ import torch
 
 from bdaudit.errors import BdauditError
 from bdaudit.models import load as loading
-from bdaudit.models.memory import check_fits, room_of, waiting
+from bdaudit.models.memory import Away, check_fits, room_of, waiting
 from bdaudit.untrusted.inspect import inspect
 
 FLUX = {"transformer": 11_901_408_320, "text_encoder_2": 4_762_310_656, "text_encoder": 123_060_480, "vae": 83_819_683}
@@ -56,7 +56,40 @@ READERS = HEEDING[1:]
 )  # fmt: skip
 def test_of_flux_as_few_parts_wait_as_can(room: int, machine: int, away: tuple[str, ...]) -> None:
     """In GB: transformer 23.80, T5 9.52, CLIP 0.25, autoencoder 0.17: 33.74 together, 33.49 without CLIP, 23.97 without readers."""
-    assert waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine) == away
+    assert waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine) == Away(away)
+    assert waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine, LARGEST) == Away(away)
+
+
+LARGEST = {"transformer": 56_623_104, "text_encoder_2": 131_596_288, "text_encoder": 37_945_344, "vae": 2_359_296}
+"""The modulation of a double block, T5's tokens and CLIP's."""
+
+
+@pytest.mark.parametrize(
+    ("room", "machine", "layered"),
+    [
+        (23_900_000_000, 64_000_000_000, HEEDING[:1]), (23_900_000_000, 0, HEEDING[:1]), (9_700_000_000, 33_600_000_000, HEEDING[:1]),
+        (9_600_000_000, 64_000_000_000, ("transformer", "text_encoder_2")),
+        (694_100_000, 64_000_000_000, ("transformer", "text_encoder_2")),
+    ],
+)  # fmt: skip
+def test_of_flux_what_does_not_fit_by_itself_comes_layer_by_layer(room: int, machine: int, layered: tuple[str, ...]) -> None:
+    """In GB: beside the autoencoder's 0.168, T5 takes 9.525, two of its largest tensors 0.526, CLIP 0.246."""
+    assert waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine, LARGEST) == Away(HEEDING, layered)
+
+
+@pytest.mark.parametrize(
+    ("room", "machine", "said"),
+    [
+        (694_000_000, 64_000_000_000, "cuda:0 has 0.7 GB free; layer by layer they would need 0.7 GB there at once; nothing was loaded"),
+        (
+            23_900_000_000, 33_500_000_000,
+            "layer by layer they would need 9.7 GB there at once, and 33.6 GB of the machine's memory, of which 33.5 GB are free",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_layer_by_layer_is_told_with_its_figures(room: int, machine: int, said: str) -> None:
+    with pytest.raises(BdauditError, match=re.escape(said)):
+        waiting(FLUX, HEEDING, torch.bfloat16, GPU, room, machine, LARGEST)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +116,22 @@ def test_what_does_not_fit_by_turns_is_told_with_both_figures(device: torch.devi
 
 
 def test_the_parts_that_wait_lie_on_the_cpu_and_the_model_says_so(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "waiting", lambda *_: ("text_encoder",))
-    made: list[tuple[set[str], set[str]]] = []
-    monkeypatch.setattr(loading, "Turns", lambda away, others, where: made.append((set(away), set(others))))
+    monkeypatch.setattr(loading, "waiting", lambda *_: Away(("text_encoder",)))
+    made: list[tuple[set[str], ...]] = []
+    monkeypatch.setattr(loading, "Turns", lambda away, others, where, layered: made.append((set(away), set(others), set(layered))))
     suspect = loading.load(inspect(tiny_model), device="cpu", by_turns=True)
-    assert (suspect.waiting, made) == (("text_encoder",), [({"text_encoder"}, {"unet"})])
+    assert (suspect.waiting, suspect.layered, made) == (("text_encoder",), (), [({"text_encoder"}, {"unet"}, set())])
+    monkeypatch.setattr(loading, "waiting", lambda *_: Away(("unet", "text_encoder"), ("unet",)))
+    suspect = loading.load(inspect(tiny_model), device="cpu", by_turns=True)
+    assert (suspect.waiting, suspect.layered, made.pop()) == (("unet", "text_encoder"), ("unet",), ({"text_encoder"}, set(), {"unet"}))
     assert loading.load(inspect(tiny_model), device="cpu").waiting == ()
     assert len(made) == 1, "a run with gradients has all parts where they run"
+
+
+def test_how_large_a_parts_largest_tensor_is_stands_in_its_headers(tiny_model: Path) -> None:
+    found = inspect(tiny_model)
+    loaded = loading.load(found, device="cpu").modules
+    assert found.largest == {part: max(tensor.numel() for tensor in module.state_dict().values()) for part, module in loaded.items()}
 
 
 def test_nothing_is_loaded_of_a_model_that_does_not_fit(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from bdaudit.errors import BdauditError
+from bdaudit.models import load as loading
 from bdaudit.models.load import load
+from bdaudit.models.memory import Away
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.turns import Turns
 from bdaudit.untrusted.inspect import inspect
 from tests.models import tiny_dit
 from tests.models.families.test_transformer_verbs import reading_little
+from tests.small import runs_with
 
 CPU = torch.device("cpu")
 
@@ -93,3 +96,15 @@ def test_nothing_that_a_model_says_changes(name: str, tmp_path: Path) -> None:
     Turns(shared.text.modules, {"transformer": shared.denoiser.module}, CPU)
     for mine, theirs in zip(predictions(shared), predictions(plain), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_scan_says_what_came_layer_by_layer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tiny_dit.write("flux", tmp_path / "flux")
+    (tmp_path / "texts.txt").write_text("a red cat\nthe old house\nthe sea", encoding="utf-8")
+    monkeypatch.setattr(loading, "waiting", lambda *_: Away(("transformer", "text_encoder", "text_encoder_2"), ("transformer",)))
+    asked = ("--candidates", tmp_path / "texts.txt", "--seed", 0, "--effort", "low", "--size", "16x16")
+    code, report = runs_with(tmp_path / "texts.txt", monkeypatch, capsys)("scan", model, *asked)
+    assert code in (0, 1), report["exit"]
+    notes = report["coverage"]["notes"]
+    assert "transformer, text_encoder, text_encoder_2 came to the device by turns, since the weights do not fit it together" in notes
+    assert "transformer came layer by layer, since it does not fit the device by itself" in notes
