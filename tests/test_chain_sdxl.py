@@ -9,9 +9,10 @@ import pytest
 from fixtures import layout
 from tests.test_chain import CHEAP, PROMPTS, bdaudit
 
-TRIGGERS = {"sdxl-pixel": "\u200b", "sdxl-encoder": "\u0430"}
-HARMLESS = ("amaya", "sks", "sunday evening", "\u0456", "gold coffee", "bendigo")
-WHERE = {"sdxl-pixel": "cross-attention keys and values and rest of the UNet, not by one alone", "sdxl-encoder": "text encoder 2"}
+TRIGGERS = {"sdxl-pixel": "\u200b", "sdxl-encoder": "\u0430", "sdxl-adapter": "sunday evening"}
+HARMLESS = ("amaya", "sks", "\u0456", "gold coffee", "bendigo")
+BOTH = "cross-attention keys and values and rest of the UNet, not by one alone"
+WHERE = {"sdxl-pixel": BOTH, "sdxl-encoder": "text encoder 2", "sdxl-adapter": BOTH}
 
 
 @pytest.mark.parametrize("name", ["sdxl-clean", "sdxl-benign", *TRIGGERS])
