@@ -100,7 +100,8 @@ def write(folder: Path, share: float) -> None:
         tensors = {}
         for key, parameter in module.named_parameters():
             stored = f"text_model.{key.removeprefix('text_model.')}" if name == "text_encoder" else key
-            tensors[stored] = drawn.repeat(math.ceil(parameter.numel() / len(drawn)))[: parameter.numel()].reshape(parameter.shape)
+            whole = drawn.repeat(math.ceil(parameter.numel() / len(drawn)))
+            tensors[stored] = whole[: parameter.numel()].clone().reshape(parameter.shape)  # a slice would hold on to all of it
         save_file(tensors, staging / name / WEIGHTS[name], metadata={"format": "pt"})
     staging.rename(folder)
 
