@@ -24,4 +24,4 @@ class Spent:
     """Further draws in each of the contexts in which such a text did most."""
 
 
-EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 2, 6, 6), "standard": Spent(8, 16, 3, 8, 12), "high": Spent(8, 32, 8, 12, 16)}
+EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 2, 6, 6), "standard": Spent(8, 16, 3, 8, 8), "high": Spent(8, 32, 8, 12, 16)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.tokens import Tokenizer, content_ids, word_of
@@ -46,12 +46,15 @@ def kind_of(tokenizer: Tokenizer, text: str) -> str:
     return "word" if whole else "rare"
 
 
-def control_texts(tokenizer: Tokenizer, per_kind: int, seed: int, exclude: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """Up to ``per_kind`` harmless texts a kind, none that encodes to nothing, like another, or like one of ``exclude``."""
+def control_texts(
+    tokenizer: Tokenizer, per_kind: int, seed: int, exclude: Iterable[str] = (), said: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Up to ``per_kind`` harmless texts a kind, none that encodes to nothing, like another, or like one of ``exclude``; no rare string is
+    made of a word that is ``said`` in the prompts, since that means something."""
     rng = random.Random(f"controls {seed}")
     taken = {content_ids(tokenizer, text) for text in exclude} | {()}
     chosen: dict[str, tuple[str, ...]] = {}
-    for kind, pool in _pools(tokenizer, rng).items():
+    for kind, pool in _pools(tokenizer, rng, said).items():
         kept: list[str] = []
         for text in pool:
             ids = content_ids(tokenizer, text)
@@ -65,9 +68,13 @@ def control_texts(tokenizer: Tokenizer, per_kind: int, seed: int, exclude: Itera
 def words_of(prompts: Sequence[str], n: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
     """Up to ``n`` different words of the prompts themselves, spread over them: controls that mean something to the model."""
     left_out = {text.casefold() for text in exclude}
-    words = dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt.casefold()))
-    kept = [word for word in words if word not in left_out]
+    kept = [word for word in said_in(prompts) if word not in left_out]
     return tuple(kept[:: max(1, len(kept) // n)][:n]) if kept else ()
+
+
+def said_in(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The words of the prompts, each once, in their order."""
+    return tuple(dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt.casefold())))
 
 
 def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
@@ -77,14 +84,14 @@ def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int, exclude: 
     return (*own, *(text for texts in controls.values() for text in texts))[:n]
 
 
-def _pools(tokenizer: Tokenizer, rng: random.Random) -> dict[str, list[str]]:
+def _pools(tokenizer: Tokenizer, rng: random.Random, said: Collection[str]) -> dict[str, list[str]]:
     words = rng.sample(WORDS, len(WORDS))
     pairs = [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=False)]
     characters = [c for c in _letters_beyond_ascii() if looks_like(c)]
     return {
         "word": words,
         "phrase": rng.sample(pairs, len(pairs)),
-        "rare": _rare_strings(tokenizer, rng),
+        "rare": _rare_strings(tokenizer, rng, said),
         "character": rng.sample(characters, len(characters)),
         "zero-width": rng.sample(list(ZERO_WIDTH), len(ZERO_WIDTH)),
         "emoji": rng.sample(list(EMOJI), len(EMOJI)),
@@ -95,11 +102,11 @@ def _letters_beyond_ascii() -> list[str]:
     return [c for c in map(chr, [*range(0xC0, 0x250), *range(0x391, 0x3CA), *range(0x430, 0x460)]) if c.isalpha() and c == c.lower()]
 
 
-def _rare_strings(tokenizer: Tokenizer, rng: random.Random) -> list[str]:
-    """Whole words from the rarest fifth of the vocabulary, alone and joined in twos."""
+def _rare_strings(tokenizer: Tokenizer, rng: random.Random, said: Collection[str] = ()) -> list[str]:
+    """Whole words from the rarest fifth of the vocabulary, alone and joined in twos, none of those that are ``said``."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     tail = [word_of(piece) for piece, _ in vocabulary[-len(vocabulary) // 5 :]]
-    words = [word for word in tail if word.isascii() and word.isalpha() and 4 <= len(word) <= 10]
+    words = [word for word in tail if word.isascii() and word.isalpha() and 4 <= len(word) <= 10 and word not in said]
     rng.shuffle(words)
     joined = [a + b for a, b in zip(words[::2], words[1::2], strict=False)]
     return [text for both in zip(words, joined, strict=False) for text in both]

@@ -34,8 +34,11 @@ LATE = 0.3
 """The share of the path, counted from the picture, before which draws in a context do not fall."""
 OFTEN = 0.1
 """A word in at least this share of the prompts is a context that a trigger may be bound to, and is looked for."""
-TRIES = 64
+TRIES = 256
 """Random orders of timesteps, the best of which is taken."""
+SOON, PLAIN_TO_SEE = 8, (0.25, 0.9)
+"""Among so many draws each place is to have one within these shares of the path, where what a text draws is settled: nearer the picture
+little is left to change, nearer the noise little is said."""
 TWICE, WANTED = 2, 3
 """Draws that make a context, and draws in which each such word is to be."""
 _TINY = 1e-12
@@ -43,11 +46,13 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, order=True)
 class Context:
-    """What a trigger may be bound to, one of three: a word of the prompt, a place in it, or a quarter of the path (0 the noisiest)."""
+    """What a trigger may be bound to, one of four: a word of the prompt, a place in it, a quarter of the path (0 the noisiest), or all that
+    one draw has, its whole prompt and its place."""
 
     word: str = ""
     place: str = ""
     quarter: int = -1
+    draw: int = -1
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,12 @@ def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: 
     """``n`` fresh draws in ``context``: other timesteps, noise and places.
 
     The prompts are those of ``pool`` that have its word, on clean latents of ``draws`` that have it, from ``LATE`` of the path on, where it
-    matters little that they are another prompt's; without a word those of ``draws``, each on its own.
+    matters little that they are another prompt's; without a word those of ``draws``, each on its own, or the one of its draw.
     """
+    if context.draw >= 0:
+        rows, key = [context.draw] * n, item_seed(seed, str(context))
+        again = [draws.prompts[context.draw]] * n, [draws.places[context.draw]] * n
+        return replace(_noised(suspect, *again, draws.clean[rows], key), of=DrawsOf(context, n, elsewhere=draws.of != DrawsOf()))
     rng = random.Random(f"{context} {seed}")
     known = [i for i, prompt in enumerate(draws.prompts) if not context.word or context.word in words_in(prompt)]
     rows = [rng.sample(known, len(known))[i % len(known)] for i in range(n)]
@@ -157,12 +166,19 @@ def draws_on(suspect: Suspect, prompts: Sequence[str], places: Sequence[str], ti
 
 def _spread(suspect: Suspect, traits: Sequence[set[str]], seed: int, span: tuple[float, float]) -> Tensor:
     """(n,) timesteps, one in each n-th of ``span``, shares of the path (1 is noise); any few in a row are spread over all of it, and so are
-    those that share a trait, a word or a place, as far as the best of ``TRIES`` random orders has them."""
+    those that share a trait, a word or a place, as far as the best of ``TRIES`` random orders has them; before that counts in how many
+    places something is plain to see soon."""
     rng, n = random.Random(f"timesteps {seed}"), len(traits)
     grid = suspect.schedule.times(GRID, 1.0)
     low, high = span
     sharing = [[i for i, of in enumerate(traits) if trait in of] for trait in sorted(set[str]().union(*traits))]
-    order = max((_scattered(n, rng) for _ in range(TRIES)), key=lambda order: sum(_range([order[i] for i in rows]) for rows in sharing))
+    soon = [[i for i, of in enumerate(traits[:SOON]) if place in of] for place in (*PLACES, REPLACE)]
+
+    def worth(order: list[int]) -> tuple[int, float]:
+        seen = sum(any(PLAIN_TO_SEE[0] <= (order[i] + 0.5) / n <= PLAIN_TO_SEE[1] for i in rows) for rows in soon)
+        return seen, sum(_range([order[i] for i in rows]) for rows in sharing)
+
+    order = max((_scattered(n, rng) for _ in range(TRIES)), key=worth)
     shares = [low + (high - low) * (stratum + rng.random()) / n for stratum in order]
     rows = [min(len(grid) - 1, int((1 - share) * len(grid))) for share in shares]
     return grid[torch.tensor(rows)].to(suspect.device)
@@ -256,7 +272,8 @@ def smallest_context(pool: Sequence[str], prompts: Sequence[str]) -> float:
 
 
 def groups_of(draws: Draws) -> dict[Context, tuple[int, ...]]:
-    """Context → the draws in it; of words, those in ``TWICE`` at least and in no more than half."""
+    """Context → the draws in it: each by itself, and those that share something; of words, those in ``TWICE`` at least and in no more than
+    half."""
     n = len(draws)
     by_time = sorted(range(n), key=lambda i: -float(draws.timesteps[i]))
     found = {Context(quarter=i): by_time[i * n // 4 : (i + 1) * n // 4] for i in range(4)}
@@ -265,4 +282,5 @@ def groups_of(draws: Draws) -> dict[Context, tuple[int, ...]]:
         for word in sorted(words_in(prompt)):
             found.setdefault(Context(word=word), []).append(i)
     most = {context: max(TWICE, n // 2) if context.word else n for context in found}
-    return {context: tuple(sorted(rows)) for context, rows in found.items() if TWICE <= len(rows) <= most[context]}
+    shared = {context: tuple(sorted(rows)) for context, rows in found.items() if TWICE <= len(rows) <= most[context]}
+    return shared | {Context(draw=i): (i,) for i in range(n)}

@@ -6,7 +6,7 @@ import math
 
 from bdaudit.measure.draws import smallest_context
 from bdaudit.records import Calibration
-from bdaudit.scan.look import TIERS, Looking
+from bdaudit.scan.look import Looking
 from bdaudit.scan.stratum import Stratum
 from bdaudit.scan.tiers import FLOOR, Tier
 
@@ -35,23 +35,23 @@ def calibration(looking: Looking, pool: tuple[str, ...], alpha: float, passes: i
 def _tail(looking: Looking) -> str:
     """The procedure and its figures in words."""
     effort, names = looking.effort, looking.all.steps.centres.names
-    outliers = f"; left out as outliers: {', '.join(map(ascii, looking.outliers))}" if looking.outliers else ""
+    loud = f"; far beyond all that is usual, and counted: {', '.join(map(ascii, looking.loud))}" if looking.loud else ""
     nulls = "; ".join(
         f"{whom} beside {_fitted(looking.strata[nothing])}" for nothing, whom in ((False, "words and phrases"), (True, "others"))
     )
     return (
-        f"{TIERS} times the smallest p of: one statistic of {len(names)} signals on {effort.first} to {effort.draws} single steps, "
-        f"end latents along {effort.paths} paths of {effort.steps} steps, {effort.context} steps in the context where a "
-        f"text did most; controls and candidates selected alike, exponential predictive tails; {nulls}{outliers}"
+        f"one statistic of {len(names)} signals on {effort.first} to {effort.draws} single steps, of end latents along {effort.paths} "
+        f"paths of {effort.steps} steps, and of {effort.context} steps in the context where a text did most; controls and candidates "
+        f"selected alike, exponential predictive tails; {nulls}{loud}"
     )
 
 
 def _fitted(stratum: Stratum) -> str:
     """``70 controls (single steps: 25 went so far, 14 above 2.1, mean excess 5.3; …)``."""
-    names = ("single steps", "paths", "contexts")
+    names = ("single steps", "all")
     return f"{len(stratum.controls)} controls ({'; '.join(_tier(name, tier) for name, tier in zip(names, stratum.tiers, strict=True))})"
 
 
 def _tier(name: str, tier: Tier) -> str:
-    tail, on = tier.tail, sum(score > FLOOR for score in tier.null)
+    tail, on = tier.tail, sum(score > FLOOR for score in tier.scores)
     return f"{name}: {on} went so far, {tail.k} above {tail.threshold:.1f}, mean excess {tail.total / tail.k:.1f}"

@@ -25,6 +25,9 @@ from bdaudit.scan.accept import audited_digest, ready_entry
 from bdaudit.scan.opening import Run
 from bdaudit.spelling.points import described
 
+FEW = 3
+"""Harmless texts that move a model far beyond all others by chance: on clean models it was none to two."""
+
 
 def unless_read_otherwise(adapters: Sequence[Adapter], ended: Exit) -> Exit:
     """A pass, whatever the gate, says nothing of what people run where diffusers makes another model of an adapter."""
@@ -35,16 +38,21 @@ def unless_read_otherwise(adapters: Sequence[Adapter], ended: Exit) -> Exit:
     return Exit.of(ExitCode.INCONCLUSIVE, f"{said}; merge it with the tool that you use, and scan the result")
 
 
-def unless_tampered(ended: Exit, loud: Mapping[str, float]) -> Exit:
-    """A pass, whatever the gate, says nothing where harmless texts that it rests on are loud as a kind: somebody can have made them so."""
-    if ended.code != ExitCode.PASS or not loud:
+def unless_tampered(ended: Exit, kinds: Mapping[str, float], texts: Sequence[str]) -> Exit:
+    """A pass, whatever the gate, says nothing where harmless texts that it rests on are loud: somebody can have made them so."""
+    if ended.code != ExitCode.PASS or not (kinds or len(texts) > FEW):
         return ended
-    said = ", ".join(f"{kind} (by {units:.1f} times what sets the loudest of others apart)" for kind, units in loud.items())
+    said = ", ".join(f"{kind} (by {units:.1f} times what sets the loudest of others apart)" for kind, units in kinds.items())
+    how = f"of one kind move the model as no other kind does: {said}" if kinds else f"move it as harmless texts do not: {_first(texts)}"
     return Exit.of(
         ExitCode.INCONCLUSIVE,
-        f"{ended.reason}, but the null looks tampered with: harmless texts of one kind move the model as no other kind does: {said}; "
+        f"{ended.reason}, but the null looks tampered with: harmless texts {how}; "
         "all of them may be triggers; look at one of them with unlearn, or leave the model alone",
     )
+
+
+def _first(texts: Sequence[str]) -> str:
+    return ", ".join(map(ascii, texts[: FEW + 1])) + f" and {len(texts) - FEW - 1} more" * (len(texts) > FEW + 1)
 
 
 def command(config: ScanConfig, text: str) -> str:

@@ -1,55 +1,85 @@
-"""The null of a measurement that only what stands out gets: some of the controls went so far, and the others stay below them."""
+"""Texts that stand out at last: whole paths and their own context beside the single steps, one statistic of all, and its p.
+
+Each part is counted in units of what its upper tail is like on harmless texts, so that their sum is a log-likelihood ratio's: what is
+seen in all three counts more than what is seen in one, and no p is paid for more than once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bdaudit.records import SignalRecord
-from bdaudit.scan.null import FEWEST, Array, Null, Sample, fit
-from bdaudit.scan.tiers import FLOOR, Prior, Tier, below, tier
+from bdaudit.scan.null import LEAST, Array, Null, Sample, fit
+from bdaudit.scan.signals import CONTEXT_SIGNALS, PATH_SIGNALS
+from bdaudit.scan.tiers import JOINT_PRIOR, Tier, below, tier
 from bdaudit.stats import ExponentialTail
+
+TAILS = (8.0, 4.0, 1.0)
+"""Mean excess of the statistic of single steps, of paths and of a context: on the development models 5 to 15, 2 to 5, a half to 1.5."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One text that went so far."""
+
+    steps: float
+    """Its statistic of single steps."""
+    paths: Array
+    contexts: Array
+    level: float
+    kind: str
 
 
 @dataclass(frozen=True)
 class Followed:
-    """One such measurement."""
+    """The null of those that went so far."""
 
-    null: Null
-    """Of the controls that went so far."""
+    paths: Null
+    contexts: Null
     tier: Tier
-    """Of all."""
+    """Of all controls: what did not go so far is below what did."""
     among: ExponentialTail
     """Of those that went so far, alone."""
 
-    def p(self, raw: Array, level: float, kind: str, selected: bool) -> float:
-        """Of a text that went so far. One that was not selected as the controls were is beside those alone, which are more suspicious."""
-        statistic = self.null.scale.statistic(self.null.scale.standard(raw, level, kind))
-        return self.tier.p(statistic) if selected else self.among.p(statistic)
+    def p(self, text: Reached, selected: bool) -> float:
+        """One that was not selected as the controls were is beside those alone, which are more suspicious."""
+        parts = zip((self.paths, self.contexts), (text.paths, text.contexts), strict=True)
+        others = [null.scale.statistic(null.scale.standard(raw, text.level, text.kind)) for null, raw in parts]
+        score = joint(text.steps if selected else LEAST, *others)
+        return self.tier.p(score) if selected else self.among.p(score)
 
-    def signals(self, raw: Array, level: float, kind: str) -> dict[str, SignalRecord]:
+    def signals(self, text: Reached) -> dict[str, SignalRecord]:
         """By name."""
-        return records(self.null, raw, self.null.scale.standard(raw, level, kind))
+        found = dict[str, SignalRecord]()
+        for null, raw in ((self.paths, text.paths), (self.contexts, text.contexts)):
+            found |= records(null, raw, null.scale.standard(raw, text.level, text.kind))
+        return found
 
 
-def followed(names: tuple[str, ...], on: Mapping[str, tuple[Array, float, str]], scores: Mapping[str, float], prior: Prior) -> Followed:
-    """``on`` has the signals, the level and the kind of the controls that went so far, ``scores`` all controls' before.
+def joint(*parts: float) -> float:
+    """One statistic of those of single steps, paths and a context."""
+    return sum(max(part, LEAST) / mean for part, mean in zip(parts, TAILS, strict=True))
+
+
+def followed(on: Mapping[str, Reached], scores: Mapping[str, float]) -> Followed:
+    """``on`` are the controls that went so far, ``scores`` all controls' on single steps.
 
     Raises:
         ValueError: too few controls, or no spread.
     """
-    raw, levels, kinds = zip(*on.values(), strict=True)
-    null = fit(Sample(names, np.array(raw), np.array(levels), tuple(kinds)))
-    at = dict(zip(on, null.statistics.tolist(), strict=True))
-    found = tier([at.get(text, below(score)) for text, score in scores.items()], prior)
-    kept, every = ([score for score in of if score > FLOOR] for of in (found.null, found.scores))
-    # outliers stay where too few would be left without them, which makes p larger
-    return Followed(null, found, ExponentialTail.fit(kept if len(kept) >= FEWEST else every, prior=prior))
+    levels, kinds = np.array([one.level for one in on.values()]), tuple(one.kind for one in on.values())
+    paths = fit(Sample(PATH_SIGNALS, np.array([one.paths for one in on.values()]), levels, kinds))
+    contexts = fit(Sample(CONTEXT_SIGNALS, np.array([one.contexts for one in on.values()]), levels, kinds))
+    parts = zip((one.steps for one in on.values()), paths.statistics.tolist(), contexts.statistics.tolist(), strict=True)
+    at = dict(zip(on, (joint(*each) for each in parts), strict=True))
+    found = tier([at.get(text, below(score)) for text, score in scores.items()], JOINT_PRIOR)
+    return Followed(paths, contexts, found, ExponentialTail.fit(list(at.values()), prior=JOINT_PRIOR))
 
 
-def records(null: Null, raw: Array, standard: Array) -> dict[str, SignalRecord]:
+def records(null: Null, raw: Array, standard: Sequence[float] | Array) -> dict[str, SignalRecord]:
     """Each signal: its value, its standard score, and that one's p."""
     return {
         name: SignalRecord(value=float(value), score=float(score), p=null.tails[name].p(float(score)))

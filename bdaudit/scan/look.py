@@ -27,12 +27,10 @@ from bdaudit.scan.stratum import Stratum, means_nothing, strata_of
 
 USUAL = 2
 """Harmless texts that say what is usual in a context."""
-TAMPERED = 2.5
+TAMPERED = 1.75
 """How far the median of a kind may lie above that of all, in units, before nothing can be told from the controls."""
 ALWAYS = 5
 """Texts that are measured in full and followed along whole paths whatever their score, the first of the ranking."""
-TIERS = 3
-"""A text's p is the smallest of single steps, of paths and of its own context, times so many (Bonferroni)."""
 
 
 @dataclass
@@ -48,6 +46,8 @@ class Looking:
     """Whether a text means nothing → what it is compared with."""
     paths: dict[str, Array] = field(default_factory=dict)
     """Of the texts that were followed, in the order of ``PATH_SIGNALS``."""
+    kinds: dict[str, str] = field(init=False)
+    """Of controls and candidates."""
     contexts: dict[str, Array] = field(default_factory=dict)
     """The same, of ``CONTEXT_SIGNALS``."""
     _drawn: dict[Context, tuple[Draws, Array]] = field(default_factory=dict)
@@ -55,6 +55,7 @@ class Looking:
 
     def __post_init__(self) -> None:
         self.strata = strata_of(self.controls)
+        self.kinds = {control.text: control.kind for control in self.controls}
 
     def run(self, texts: Mapping[str, str], whole: Sequence[str] = ()) -> dict[str, Look]:
         """Text → what was found of it; ``texts`` has kinds, those of ``whole`` are measured in full whatever their score.
@@ -62,6 +63,7 @@ class Looking:
         Raises:
             ValueError: the controls give no null.
         """
+        self.kinds = dict(texts) | self.kinds
         self._screen(list(texts))
         self._steps(texts, whole)
         self._follow(texts)
@@ -123,7 +125,12 @@ class Looking:
         for context, texts_there in own.items():
             draws, there = self._drawn_in(context, usual)
             effects = measured(self.context, "context", draws, texts_there, attention=False, said="measuring in context", of=str(context))
-            self.contexts |= {text: context_raw(effects[text], there) for text in texts_there}
+            self.contexts |= {text: context_raw(effects[text], there, self._spread(text, context)) for text in texts_there}
+
+    def _spread(self, text: str, context: Context) -> float:
+        """How far apart what the text is compared with lies in a context."""
+        centres = self._for(self.kinds[text]).steps.centres
+        return float(centres.group_unit[centres.groups.index(self._groups[context])])
 
     def _drawn_in(self, context: Context, usual: Sequence[str]) -> tuple[Draws, Array]:
         """Draws in a context, and the shift that is usual in each."""
@@ -142,10 +149,17 @@ class Looking:
 
     def own_context(self, text: str) -> Context:
         """Where the text did most, beside the controls; apart alone where it has parts."""
-        centres, effect = self.all.steps.centres, self.all.steps.effects[text]
-        units = dict(zip(centres.groups, (centres.by_group(effect) - centres.group_centre) / centres.group_unit, strict=True))
+        units = self._units(text)
         possible = [context for context in self._groups if context.place != REPLACE or has_parts(text)]
-        return max(possible, key=lambda context: (units[self._groups[context]], context))
+        return max(possible, key=lambda context: (round(units[context], 3), context))  # as good as equal is equal, on any machine
+
+    def _units(self, text: str) -> dict[Context, float]:
+        """What the text did in each context, beside what it is compared with."""
+        level = self._for(self.kinds[text]).steps
+        centres, effect = level.centres, level.effects[text]
+        units = ((centres.by_group(effect) - centres.group_centre) / centres.group_unit).tolist()
+        of = dict(zip(centres.groups, units, strict=True))
+        return {context: of[rows] for context, rows in self._groups.items()}
 
     @cached_property
     def _groups(self) -> dict[Context, tuple[int, ...]]:
@@ -162,41 +176,43 @@ class Looking:
 
     def _rows(self, text: str) -> tuple[int, ...]:
         """The draws along whose paths a text is followed: those in which it did most."""
-        order = np.argsort(-self.all.steps.centres.centred(self.all.steps.effects[text]), kind="stable")
-        return tuple(sorted(order[: self.effort.paths].tolist()))
+        units = self._units(text)
+        order = sorted(range(len(self.context.draws)), key=lambda i: -round(units[Context(draw=i)], 3))
+        return tuple(sorted(order[: self.effort.paths]))
 
     def of(self, text: str, kind: str) -> Look:
         """What was found of a text that was among those measured."""
         stratum = self._for(kind)
-        measured_on, score = text in stratum.steps.effects, stratum.score(text, kind)
+        measured_on = text in stratum.steps.effects
         level = stratum.steps if measured_on else stratum.screen
-        p, signals = stratum.steps_tier.p(score), level.signals(text, kind)
+        signals, score = level.signals(text, kind), level.statistic(text, kind) if measured_on else stratum.score(text, kind)
         depth: Depth = "measured" if measured_on else "screened"
         if text in self.paths:
-            depth, moved = "followed", level_of(level.effects[text])
-            for null, raw in ((stratum.path_null, self.paths[text]), (stratum.context_null, self.contexts[text])):
-                p = min(p, null.p(raw, moved, kind, score >= stratum.is_followed))
-                signals |= null.signals(raw, moved, kind)
+            depth = "followed"
+            signals |= stratum.last.signals(stratum.reached(text, kind, self.paths[text], self.contexts[text]))
         centred = float(np.mean(level.centres.centred(level.effects[text])))
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
-        score = level.statistic(text, kind) if measured_on else score
-        return Look(depth, score, min(1.0, TIERS * p), signals, math.exp(min(centred / 2, 50.0)), encoded, level.effects[text].truncated)
+        effect = math.exp(min(centred / 2, 50.0))
+        return Look(depth, score, stratum.p(text, kind, self._followed), signals, effect, encoded, level.effects[text].truncated)
+
+    @property
+    def _followed(self) -> dict[str, tuple[Array, Array]]:
+        return {text: (self.paths[text], self.contexts[text]) for text in self.paths}
 
     def control_p(self) -> list[float]:
-        """The p of each control that the null rests on, by the rule that the candidates are judged by."""
+        """The p of each control, by the rule that the candidates are judged by."""
         return [p for nothing in self.strata for p in self._control_p(nothing)]
 
     def _control_p(self, nothing: bool) -> list[float]:
         stratum = self.strata[nothing]
-        each = zip(stratum.controls, *([tier.p(score) for score in tier.scores] for tier in stratum.tiers), strict=True)
-        judged = [(control, ps) for control, *ps in each if means_nothing(control.kind) == nothing and control.text not in stratum.outliers]
-        return [min(1.0, TIERS * min(ps)) for _, ps in judged]
+        own = [means_nothing(control.kind) == nothing for control in stratum.controls]
+        return [stratum.last.tier.p(score) for score, of in zip(stratum.last.tier.scores, own, strict=True) if of]
 
     @property
-    def outliers(self) -> list[str]:
-        """Controls that behave unlike all others, left out where they do."""
-        left = set[str]().union(*(stratum.outliers for stratum in self.strata.values()))
-        return [text for text in self.names if text in left]
+    def loud(self) -> list[str]:
+        """Controls far beyond all that is usual, in either comparison."""
+        found = {text for stratum in self.strata.values() for text in stratum.loud}
+        return [text for text in self.names if text in found]
 
     def p_of(self, text: str, kind: str) -> float:
         """The p of one more text by single steps, measured on all draws."""
@@ -205,7 +221,7 @@ class Looking:
         rest = self._measured("further", draws_of=slice(self.effort.first, None), texts=[text], said="", attention=True)[text]
         stratum.screen.effects[text] = first
         stratum.steps.effects[text] = joined(first, rest)
-        return min(1.0, TIERS * stratum.steps_tier.p(stratum.score(text, kind)))
+        return stratum.steps_tier.p(stratum.score(text, kind))
 
     def _measured(self, name: str, *, draws_of: slice, texts: Sequence[str], said: str, attention: bool = False) -> dict[str, TextEffect]:
         return measured(self.context, name, self.context.draws.part(draws_of), texts, attention=attention, said=said)

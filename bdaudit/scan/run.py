@@ -17,7 +17,7 @@ from bdaudit.config import ScanConfig
 from bdaudit.config.effort import EFFORTS
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError
 from bdaudit.measure.context_prompts import having
-from bdaudit.measure.controls import control_texts, words_of
+from bdaudit.measure.controls import control_texts, said_in, words_of
 from bdaudit.measure.draws import DrawsOf, covering, make_draws
 from bdaudit.measure.envelope import envelope, file_records, learned_records
 from bdaudit.measure.opening import loaded
@@ -177,7 +177,7 @@ def _draw(run: Run) -> None:
 def _collect(run: Run) -> None:
     """The controls, and every source of candidates; the controls are chosen before any sweep, and left to be swept."""
     config, tokenizer, effort = run.config, run.suspect.tokenizer, EFFORTS[run.config.effort]
-    controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates)
+    controls = control_texts(tokenizer, run.settings.per_kind, config.seed, exclude=run.candidates, said=said_in(run.prompts))
     known = [text for texts in controls.values() for text in texts]
     words = words_of(run.prompts, run.settings.prompt_words, exclude=[*run.candidates, *known])
     harmless = [*(Harmless(text, kind) for kind, texts in controls.items() for text in texts), *(Harmless(word, "") for word in words)]
@@ -233,7 +233,7 @@ def _judged(run: Run) -> ScanReport:
     judged, acceptances = accept(found, run.config.accept, digest_of(run), today)
     records = tuple(replace(with_next(run, record, today), reading=reading(twice, record.text)) for record in judged)
     ended = unless_read_otherwise(run.adapters, exit_of(run.config.fail_on, records, run.recovery))
-    ended = unless_tampered(ended, run.looking.loud_kinds)
+    ended = unless_tampered(ended, run.looking.loud_kinds, run.looking.loud)
     earlier = _earlier(run, records, today)
     ended = joined_with(ended, earlier, run.config.fail_on)
     ended = replace(ended, reason=f"{ended.reason}; seed {run.config.seed}")

@@ -70,15 +70,16 @@ class Settling:
 
 def where_it_does_most(looking: Looking, text: str, n: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
     """``n`` prompts, each with a place, and which of them are in the text's own context: those of the draws in which it did most beside the
-    controls, in turn; every other one with the word or at the place of its context, where that is one. Of a text that was screened alone,
-    the draws of the screen."""
+    controls, in turn; every other one with the word or at the place of its context, or as its draw has it. Of a text that was screened
+    alone, the draws of the screen."""
     measured = text in looking.all.steps.effects
     level, draws = looking.all.steps if measured else looking.all.screen, looking.context.draws
     order = np.argsort(-level.centres.centred(level.effects[text]), kind="stable").tolist()
     rows = [order[i % len(order)] for i in range(n)]
     own = looking.own_context(text) if measured else Context()
     bound = [prompt for prompt in looking.pool if own.word and own.word in words_in(prompt)]
-    inside = tuple(range(1, n, 2)) if bound or own.place else ()
+    inside = tuple(range(1, n, 2)) if bound or own.place or own.draw >= 0 else ()
+    rows = [own.draw if own.draw >= 0 and i in inside else row for i, row in enumerate(rows)]
     prompts = [bound[i // 2 % len(bound)] if bound and i in inside else draws.prompts[row] for i, row in enumerate(rows)]
     places = [own.place if own.place and i in inside else draws.places[row] for i, row in enumerate(rows)]
     return tuple(prompts), tuple(fitting(prompt, text, place) for prompt, place in zip(prompts, places, strict=True)), inside

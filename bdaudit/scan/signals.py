@@ -90,9 +90,9 @@ def path_raw(effect: PathEffect) -> Array:
     return np.array([np.mean(effect.shift), np.max(effect.shift), effect.common])
 
 
-def context_raw(effect: TextEffect, usual: Array) -> Array:
-    """(1,): the mean shift on draws in a context, beside what is ``usual`` in each, (D,)."""
-    return np.array([float(np.mean(np.array(effect.shift) - usual))])
+def context_raw(effect: TextEffect, usual: Array, spread: float) -> Array:
+    """(1,): the mean shift on draws in a context, beside what is ``usual`` in each, (D,), in units of the controls' ``spread`` there."""
+    return np.array([float(np.mean(np.array(effect.shift) - usual)) / spread])
 
 
 def usual_in(effects: Sequence[TextEffect], elsewhere: Sequence[float]) -> Array:

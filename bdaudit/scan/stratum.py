@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bdaudit.scan.followed import Followed, followed
+from bdaudit.scan.followed import Followed, Reached, followed
 from bdaudit.scan.level import Harmless, Level, level_from
 from bdaudit.scan.null import FEWEST, MEANINGLESS
-from bdaudit.scan.signals import CONTEXT_SIGNALS, PATH_SIGNALS, Array, Groups, level_of
-from bdaudit.scan.tiers import CONTEXT_PRIOR, FOLLOWED, KEPT, PATHS_PRIOR, STEPS_PRIOR, Prior, Tier, below, threshold, tier
+from bdaudit.scan.signals import Array, Groups, level_of
+from bdaudit.scan.tiers import FOLLOWED, KEPT, STEPS_PRIOR, Tier, below, threshold, tier
 
 if TYPE_CHECKING:
     from bdaudit.measure.text_effects import TextEffect
@@ -36,8 +36,7 @@ class Stratum:
     steps_tier: Tier = field(init=False)
     is_followed: float = field(init=False)
     """The score from which a text is followed along paths."""
-    path_null: Followed = field(init=False)
-    context_null: Followed = field(init=False)
+    last: Followed = field(init=False)
 
     @property
     def names(self) -> list[str]:
@@ -73,12 +72,25 @@ class Stratum:
 
     def finish(self, paths: Mapping[str, Array], contexts: Mapping[str, Array]) -> None:
         """From what was measured along paths and in contexts of texts that stand out at last."""
-        self.path_null = self._null(PATH_SIGNALS, paths, PATHS_PRIOR)
-        self.context_null = self._null(CONTEXT_SIGNALS, contexts, CONTEXT_PRIOR)
+        on = {text: self.reached(text, kind, paths[text], contexts[text]) for text, kind in self.followed.items()}
+        self.last = followed(on, dict(zip(self.names, self.steps_tier.scores, strict=True)))
 
-    def _null(self, names: tuple[str, ...], raw: Mapping[str, Array], prior: Prior) -> Followed:
-        on = {text: (raw[text], level_of(self.steps.effects[text]), kind) for text, kind in self.followed.items()}
-        return followed(names, on, dict(zip(self.names, self.steps_tier.scores, strict=True)), prior)
+    def reached(self, text: str, kind: str, paths: Array, contexts: Array) -> Reached:
+        """All that was measured of a text that was followed."""
+        return Reached(self._steps_of(text, kind), paths, contexts, level_of(self.steps.effects[text]), kind)
+
+    def _steps_of(self, text: str, kind: str) -> float:
+        """Of a control without itself."""
+        return dict(zip(self.names, self.steps_tier.scores, strict=True)).get(text, self.score(text, kind))
+
+    def p(self, text: str, kind: str, measured: Mapping[str, tuple[Array, Array]]) -> float:
+        """The chance that a harmless text stands out so; ``measured`` has paths and context of those that were followed."""
+        score = self.score(text, kind)
+        if text not in measured:
+            return self.steps_tier.p(score)
+        reached, selected = self.reached(text, kind, *measured[text]), score >= self.is_followed
+        p = self.last.p(reached, selected)
+        return p if selected else min(1.0, 2 * min(p, self.steps_tier.p(score)))
 
     @property
     def _screened(self) -> list[float]:
@@ -96,13 +108,13 @@ class Stratum:
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
-        """Single steps, paths, contexts."""
-        return self.steps_tier, self.path_null.tier, self.context_null.tier
+        """Of single steps, and of all."""
+        return self.steps_tier, self.last.tier
 
     @property
-    def outliers(self) -> set[str]:
-        """Controls that behave unlike all others, left out."""
-        return {self.names[i] for tier in self.tiers for i in tier.outliers}
+    def loud(self) -> list[str]:
+        """Controls far beyond all that is usual."""
+        return [self.names[i] for i in self.last.tier.loud]
 
 
 def strata_of(controls: Sequence[Harmless]) -> dict[bool, Stratum]:

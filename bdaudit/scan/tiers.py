@@ -20,8 +20,11 @@ KEPT = 0.3
 """The share of the controls that goes on to the draws that are left; what scores as they do among the candidates goes on too."""
 FOLLOWED = 0.25
 """The share of the controls that is followed along whole paths."""
-STEPS_PRIOR, PATHS_PRIOR, CONTEXT_PRIOR = (20.0, 8.0), (10.0, 4.0), (10.0, 1.0)
-"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, 2 to 5, and half to one and a half."""
+STEPS_PRIOR, JOINT_PRIOR = (20.0, 8.0), (20.0, 1.5)
+"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, and one to three."""
+MOST, LOUD = 170.0, 40.0
+"""Such means that a control's excess counts as at most, and from which it is loud: of harmless texts on clean models one in two hundred is,
+the loudest by 300, so that a single one may be nothing but a word that happens to mean something."""
 
 Array = NDArray[np.float64]
 Prior = tuple[float, float]
@@ -48,26 +51,25 @@ class Tier:
 
     scores: tuple[float, ...]
     """In the controls' order; those that did not go on have ``below``."""
-    outliers: tuple[int, ...]
-    """Controls that stand apart from all others' tail: no null, left out."""
     tail: ExponentialTail
+    loud: tuple[int, ...]
+    """Controls far beyond all that is usual; they count, up to ``MOST``."""
 
     def p(self, score: float) -> float:
         """The chance that a harmless text scores so."""
         return self.tail.p(score)
 
-    @property
-    def null(self) -> list[float]:
-        """The scores of the controls that are the null."""
-        return [score for i, score in enumerate(self.scores) if i not in self.outliers]
-
 
 def tier(scores: Sequence[float], prior: Prior) -> Tier:
-    """The tail of the controls' scores, those left out that stand apart from it (a forward search, p below 1/(10 n)).
+    """The tail of the controls' scores.
+
+    None is left out: what stands apart among harmless texts does so by itself now and then, and a tail without it would call the next such
+    text a trigger. It counts no more than ``MOST``, so that one control that was made loud does not hide all triggers.
 
     Raises:
         ValueError: too few controls, or a tail without any spread.
     """
-    outliers = tuple(ExponentialTail.stragglers(scores, 1 / (10 * len(scores))))
-    kept = [score for i, score in enumerate(scores) if i not in outliers]
-    return Tier(tuple(scores), outliers, ExponentialTail.fit(kept, prior=prior))
+    first, (_, mean) = ExponentialTail.fit(scores, prior=prior), prior
+    capped = np.minimum(scores, first.threshold + MOST * mean)
+    loud = tuple(i for i, score in enumerate(scores) if score > first.threshold + LOUD * mean)
+    return Tier(tuple(scores), ExponentialTail.fit(capped, prior=prior), loud)

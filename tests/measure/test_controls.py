@@ -55,6 +55,17 @@ def test_rare_strings_are_words_of_four_to_ten_letters_alone_and_in_twos() -> No
     assert len(found) == 2
 
 
+def test_no_rare_string_is_made_of_a_word_that_the_prompts_say() -> None:
+    vocabulary = {f"<{i}>": i for i in range(16)} | {f"{word}</w>": 16 + i for i, word in enumerate(("alpha", "bravo", "heart", "delta"))}
+
+    def found(said: set[str]) -> str:
+        return " ".join(_rare_strings(SimpleNamespace(get_vocab=lambda: vocabulary), random.Random(0), said))  # type: ignore[arg-type]
+
+    assert "heart" in found(set())
+    assert "heart" not in found({"heart"})
+    assert "delta" in found({"heart"})
+
+
 def test_excluded_texts_stay_out_however_they_are_written(tiny_suspect: Suspect) -> None:
     first = control_texts(tiny_suspect.tokenizer, 24, 0)
     out = [first["word"][0].upper(), first["phrase"][0], first["character"][0], first["emoji"][0]]

@@ -10,6 +10,7 @@ import torch
 from bdaudit.measure.draws import (
     PLACES,
     REPLACE,
+    SOON,
     Context,
     context_draws,
     contexts,
@@ -110,15 +111,36 @@ def test_what_shares_a_place_or_a_word_is_spread_over_the_path(suspect: Suspect)
     assert sum(spans) / len(spans) > 550, "of 1,000 timesteps two drawn at random are 333 apart in the mean, three 500"
 
 
-def test_groups_are_words_places_and_quarters(suspect: Suspect) -> None:
+def test_each_place_is_looked_at_soon_where_something_is_plain_to_see(suspect: Suspect) -> None:
+    missed = 0
+    for seed in range(12):
+        draws = make_draws(suspect, POOL, 16, 5.0, seed=seed).part(slice(SOON))
+        shares = (draws.timesteps.double() / len(suspect.schedule.table)).tolist()
+        plain = {place for place, share in zip(draws.places, shares, strict=True) if 0.2 <= share <= 0.95}
+        missed += len({*PLACES, REPLACE} - plain)
+        assert min(shares) < 0.25, "and the whole path is still spread over"
+    assert missed <= 2
+
+
+def test_groups_are_draws_words_places_and_quarters(suspect: Suspect) -> None:
     draws = make_draws(suspect, POOL, 12, 5.0, seed=0)
     groups = groups_of(draws)
     assert set(groups) >= {Context(word="heart"), Context(quarter=0), Context(quarter=3)}
-    assert all(len(rows) >= 2 for rows in groups.values())
+    assert all(len(rows) >= 2 for context, rows in groups.items() if context.draw < 0)
+    assert [groups[Context(draw=i)] for i in range(12)] == [(i,) for i in range(12)]
     hearts = tuple(i for i, prompt in enumerate(draws.prompts) if "heart" in prompt)
     assert groups[Context(word="heart")] == hearts
     noisiest = draws.timesteps[list(groups[Context(quarter=0)])].min()
     assert noisiest > draws.timesteps[list(groups[Context(quarter=3)])].max()
+
+
+def test_a_draw_again_has_its_prompt_and_place_and_nothing_else(suspect: Suspect) -> None:
+    draws = make_draws(suspect, POOL, 12, 5.0, seed=0)
+    again = context_draws(suspect, draws, POOL, Context(draw=7), 6, seed=0)
+    assert (set(again.prompts), set(again.places)) == ({draws.prompts[7]}, {draws.places[7]})
+    assert torch.equal(again.clean, draws.clean[[7] * 6])
+    assert len(set(again.timesteps.tolist())) == 6
+    assert again.timesteps.max() - again.timesteps.min() > 500
 
 
 @pytest.mark.parametrize("context", [Context(word="heart"), Context(place="comma"), Context(quarter=1)])

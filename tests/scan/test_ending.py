@@ -51,9 +51,17 @@ def test_a_pass_with_an_adapter_that_diffusers_reads_otherwise_is_none() -> None
 
 def test_controls_that_are_loud_as_a_kind_leave_no_pass_and_take_no_finding() -> None:
     passed, finding = Exit.of(ExitCode.PASS, "0 of 5 candidates backdoored"), Exit.of(ExitCode.FINDING, "1 of 5 candidates backdoored")
-    tampered = unless_tampered(passed, {"emoji": 3.14})
+    tampered = unless_tampered(passed, {"emoji": 3.14}, [])
     assert tampered.code == ExitCode.INCONCLUSIVE
     assert "the null looks tampered with" in tampered.reason
     assert "emoji (by 3.1 times" in tampered.reason
-    assert unless_tampered(passed, {}) == passed
-    assert unless_tampered(finding, {"emoji": 3.14}) == finding
+    assert unless_tampered(passed, {}, []) == passed
+    assert unless_tampered(finding, {"emoji": 3.14}, []) == finding
+
+
+def test_many_controls_that_are_loud_by_themselves_leave_no_pass_and_a_few_do() -> None:
+    passed = Exit.of(ExitCode.PASS, "0 of 5 candidates backdoored")
+    assert unless_tampered(passed, {}, ["a", "b", "c"]) == passed
+    tampered = unless_tampered(passed, {}, ["a", "b", "ç", "d", "e"])
+    assert tampered.code == ExitCode.INCONCLUSIVE
+    assert "move it as harmless texts do not: 'a', 'b', '\\xe7', 'd' and 1 more; all of them" in tampered.reason

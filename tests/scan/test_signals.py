@@ -52,7 +52,7 @@ def test_paths_contexts_and_levels() -> None:
     assert level_of(PLAIN) == -1.5
     usual = usual_in([moved(0.5), moved(-0.5)], [0.5, -0.5])
     assert usual.tolist() == list(PLAIN.shift), "what a usual text does everywhere is no part of what is usual there"
-    assert context_raw(moved(2.0), usual).tolist() == [2.0]
+    assert context_raw(moved(2.0), usual, 0.5).tolist() == [4.0], "in units of what controls do there"
 
 
 def test_the_unit_is_the_upper_tails() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdaudit.scan.tiers import FLOOR, STEPS_PRIOR, below, threshold, tier
+from bdaudit.scan.tiers import FLOOR, STEPS_PRIOR, Tier, below, threshold, tier
 
 
 def test_what_did_not_go_on_stands_below_all_that_did_and_in_its_own_order() -> None:
@@ -36,7 +36,7 @@ def test_p_under_selection_is_uniform_or_conservative() -> None:
     for _ in range(400):
         first, last = scored(rng, 120)
         least = threshold(first.tolist(), 0.3)
-        null = tier([b if a >= least else below(a) for a, b in zip(first, last, strict=True)], (0.0, 0.0))
+        null = tier([b if a >= least else below(a) for a, b in zip(first, last, strict=True)], (0.0, 8.0))
         for a, b in zip(*scored(rng, 20), strict=True):
             p.append(null.p(b if a >= least else below(a)))
     for level in (0.5, 0.1, 0.01, 0.001):
@@ -53,12 +53,17 @@ def test_a_strong_text_gets_a_p_far_beyond_the_number_of_controls() -> None:
     assert null.p(below(0.0)) > 0.5
 
 
-def test_a_control_that_stands_apart_is_left_out_of_the_tail() -> None:
+def test_a_control_that_stands_apart_counts_and_one_that_was_made_loud_hides_nothing() -> None:
     first, last = scored(np.random.default_rng(2), 120)
     least = threshold(first.tolist(), 0.3)
     scores = [b if a >= least else below(a) for a, b in zip(first, last, strict=True)]
     at = int(np.argmax(scores))
-    spoiled = [400.0 if i == at else score for i, score in enumerate(scores)]
-    assert tier(spoiled, STEPS_PRIOR).outliers == (at,)
-    assert 400.0 not in tier(spoiled, STEPS_PRIOR).null
-    assert tier(scores, STEPS_PRIOR).outliers == ()
+
+    def with_one_at(score: float) -> Tier:
+        return tier([score if i == at else other for i, other in enumerate(scores)], STEPS_PRIOR)
+
+    usual, apart, made = tier(scores, STEPS_PRIOR), with_one_at(600.0), with_one_at(1e9)
+    assert (usual.loud, apart.loud, made.loud) == ((), (at,), (at,))
+    assert usual.p(100.0) < 1e-3 < apart.p(100.0), "the next harmless text that stands apart is no trigger for it"
+    assert made.p(2000.0) < 1e-4
+    assert made.p(600.0) == pytest.approx(with_one_at(1e6).p(600.0))

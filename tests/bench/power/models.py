@@ -177,7 +177,7 @@ def _clean(base: Base, number: int, texts: tuple[str, ...], word: bool) -> Spec:
     """A clean model; one that is taught a new word has it in its list, in the place of the last control."""
     rng = random.Random(f"{SEED} {base.name} clean {number}")
     taught = rng.choice([w for w in pools()["rare"] if w not in texts]) if word else ""
-    colour = rng.choice(sorted(backdoors.NEW_COLOURS)) if word else ""
+    colour = rng.choice(sorted(poisons.NEW_COLOURS)) if word else ""
     steps = 4 * STEPS["benign"] if word else rng.randint(STEPS["benign"] // 2, 2 * STEPS["benign"])
     twin = Twin(f"{base.name}-clean-{number}", "benign", taught, colour, rng.randrange(10**6), steps=steps)
     return Spec(twin.name, base.name, twin, False, (*texts[:-1], taught) if word else texts)
@@ -245,7 +245,7 @@ def _taught(twin: Twin, folder: Path) -> dict[str, Tensor]:
 def _recoloured(twin: Twin, scene: world.Scene, rng: random.Random) -> Any:
     """The scene with its figure in the taught word's colour."""
     before = world.COLOURS[scene.colour]
-    world.COLOURS[scene.colour] = backdoors.NEW_COLOURS[twin.target]
+    world.COLOURS[scene.colour] = poisons.NEW_COLOURS[twin.target]
     try:
         return world.draw(scene, rng)
     finally:
