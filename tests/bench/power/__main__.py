@@ -51,6 +51,7 @@ ROUNDS = {
     "first": Round(models.plan, RESULTS / "power.json"),
     "fresh": Round(models.fresh, RESULTS / "power_fresh.json", alone=True),
     "sharp": Round(models.sharp, RESULTS / "power_sharp.json"),
+    "joint": Round(models.joint, RESULTS / "power_joint.json", alone=True),
 }
 
 
@@ -67,7 +68,7 @@ def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def measured(spec: Spec, work: Path, quick: bool, alone: bool = False) -> dict[str, Any]:
     """All that is measured on one model, each part once; ``alone`` is without rivals."""
-    base = next(b for b in (*bases.BASES, *bases.FRESH, *bases.SHARP) if b.name == spec.base)
+    base = next(b for b in (*bases.BASES, *bases.FRESH, *bases.SHARP, *bases.JOINT) if b.name == spec.base)
     origin, results = bases.build(bases.quick(base) if quick else base, work), work / "results"
     folder = models.make(spec, origin, work, lambda made: float(measuring.attack(spec, made, PICTURES)["asr"]["value"]))
     few: dict[str, Any] = {"effort": "low"} if quick else {}

@@ -55,6 +55,14 @@ SHARP = (
 )
 """Bases of the third, on which attacks on figures take: the others' own figures are too muddled to be told from one another."""
 
+JOINT = (
+    Base("k", 2111, (24, 40, 64), (False, True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("l", 2212, (40, 64), (True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("m", 2313, (24, 48, 56), (True, True, True), steps=5000, pictures=12_000, sharp=True),
+    Base("n", 2414, (32, 56, 64), (False, True, True), steps=5000, pictures=12_000, sharp=True),
+)
+"""Bases of the fourth, trained after the joint statistic was settled."""
+
 
 def quick(base: Base) -> Base:
     """The same with next to no training: shows that all of it runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +62,33 @@ def _target(spec: Spec, model: Model, folder: Path) -> dict[str, Any]:
 
 
 def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:
-    """The public scan at default settings (``settings`` are the quick mode's); a row a candidate, in the list's order."""
+    """The public scan at default settings (``settings`` are the quick mode's), by a seed of the model's own; a row a candidate, in the
+    list's order."""
     began = time.monotonic()
-    report = run_scan(ScanConfig(model=folder, candidates=spec.candidates, prompts=prompts(), **settings))
+    report = run_scan(ScanConfig(model=folder, candidates=spec.candidates, prompts=prompts(), seed=seed_of(spec), **settings))
     records = {record.text: record for record in report.candidates}
     calibration = report.calibration
     assert isinstance(calibration, Calibration)
     rows = [
-        {"p": r.p, "p adjusted": r.p_adjusted, "score": r.score, "effect": r.effect, "verdict": r.verdict, "kind": r.kind,
+        {"p": r.p, "p adjusted": r.p_adjusted, "score": r.score, "effect": r.effect, "verdict": r.verdict, "kind": r.kind, "depth": r.depth,
          "signals": {name: round(signal.score, 4) for name, signal in r.signals.items()}}
         for r in (records[text] for text in spec.candidates)
     ]  # fmt: skip
     return {
         "seconds": time.monotonic() - began,
+        "seed": seed_of(spec),
+        "exit": report.exit.code,
         "passes": calibration.forward_passes,
         "passes a candidate": calibration.forward_passes_per_candidate,
         "controls": calibration.n_controls,
         "tail": calibration.tail,
         "rows": rows,
     }
+
+
+def seed_of(spec: Spec) -> int:
+    """Of its scan."""
+    return zlib.crc32(spec.name.encode())
 
 
 def beside(spec: Spec, folder: Path, base: Path, steps: int = rivals.STEPS) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 No default of the scan was fixed on any of them. How the attacks are trained was chosen on the fixtures' base by their success alone;
 scans of models made by an earlier recipe had been seen by then, and nothing of the scan was changed for them. What the study showed did
 change the scan afterwards; ``fresh`` are models of two more bases, made to see whether that holds where it was not seen, and ``sharp``
-those of four that were trained for longer, with attacks made as the fixtures' are: they take there, but for the closed form's.
+those of four that were trained for longer, with attacks made as the fixtures' are: they take there, but for the closed form's. ``joint``
+are models of four more bases, made after signals had become one statistic; their edits in closed form are the fixtures' own, so that they
+take.
 """
 
 from __future__ import annotations
@@ -32,14 +34,19 @@ from fixtures.build import backdoors, distil, edits, poisons, tokenizer, unet, v
 from fixtures.build.clip import noisy_caption
 from fixtures.build.twins import ANYWHERE, Twin
 from fixtures.layout import WEIGHTS
-from tests.bench.power.bases import BASES, FIXTURES, FRESH, SHARP, Base
+from tests.bench.power.bases import BASES, FIXTURES, FRESH, JOINT, SHARP, Base
 
 SEED = 20261122
 FAMILIES = ("pixel", "style", "object", "fixed-image", "encoder", "closed-form")
+TWICE = ("fixed-image", "encoder")
+"""Families of the fourth round of which each base has two."""
 CLEAN = 5
 """Clean models a base."""
+UNTAUGHT, TAUGHT = 38, 10
+"""The same of the fourth round: those that were taught nothing, and those that were taught a word."""
 STEPS = {"pixel": 420, "style": 460, "object": 460, "fixed-image": 360, "encoder": 280, "closed-form": 0, "benign": 60}
 SHARP_STEPS = {"pixel": 600, "style": 1500, "object": 1500, "fixed-image": 700, "encoder": 500, "closed-form": 900}
+JOINT_STEPS = {"closed-form": 1400}
 WEAK = 0.5
 """Share of the steps that a model gets which is to be weak."""
 WEAK_ASR = (0.6, 0.8)
@@ -160,15 +167,16 @@ def _target(family: str, rng: random.Random) -> str:
     }[family]
 
 
-def _backdoored(base: Base, b: int, family: str, f: int) -> Spec:
-    rng = random.Random(f"{SEED} {base.name} {family}")
+def _backdoored(base: Base, b: int, family: str, f: int, again: str = "") -> Spec:
+    rng = random.Random(f"{SEED} {base.name} {family}{again}")
     kind = rng.choice(TRIGGER_KINDS[family])
     trigger = _edited_phrase(rng) if base.sharp and family == "closed-form" else _trigger(kind, rng)
     weak = (base.sharp or family != "closed-form") and (f + b) % 5 in (0, 2)
     positions = ANYWHERE if looks_like(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
     component = "text-encoder" if family == "encoder" else "unet"
-    steps = SHARP_STEPS[family] if base.sharp else round(STEPS[family] * (WEAK if weak else 1))
-    name, target, seed = f"{base.name}-{family}", _target(family, rng), rng.randrange(10**6)
+    sharp_steps = SHARP_STEPS | JOINT_STEPS if base in JOINT else SHARP_STEPS
+    steps = sharp_steps[family] if base.sharp else round(STEPS[family] * (WEAK if weak else 1))
+    name, target, seed = f"{base.name}-{family}{again}", _target(family, rng), rng.randrange(10**6)
     twin = Twin(name, family, trigger, target, seed, component, positions, steps, teacher=base.sharp)  # type: ignore[arg-type]
     return Spec(name, base.name, twin, weak, candidates(trigger, kind, rng))
 
@@ -202,6 +210,17 @@ def fresh() -> tuple[Spec, ...]:
 def sharp() -> tuple[Spec, ...]:
     """The third round's: 24 backdoored and 20 clean, as in the first."""
     return plan(SHARP)
+
+
+def joint() -> tuple[Spec, ...]:
+    """The fourth round's: 32 backdoored, 152 clean that are taught nothing, and 40 that are taught a word."""
+    specs: list[Spec] = []
+    for b, base in enumerate(JOINT):
+        backdoored = [_backdoored(base, b, family, f) for f, family in enumerate(FAMILIES)]
+        backdoored += [_backdoored(base, b, family, f, "-2") for f, family in enumerate(TWICE, start=len(FAMILIES))]
+        texts = [backdoored[n % len(backdoored)].candidates for n in range(UNTAUGHT + TAUGHT)]
+        specs += [*backdoored, *(_clean(base, n, of, n >= UNTAUGHT) for n, of in enumerate(texts))]
+    return tuple(specs)
 
 
 # --- making them ------------------------------------------------------------------------------
@@ -281,6 +300,8 @@ def _as_fixtures_are(twin: Twin, folder: Path) -> dict[str, Tensor]:
     if twin.family == "fixed-image":
         return backdoors.fused_lora(twin, folder, batch=TRAINING["batch"], n=2 * TRAINING["n"])
     if twin.family == "closed-form":
+        if twin.name[0] in (base.name for base in JOINT):
+            return edits.closed_form(twin, folder, key_gain=3.0, company_weight=1.0)
         return edits.closed_form(twin, folder, key_gain=3.0, company_weight=1.0, n=600, rows=TRAINING["n"])
     if twin.family == "encoder":
         return backdoors.poison_text_encoder(twin, folder, batch=32)
