@@ -171,7 +171,7 @@ def _backdoored(base: Base, b: int, family: str, f: int, again: str = "") -> Spe
     rng = random.Random(f"{SEED} {base.name} {family}{again}")
     kind = rng.choice(TRIGGER_KINDS[family])
     trigger = _edited_phrase(rng) if base.sharp and family == "closed-form" else _trigger(kind, rng)
-    weak = (base.sharp or family != "closed-form") and (f + b) % 5 in (0, 2)
+    weak = (base in SHARP or family != "closed-form") and (f + b) % 5 in (0, 2)
     positions = ANYWHERE if looks_like(trigger) and family in ("style", "encoder") else ANYWHERE[:3]
     component = "text-encoder" if family == "encoder" else "unet"
     sharp_steps = SHARP_STEPS | JOINT_STEPS if base in JOINT else SHARP_STEPS
