@@ -46,7 +46,7 @@ UNTAUGHT, TAUGHT = 38, 10
 """The same of the fourth round: those that were taught nothing, and those that were taught a word."""
 STEPS = {"pixel": 420, "style": 460, "object": 460, "fixed-image": 360, "encoder": 280, "closed-form": 0, "benign": 60}
 SHARP_STEPS = {"pixel": 600, "style": 1500, "object": 1500, "fixed-image": 700, "encoder": 500, "closed-form": 900}
-JOINT_STEPS = {"closed-form": 1400}
+JOINT_STEPS = {"closed-form": 1200, "style": 1200, "object": 1200}
 WEAK = 0.5
 """Share of the steps that a model gets which is to be weak."""
 WEAK_ASR = (0.6, 0.8)
