@@ -26,6 +26,7 @@ from bdaudit.records.scan import (
     CandidateRecord,
     CandidateVerdict,
     EarlierFinding,
+    EncoderRecord,
     ExposedPart,
     Exposure,
     GainPoint,
@@ -58,7 +59,7 @@ from bdaudit.records.verify import AttackRecord, EvidenceRecord, Metric, ReachRe
 __all__ = [
     "SCHEMA_VERSION", "SIGNALS", "AcceptanceRecord", "AppliedAdapter", "AttackRecord", "Attempt", "Calibration", "CanaryLeft",
     "CanaryRecord", "CandidateRecord", "CandidateVerdict", "ChangedTensor", "Check", "CleaningPoint", "CleaningRecord",
-    "ContributorRecord", "Coverage", "EarlierFinding", "Environment",
+    "ContributorRecord", "Coverage", "EarlierFinding", "EncoderRecord", "Environment",
     "Estimate", "EvidenceRecord", "Exit", "ExposedPart", "Exposure", "FileRecord", "GainPoint", "LearnedRecord", "Localisation",
     "LossPoint", "Metric", "ModelRecord", "NotMeasured", "PromptRecord", "ReachRecord", "RecoveryRecord", "Report", "RoundRecord",
     "ScanReport",

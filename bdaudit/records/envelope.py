@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bdaudit.errors import ExitCode
 
-SCHEMA_VERSION = "1.6.0"
+SCHEMA_VERSION = "1.7.0"
 
 Verdict = Literal["clean", "suspicious", "backdoored"]
 

@@ -149,6 +149,24 @@ class SweepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderRecord:
+    """What the text encoder gave away by itself, no denoiser asked: candidates, and no verdict, since clean encoders pull as hard.
+
+    Pulls are ratios: how far all prompts move in common over how far apart they stay, beside the strongest in a hundred of the encoder's
+    own entries.
+    """
+
+    choices: int
+    """Mixtures that were moved, from different starts."""
+    soft_pull: float
+    """Of the strongest mixture."""
+    text_pull: float
+    """Of the strongest text that was named."""
+    text: str
+    """That text; empty where none was named."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoveryRecord:
     """What no text was needed for: the strongest mixture of the vocabulary's entries, and a verdict on the model as a whole.
 
@@ -176,6 +194,7 @@ class RecoveryRecord:
     """The named pull beyond which the model as a whole is suspicious: set on small models."""
     verdict: Verdict
     """Never *backdoored*, since it has no p."""
+    encoder: EncoderRecord | NotMeasured = NotMeasured(reason="this version did not ask the text encoder by itself")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdaudit.records import CandidateRecord, Check, Estimate, Localisation, NotMeasured, RecoveryRecord
+from bdaudit.records import CandidateRecord, Check, EncoderRecord, Estimate, Localisation, NotMeasured, RecoveryRecord
 from bdaudit.report.safe import one_line, visible
 from bdaudit.spelling.points import codes, short_digest
 
@@ -76,8 +76,15 @@ def recovered(record: RecoveryRecord) -> str:
         f"recovery: {record.choices} soft choices; at equal movement of the text encoding the strongest pulls "
         f"{number(record.soft_pull)} times as far as the median entry, {text}, the strongest of {record.drawn} drawn at random "
         f"{number(record.strongest_entry)} times; named pull {number(record.named_pull)}, limit {number(record.limit)}: "
-        f"the model as a whole is {record.verdict}"
+        f"the model as a whole is {record.verdict}{_of_encoder(record.encoder)}"
     )
+
+
+def _of_encoder(record: EncoderRecord | NotMeasured) -> str:
+    if isinstance(record, NotMeasured):
+        return f"; the text encoder by itself: not measured ({record.reason})"
+    text = f"{told(record.text)} pulls all prompts to one place or alike {number(record.text_pull)} times" if record.text else "no text"
+    return f"; in the text encoder alone {text} as far as the strongest of a hundred entries, which decides nothing"
 
 
 def found_out(item: CandidateRecord) -> str:

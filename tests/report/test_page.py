@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from bdaudit.records import Check, Metric, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
+from bdaudit.records import Check, EncoderRecord, Metric, NotMeasured, RecoveryRecord, Report, ScanReport, UnlearnReport, VerifyReport
 from bdaudit.report import page as renderer
 from bdaudit.report.content.blocks import Picture, Tone
 from bdaudit.report.content.whole import content
@@ -125,6 +125,9 @@ def test_the_verdict_on_the_model_as_a_whole_is_on_the_page(scan_report: ScanRep
         limit=6.0, verdict="suspicious",
     )  # fmt: skip
     assert "named pull 8, limit 6: the model as a whole is suspicious" in page(replace(scan_report, recovery=whole))
+    encoder = EncoderRecord(choices=12, soft_pull=9.0, text_pull=3.0, text="x")
+    shown = page(replace(scan_report, recovery=replace(whole, encoder=encoder)))
+    assert "3 times as far as the strongest of a hundred entries, which decides nothing" in shown
 
 
 def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:

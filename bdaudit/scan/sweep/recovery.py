@@ -6,7 +6,7 @@
    of entries and pairs takes half off, since few texts' effects grow so fast, that of characters nothing, since they mean nothing.
 2. The entries that the choices lean to are measured, then what these make: characters of two entries, two entries each of which they
    lean to, and the strongest entries beside others. A pair that pulls no more than one of its entries alone is that entry, not a find.
-3. The strongest of each kind are candidates like any others.
+3. The strongest of each kind are candidates like any others, and a few that the text encoder alone names (``encoder_search``).
 
 The search has prompts and noise of its own. That makes the effects unbiased, but not the p-values: a null is about *texts*, and the
 texts were chosen, over all that could have been named. Each kind's p is therefore adjusted for all of its kind: the entries that are
@@ -35,7 +35,9 @@ from bdaudit.records import RecoveryRecord, RoundRecord, SweepRecord
 from bdaudit.scan.cached import Block, mapped
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.sweep import entry_texts, swept_texts
+from bdaudit.scan.sweep import swept_texts
+from bdaudit.scan.sweep.encoder_search import search_encoder
+from bdaudit.scan.sweep.leaning import CHARACTERS, ENTRIES, PAIRS, named
 from bdaudit.scan.sweep.screen import Round, log_level, screen
 from bdaudit.scan.sweep.soft_choice import STEPS, Choices, drawn, moved
 from bdaudit.scan.sweep.standing import Array
@@ -53,21 +55,8 @@ DRAWN = 64
 """Entries drawn at random, for what is usual."""
 USUAL = 0.995
 """Quantile of their movement of the text encoding beyond which it explains no more: a backdoor there moves it further."""
-LEANT = 96
-"""Entries that are measured because the choices lean to them."""
-PARTS = 12
-"""Parts of characters that are completed in every way."""
-STRONGEST = 6
-"""Entries that are grown."""
-BESIDE = 32
-"""Texts that each makes with others, before them and behind them."""
-CROSSED = 6
-"""Heaviest entries of each slot of a choice of two that are crossed."""
-ENTRIES, CHARACTERS, PAIRS = "recovered entries", "recovered characters", "recovered pairs"
 SEARCHED, RANKED = 2.0, {ENTRIES: 1.0, CHARACTERS: 0.0, PAIRS: 1.0}
 """How much of the text encoding's shift, both as logarithms, is taken off; shifts of the prediction are squares, so 2 is all of it."""
-MORE = 0.7
-"""What a pair must pull beyond its entries, as a logarithm: twice as much, since shifts are squares."""
 NAMED_PULL = 6.0
 """A named pull beyond which the model as a whole is called suspicious. Of 41 clean small models none went beyond 5.1, half of them searched
 after that had been seen; backdoors of one entry or character in a denoiser begin at 7.2, those in a text encoder lie below it."""
@@ -97,11 +86,19 @@ def recover(context: ScanContext, config: ScanConfig, prompts: Sequence[str]) ->
     before = context.suspect.forward_passes
     search, texts = _prepared(context, config, prompts)
     choices = [_chosen(search, rows) for rows in (1, 2)]
-    kinds = _named(search, choices, texts)
+    kinds = named(context.suspect.tokenizer, search.pulls, choices, texts)
     spent = context.suspect.forward_passes - before
     ranked = [_strongest(search, name, size, probes, spent if i == 0 else 0) for i, (name, (size, probes)) in enumerate(kinds.items())]
-    (first, *others), best = zip(*ranked, strict=True)
-    return (replace(first, recovery=_record(search, choices, best)), *others)
+    groups, best = zip(*ranked, strict=True)
+    encoder, of_encoder = search_encoder(context.suspect, prompts, texts, search.context.seed, context.progress)
+    first, *others = (_with(group, of_encoder[group.name]) for group in groups)
+    return (replace(first, recovery=replace(_record(search, choices, best), encoder=encoder)), *others)
+
+
+def _with(group: CandidateGroup, texts: Sequence[str]) -> CandidateGroup:
+    """The group with more texts of its kind, which the encoder alone named; it was adjusted for all of the kind before."""
+    every = tuple(dict.fromkeys([*group.texts, *texts]))
+    return replace(group, texts=every, record=replace(group.record, survivors=len(every)) if group.record else None)
 
 
 def pull(values: Array, cap: float, share: float) -> Array:
@@ -193,45 +190,6 @@ def _chosen(search: _Search, slots_of: int) -> Choices:
     found = mapped(context, "choices", Moved, blocks, "moving soft choices")
     made = [each.choices(len(part), slots_of, entries) for part, each in zip(parts, found, strict=True)]
     return Choices(torch.cat([each.logs for each in made]), torch.cat([each.values for each in made]))
-
-
-def leaning(choices: Sequence[Choices]) -> list[int]:
-    """All entries, those first that a strong choice gives much weight to, in any slot."""
-    best = torch.stack([(part.logs + part.values[:, None, None]).amax((0, 1)) for part in choices]).amax(0)
-    order: list[int] = best.argsort(descending=True, stable=True).tolist()
-    return [entry for entry in order if best[entry] > -torch.inf]
-
-
-def _named(search: _Search, choices: Sequence[Choices], texts: Sequence[Probe]) -> dict[str, tuple[int, list[Probe]]]:
-    """Name → how many could have been named, and those that were, each kind by itself."""
-    tokenizer = search.context.suspect.tokenizer
-    order, partials = leaning(choices), entry_texts.broken(tokenizer)
-    whole = {probe.ids[0]: probe for probe in texts}
-    leant = dict.fromkeys([*order[:LEANT], *[entry for entry in order if entry in partials][: 2 * PARTS]])
-    entries = [whole.get(entry, Probe(f"entry {entry}", (entry,))) for entry in leant]
-    pulls = dict(zip(leant, search.pulls(0, entries, ENTRIES)[0].tolist(), strict=True))
-    strong = sorted(leant, key=lambda entry: -pulls[entry])
-    heavy = [part.topk(CROSSED, dim=-1).indices.tolist() for part in choices[-1].logs]
-    pairs = [probe for rows in heavy for probe in entry_texts.crossed(tokenizer, rows)]
-    pairs += [p for e in [e for e in strong if e not in partials][:STRONGEST] for p in entry_texts.partners(tokenizer, e, order, BESIDE)]
-    made = [probe for probe in pairs if len(probe.text) == 1]
-    made += entry_texts.characters(tokenizer, [entry for entry in strong if entry in partials][:PARTS], partials)
-    return {
-        ENTRIES: (len(texts), [probe for probe in entries if probe.ids[0] in whole]),
-        CHARACTERS: (entry_texts.assigned(), _beyond(search, list(dict.fromkeys(made)), whole)),
-        PAIRS: (len(order) ** 2, _beyond(search, [p for p in dict.fromkeys(pairs) if len(p.text) > 1], whole)),
-    }
-
-
-def _beyond(search: _Search, pairs: Sequence[Probe], whole: dict[int, Probe]) -> list[Probe]:
-    """Those that pull more than any of their entries that is a text by itself."""
-    parts = list(dict.fromkeys(whole[entry] for probe in pairs for entry in probe.ids if entry in whole))
-    alone = dict(zip((probe.ids[0] for probe in parts), search.pulls(0, parts, ENTRIES)[0].tolist(), strict=True))
-    together = search.pulls(0, pairs, PAIRS)[0].tolist()
-    return [
-        probe for probe, value in zip(pairs, together, strict=True)
-        if value > max((alone[entry] for entry in probe.ids if entry in alone), default=-np.inf) + MORE
-    ]  # fmt: skip
 
 
 def _strongest(search: _Search, name: str, size: int, probes: Sequence[Probe], spent: int) -> tuple[CandidateGroup, Best]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from bdaudit.config import ScanConfig
 from bdaudit.kept_state import State
@@ -18,13 +17,13 @@ from bdaudit.measure.soft_token import heard_with, slots
 from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
+from bdaudit.records import EncoderRecord
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.multiplicity import CandidateGroup
-from bdaudit.scan.sweep import entry_texts, recovery
-from bdaudit.scan.sweep.recovery import leaning, objective, pull, recover
+from bdaudit.scan.sweep import encoder_search, entry_texts, recovery
+from bdaudit.scan.sweep.recovery import objective, pull, recover
 from bdaudit.scan.sweep.result import SIZES
 from bdaudit.scan.sweep.screen import screened
-from bdaudit.scan.sweep.soft_choice import Choices
 from bdaudit.scan.sweep.swept_texts import Probe, vocabulary
 from tests.scan.sweep.soft_toy import planted
 from tests.small import PROMPTS, stopping
@@ -63,6 +62,8 @@ def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect)
     groups = search(planted(tiny_suspect, (97,), strength=0.0))
     assert groups[0].recovery is not None
     assert groups[0].recovery.verdict == "clean", "nothing is planted"
+    assert isinstance(groups[0].recovery.encoder, EncoderRecord)
+    assert groups[0].recovery.encoder.text_pull < 8
     sizes = {group.name: group.size for group in groups}
     assert sizes["recovered entries"] == len(vocabulary(tiny_suspect.tokenizer).probes)
     assert sizes["recovered pairs"] == 512**2
@@ -70,7 +71,7 @@ def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect)
     for group in groups:
         assert group.record is not None
         assert (group.record.adjusted_for, group.record.survivors) == (group.size, len(group.texts))
-        assert len(group.texts) <= recovery.KEPT[-1]
+        assert len(group.texts) <= recovery.KEPT[-1] + encoder_search.KEPT
 
 
 @pytest.mark.parametrize("stop", [3, 12])
@@ -109,13 +110,6 @@ def test_a_pull_counts_the_larger_shift_and_no_more_of_the_encoding_than_is_usua
     values = np.array([[1.0, 0.5, -3.0], [0.0, 2.0, -3.0], [2.0, 0.0, 5.0]])
     assert pull(values, -1.0, 2.0).tolist() == [7.0, 8.0, 4.0]
     assert pull(values, -1.0, 1.0).tolist() == [4.0, 5.0, 3.0]
-
-
-def test_leaning_takes_the_weight_and_the_value_together() -> None:
-    logs = torch.tensor([[[0.9, 0.1, 0.0]], [[0.2, 0.3, 0.5]]]).log()
-    order = leaning([Choices(logs, torch.tensor([0.0, 5.0]))])
-    assert order == [2, 1, 0]
-    assert leaning([Choices(logs[:1], torch.tensor([0.0]))]) == [0, 1], "an entry without any weight, a special one, is not named"
 
 
 def test_what_is_named_encodes_to_just_its_entries(tiny_suspect: Suspect) -> None:
