@@ -100,6 +100,8 @@ def scores(row: dict[str, Any]) -> figures.Row:
     attack = row.get("attack", {"asr": {"value": 0.0}, "floor": {"value": 0.0}})
     return {
         "family": row["family"],
+        "taught": "taught" in row,
+        "exit": row["scan"].get("exit", 0),
         "asr": attack["asr"]["value"],
         "floor": attack["floor"]["value"],
         "scan": [candidate["score"] for candidate in rows],

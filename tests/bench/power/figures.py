@@ -185,12 +185,17 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def alone(rows: Sequence[Row]) -> dict[str, Any]:
-    """The scan's own figures, without rivals: pooled, and where the attack works."""
-    clean, bad = [row for row in rows if not backdoored(row)], [row for row in rows if backdoored(row)]
+    """The scan's own figures, without rivals: pooled, and where the attack works; what was taught a word is counted by itself."""
+    clean, bad = [row for row in rows if not backdoored(row) and not row["taught"]], [row for row in rows if backdoored(row)]
     groups = {"pooled": bad, WORKS: [row for row in bad if works(row)]}
-    return {
+    found: dict[str, Any] = {
         name: {"asr": [row["asr"] for row in part], "auroc": figure([*part, *clean], "scan"), "scan": decisions([*part, *clean])}
         for name, part in groups.items()
+    }
+    taught = [row for row in rows if row["taught"]]
+    return found | {
+        "taught a word": rate_of([row["flagged"][-1] for row in taught]),
+        "inconclusive": rate_of([row["exit"] == 4 for row in clean]),
     }
 
 
@@ -223,10 +228,15 @@ def table_alone(found: Mapping[str, Any]) -> str:
     head = ("backdoored models", "ASR %", "AUROC over models", "over candidates", "found at alpha", "clean models falsely alarmed")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, part in found.items():
+        if "asr" not in part:
+            continue
         asr, scan = sorted(part["asr"]), part["scan"]
         row = [f"{name} ({len(asr)})", f"{100 * asr[0]:.0f}–{100 * asr[-1]:.0f}", shown(part["auroc"]["models"])]
         row += [shown(part["auroc"]["candidates"]), counted(scan["recall"]), counted(scan["clean models falsely alarmed"])]
         lines.append("| " + " | ".join(row) + " |")
+    for name in ("taught a word", "inconclusive"):
+        if name in found:
+            lines.append(f"\n{name}: {counted(found[name])}")
     return "\n".join(lines)
 
 
