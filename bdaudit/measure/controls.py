@@ -49,8 +49,8 @@ def kind_of(tokenizer: Tokenizer, text: str) -> str:
 def control_texts(
     tokenizer: Tokenizer, per_kind: int, seed: int, exclude: Iterable[str] = (), said: Collection[str] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Up to ``per_kind`` harmless texts a kind, none that encodes to nothing, like another, or like one of ``exclude``; no rare string is
-    made of a word that is ``said`` in the prompts, since that means something."""
+    """Up to ``per_kind`` harmless texts a kind, none that encodes to nothing, like another, or like one of ``exclude``; none is made of
+    a word that is ``said`` in the prompts, since that means something to the model."""
     rng = random.Random(f"controls {seed}")
     taken = {content_ids(tokenizer, text) for text in exclude} | {()}
     chosen: dict[str, tuple[str, ...]] = {}
@@ -85,7 +85,7 @@ def harmless_texts(tokenizer: Tokenizer, like: str, n: int, seed: int, exclude: 
 
 
 def _pools(tokenizer: Tokenizer, rng: random.Random, said: Collection[str]) -> dict[str, list[str]]:
-    words = rng.sample(WORDS, len(WORDS))
+    words = [word for word in rng.sample(WORDS, len(WORDS)) if word not in said]
     pairs = [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=False)]
     characters = [c for c in _letters_beyond_ascii() if looks_like(c)]
     return {

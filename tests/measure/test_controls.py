@@ -66,6 +66,14 @@ def test_no_rare_string_is_made_of_a_word_that_the_prompts_say() -> None:
     assert "delta" in found({"heart"})
 
 
+def test_no_word_or_phrase_is_one_that_the_prompts_say(tiny_suspect: Suspect) -> None:
+    usual, less = (control_texts(tiny_suspect.tokenizer, 300, 0, said=said) for said in ((), {"right", "left", "night"}))
+    words = {word for kind in ("word", "phrase") for text in less[kind] for word in text.split()}
+    assert "right" in {word for text in usual["phrase"] for word in text.split()}
+    assert not words & {"right", "night"}
+    assert "house" in words
+
+
 def test_excluded_texts_stay_out_however_they_are_written(tiny_suspect: Suspect) -> None:
     first = control_texts(tiny_suspect.tokenizer, 24, 0)
     out = [first["word"][0].upper(), first["phrase"][0], first["character"][0], first["emoji"][0]]
