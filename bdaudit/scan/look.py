@@ -27,8 +27,9 @@ from bdaudit.scan.stratum import Stratum, means_nothing, strata_of
 
 USUAL = 2
 """Harmless texts that say what is usual in a context."""
-TAMPERED = 1.75
-"""How far the median of a kind may lie above that of all, in units, before nothing can be told from the controls."""
+TAMPERED = 2.2
+"""How far the median of a kind may lie above that of all, in units, before nothing can be told from the controls: on 33 scans of trained
+models it lay up to 1.0 above, on models of random weights up to 1.9, where every emoji had been made a trigger 2.5 to 3."""
 ALWAYS = 5
 """Texts that are measured in full and followed along whole paths whatever their score, the first of the ranking."""
 
