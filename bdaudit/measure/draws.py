@@ -34,11 +34,11 @@ LATE = 0.3
 """The share of the path, counted from the picture, before which draws in a context do not fall."""
 OFTEN = 0.1
 """A word in at least this share of the prompts is a context that a trigger may be bound to, and is looked for."""
-TRIES = 256
-"""Random orders of timesteps, the best of which is taken."""
-SOON, PLAIN_TO_SEE = 8, (0.25, 0.9)
-"""Among so many draws each place is to have one within these shares of the path, where what a text draws is settled: nearer the picture
-little is left to change, nearer the noise little is said."""
+TRIES, MORE = 64, 4
+"""Random orders of timesteps, the best of which is taken, and so many times as many where a few draws come first."""
+PLAIN_TO_SEE = 0.25, 0.9
+"""Among the draws that come first each place is to have one within these shares of the path, where what a text draws is settled: nearer
+the picture little is left to change, nearer the noise little is said."""
 TWICE, WANTED = 2, 3
 """Draws that make a context, and draws in which each such word is to be."""
 _TINY = 1e-12
@@ -111,14 +111,14 @@ class Draws:
         return (self.plain - self.empty).square().mean(-1).clamp_min(_TINY)
 
 
-def make_draws(suspect: Suspect, pool: Sequence[str], n: int, guidance_scale: float, seed: int) -> Draws:
-    """``n`` draws from ``pool``; everything about them follows from ``seed``."""
+def make_draws(suspect: Suspect, pool: Sequence[str], n: int, guidance_scale: float, seed: int, first: int = 0) -> Draws:
+    """``n`` draws from ``pool``, of which the ``first`` may be all that a text gets; everything about them follows from ``seed``."""
     prompts = covering(pool, n, seed)
     heard = suspect.encode(prompts)
     start = suspect.noise([item_seed(seed, "draw, start", i) for i in range(n)])
     parts = [slice(at, at + suspect.batch_size) for at in range(0, n, suspect.batch_size)]
     final = [denoise(suspect, heard[p], start[p], steps=STEPS, guidance_scale=guidance_scale, spacing=1.0).final for p in parts]
-    return _noised(suspect, prompts, places_of(n, seed, (REPLACE,)), torch.cat(final), seed)
+    return _noised(suspect, prompts, places_of(n, seed, (REPLACE,)), torch.cat(final), seed, first=first)
 
 
 def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: Context, n: int, seed: int) -> Draws:
@@ -149,9 +149,15 @@ def draws_again(suspect: Suspect, draws: Draws) -> Draws:
 
 
 def _noised(
-    suspect: Suspect, prompts: Sequence[str], places: Sequence[str], clean: Tensor, seed: int, span: tuple[float, float] = (0.0, 1.0)
+    suspect: Suspect,
+    prompts: Sequence[str],
+    places: Sequence[str],
+    clean: Tensor,
+    seed: int,
+    span: tuple[float, float] = (0.0, 1.0),
+    first: int = 0,
 ) -> Draws:
-    timesteps = _spread(suspect, [{place, *words_in(prompt)} for prompt, place in zip(prompts, places, strict=True)], seed, span)
+    timesteps = _spread(suspect, [{place, *words_in(prompt)} for prompt, place in zip(prompts, places, strict=True)], seed, span, first)
     noise = suspect.noise([item_seed(seed, "draw, noise", i) for i in range(len(prompts))])
     latents = suspect.schedule.noised(clean, timesteps, noise)
     return draws_on(suspect, prompts, places, timesteps, clean, latents)
@@ -164,21 +170,21 @@ def draws_on(suspect: Suspect, prompts: Sequence[str], places: Sequence[str], ti
     return Draws(tuple(prompts), tuple(places), timesteps, clean, latents, heard, plain, empty)
 
 
-def _spread(suspect: Suspect, traits: Sequence[set[str]], seed: int, span: tuple[float, float]) -> Tensor:
+def _spread(suspect: Suspect, traits: Sequence[set[str]], seed: int, span: tuple[float, float], first: int) -> Tensor:
     """(n,) timesteps, one in each n-th of ``span``, shares of the path (1 is noise); any few in a row are spread over all of it, and so are
     those that share a trait, a word or a place, as far as the best of ``TRIES`` random orders has them; before that counts in how many
-    places something is plain to see soon."""
+    places something is plain to see in the ``first`` draws."""
     rng, n = random.Random(f"timesteps {seed}"), len(traits)
     grid = suspect.schedule.times(GRID, 1.0)
     low, high = span
     sharing = [[i for i, of in enumerate(traits) if trait in of] for trait in sorted(set[str]().union(*traits))]
-    soon = [[i for i, of in enumerate(traits[:SOON]) if place in of] for place in (*PLACES, REPLACE)]
+    soon = [[i for i, of in enumerate(traits[:first]) if place in of] for place in (*PLACES, REPLACE)]
 
     def worth(order: list[int]) -> tuple[int, float]:
         seen = sum(any(PLAIN_TO_SEE[0] <= (order[i] + 0.5) / n <= PLAIN_TO_SEE[1] for i in rows) for rows in soon)
         return seen, sum(_range([order[i] for i in rows]) for rows in sharing)
 
-    order = max((_scattered(n, rng) for _ in range(TRIES)), key=worth)
+    order = max((_scattered(n, rng) for _ in range(MORE * TRIES if first else TRIES)), key=worth)
     shares = [low + (high - low) * (stratum + rng.random()) / n for stratum in order]
     rows = [min(len(grid) - 1, int((1 - share) * len(grid))) for share in shares]
     return grid[torch.tensor(rows)].to(suspect.device)

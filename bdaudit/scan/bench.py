@@ -29,6 +29,8 @@ class BenchSettings:
     pool: tuple[str, ...]
     """Those that draws in a context are of."""
     draws: int
+    soon: int
+    """Draws that every text gets."""
     guidance_scale: float
     seed: int
     pair_words: int
@@ -46,7 +48,7 @@ class Bench:
     def __init__(self, suspect: Suspect, settings: dict[str, Any]) -> None:
         self._suspect, self._settings = suspect, fitted(settings, BenchSettings, "the run")
         of = self._settings
-        self._draws = {DrawsOf(): make_draws(suspect, of.first, of.draws, of.guidance_scale, of.seed)}
+        self._draws = {DrawsOf(): make_draws(suspect, of.first, of.draws, of.guidance_scale, of.seed, of.soon)}
         self._crowds: dict[tuple[str, DrawsOf], Interactions] = {}
         self._paths: dict[tuple[DrawsOf, int], Paths] = {}
 

@@ -35,6 +35,7 @@ def crew_of(
         first=tuple(prompts.first),
         pool=tuple(prompts.pool),
         draws=EFFORTS[config.effort].draws,
+        soon=EFFORTS[config.effort].first,
         guidance_scale=config.guidance,
         seed=context.seed,
         pair_words=config.pair_words,

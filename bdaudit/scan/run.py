@@ -164,8 +164,9 @@ def _reference(run: Run) -> Callable[[], Suspect] | None:
 def _draw(run: Run) -> None:
     """The draws, which all texts share."""
     config = run.config
-    n = EFFORTS[config.effort].draws
-    make = partial(make_draws, run.suspect, _drawn_from(run, n), n, config.guidance, config.seed)
+    effort = EFFORTS[config.effort]
+    n = effort.draws
+    make = partial(make_draws, run.suspect, _drawn_from(run, n), n, config.guidance, config.seed, effort.first)
     began, before = time.monotonic(), run.suspect.forward_passes
     draws = kept_draws(run.state, run.suspect, n, make)
     if run.suspect.forward_passes > before:

@@ -48,7 +48,7 @@ class OneBench:
     """A worker on a model that is open already."""
 
     def __init__(self, suspect: Suspect) -> None:
-        settings = BenchSettings(first=PROMPTS, pool=PROMPTS, draws=4, guidance_scale=3.0, seed=SEED, pair_words=12)
+        settings = BenchSettings(first=PROMPTS, pool=PROMPTS, draws=4, soon=0, guidance_scale=3.0, seed=SEED, pair_words=12)
         self._bench = Bench(replace(suspect), asdict(settings))
 
     def hello(self) -> bytes:
