@@ -76,7 +76,7 @@ class Ground:
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The draws at each place, on each quarter of the path, and in each context that is known."""
-        found = [rows for context, rows in groups_of(self.draws).items() if not context.word]
+        found = [rows for context, rows in groups_of(self.draws).items() if not context.word and context.draw < 0]
         replaced = tuple(i for i, place in enumerate(self.draws.places) if place == REPLACE)
         return tuple(rows for rows in (*found, replaced, *map(self._holding, self.named)) if rows)
 

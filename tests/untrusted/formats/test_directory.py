@@ -121,5 +121,5 @@ def test_pipelines_that_are_run_alike(name: str, model: Path) -> None:
 @pytest.mark.parametrize("name", ["Flux2Pipeline", "HunyuanDiTPipeline", "LatentConsistencyPipeline", "DiffusionPipeline"])
 def test_pipelines_that_are_not(name: str, model: Path) -> None:
     change("model_index.json", _class_name=name)(model, model)
-    with pytest.raises(InconclusiveError, match=f"{name} is not supported; expected a Stable Diffusion"):
+    with pytest.raises(InconclusiveError, match=f"{name}.* is not supported; expected a Stable Diffusion"):
         inspect(model)
