@@ -107,7 +107,7 @@ def test_a_reader_in_several_files_stands_in_the_way_of_its_own_repair_alone(mod
     inspection = inspect(file, config=tmp_path / "model", size=SIZE)
     assert len(inspection.weights["text_encoder_2"]) > 1
     check_writable(inspection, None, "bdaudit.json", ("transformer",))
-    with pytest.raises(InconclusiveError, match=r"--part text_encoder_2=FILE, or repair the denoiser alone, by --component unet"):
+    with pytest.raises(InconclusiveError, match=r"--part text_encoder_2=FILE, or repair the denoiser alone, by --component transformer"):
         check_writable(inspection, None, "bdaudit.json")
 
 
