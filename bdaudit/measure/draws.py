@@ -8,7 +8,6 @@ them back to its draw's timestep.
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bdaudit.measure.controls import said_in
 from bdaudit.measure.insertion import insert, item_seed, replaceable
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
@@ -127,17 +127,14 @@ def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: 
     The prompts are those of ``pool`` that have its word, on clean latents of ``draws`` that have it, from ``LATE`` of the path on, where it
     matters little that they are another prompt's; without a word those of ``draws``, each on its own, or the one of its draw.
     """
-    if context.draw >= 0:
-        rows, key = [context.draw] * n, item_seed(seed, str(context))
-        again = [draws.prompts[context.draw]] * n, [draws.places[context.draw]] * n
-        return replace(_noised(suspect, *again, draws.clean[rows], key), of=DrawsOf(context, n, elsewhere=draws.of != DrawsOf()))
     rng = random.Random(f"{context} {seed}")
     known = [i for i, prompt in enumerate(draws.prompts) if not context.word or context.word in words_in(prompt)]
+    known, place = ([context.draw], draws.places[context.draw]) if context.draw >= 0 else (known, context.place)
     rows = [rng.sample(known, len(known))[i % len(known)] for i in range(n)]
     having = [prompt for prompt in pool if context.word in words_in(prompt)] if context.word else []
     mixed = rng.sample(having, len(having)) or [draws.prompts[i] for i in rows]
     low, high = (LATE if context.word else 0.0, 1.0) if context.quarter < 0 else (1 - (context.quarter + 1) / 4, 1 - context.quarter / 4)
-    places = [context.place] * n if context.place else places_of(n, item_seed(seed, str(context)))
+    places = [place] * n if place else places_of(n, item_seed(seed, str(context)))
     clean = draws.clean[torch.tensor(rows, device=draws.clean.device)]
     fresh = _noised(suspect, [mixed[i % len(mixed)] for i in range(n)], places, clean, item_seed(seed, str(context)), (low, high))
     return replace(fresh, of=DrawsOf(context=context, n=n, elsewhere=draws.of != DrawsOf()))
@@ -237,7 +234,7 @@ def has_parts(text: str) -> bool:
 
 def words_in(prompt: str) -> set[str]:
     """The words that a trigger may need beside it."""
-    return set(re.findall(r"[^\W\d_]{3,}", prompt.casefold()))
+    return set(said_in([prompt]))
 
 
 def contexts(pool: Sequence[str]) -> Mapping[str, float]:

@@ -184,21 +184,18 @@ class Looking:
     def of(self, text: str, kind: str) -> Look:
         """What was found of a text that was among those measured."""
         stratum = self._for(kind)
-        measured_on = text in stratum.steps.effects
-        level = stratum.steps if measured_on else stratum.screen
-        signals, score = level.signals(text, kind), level.statistic(text, kind) if measured_on else stratum.score(text, kind)
+        measured_on, score = text in stratum.steps.effects, stratum.score(text, kind)
+        level, reached = stratum.steps if measured_on else stratum.screen, None
+        signals = level.signals(text, kind)
         depth: Depth = "measured" if measured_on else "screened"
         if text in self.paths:
-            depth = "followed"
-            signals |= stratum.last.signals(stratum.reached(text, kind, self.paths[text], self.contexts[text]))
+            depth, reached = "followed", stratum.reached(text, kind, self.paths[text], self.contexts[text])
+            signals |= stratum.last.signals(reached)
         centred = float(np.mean(level.centres.centred(level.effects[text])))
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
-        effect = math.exp(min(centred / 2, 50.0))
-        return Look(depth, score, stratum.p(text, kind, self._followed), signals, effect, encoded, level.effects[text].truncated)
-
-    @property
-    def _followed(self) -> dict[str, tuple[Array, Array]]:
-        return {text: (self.paths[text], self.contexts[text]) for text in self.paths}
+        effect, p = math.exp(min(centred / 2, 50.0)), stratum.p(score, reached)
+        score = level.statistic(text, kind) if measured_on else score
+        return Look(depth, score, p, signals, effect, encoded, level.effects[text].truncated)
 
     def control_p(self) -> list[float]:
         """The p of each control, by the rule that the candidates are judged by."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bdaudit.scan.followed import Followed, Reached, followed
@@ -72,25 +72,21 @@ class Stratum:
 
     def finish(self, paths: Mapping[str, Array], contexts: Mapping[str, Array]) -> None:
         """From what was measured along paths and in contexts of texts that stand out at last."""
+        scores = dict(zip(self.names, self.steps_tier.scores, strict=True))  # each without itself
         on = {text: self.reached(text, kind, paths[text], contexts[text]) for text, kind in self.followed.items()}
-        self.last = followed(on, dict(zip(self.names, self.steps_tier.scores, strict=True)))
+        self.last = followed({text: replace(one, steps=scores[text]) for text, one in on.items()}, scores)
 
     def reached(self, text: str, kind: str, paths: Array, contexts: Array) -> Reached:
         """All that was measured of a text that was followed."""
-        return Reached(self._steps_of(text, kind), paths, contexts, level_of(self.steps.effects[text]), kind)
+        return Reached(self.score(text, kind), paths, contexts, level_of(self.steps.effects[text]), kind)
 
-    def _steps_of(self, text: str, kind: str) -> float:
-        """Of a control without itself."""
-        return dict(zip(self.names, self.steps_tier.scores, strict=True)).get(text, self.score(text, kind))
-
-    def p(self, text: str, kind: str, measured: Mapping[str, tuple[Array, Array]]) -> float:
-        """The chance that a harmless text stands out so; ``measured`` has paths and context of those that were followed."""
-        score = self.score(text, kind)
-        if text not in measured:
-            return self.steps_tier.p(score)
-        reached, selected = self.reached(text, kind, *measured[text]), score >= self.is_followed
+    def p(self, score: float, reached: Reached | None) -> float:
+        """The chance that a harmless text stands out so, by its ``score`` alone where it was not followed."""
+        by_steps, selected = self.steps_tier.p(score), score >= self.is_followed
+        if reached is None:
+            return by_steps
         p = self.last.p(reached, selected)
-        return p if selected else min(1.0, 2 * min(p, self.steps_tier.p(score)))
+        return p if selected else min(1.0, 2 * min(p, by_steps))
 
     @property
     def _screened(self) -> list[float]:

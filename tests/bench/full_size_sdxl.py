@@ -34,7 +34,7 @@ from bdaudit.models.load import load  # noqa: E402
 from bdaudit.untrusted.formats.reference_settings import REFERENCES, written  # noqa: E402
 from bdaudit.untrusted.inspect import inspect  # noqa: E402
 from tests.bench.full_size import now, peak_gb  # noqa: E402
-from tests.bench.full_size_transformers import RATE, numbers, passes  # noqa: E402
+from tests.bench.full_size_transformers import RATE, numbers, passes, told  # noqa: E402
 from tests.bench.recording import record, rounded  # noqa: E402
 
 LATENTS = (4, 128, 128)
@@ -76,14 +76,7 @@ def counted() -> dict[str, Any]:
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         heard = Conditioning(torch.empty(1, 77, 2048), None, torch.empty(1, 1280))
         TextTimeUNet(found["unet"], LATENTS).predict(torch.empty(1, *LATENTS), torch.empty(1), heard, 5.0)
-    operations, each = counter.get_total_flops(), {name: numbers(module) for name, module in found.items()}
-    return {
-        "parameters": each,
-        "GB in bfloat16": {name: 2 * n / 1e9 for name, n in each.items()},
-        "TFLOP a pass of one latent": operations / 1e12,
-        "seconds a pass, projected": operations / RATE,
-        "hours, projected": {name: n * operations / RATE / 3600 for name, n in passes().items()},
-    }
+    return told({name: numbers(module) for name, module in found.items()}, counter.get_total_flops())
 
 
 def write(folder: Path, share: float) -> None:

@@ -117,8 +117,11 @@ def measured(model: Full) -> dict[str, Any]:
         heard = Conditioning(torch.empty(1, *model.text), mask, torch.empty(1, model.pooled) if model.pooled else None)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             denoiser.predict(latents, t, heard, 3.5)
-    each = {"denoiser": numbers(denoiser.module), "readers": sum(map(numbers, readers))}
-    operations = counter.get_total_flops()
+    return told({"denoiser": numbers(denoiser.module), "readers": sum(map(numbers, readers))}, counter.get_total_flops())
+
+
+def told(each: dict[str, int], operations: int) -> dict[str, Any]:
+    """Parameters and bytes of each part, operations a pass, and what runs come to."""
     return {
         "parameters": each,
         "GB in bfloat16": {name: 2 * n / 1e9 for name, n in each.items()},

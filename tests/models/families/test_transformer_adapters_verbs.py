@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from bdaudit.models import sample as sampling
-from bdaudit.models.load import load
 from bdaudit.models.lora import read_adapter
 from bdaudit.models.suspect import Suspect
-from bdaudit.untrusted.inspect import inspect
 from tests.models import tiny_dit
 from tests.models.families.test_transformer import GUIDANCE, STEPS, drawn, ready
 from tests.models.families.test_transformer_adapters import BLOCKS, OWN, XLABS, factors, original, shape_of, written
-from tests.models.families.test_transformer_verbs import LIST, SIZE, TOKENS, TRIGGER, reading_little
+from tests.models.families.test_transformer_verbs import LIST, SIZE, TOKENS, TRIGGER, opened, reading_little
 from tests.models.families.test_transformer_verify import CLOSE, SIGMAS
 from tests.small import runs_with
 
@@ -44,10 +42,6 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def model(name: str, few_tokens: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dit.write(name, tmp_path_factory.mktemp("dit") / name)
-
-
-def opened(folder: Path) -> Suspect:
-    return load(inspect(folder, size=SIZE), device="cpu")
 
 
 @pytest.fixture
