@@ -7,14 +7,14 @@ seen in all three counts more than what is seen in one, and no p is paid for mor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bdaudit.records import SignalRecord
 from bdaudit.scan.null import LEAST, Array, Null, Sample, fit
 from bdaudit.scan.signals import CONTEXT_SIGNALS, PATH_SIGNALS
-from bdaudit.scan.tiers import JOINT_PRIOR, Tier, below, tier
+from bdaudit.scan.tiers import JOINT_PRIOR, JOINT_SHARE, Tier, below, tier
 from bdaudit.stats import ExponentialTail
 
 TAILS = (8.0, 4.0, 1.0)
@@ -46,10 +46,12 @@ class Followed:
 
     def p(self, text: Reached, selected: bool) -> float:
         """One that was not selected as the controls were is beside those alone, which are more suspicious."""
+        return self.tier.p(self.score(text)) if selected else self.among.p(self.score(replace(text, steps=LEAST)))
+
+    def score(self, text: Reached) -> float:
+        """The statistic of all that was measured of it."""
         parts = zip((self.paths, self.contexts), (text.paths, text.contexts), strict=True)
-        others = [null.scale.statistic(null.scale.standard(raw, text.level, text.kind)) for null, raw in parts]
-        score = joint(text.steps if selected else LEAST, *others)
-        return self.tier.p(score) if selected else self.among.p(score)
+        return joint(text.steps, *(null.scale.statistic(null.scale.standard(raw, text.level, text.kind)) for null, raw in parts))
 
     def signals(self, text: Reached) -> dict[str, SignalRecord]:
         """By name."""
@@ -75,7 +77,7 @@ def followed(on: Mapping[str, Reached], scores: Mapping[str, float]) -> Followed
     contexts = fit(Sample(CONTEXT_SIGNALS, np.array([one.contexts for one in on.values()]), levels, kinds))
     parts = zip((one.steps for one in on.values()), paths.statistics.tolist(), contexts.statistics.tolist(), strict=True)
     at = dict(zip(on, (joint(*each) for each in parts), strict=True))
-    found = tier([at.get(text, below(score)) for text, score in scores.items()], JOINT_PRIOR)
+    found = tier([at.get(text, below(score)) for text, score in scores.items()], JOINT_PRIOR, JOINT_SHARE)
     return Followed(paths, contexts, found, ExponentialTail.fit(list(at.values()), prior=JOINT_PRIOR))
 
 

@@ -2,8 +2,8 @@
 
 Candidates and controls go through the same selection: what scores below a threshold, which the controls alone set, is not looked at
 further, and its score stays below that of all that went on. A harmless candidate and the controls are then draws from one distribution of
-the *whole* procedure, selection included, so that its rank among them is uniform, whatever the selection was by; beyond their upper fifth
-the p is the exact predictive tail of ``stats.ExponentialTail``, whose mean excess is shrunk towards what harmless texts have elsewhere.
+the *whole* procedure, selection included, so that its rank among them is uniform, whatever the selection was by; in the upper tail
+the p is the exact predictive one of ``stats.ExponentialTail``, whose mean excess is shrunk towards what harmless texts have elsewhere.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ KEPT = 0.3
 """The share of the controls that goes on to the draws that are left; what scores as they do among the candidates goes on too."""
 FOLLOWED = 0.25
 """The share of the controls that is followed along whole paths."""
-STEPS_PRIOR, JOINT_PRIOR = (20.0, 8.0), (20.0, 1.5)
-"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, and one to three."""
-MOST, LOUD = 170.0, 40.0
+STEPS_PRIOR, JOINT_PRIOR = (20.0, 8.0), (10.0, 4.0)
+"""Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, and three to seven."""
+STEPS_SHARE, JOINT_SHARE = 0.2, 0.1
+"""Of the controls, that are a tail. Of all that is known of a text, the upper fifth is a mixture: most do next to nothing, and a few in a
+hundred move a picture by themselves."""
+FEWEST_BEYOND = 5.5
+"""Of few controls, so many are a tail at least, up to the larger of these shares."""
+MOST, LOUD = 80.0, 15.0
 """Such means that a control's excess counts as at most, and from which it is loud: of harmless texts on clean models one in two hundred is,
 the loudest by 300, so that a single one may be nothing but a word that happens to mean something."""
 
@@ -60,8 +65,8 @@ class Tier:
         return self.tail.p(score)
 
 
-def tier(scores: Sequence[float], prior: Prior) -> Tier:
-    """The tail of the controls' scores.
+def tier(scores: Sequence[float], prior: Prior, share: float = STEPS_SHARE) -> Tier:
+    """The tail of the controls' scores, the upper ``share`` of them.
 
     None is left out: what stands apart among harmless texts does so by itself now and then, and a tail without it would call the next such
     text a trigger. It counts no more than ``MOST``, so that one control that was made loud does not hide all triggers.
@@ -69,7 +74,8 @@ def tier(scores: Sequence[float], prior: Prior) -> Tier:
     Raises:
         ValueError: too few controls, or a tail without any spread.
     """
-    first, (_, mean) = ExponentialTail.fit(scores, prior=prior), prior
+    share = max(share, min(STEPS_SHARE, FEWEST_BEYOND / len(scores)))
+    first, (_, mean) = ExponentialTail.fit(scores, share, prior), prior
     capped = np.minimum(scores, first.threshold + MOST * mean)
     loud = tuple(i for i, score in enumerate(scores) if score > first.threshold + LOUD * mean)
-    return Tier(tuple(scores), ExponentialTail.fit(capped, prior=prior), loud)
+    return Tier(tuple(scores), ExponentialTail.fit(capped, share, prior), loud)
