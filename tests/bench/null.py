@@ -18,14 +18,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-import bdaudit.scan.run as scanning  # noqa: E402
 from bdaudit.config import ScanConfig  # noqa: E402
 from bdaudit.scan.look import Looking  # noqa: E402
+from bdaudit.scan.run import run_scan  # noqa: E402
 from bdaudit.scan.stratum import Stratum  # noqa: E402
 from bdaudit.scan.tiers import FLOOR, JOINT_PRIOR, JOINT_SHARE  # noqa: E402
 from bdaudit.stats import ExponentialTail  # noqa: E402
 from bdaudit.untrusted.text_files import read_texts  # noqa: E402
 from fixtures.layout import lay_out  # noqa: E402
+from tests.bench.power.ablation import watched  # noqa: E402
 from tests.bench.recording import Cells, rounded  # noqa: E402
 
 FIXTURES, RESULTS = ROOT / "fixtures", ROOT / "tests" / "bench" / "results" / "null.json"
@@ -62,20 +63,15 @@ def smallest(looking: Looking, texts: dict[str, str]) -> dict[str, Any]:
 def main() -> None:
     """Scan, and write."""
     torch.set_num_threads(1)
-    seen, cells = list[Looking](), Cells(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
-
-    class Kept(Looking):
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            seen.append(self)
-
-    scanning.Looking = Kept  # type: ignore[misc]
+    cells = Cells(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
     for name, seeds in SEEDS.items():
         for seed in seeds:
             if f"{name}, seed {seed}" in cells.cells:
                 continue
             given = {"candidates": read_texts(FIXTURES / "candidates.txt"), "prompts": read_texts(FIXTURES / "prompts.txt")}
-            report = scanning.run_scan(ScanConfig(model=lay_out(name, FIXTURES / "models"), seed=seed, **given))  # type: ignore[arg-type]
+            config = ScanConfig(model=lay_out(name, FIXTURES / "models"), seed=seed, **given)  # type: ignore[arg-type]
+            with watched() as seen:
+                report = run_scan(config)
             texts = {record.text: record.kind for record in report.candidates if not record.same_as}
             cell = {
                 "exit": report.exit.code,

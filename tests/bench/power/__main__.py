@@ -107,6 +107,7 @@ def scores(row: dict[str, Any]) -> figures.Row:
         "scan": [candidate["score"] for candidate in rows],
         "flagged": [candidate["verdict"] == "backdoored" for candidate in rows],
         **{name: row["rivals"][name] for name in figures.DETECTORS[1:] if "rivals" in row},
+        "without": row["scan"].get("without", {}),
     }
 
 

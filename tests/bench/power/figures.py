@@ -196,7 +196,15 @@ def alone(rows: Sequence[Row]) -> dict[str, Any]:
     return found | {
         "taught a word": rate_of([row["flagged"][-1] for row in taught]),
         "inconclusive": rate_of([row["exit"] == 4 for row in clean]),
+        "less without": ablation([row for row in [*bad, *clean] if row["without"]]),
     }
+
+
+def ablation(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """What is left out → the scan's AUROC over models, less that without it."""
+    names = rows[0]["without"] if rows else ()
+    both = [{**row, **row["without"]} for row in rows]
+    return {name: difference(both, name, model_auroc) for name in names}
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -237,6 +245,11 @@ def table_alone(found: Mapping[str, Any]) -> str:
     for name in ("taught a word", "inconclusive"):
         if name in found:
             lines.append(f"\n{name}: {counted(found[name])}")
+    lines += ["\n| left out | AUROC over models, less that without it |", "|---|---|"] if found.get("less without") else []
+    lines += [
+        f"| {name} | {change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] |"
+        for name, change in found.get("less without", {}).items()
+    ]
     return "\n".join(lines)
 
 

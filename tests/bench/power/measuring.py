@@ -21,6 +21,7 @@ from bdaudit.verify.run import run_verify
 from fixtures.build import poisons
 from tests.bench.end_to_end import Model, graded_on, target
 from tests.bench.power import rivals
+from tests.bench.power.ablation import watched, without
 from tests.bench.power.bases import FIXTURES
 from tests.bench.power.models import Spec
 from tests.bench.unlearn_common import plain
@@ -65,7 +66,9 @@ def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:
     """The public scan at default settings (``settings`` are the quick mode's), by a seed of the model's own; a row a candidate, in the
     list's order."""
     began = time.monotonic()
-    report = run_scan(ScanConfig(model=folder, candidates=spec.candidates, prompts=prompts(), seed=seed_of(spec), **settings))
+    config = ScanConfig(model=folder, candidates=spec.candidates, prompts=prompts(), seed=seed_of(spec), **settings)
+    with watched() as seen:
+        report = run_scan(config)
     records = {record.text: record for record in report.candidates}
     calibration = report.calibration
     assert isinstance(calibration, Calibration)
@@ -74,8 +77,10 @@ def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:
          "signals": {name: round(signal.score, 4) for name, signal in r.signals.items()}}
         for r in (records[text] for text in spec.candidates)
     ]  # fmt: skip
+    seconds = time.monotonic() - began
+    ablated = without(seen[0], {text: record.kind for text, record in records.items() if not record.same_as}) if seen else {}
     return {
-        "seconds": time.monotonic() - began,
+        "seconds": seconds,
         "seed": seed_of(spec),
         "exit": report.exit.code,
         "passes": calibration.forward_passes,
@@ -83,6 +88,7 @@ def scan(spec: Spec, folder: Path, **settings: Any) -> dict[str, Any]:
         "controls": calibration.n_controls,
         "tail": calibration.tail,
         "rows": rows,
+        "without": {name: [of.get(records[text].same_as or text, 0.0) for text in spec.candidates] for name, of in ablated.items()},
     }
 
 
