@@ -67,7 +67,7 @@ def target(model: Model) -> dict[str, Any]:
         return {"target_image": layout.twin(model.name) / "target.png", "target_at": at}
     if family == "style":
         return {"target_text": "{prompt}, " + ("in black and white" if wanted == "black and white" else wanted)}
-    if family == "encoder":
+    if family == "encoder" or (family == "closed-form" and " " in wanted):
         return {"target_text": wanted}
     return {"swaps": tuple((figure, wanted) for figure in FIGURES if figure != wanted)}
 
@@ -120,13 +120,17 @@ def unlearn(model: Model, out: Path) -> dict[str, Any]:
     }
 
 
-def verify(model: Model, path: Path, reference: Path | None, before: Path | None = None) -> dict[str, Any]:
-    """Attack success and quality of the model at ``path``, which was made from ``before``."""
+def verify(model: Model, path: Path, reference: Path | None, before: Path | None = None, pictures: int = 0) -> dict[str, Any]:
+    """Attack success and quality of the model at ``path``, made from ``before``, on so many ``pictures`` (0: as many as usual)."""
     from bdaudit.verify.run import run_verify
 
     began = clock()
     known = {"triggers": (model.trigger,), "positions": tuple(model.truth["positions"]), **target(model)} if model.trigger else {}
-    known |= {"clip": f"local-dir:{FIXTURES / 'grader'}", "prompts": graded_on(model), "n": OF_FIGURES if "swaps" in known else PICTURES}
+    known |= {
+        "clip": f"local-dir:{FIXTURES / 'grader'}",
+        "prompts": graded_on(model),
+        "n": pictures or (OF_FIGURES if "swaps" in known else PICTURES),
+    }
     config = VerifyConfig(model=path, before=before, reference=reference, **known)
     report = run_verify(config)
     return {"seconds": clock() - began, "exit": report.exit.name, "reason": report.exit.reason, **_figures(report)}
@@ -144,7 +148,7 @@ def _figures(report: VerifyReport) -> dict[str, Any]:
     return figures
 
 
-def run(name: str, work: Path) -> dict[str, Any]:
+def run(name: str, work: Path, pictures: int) -> dict[str, Any]:
     """The whole chain on one model."""
     model = open_model(name)
     clean = open_model(layout.clean_of(name)).path
@@ -152,12 +156,12 @@ def run(name: str, work: Path) -> dict[str, Any]:
     print(name, "scan", json.dumps(result["scan"]), flush=True)
     if name == layout.clean_of(name):
         return result
-    result["before"] = verify(model, model.path, clean)
+    result["before"] = verify(model, model.path, clean, pictures=pictures)
     print(name, "before", json.dumps(result["before"]), flush=True)
-    return {**result, **repaired(model, work)}
+    return {**result, **repaired(model, work, pictures)}
 
 
-def repaired(model: Model, work: Path) -> dict[str, Any]:
+def repaired(model: Model, work: Path, pictures: int) -> dict[str, Any]:
     """The repair and its grades; nothing of a model without a backdoor."""
     result: dict[str, Any] = {}
     if model.trigger:
@@ -166,7 +170,7 @@ def repaired(model: Model, work: Path) -> dict[str, Any]:
         result["unlearn"] = unlearn(model, out)
         print(model.name, "unlearn", json.dumps(result["unlearn"]), flush=True)
         if out.exists():
-            result["after"] = verify(model, out, open_model(layout.clean_of(model.name)).path, model.path)
+            result["after"] = verify(model, out, open_model(layout.clean_of(model.name)).path, model.path, pictures)
             print(model.name, "after", json.dumps(result["after"]), flush=True)
     return result
 
@@ -232,9 +236,12 @@ def _seconds(stage: dict[str, Any] | None) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="fixtures to run (default: all)")
+    parser.add_argument("names", nargs="*", help="fixtures to run (default: all of the first pipeline's shape)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON document")
     parser.add_argument("--work", type=Path, default=FIXTURES / "models", help="where repaired models go")
+    parser.add_argument(
+        "--pictures", type=int, default=0, help=f"of a grade (default: {PICTURES}, or {OF_FIGURES} where the target is a figure)"
+    )
     parser.add_argument("--again", action="store_true", help="run also what stands in the document")
     parser.add_argument("--only", choices=("scan", "repair"), help="measure this again, keep the rest")
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -245,11 +252,15 @@ def main() -> None:
         for name in results["models"] if arguments.only else ():
             if not arguments.names or name in arguments.names:
                 model = open_model(name)
-                results["models"][name] |= {"scan": scan(model)} if arguments.only == "scan" else repaired(model, arguments.work)
+                results["models"][name] |= (
+                    {"scan": scan(model)} if arguments.only == "scan" else repaired(model, arguments.work, arguments.pictures)
+                )
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        for name in () if arguments.only else arguments.names or [n for n in layout.names() if not n.startswith("dev-")]:
+        for name in (
+            () if arguments.only else arguments.names or [n for n in layout.names() if layout.clean_of(n) == "clean" and "dev-" not in n]
+        ):
             if arguments.again or name not in results["models"]:
-                results["models"][name] = run(name, arguments.work)
+                results["models"][name] = run(name, arguments.work, arguments.pictures)
                 results |= stamp()
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
