@@ -66,7 +66,7 @@ def test_attackers_who_know_the_scan() -> None:
 
 def test_the_whole_job() -> None:
     models = record("end_to_end")["models"]
-    backdoored = [found for found in models.values() if "after" in found]
+    backdoored = [models[name] for name in FAMILIES]
     before, after = ([100 * found[stage]["asr"]["value"]["value"] for found in backdoored] for stage in ("before", "after"))
     assert {found["scan"]["rank"] for found in backdoored} == {1}
     says(
@@ -77,12 +77,24 @@ def test_the_whole_job() -> None:
     )
 
 
-def test_models_that_nothing_was_tuned_on() -> None:
+def test_models_that_the_scan_had_not_seen() -> None:
+    figures = record("power_joint")["figures"]
+    pooled, works = figures["pooled"]["scan"], figures["pooled, where the attack works"]
+    alarms, strong, recall = pooled["clean models falsely alarmed"], pooled["recall where ASR is 90 % or more"], works["scan"]["recall"]
+    area = works["auroc"]["models"]
+    says(README, f"found {recall['hits']} of {recall['n']} working triggers, and accused {alarms['hits']} of {alarms['n']} clean models")
+    says(
+        GUIDE / "evidence.md",
+        f"finds {of(recall)} triggers that work, {of(strong)} of those that succeed in 90 %",
+        f"falsely accuses {of(alarms)} clean models",
+        f"AUROC over models is {area['value']:.3f} [{area['low']:.3f}, {area['high']:.3f}]",
+    )
+
+
+def test_the_round_before_and_the_rivals() -> None:
     figures = record("power_sharp")["figures"]
-    works = figures["pooled, where the attack works"]["scan"]["recall"]
     alarms = figures["pooled"]["scan"]["clean models falsely alarmed"]
     earlier = record("power_fresh")["figures"]["pooled"]["scan"]["clean models falsely alarmed"]
-    says(README, f"found {works['hits']} of {works['n']} working triggers, and accused {alarms['hits']} of {alarms['n']} clean models")
     rows = [
         power_row("all 24", figures["pooled"]),
         power_row("the attack works (17)", figures["pooled, where the attack works"]),
