@@ -91,6 +91,13 @@ def test_models_that_the_scan_had_not_seen() -> None:
     )
 
 
+def test_false_alarms_in_the_guide() -> None:
+    alarms = record("power_joint")["figures"]["pooled"]["scan"]["clean models falsely alarmed"]
+    exits = [cell["exit"] for cell in record("null")["cells"].values()]
+    none, one = (COUNTS[hits] for hits in (alarms["hits"], exits.count(1)))
+    says(GUIDE / "reading-a-scan.md", f"{none.capitalize()} of {alarms['n']} clean models was accused, and {one} of {len(exits)} scans")
+
+
 def test_the_round_before_and_the_rivals() -> None:
     figures = record("power_sharp")["figures"]
     alarms = figures["pooled"]["scan"]["clean models falsely alarmed"]
