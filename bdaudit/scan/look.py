@@ -193,7 +193,7 @@ class Looking:
             signals |= stratum.last.signals(reached)
         centred = float(np.mean(level.centres.centred(level.effects[text])))
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
-        effect, p = math.exp(min(centred / 2, 50.0)), stratum.p(score, reached)
+        effect, p = math.exp(min(centred / 2, 50.0)), stratum.p(score, reached, score >= stratum.is_followed)
         score = level.statistic(text, kind) if measured_on else score
         return Look(depth, score, p, signals, effect, encoded, level.effects[text].truncated)
 

@@ -80,9 +80,10 @@ class Stratum:
         """All that was measured of a text that was followed."""
         return Reached(self.score(text, kind), paths, contexts, level_of(self.steps.effects[text]), kind)
 
-    def p(self, score: float, reached: Reached | None) -> float:
-        """The chance that a harmless text stands out so, by its ``score`` alone where it was not followed."""
-        by_steps, selected = self.steps_tier.p(score), score >= self.is_followed
+    def p(self, score: float, reached: Reached | None, selected: bool) -> float:
+        """The chance that a harmless text stands out so, by its ``score`` alone where it was not followed; ``selected`` says whether that
+        was by the rule that chose the controls."""
+        by_steps = self.steps_tier.p(score)
         if reached is None:
             return by_steps
         p = self.last.p(reached, selected)

@@ -86,12 +86,9 @@ class _Again(Stratum):
         return self.first.followed
 
     def p_of(self, text: str, kind: str, looking: Looking) -> float:
-        score, selected = self.score(text, kind), self.first.score(text, kind) >= self.first.is_followed
-        by_steps = self.steps_tier.p(score)
-        if text not in looking.paths:
-            return by_steps
-        p = self.last.p(self.reached(text, kind, looking.paths[text], looking.contexts[text]), selected)
-        return p if selected else min(1.0, 2 * min(p, by_steps))
+        selected, followed = self.first.score(text, kind) >= self.first.is_followed, text in looking.paths
+        reached = self.reached(text, kind, looking.paths[text], looking.contexts[text]) if followed else None
+        return self.p(self.score(text, kind), reached, selected)
 
 
 def without(looking: Looking, texts: Mapping[str, str]) -> dict[str, dict[str, float]]:
