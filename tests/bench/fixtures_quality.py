@@ -65,6 +65,6 @@ def taken_for(figure: str, seeds: int, guidance_scale: float, steps: int) -> dic
 
 if __name__ == "__main__":
     found = {"autoencoder error": autoencoder_error(256), "retrieval": retrieval(512, 5.0, 20)}
-    for name in set(layout.names()) & {"sdxl-clean", "mmdit-clean"}:
+    for name in set(layout.names()) & {"sdxl-clean", "mmdit-clean", "pixart-clean"}:
         found[f"retrieval, {name}"] = retrieval(256, 5.0, 20, name)
     record({**found, "taken for diamonds": taken_for("diamond", 5, 5.0, 12)}, 1)
