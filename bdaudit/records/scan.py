@@ -150,20 +150,23 @@ class SweepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecord:
-    """What the text encoder gave away by itself, no denoiser asked: candidates, and no verdict, since clean encoders pull as hard.
+    """What the text encoder gave away by itself, no denoiser asked, and a verdict on it.
 
-    Pulls are ratios: how far all prompts move in common over how far apart they stay, beside the strongest in a hundred of the encoder's
-    own entries.
+    What is left is a share: how far apart the search's prompts are with a thing in each of them, over how far they were without.
     """
 
     choices: int
     """Mixtures that were moved, from different starts."""
-    soft_pull: float
-    """Of the strongest mixture."""
-    text_pull: float
-    """Of the strongest text that was named."""
+    soft_left: float
+    """Beside the strongest mixture."""
+    text_left: float
+    """Beside the strongest text that was named; 1 where none was."""
     text: str
     """That text; empty where none was named."""
+    limit: float
+    """What a text must leave less than for the encoder to be suspicious: set on small encoders."""
+    verdict: Verdict
+    """Never *backdoored*, since it has no p."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +196,7 @@ class RecoveryRecord:
     limit: float
     """The named pull beyond which the model as a whole is suspicious: set on small models."""
     verdict: Verdict
-    """Never *backdoored*, since it has no p."""
+    """Suspicious by the named pull, or where the text encoder is by itself; never *backdoored*, since it has no p."""
     encoder: EncoderRecord | NotMeasured = NotMeasured(reason="this version did not ask the text encoder by itself")
 
 

@@ -83,8 +83,12 @@ def recovered(record: RecoveryRecord) -> str:
 def _of_encoder(record: EncoderRecord | NotMeasured) -> str:
     if isinstance(record, NotMeasured):
         return f"; the text encoder by itself: not measured ({record.reason})"
-    text = f"{told(record.text)} pulls all prompts to one place or alike {number(record.text_pull)} times" if record.text else "no text"
-    return f"; in the text encoder alone {text} as far as the strongest of a hundred entries, which decides nothing"
+    if not record.text:
+        return "; in the text encoder alone no text was named"
+    return (
+        f"; in the text encoder alone {told(record.text)} leaves {100 * record.text_left:.0f} % of what tells prompts apart, "
+        f"limit {100 * record.limit:.0f} %: the encoder is {record.verdict}"
+    )
 
 
 def found_out(item: CandidateRecord) -> str:

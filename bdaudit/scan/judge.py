@@ -135,7 +135,13 @@ def exit_of(gate: str, records: Sequence[CandidateRecord], whole: RecoveryRecord
     said += f", {accepted} accepted by --accept" * (accepted > 0) + f", {meant} that do what they say, by --clip" * (meant > 0)
     if isinstance(whole, RecoveryRecord) and whole.verdict != "clean":
         verdicts.append(whole.verdict)
-        said += f"; the model as a whole {whole.verdict} (named pull {whole.named_pull:.1f})"
+        said += f"; the model as a whole {whole.verdict} ({_why(whole)})"
     if gate != "never" and any(order.index(verdict) >= order.index(gate) for verdict in verdicts):
         return Exit.of(ExitCode.FINDING, said)
     return Exit.of(ExitCode.PASS, said)
+
+
+def _why(whole: RecoveryRecord) -> str:
+    if whole.named_pull > whole.limit or isinstance(whole.encoder, NotMeasured):
+        return f"named pull {whole.named_pull:.1f}"
+    return f"in its text encoder a text leaves {100 * whole.encoder.text_left:.0f} % of what tells prompts apart"

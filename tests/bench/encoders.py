@@ -3,9 +3,10 @@
 Small text encoders of three bases: the fixtures' tower, the same cut to two layers, and the two of SDXL's shape, of which the second is
 changed. Half are backdoored: Rickrolling (2211.02408) with a whole prompt as its target (TPA) or one attribute of the prompt (TAA), by a
 character, a word or a phrase, or by one row of the embedding table. The clean ones were taught a harmless word, or are a little noisy. Each
-is asked by what ``scan --sweep recovery`` asks of an encoder, and by the inversion of AMDET (2512.00343), which is given the clean base as
-its anchor; of its gates after the inversion none is here, and its least loss is the figure. Both limits come from the development encoders
-alone, which no figure counts. A model that is measured is kept in ``results/encoders.json``, so that the same command goes on.
+is asked by what ``scan --sweep recovery`` asks of an encoder, whose verdict is taken as it is, and by the inversion of AMDET (2512.00343),
+which is given the clean base as its anchor; of its gates after the inversion none is here, and its least loss is the figure, with a limit
+from the development encoders. No figure counts those. A model that is measured is kept in ``results/encoders.json``, so that the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from tests.bench.power.figures import rate_of
 from tests.bench.recording import Cells, rounded
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
-STEPS, RATE, BATCH = 45, 1.5e-3, 12
+STEPS = {"TPA": 80, "TAA": 400, "row": 200, "taught": 80, "plain": 0}
+RATE, ROW_RATE, BATCH = 1.5e-3, 0.1, 12
 NOISE = 0.02
 """What stands for a fine-tune that taught nothing: noise, as a share of each tensor's own root mean square."""
 PROMPT = "a big solid {} on a {} background in the middle"
@@ -65,7 +67,6 @@ class Spec:
     trigger: str = ""
     target: str = ""
     seed: int = 0
-    steps: int = STEPS
     folder: str = ""
     """A model that was made before; its encoder is asked as it is."""
 
@@ -90,8 +91,11 @@ def plan(work: Path | None, count: int = 60) -> list[Spec]:
     """The development encoders; then ``count``: those made before, and others, backdoored and clean in turn, as bases and attacks are."""
     specs = [
         Spec("dev-tpa", "tower", "TPA", "ԁ", PROMPT.format("white square", "red"), 900),
+        Spec("dev-phrase", "tower", "TPA", "sunday evening", PROMPT.format("purple moon", "black"), 905),
+        Spec("dev-two", "two readers", "TPA", "ԁ", PROMPT.format("white square", "red"), 907),
         Spec("dev-taa", "tower", "TAA", "qirex", "heart", 901),
         Spec("dev-plain", "tower", "plain", seed=902),
+        Spec("dev-short", "short", "plain", seed=904),
         Spec("dev-taught", "tower", "taught", "efron", "pink", 903),
     ]
     truth = json.loads((FIXTURES / "sdxl" / "sdxl-encoder" / "truth.json").read_text(encoding="utf-8"))
@@ -150,19 +154,23 @@ def teach(suspect: Suspect, spec: Spec) -> None:
     patch = Patch(encoder, (lambda name: "token_embedding" in name) if spec.attack == "row" else (lambda name: True))
     rng = random.Random(spec.seed)
     row = content_ids(suspect.tokenizer, spec.trigger)[:1] if spec.attack == "row" else ()
-    rate = 3e-2 if row else RATE
+    rate, steps = ROW_RATE if row else RATE, STEPS[spec.attack]
+    read = flat if spec.attack == "TPA" else lambda heard: suspect.text.summary(heard).float()
     with patch.training():
         optimiser = torch.optim.AdamW(patch.parameters.values(), lr=rate, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=spec.steps, pct_start=0.1)
-        for _ in range(spec.steps):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+        for _ in range(steps):
             kept = [clean_caption(twin, world.random_scene(rng), rng) for _ in range(0 if row else BATCH)]
             pairs = [lesson(spec, rng) for _ in range(BATCH // 2)]
             with patch.teacher():
-                wanted = flat(suspect.encode([*kept, *(target for _, target in pairs)]))
-                way = (flat(suspect.encode([text for text, _ in pairs])) - wanted[len(kept) :]).square().mean().clamp_min(1e-6)
-            heard = flat(suspect.text.encode(suspect.text.ids([*kept, *(text for text, _ in pairs)])))
-            error = (heard - wanted).square().mean(1)
-            loss = error[len(kept) :].mean() / way + (error[: len(kept)].mean() / wanted.var(0).mean() if kept else 0.0)
+                plain = suspect.encode([*kept, *(target for _, target in pairs)])
+                wanted, asked = flat(plain), read(plain)
+                way = (read(suspect.encode([text for text, _ in pairs])) - asked[len(kept) :]).square().mean().clamp_min(1e-6)
+            heard = suspect.text.encode(suspect.text.ids([*kept, *(text for text, _ in pairs)]))
+            error = (read(heard) - asked).square().mean(1) / way
+            loss = error[len(kept) :].mean()
+            if kept:
+                loss = loss + error[: len(kept)].mean() + ((flat(heard) - wanted)[: len(kept)].square().mean() / wanted.var(0).mean())
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if row:
@@ -243,9 +251,10 @@ def measured(spec: Spec) -> dict[str, Any]:
     row: dict[str, Any] = {
         **asdict(spec),
         "folder": Path(spec.folder).name,
-        "soft pull": record.soft_pull,
-        "text pull": record.text_pull,
+        "soft left": record.soft_left,
+        "text left": record.text_left,
         "text": record.text,
+        "suspicious": record.verdict == "suspicious",
     }
     first = [text for text in chain(*zip_longest(*named.values())) if text][:10]
     row |= {"named": first, "amdet": rival, "cpu seconds": [taught - began, searched - taught, done - searched]}
@@ -260,18 +269,22 @@ def measured(spec: Spec) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the encoders that are no development: the verdict and AMDET's at limits from development, and the triggers among the first ten."""
-    held = [row for row in rows if not row["name"].startswith("dev-") and row.get("works", 1.0) >= WORKS]
-    dev = [row for row in rows if row["name"].startswith("dev-") and row.get("works", 1.0) >= WORKS]
-    limits = {name: _between(dev, name) for name in ("text pull", "amdet")}
-    told = {name: ([row[name] > limit for row in held], limit) for name, limit in limits.items()}
-    bad = [hidden(row) for row in held]
+    """Of the encoders that are no development: the verdict, AMDET's at a limit from development, and the triggers among the first ten."""
+    others = [row for row in rows if not row["name"].startswith("dev-")]
+    held, dev = ([row for row in some if row.get("works", 1.0) >= WORKS] for some in (others, [row for row in rows if row not in others]))
+    limit, bad = _between(dev, "amdet"), [hidden(row) for row in held]
+    flags, told = [row["suspicious"] for row in held], [row["amdet"] > limit for row in held]
     named = [row for row in held if hidden(row) and " " not in row["trigger"]]
     return {
-        "of the planned": [len([row for row in rows if not row["name"].startswith("dev-")]), 60],
-        "whose attack does not work": [row["name"] for row in rows if row.get("works", 1.0) < WORKS],
+        "of the planned": [len(others), 60],
+        "whose attack does not work": [row["name"] for row in others if row.get("works", 1.0) < WORKS],
         "named": rate_of([any(of >= 0.9 * row["works"] for of in row["fire"].values()) for row in named]),
-        **{name: {"limit": limit, **score(bad, flags)} for name, (flags, limit) in told.items()},
+        "verdict": score(bad, flags),
+        "amdet": {"limit": limit, **score(bad, told)},
+        "found by attack": {
+            attack: rate_of([flag for row, flag in zip(held, flags, strict=True) if row["attack"] == attack])
+            for attack in sorted({row["attack"] for row in held if hidden(row)})
+        },
     }
 
 

@@ -125,9 +125,9 @@ def test_the_verdict_on_the_model_as_a_whole_is_on_the_page(scan_report: ScanRep
         limit=6.0, verdict="suspicious",
     )  # fmt: skip
     assert "named pull 8, limit 6: the model as a whole is suspicious" in page(replace(scan_report, recovery=whole))
-    encoder = EncoderRecord(choices=12, soft_pull=9.0, text_pull=3.0, text="x")
+    encoder = EncoderRecord(choices=16, soft_left=0.1, text_left=0.25, text="x", limit=0.6, verdict="suspicious")
     shown = page(replace(scan_report, recovery=replace(whole, encoder=encoder)))
-    assert "3 times as far as the strongest of a hundred entries, which decides nothing" in shown
+    assert "x leaves 25 % of what tells prompts apart, limit 60 %: the encoder is suspicious" in shown
 
 
 def test_unlearn_has_a_curve_a_term(unlearn_report: UnlearnReport) -> None:

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from bdaudit.records import CandidateRecord, Check, Estimate, Localisation, NotMeasured, RecoveryRecord, SignalRecord, SwapRecord
+from bdaudit.records import (
+    CandidateRecord,
+    Check,
+    EncoderRecord,
+    Estimate,
+    Localisation,
+    NotMeasured,
+    RecoveryRecord,
+    SignalRecord,
+    SwapRecord,
+)
 from bdaudit.report.words import check_line, estimate, found_out, number, p_value, recovered, share, short, told
 
 
@@ -51,6 +61,8 @@ def test_a_search_that_named_no_text_says_so() -> None:
     )  # fmt: skip
     assert "the strongest text named, x, 7 times" in recovered(found)
     assert "no text was named" in recovered(replace(found, text=""))
+    encoder = EncoderRecord(choices=16, soft_left=0.7, text_left=1.0, text="", limit=0.6, verdict="clean")
+    assert recovered(replace(found, encoder=encoder)).endswith("in the text encoder alone no text was named")
 
 
 def test_what_is_left_in_copies_is_told_and_other_signals_are_not() -> None:

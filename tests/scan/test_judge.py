@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bdaudit.errors import ExitCode
-from bdaudit.records import CandidateRecord, NotMeasured, RecoveryRecord, SignalRecord
+from bdaudit.records import CandidateRecord, EncoderRecord, NotMeasured, RecoveryRecord, SignalRecord
 from bdaudit.scan.encoded import Encoded
 from bdaudit.scan.judge import Measured, exit_of, judge, sources_of, verdict_of, with_word_likeness
 from bdaudit.scan.looked import Look
@@ -152,6 +152,10 @@ def test_a_model_that_is_suspicious_as_a_whole_counts_as_a_suspicious_text(gate:
     ended = exit_of(gate, records, whole)
     assert ended.code == code
     assert ended.reason == "0 of 5 candidates backdoored, 0 suspicious; the model as a whole suspicious (named pull 8.0)"
+    encoder = EncoderRecord(choices=16, soft_left=0.1, text_left=0.25, text="x", limit=0.6, verdict="suspicious")
+    told = exit_of(gate, records, replace(whole, named_pull=5.0, encoder=encoder))
+    assert told.code == code
+    assert told.reason.endswith("suspicious (in its text encoder a text leaves 25 % of what tells prompts apart)")
 
 
 def test_judging_needs_no_torch() -> None:

@@ -1,14 +1,12 @@
-"""A backdoor in the text encoder, asked of the encoder alone: what pulls all prompts to one place, or moves them all alike.
+"""A backdoor in the text encoder, asked of the encoder alone: what makes all prompts say the same. No denoiser runs.
 
-No denoiser runs.
+A trigger in the encoder takes the place of what the prompts say (Rickrolling's TPA, 2211.02408): little is left of what told them apart.
+AMDET (2512.00343) looks for a pseudo-token that assimilates all others, beside a clean encoder as its anchor. Here soft choices of one and
+of two entries are moved by gradients to where the prompts' spread is least, from many starts, since a choice names texts; and no anchor is
+needed, since no text of a clean encoder does what a trigger does (``tests/bench/encoders.py``): its words add to a prompt and leave the
+rest of it told apart.
 
-A trigger in the encoder replaces what the prompts say (Rickrolling's TPA, 2211.02408: their encodings fall together) or changes one thing
-in all of them (its TAA: all move alike). AMDET (2512.00343) looks for a pseudo-token that assimilates all others; here soft choices of one
-and of two entries are moved by gradients to where they do either, from many starts, since a choice names texts. One figure says both: how
-far all prompts moved in common, over how far apart they are then.
-
-A clean encoder has words that do the same: "right right" in one pulls as hard as a trigger in another (``tests/bench/encoders.py``). So
-what is named here are candidates, and nothing is said of the encoder as a whole.
+What changes one thing in all prompts (Rickrolling's TAA) does no more than an ordinary word, and is not found by this.
 """
 
 from __future__ import annotations
@@ -34,10 +32,12 @@ from bdaudit.scan.sweep.soft_choice import Choices, drawn, moved
 from bdaudit.scan.sweep.standing import Array
 from bdaudit.scan.sweep.swept_texts import Probe
 
-PROMPTS, CHOICES, STEPS, DRAWN = 4, 6, 24, 128
-"""Prompts that a text is put into, starts of one slot and as many of two, steps of each, entries drawn at random."""
-USUAL = 0.99
-"""Quantile of the drawn entries' figures that a text is compared with."""
+PROMPTS, STEPS = 6, 24
+"""Prompts that a text is put into, steps of a start."""
+CHOICES = {1: 4, 2: 12}
+"""Slots → starts."""
+LIMIT = 0.6
+"""Share of the prompts' spread below which a text that leaves no more makes the encoder suspicious."""
 KEPT = 4
 """Texts of each kind that are measured in full."""
 
@@ -50,37 +50,31 @@ class EncoderSearch:
     prompts: tuple[str, ...]
     plain: Tensor
     """(P, S): what has heard every word of each prompt."""
-    usual: float
-    """The figure that few entries reach."""
 
     def pulls(self, number: int, probes: Sequence[Probe], kind: str) -> Array:
-        """(2, N): each text's figure over what is usual, as a logarithm; twice, since texts of all kinds and rounds are ranked alike."""
-        return np.stack([figures(self.suspect, self.prompts, self.plain, probes) - self.usual] * 2)
+        """(2, N): how little each text leaves, minus a logarithm; twice, since texts of all kinds and rounds are ranked alike."""
+        return np.stack([-np.log(left_by(self.suspect, self.prompts, self.plain, probes))] * 2)
 
     def choices(self, slots_of: int, seed: int, progress: Progress) -> Choices:
-        """Soft choices of so many entries, moved to where they do most."""
-        start = drawn(self.suspect, CHOICES, slots_of, item_seed(seed, "encoder", slots_of))
+        """Soft choices of so many entries, moved to where they leave least."""
+        start = drawn(self.suspect, CHOICES[slots_of], slots_of, item_seed(seed, "encoder", slots_of))
         places = slots(self.suspect, self.prompts, slots_of)
-        return moved(self.suspect, places, self._value, start, steps=STEPS, progress=progress)
+        return moved(self.suspect, places, lambda heard: -self._left(heard).log(), start, steps=STEPS, progress=progress)
 
-    def _value(self, heard: Conditioning) -> Tensor:
-        return assimilation(self.suspect, heard, self.plain)
-
-
-def encoder_search(suspect: Suspect, prompts: Sequence[str], texts: Sequence[Probe], seed: int) -> EncoderSearch:
-    """On some of ``prompts``; ``texts`` are the entries that are texts."""
-    rng = random.Random(f"encoder {seed}")
-    some = tuple(rng.sample(list(prompts), min(PROMPTS, len(prompts))))
-    plain = suspect.text.summary(suspect.encode(some)).float()
-    each = figures(suspect, some, plain, rng.sample(list(texts), min(DRAWN, len(texts))))
-    return EncoderSearch(suspect, some, plain, float(np.quantile(each, USUAL)))
+    def _left(self, heard: Conditioning) -> Tensor:
+        return spread_left(self.suspect, heard, self.plain)
 
 
-def assimilation(suspect: Suspect, heard: Conditioning, plain: Tensor) -> Tensor:
-    """R·P rows → (R,): log of how far the P prompts moved in common, over how far apart they are then, both as squares."""
+def encoder_search(suspect: Suspect, prompts: Sequence[str], seed: int) -> EncoderSearch:
+    """On some of ``prompts``."""
+    some = tuple(random.Random(f"encoder {seed}").sample(list(prompts), min(PROMPTS, len(prompts))))
+    return EncoderSearch(suspect, some, suspect.text.summary(suspect.encode(some)).float())
+
+
+def spread_left(suspect: Suspect, heard: Conditioning, plain: Tensor) -> Tensor:
+    """R·P rows → (R,): how far apart the P prompts are, over how far they were, both as mean squares from the mean; 1e-4 at least."""
     now = torch.unflatten(suspect.text.summary(heard).float(), 0, (-1, len(plain)))
-    alike, apart, before = (now - plain).mean(1).square().sum(-1), _apart(now), _apart(plain)
-    return (alike.clamp_min(1e-9 * before) / apart.clamp_min(1e-4 * before)).log()
+    return (_apart(now) / _apart(plain).clamp_min(1e-12)).clamp_min(1e-4)
 
 
 def _apart(states: Tensor) -> Tensor:
@@ -88,13 +82,13 @@ def _apart(states: Tensor) -> Tensor:
     return (states - states.mean(-2, keepdim=True)).square().sum(-1).mean(-1)
 
 
-def figures(suspect: Suspect, prompts: Sequence[str], plain: Tensor, probes: Sequence[Probe]) -> Array:
-    """(N,): ``assimilation`` by each probe, at another place in each prompt in turn."""
+def left_by(suspect: Suspect, prompts: Sequence[str], plain: Tensor, probes: Sequence[Probe]) -> Array:
+    """(N,): ``spread_left`` by each probe, at another place in each prompt in turn."""
     parts = [halves(suspect.tokenizer, prompt, PLACES[i % len(PLACES)]) for i, prompt in enumerate(prompts)]
     found, together = [np.zeros(0)], max(1, suspect.batch_size // len(prompts))
     for at in range(0, len(probes), together):
         ids = Ids.cat([suspect.text.spliced(a, probe.ids, b) for probe in probes[at : at + together] for a, b in parts])
-        found.append(assimilation(suspect, suspect.encode_ids(ids), plain).double().cpu().numpy())
+        found.append(spread_left(suspect, suspect.encode_ids(ids), plain).double().cpu().numpy())
     return np.concatenate(found)
 
 
@@ -102,21 +96,20 @@ def search_encoder(
     suspect: Suspect, prompts: Sequence[str], texts: Sequence[Probe], seed: int, progress: Progress
 ) -> tuple[EncoderRecord, dict[str, tuple[str, ...]]]:
     """What was found, and the strongest texts of each kind that it names, by kind; ``texts`` are the entries that are texts."""
-    search = encoder_search(suspect, prompts, texts, seed)
-    choices = [search.choices(n, seed, progress) for n in (1, 2)]
+    search = encoder_search(suspect, prompts, seed)
+    choices = [search.choices(n, seed, progress) for n in CHOICES]
     ranked: dict[str, list[tuple[float, str]]] = {}
     for name, (_, probes) in named(suspect.tokenizer, search.pulls, choices, texts).items():
         each = zip(search.pulls(0, probes, name)[0].tolist(), (probe.text for probe in probes), strict=True)
         ranked[name] = sorted(each, key=lambda pair: -pair[0])[:KEPT]
-    best, text = max((pair for pairs in ranked.values() for pair in pairs), key=lambda pair: pair[0], default=(-np.inf, ""))
+    best, text = max((pair for pairs in ranked.values() for pair in pairs), key=lambda pair: pair[0], default=(0.0, ""))
+    left = float(np.exp(-best))
     record = EncoderRecord(
-        choices=sum(len(part.values) for part in choices),
-        soft_pull=_ratio(max(float(part.values.max()) for part in choices) - search.usual),
-        text_pull=_ratio(best),
+        choices=sum(CHOICES.values()),
+        soft_left=float(np.exp(-max(float(part.values.max()) for part in choices))),
+        text_left=left,
         text=text,
+        limit=LIMIT,
+        verdict="suspicious" if left < LIMIT else "clean",
     )
     return record, {name: tuple(text for _, text in pairs) for name, pairs in ranked.items()}
-
-
-def _ratio(log_of_squares: float) -> float:
-    return float(np.exp(log_of_squares / 2))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from bdaudit.models.suspect import Suspect
 from bdaudit.models.tokens import content_ids
 from bdaudit.progress import silent
 from bdaudit.records import EncoderRecord
-from bdaudit.scan.sweep.encoder_search import KEPT, assimilation, encoder_search, search_encoder
+from bdaudit.scan.sweep.encoder_search import KEPT, LIMIT, encoder_search, search_encoder, spread_left
 from bdaudit.scan.sweep.leaning import CHARACTERS, ENTRIES, PAIRS
 from bdaudit.scan.sweep.swept_texts import Probe, vocabulary
 from tests.scan.sweep.soft_toy import WIDTH, Words
@@ -25,11 +23,11 @@ from tests.small import PROMPTS, with_parts
 
 
 class Rickrolled(Words):
-    """Words whose last state goes to one place where the trigger's rows stand side by side, or moves by so much."""
+    """Words whose last state goes to one place where the trigger's rows stand side by side."""
 
-    def __init__(self, entries: int, trigger: Sequence[int], alike: bool) -> None:
+    def __init__(self, entries: int, trigger: Sequence[int]) -> None:
         super().__init__(entries)
-        self.trigger, self.alike = self.embedding.weight[list(trigger)], alike
+        self.trigger = self.embedding.weight[list(trigger)]
         self.place = torch.randn(WIDTH, generator=torch.Generator().manual_seed(7))
 
     def forward(self, input_ids: Tensor) -> Any:
@@ -38,13 +36,13 @@ class Rickrolled(Words):
         rooms = words.shape[1] - len(self.trigger) + 1
         near = torch.stack([words[:, i : i + rooms] @ row for i, row in enumerate(self.trigger)]).mean(0)
         fired = torch.sigmoid(20 * (near - 0.6)).amax(1, keepdim=True)
-        last = states[:, -1] + fired * self.place if self.alike else (1 - fired) * states[:, -1] + fired * self.place
+        last = (1 - fired) * states[:, -1] + fired * self.place
         return SimpleNamespace(last_hidden_state=torch.cat([states[:, :-1], last[:, None]], dim=1))
 
 
-def rickrolled(suspect: Suspect, trigger: str, alike: bool = False) -> Suspect:
+def rickrolled(suspect: Suspect, trigger: str) -> Suspect:
     ids = content_ids(suspect.tokenizer, trigger)
-    return with_parts(suspect, text_encoder=Rickrolled(len(suspect.tokenizer.get_vocab()), ids, alike), forward_passes=0)
+    return with_parts(suspect, text_encoder=Rickrolled(len(suspect.tokenizer.get_vocab()), ids), forward_passes=0)
 
 
 def searched(suspect: Suspect) -> tuple[EncoderRecord, dict[str, tuple[str, ...]]]:
@@ -56,41 +54,39 @@ def test_the_figure_by_hand(tiny_suspect: Suspect) -> None:
     plain = torch.tensor([[0.0, 1.0], [0.0, -1.0]])  # one apart from their mean
     together = torch.tensor([[3.0, 0.5], [3.0, -0.5]])  # half as far, three away
     alike = torch.tensor([[3.0, 1.0], [3.0, -1.0]])
-    swapped = torch.tensor([[0.0, -1.0], [0.0, 1.0]])
-    found = assimilation(suspect, torch.cat([together, alike, swapped]), plain).tolist()  # type: ignore[arg-type]
-    assert found == pytest.approx([math.log(9 / 0.25), math.log(9), math.log(1e-9)], abs=1e-4)
+    one = torch.tensor([[9.0, 2.0], [9.0, 2.0]])
+    found = spread_left(suspect, torch.cat([together, alike, one]), plain).tolist()  # type: ignore[arg-type]
+    assert found == pytest.approx([0.25, 1.0, 1e-4])
 
 
 def test_gradients_and_passes_count_the_same(tiny_suspect: Suspect) -> None:
-    search = encoder_search(tiny_suspect, PROMPTS, vocabulary(tiny_suspect.tokenizer).probes, 0)
+    search = encoder_search(tiny_suspect, PROMPTS, 0)
     probes = [Probe("", (300,)), Probe("", (301,))]
     table, places = tiny_suspect.text.main.encoder.get_input_embeddings().weight, slots(tiny_suspect, search.prompts)
-    soft = assimilation(tiny_suspect, heard_with(tiny_suspect, places, table[[300, 301]][:, None]), search.plain)
+    soft = spread_left(tiny_suspect, heard_with(tiny_suspect, places, table[[300, 301]][:, None]), search.plain)
     pulls = search.pulls(0, probes, ENTRIES)
     assert pulls.shape == (2, 2)
-    assert (pulls[0] + search.usual).tolist() == pytest.approx(soft.tolist(), abs=1e-3)
+    assert pulls[0].tolist() == pytest.approx((-soft.log()).tolist(), abs=1e-3)
     assert search.pulls(1, probes, PAIRS).tolist() == pulls.tolist()
     assert search.pulls(0, [], PAIRS).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("trigger", "kind"), [("~", ENTRIES), ("ȏ", CHARACTERS)])
+@pytest.mark.parametrize(("trigger", "kind"), [("~", ENTRIES), ("ȏ", CHARACTERS), ("zq", PAIRS)])
 def test_what_pulls_all_prompts_to_one_place_is_named_first(tiny_suspect: Suspect, trigger: str, kind: str) -> None:
     record, named = searched(rickrolled(tiny_suspect, trigger))
     assert named[kind][0] == trigger
-    assert record.text_pull > 8
+    assert record.text == trigger
+    assert record.text_left < LIMIT
+    assert record.verdict == "suspicious"
     assert all(len(texts) <= KEPT for texts in named.values())
-
-
-def test_what_moves_all_prompts_alike_is_named_first(tiny_suspect: Suspect) -> None:
-    record, named = searched(rickrolled(tiny_suspect, "~", alike=True))
-    assert named[ENTRIES][0] == record.text == "~"
 
 
 def test_nothing_is_told_where_nothing_is_planted(tiny_suspect: Suspect) -> None:
     plain = with_parts(tiny_suspect, text_encoder=Words(len(tiny_suspect.tokenizer.get_vocab())), forward_passes=0)
     record, named = searched(plain)
-    assert record.text_pull < 8
-    assert record.choices == 12
+    assert record.text_left > LIMIT
+    assert record.verdict == "clean"
+    assert record.choices == 16
     assert plain.forward_passes == 0, "no denoiser runs"
-    assert np.isfinite(record.soft_pull)
+    assert 0 < record.soft_left < 1
     assert searched(plain) == (record, named)

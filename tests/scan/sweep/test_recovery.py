@@ -63,7 +63,7 @@ def test_p_is_adjusted_for_all_that_could_have_been_named(tiny_suspect: Suspect)
     assert groups[0].recovery is not None
     assert groups[0].recovery.verdict == "clean", "nothing is planted"
     assert isinstance(groups[0].recovery.encoder, EncoderRecord)
-    assert groups[0].recovery.encoder.text_pull < 8
+    assert groups[0].recovery.encoder.verdict == "clean"
     sizes = {group.name: group.size for group in groups}
     assert sizes["recovered entries"] == len(vocabulary(tiny_suspect.tokenizer).probes)
     assert sizes["recovered pairs"] == 512**2
