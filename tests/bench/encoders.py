@@ -272,15 +272,15 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of the encoders that are no development: the verdict, AMDET's at a limit from development, and the triggers among the first ten."""
     others = [row for row in rows if not row["name"].startswith("dev-")]
     held, dev = ([row for row in some if row.get("works", 1.0) >= WORKS] for some in (others, [row for row in rows if row not in others]))
-    limit, bad = _between(dev, "amdet"), [hidden(row) for row in held]
-    flags, told = [row["suspicious"] for row in held], [row["amdet"] > limit for row in held]
+    bad, flags = [hidden(row) for row in held], [row["suspicious"] for row in held]
+    limit = _between(dev, "amdet") if any(not hidden(row) for row in dev) else None
     named = [row for row in held if hidden(row) and " " not in row["trigger"]]
     return {
         "of the planned": [len(others), 60],
         "whose attack does not work": [row["name"] for row in others if row.get("works", 1.0) < WORKS],
         "named": rate_of([any(of >= 0.9 * row["works"] for of in row["fire"].values()) for row in named]),
         "verdict": score(bad, flags),
-        "amdet": {"limit": limit, **score(bad, told)},
+        "amdet": {"limit": limit, **score(bad, [row["amdet"] > limit for row in held])} if limit else "no development encoder is measured",
         "found by attack": {
             attack: rate_of([flag for row, flag in zip(held, flags, strict=True) if row["attack"] == attack])
             for attack in sorted({row["attack"] for row in held if hidden(row)})
