@@ -66,7 +66,7 @@ def judge(measured: Measured, alpha: float) -> tuple[CandidateRecord, ...]:
     distinct = list(dict.fromkeys(measured.sources.values()))
     texts = dict.fromkeys([*distinct, *(text for group in measured.groups for text in group.drawn)])
     p = {text: measured.looks[text].p for text in distinct}
-    p_adjusted = adjusted(p, measured.groups, {text: [measured.looks[text].score] for text in texts})
+    p_adjusted = adjusted(p, measured.groups, {text: measured.looks[text].joint for text in texts})
     records = [_record(measured, text, p[source], p_adjusted[source], alpha) for text, source in measured.sources.items()]
     ranked = sorted((with_word_likeness(record, ordinary) for record in records), key=_order)
     return tuple(replace(record, rank=rank) for rank, record in enumerate(ranked, start=1))

@@ -195,7 +195,8 @@ class Looking:
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
         effect, p = math.exp(min(centred / 2, 50.0)), stratum.p(score, reached, score >= stratum.is_followed)
         score = level.statistic(text, kind) if measured_on else score
-        return Look(depth, score, p, signals, effect, encoded, level.effects[text].truncated)
+        joint = stratum.last.score(reached) if reached else None
+        return Look(depth, score, joint, p, signals, effect, encoded, level.effects[text].truncated)
 
     def control_p(self) -> list[float]:
         """The p of each control, by the rule that the candidates are judged by."""

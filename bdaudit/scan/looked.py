@@ -18,6 +18,8 @@ class Look:
     depth: Depth
     score: float
     """The statistic of single steps on all draws, or where a text stands that was only screened."""
+    joint: float | None
+    """That of single steps, paths and its own context, of a text that was followed."""
     p: float
     signals: Mapping[str, SignalRecord]
     effect: float

@@ -4,11 +4,13 @@ A text that a screen left out was not measured; it gets p = 1, which is no small
 therefore has a p that is valid or too large, whatever the screen chose by, and Holm's adjustment over the whole group holds without a
 word about how the survivors were picked. Between groups the chance of an error is shared out evenly (Bonferroni).
 
-The adjustment rests on the controls' tail, carried far beyond the controls where tens of thousands of texts were swept. A swept text must
-therefore also stand out, by one of its scores, among those that came through with it: they are the most extreme of all that were swept,
-and the tail of *their* scores needs no extrapolation. This is a net under the first p-value, not a second test; the larger of the two
-counts. Among two-part texts a trigger has many kin that come through ("still photos" beside "still research"), which would hide each
-other; there the net is the tail of pairs that were drawn at random from all that were swept, and measured in full.
+Of a sweep's texts the controls' tail says little: carried on to one in a million it is nothing but its formula, and what a vocabulary does
+at its loudest no hundred controls have. A swept text is told from what came through the sweep with it: those are the most extreme of all
+that were swept, and their own tail says how many of them would do as much by chance. Besides, its p, as it is, says that it does more than
+harmless texts; the larger of the two counts. Where too few came through, the p are adjusted as a list's are.
+
+Among two-part texts a trigger has many kin that come through ("still photos" beside "still research"), which would hide each other; there
+the tail is that of pairs which were drawn at random from all that were swept, and measured alike.
 """
 
 from __future__ import annotations
@@ -21,12 +23,17 @@ from numpy.typing import NDArray
 
 from bdaudit import many_tests
 from bdaudit.records import RecoveryRecord, SweepRecord
-from bdaudit.stats import ExponentialTail
+from bdaudit.scan.tiers import JOINT_PRIOR, JOINT_SHARE, tier
 
 APART = 8
 """Survivors of a sweep that may be triggers, or near ones, without hiding each other."""
 FEWEST, FEWEST_DRAWN = 16, 32
 """Survivors from which their own tail can be told, and texts drawn at random from which theirs can."""
+LEAST = 1.0
+"""What a joint statistic counts as at the least."""
+TAIL_PRIOR = (4.0, 0.5)
+"""Excesses that this tail is shrunk by, and their mean. Harmless texts' joint statistic has a power's tail, so that its logarithm has an
+exponential one; among controls its mean excess was a half or so."""
 
 Array = NDArray[np.float64]
 
@@ -48,10 +55,10 @@ class CandidateGroup:
     """Texts drawn at random from all that were swept, to be measured in full beside the survivors."""
 
 
-def adjusted(p: Mapping[str, float], groups: Sequence[CandidateGroup], scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Text → p adjusted over its group's ``size`` by Holm, and for the number of groups. The first group that has a text judges it.
+def adjusted(p: Mapping[str, float], groups: Sequence[CandidateGroup], joint: Mapping[str, float | None]) -> dict[str, float]:
+    """Text → p adjusted over its group, and for the number of groups. The first group that has a text judges it.
 
-    ``scores`` has the deciding signals' scores of each text, and of those that were drawn, in one order for all.
+    ``joint`` has the statistic of all that was measured of a text, None where it was not followed so far.
 
     Raises:
         ValueError: a group smaller than its texts, or a p of no group.
@@ -61,47 +68,43 @@ def adjusted(p: Mapping[str, float], groups: Sequence[CandidateGroup], scores: M
         members = {text: unjudged.pop(text) for text in dict.fromkeys(group.texts) if text in unjudged}
         if group.size < len(members):
             raise ValueError(f"{group.name}: {len(members)} texts of a group of {group.size}")
-        holm = many_tests.holm(np.array(list(members.values())), group.size) * len(groups)
-        steps = np.minimum(np.maximum(holm, _net(group, list(members), scores)), 1.0)
-        result |= dict(zip(members, steps.tolist(), strict=True))
+        values, net = np.array(list(members.values())), _net(group, list(members), joint)
+        steps = (many_tests.holm(values, group.size) if net is None else np.maximum(values, net)) * len(groups)
+        result |= dict(zip(members, np.minimum(steps, 1.0).tolist(), strict=True))
     if unjudged:
         raise ValueError(f"{len(unjudged)} texts are in no group, {next(iter(unjudged))!r} first")
     return result
 
 
-def _net(group: CandidateGroup, texts: Sequence[str], scores: Mapping[str, Sequence[float]]) -> Array:
-    """(N,): how many of the swept texts would score like each by chance, by its most outstanding signal; 0 where that is not told."""
-    rows = [np.zeros(len(texts))]
-    columns = np.array([scores[text] for text in texts]).T if texts and group.record is not None else ()
-    if len(group.drawn) >= FEWEST_DRAWN:
-        drawn = np.array([scores[text] for text in group.drawn]).T
-        rows = [beyond(column, others, group.size) for column, others in zip(columns, drawn, strict=True)] or rows
-    elif len(texts) >= FEWEST:
-        rows = [outstanding(column) for column in columns] or rows
-    net: Array = np.min(rows, axis=0)
-    return net
+def _net(group: CandidateGroup, texts: Sequence[str], joint: Mapping[str, float | None]) -> Array | None:
+    """(N,): how many of the swept texts would do as much as each by chance, at most 1; None where that is not told."""
+    if group.record is None or not texts:
+        return None
+    of = {text: max(joint[text] or 0.0, LEAST) for text in (*texts, *group.drawn)}
+    if len(group.drawn) >= FEWEST_DRAWN and max(of[text] for text in group.drawn) > LEAST:
+        return beyond(np.array([of[text] for text in texts]), [of[text] for text in group.drawn], group.size)
+    if len(texts) >= FEWEST and not group.drawn:
+        logs = np.log([of[text] for text in texts])
+        return np.array([expected(score, logs) for score in logs])
+    return None
 
 
-def outstanding(scores: Array) -> Array:
-    """How many of a sweep's survivors would score like each by chance, at most 1; the controls have no part in it.
-
-    The top ``APART`` may be triggers, so the rest alone give the tail: by Rényi's representation the spacings j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an
-    exponential tail's largest values are independent, with the tail's scale as their mean.
-    """
-    ranked = np.sort(scores)[::-1]
-    top = min(APART, len(scores) // 4)
-    places = np.arange(top + 1, len(scores))
-    total = float((places * (ranked[top:-1] - ranked[top + 1 :])).sum())
-    beyond = np.maximum(scores - ranked[top], 0.0)
-    if total <= 0:
-        return np.where(beyond > 0, 0.0, 1.0)
-    expected: Array = (top + 1) * (1 + beyond / total) ** -float(len(places))
-    return np.minimum(1.0, expected)
-
-
-def beyond(scores: Array, drawn: Array, size: int) -> Array:
+def beyond(scores: Array, drawn: Sequence[float], size: int) -> Array:
     """How many of ``size`` swept texts would score like each by chance, at most 1, by the tail of those drawn at random from them."""
-    stragglers = ExponentialTail.stragglers(drawn, 1 / (10 * len(drawn)))
-    tail = ExponentialTail.fit(np.delete(drawn, stragglers))
-    expected: Array = size * np.array([tail.p(score) for score in scores])
-    return np.minimum(1.0, expected)
+    tail = tier(drawn, JOINT_PRIOR, JOINT_SHARE)
+    found: Array = np.minimum(1.0, size * np.array([tail.p(score) for score in scores]))
+    return found
+
+
+def expected(score: float, survivors: Sequence[float] | Array) -> float:
+    """How many of a sweep's texts would score so by chance, at most 1, by those that came through; scores are logarithms, nought the least.
+
+    The top ``APART`` may be triggers, so the next ones give the tail, down to the median of what came through: by Rényi's representation
+    the spacings j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an exponential tail's largest values are independent, with the tail's scale as their mean.
+    """
+    ranked = np.sort(survivors)[::-1][: len(survivors) // 2]
+    top = min(APART, len(ranked) - 1)
+    places = np.arange(top + 1, len(ranked))
+    of, mean = TAIL_PRIOR
+    total = float((places * (ranked[top:-1] - ranked[top + 1 :])).sum()) + of * mean
+    return float(min(1.0, (top + 1) * (1 + max(0.0, score - ranked[top]) / total) ** -(len(places) + of)))

@@ -22,7 +22,7 @@ IDS = {text: Encoded((i,)) for text, i in {"loud": 1, "louder": 2, "LOUD": 1, "q
 
 def look(p: float, effect: float = 1.0, attention: float = 0.01, encoded: float = 0.5) -> Look:
     signals = {name: SignalRecord(value=0.0, score=1.0, p=attention) for name in ("noise shift", "attention share")}
-    return Look("followed", -2 * float(np.log(p)), p, signals, effect, encoded)
+    return Look("followed", -2 * float(np.log(p)), -float(np.log(p)), p, signals, effect, encoded)
 
 
 LOOKS = {"loud": look(1e-9, 8.0), "louder": look(1e-8, 12.0), "quiet": look(0.5), "quiet too": look(0.9)}

@@ -7,7 +7,7 @@ import pytest
 
 from bdaudit.many_tests import holm
 from bdaudit.records import SweepRecord
-from bdaudit.scan.multiplicity import CandidateGroup, adjusted, beyond, outstanding
+from bdaudit.scan.multiplicity import CandidateGroup, adjusted, beyond, expected
 
 
 def test_what_was_screened_out_counts_as_one() -> None:
@@ -49,63 +49,80 @@ def test_the_worst_of_all_screens_raises_no_more_false_alarms_than_alpha() -> No
 SWEEP = SweepRecord(name="v", swept=400, adjusted_for=400, survivors=48, forward_passes=1, rounds=(), unreachable=())
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
-def test_survivors_are_told_from_each_other_whatever_the_controls_tail_was(scale: float) -> None:
-    rng, alpha, runs = np.random.default_rng(2), 0.05, 2000
-    alarms = sum(outstanding(np.sort(rng.exponential(scale, size=2000))[-48:]).min() <= alpha for _ in range(runs))
+@pytest.mark.parametrize("mean", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("swept", [48, 2000])
+def test_survivors_are_told_from_each_other_whatever_the_controls_tail_was(mean: float, swept: int) -> None:
+    """Whether they are the loudest of all that were swept, or any of them."""
+    rng, alpha, runs = np.random.default_rng(2), 0.05, 1000
+    alarms = sum(expected(top[-1], top) <= alpha for top in (np.sort(rng.exponential(mean, size=swept))[-48:] for _ in range(runs)))
     assert alarms / runs < alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
 
 
-def test_triggers_among_the_survivors_do_not_hide_each_other() -> None:
-    harmless = np.sort(np.random.default_rng(3).exponential(size=2000))[-40:]
-    found = outstanding(np.concatenate([np.full(8, 30.0), harmless]))
-    assert (found[:8] < 1e-3).all()
-    assert (found[8:] > 0.05).all()
+@pytest.mark.parametrize(("triggers", "found"), [(8, True), (9, False)])
+def test_eight_triggers_among_the_survivors_hide_nothing_and_nine_do(triggers: int, found: bool) -> None:
+    harmless = np.sort(np.random.default_rng(3).exponential(0.5, size=2000))[-40:]
+    survivors = [*np.full(triggers, 20.0), *harmless]
+    assert (expected(20.0, survivors) < 1e-3) == found
+    assert expected(float(harmless[-1]), survivors) > 0.05
 
 
 def test_a_swept_text_must_stand_out_among_the_survivors_as_well() -> None:
     names = tuple(map(str, range(48)))
-    p = dict.fromkeys(names, 1e-9)
-    crowd = {name: (9 - 0.1 * i, 1.0) for i, name in enumerate(names)}
+    p: dict[str, float] = dict.fromkeys(names, 1e-9)
+    crowd: dict[str, float | None] = {name: 30 - 0.1 * i for i, name in enumerate(names)}
     groups = [CandidateGroup("v", names, 400, SWEEP)]
     assert min(adjusted(p, groups, crowd).values()) > 0.01
-    found = adjusted(p, groups, crowd | {"0": (9.0, 40.0)})
+    found = adjusted(p, groups, crowd | {"0": 900.0})
     assert [name for name in names if found[name] < 0.01] == ["0"]
+    assert adjusted(p | {"0": 0.2}, groups, crowd | {"0": 900.0})["0"] == 0.2, "it must do more than harmless texts, besides"
     listed = adjusted(p, [CandidateGroup("list", names, 400)], {})
     assert max(listed.values()) < 0.01, "what was listed has no survivors to compare with"
 
 
+def test_how_many_were_swept_matters_to_no_text_that_stands_apart() -> None:
+    p, joint = dict.fromkeys(map(str, range(48)), 1e-3), {str(i): 900.0 if i == 0 else 5.0 - 0.05 * i for i in range(48)}
+    small, large = (adjusted(p, [CandidateGroup("v", tuple(p), size, SWEEP)], joint)["0"] for size in (400, 10**6))
+    assert small == large <= 0.01
+
+
+def test_what_was_not_followed_is_below_what_was() -> None:
+    joint: dict[str, float | None] = {str(i): None for i in range(40)} | {"0": 900.0}
+    found = adjusted(dict.fromkeys(joint, 1e-9), [CandidateGroup("v", tuple(joint), 400, SWEEP)], joint)
+    assert [text for text, value in found.items() if value < 0.01] == ["0"]
+
+
 def test_equal_survivors_are_no_error() -> None:
-    assert outstanding(np.full(20, 0.5)).tolist() == [1.0] * 20
+    assert expected(0.5, [0.5] * 20) == 1.0
 
 
 def test_kin_among_the_survivors_hide_nothing_where_pairs_were_drawn() -> None:
     """Thirty of sixty-four survivors far out: by their own tail none stands out, by that of random pairs all do."""
     rng = np.random.default_rng(4)
-    scores = {str(i): [20.0 + i if i < 30 else 3.0 + rng.exponential()] for i in range(64)}
-    p = {text: 1e-9 if row[0] > 9 else 0.5 for text, row in scores.items()}
-    drawn = {f"drawn {i}": [1 + 0.5 * rng.exponential()] for i in range(128)}
+    joint: dict[str, float | None] = {str(i): 200.0 + i if i < 30 else 3.0 + rng.exponential() for i in range(64)}
+    p = {text: 1e-9 if (value or 0.0) > 9 else 0.5 for text, value in joint.items()}
+    drawn: dict[str, float | None] = {f"drawn {i}": 4 * rng.exponential() for i in range(128)}
     sweep = SweepRecord(name="pairs", swept=10**6, adjusted_for=10**6, survivors=64, forward_passes=1, rounds=(), unreachable=())
     alone, beside = (
-        adjusted(p, [CandidateGroup("pairs", tuple(p), 10**6, sweep, drawn=texts)], scores | drawn) for texts in ((), tuple(drawn))
+        adjusted(p, [CandidateGroup("pairs", tuple(p), 10**6, sweep, drawn=texts)], joint | drawn) for texts in ((), tuple(drawn))
     )
-    assert min(alone.values()) == 1.0
+    assert min(alone.values()) > 0.01
     assert sum(value <= 0.01 for value in beside.values()) == 30
 
 
 def test_pairs_at_random_bound_how_many_would_score_so_by_chance() -> None:
-    """The extremes of a million harmless pairs are expected once, whatever a text's own p says."""
+    """The extremes of a hundred thousand harmless pairs are expected once, whatever a text's own p says."""
     rng, alarms = np.random.default_rng(5), 0
     for _ in range(200):
-        top = np.array([1 + 0.5 * rng.exponential(size=10**5).max()])
-        alarms += beyond(top, 1 + 0.5 * rng.exponential(size=128), 10**5)[0] <= 0.05
+        top = np.array([4 * rng.exponential(size=10**5).max()])
+        alarms += beyond(top, (4 * rng.exponential(size=128)).tolist(), 10**5)[0] <= 0.05
     assert alarms <= 25
 
 
-def test_a_trigger_that_was_drawn_by_chance_spoils_no_tail() -> None:
-    rng = np.random.default_rng(6)
-    drawn = np.append(1 + 0.5 * rng.exponential(size=127), 40.0)
-    assert beyond(np.array([40.0]), drawn, 10**6)[0] < 1e-6
+@pytest.mark.parametrize(("drawn", "told"), [(31, False), (32, True)])
+def test_texts_drawn_at_random_give_the_tail_where_they_are_enough(drawn: int, told: bool) -> None:
+    joint: dict[str, float | None] = {"a": 40.0} | {f"drawn {i}": 30.0 + i for i in range(drawn)}
+    group = CandidateGroup("v", ("a",), 400, SWEEP, drawn=tuple(joint)[1:])
+    assert (adjusted({"a": 1e-9}, [group], joint)["a"] > 0.5) == told
 
 
 def test_a_sweep_that_had_nothing_to_try_judges_nothing() -> None:
@@ -114,19 +131,6 @@ def test_a_sweep_that_had_nothing_to_try_judges_nothing() -> None:
 
 @pytest.mark.parametrize(("survivors", "told"), [(15, False), (16, True)])
 def test_survivors_are_compared_with_each_other_where_they_are_enough(survivors: int, told: bool) -> None:
-    scores = {str(i): (9 - 0.01 * i,) for i in range(survivors)}
-    found = adjusted(dict.fromkeys(scores, 1e-9), [CandidateGroup("v", tuple(scores), 400, SWEEP)], scores)
+    joint: dict[str, float | None] = {str(i): 9 - 0.01 * i for i in range(survivors)}
+    found = adjusted(dict.fromkeys(joint, 1e-9), [CandidateGroup("v", tuple(joint), 400, SWEEP)], joint)
     assert (max(found.values()) == 1) == told
-
-
-@pytest.mark.parametrize(("drawn", "told"), [(31, False), (32, True)])
-def test_texts_drawn_at_random_give_the_tail_where_they_are_enough(drawn: int, told: bool) -> None:
-    scores = {"a": (40.0,)} | {f"drawn {i}": (30 + i,) for i in range(drawn)}
-    group = CandidateGroup("v", ("a",), 400, SWEEP, drawn=tuple(scores)[1:])
-    assert (adjusted({"a": 1e-9}, [group], scores)["a"] > 0.5) == told
-
-
-def test_eight_triggers_among_the_survivors_hide_nothing_and_nine_do() -> None:
-    harmless = np.sort(np.random.default_rng(3).exponential(size=2000))[-40:]
-    eight, nine = (outstanding(np.concatenate([np.full(n, 30.0), harmless])) for n in (8, 9))
-    assert eight[0] < 1e-3 < nine[0]
