@@ -2,8 +2,8 @@
 
 FOLDER holds the fourth round's models (``python -m tests.bench.power --round joint --work FOLDER`` makes them), ``--evasion FOLDER`` the
 attackers' (``python -m tests.bench.evasion``). Each model is scanned once in each of ``SETTINGS``: the three of ``--effort``; the default
-with its draws at three known timesteps, as the scan before had them; and the default with nothing screened out, where all texts and controls
-are measured in full and followed. A scan that is recorded in ``results/curve.json`` is not run again. ``--table`` only prints.
+with its draws at three known timesteps, as the scan before had them; and the default with nothing screened out, where all texts and
+controls are measured in full and followed. A scan that is recorded in ``results/curve.json`` is not run again. ``--table`` only prints.
 """
 
 from __future__ import annotations
