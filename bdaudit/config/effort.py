@@ -17,11 +17,11 @@ class Spent:
     draws: int
     """Draws in all, for what stands out on these."""
     paths: int
-    """Paths that a text is followed along, if it stands out at last."""
+    """Paths that a text is followed along, if it stands out at last; no more than all draws."""
     steps: int
     """Steps of a path."""
     context: int
     """Further draws in each of the contexts in which such a text did most."""
 
 
-EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 2, 6, 6), "standard": Spent(8, 16, 3, 8, 8), "high": Spent(8, 32, 8, 12, 16)}
+EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 4, 4, 4), "standard": Spent(8, 16, 8, 4, 6), "high": Spent(8, 32, 16, 6, 12)}

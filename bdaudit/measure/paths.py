@@ -1,6 +1,7 @@
 """Whole trajectories with and without a text, from the same noise: a backdoor must change the picture, whatever timesteps it hides from.
 
-Each text is followed under the few prompts in which it did most on single steps; controls likewise.
+All texts are followed along the same few, so that each is told from what others do there: now and then a picture tips over whatever is
+added, and a text on paths of its own choosing would stand beside others' luck.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ def make_paths(suspect: Suspect, draws: Draws, steps: int, seed: int) -> Paths:
     return Paths(draws, noise, plain, (plain - empty).square().mean(-1), steps)
 
 
-def path_effects(suspect: Suspect, paths: Paths, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[PathEffect]:
-    """Each text along the paths of its own ``rows``, the same number for all."""
-    at = torch.tensor([i for of in rows for i in of], device=suspect.device)
-    prompts = [put(paths.draws, i, text) for text, of in zip(texts, rows, strict=True) for i in of]
-    ends = _ends(suspect, paths.noise[at], suspect.encode(prompts), paths.steps)
-    delta = torch.unflatten((ends - paths.plain[at]) / paths.scale[at].sqrt()[:, None], 0, (len(texts), -1))
+def path_effects(suspect: Suspect, paths: Paths, texts: Sequence[str]) -> list[PathEffect]:
+    """Each text along all of ``paths``."""
+    n = len(paths.draws)
+    prompts = [put(paths.draws, i, text) for text in texts for i in range(n)]
+    ends = _ends(suspect, paths.noise.repeat(len(texts), 1, 1, 1), suspect.encode(prompts), paths.steps)
+    delta = (torch.unflatten(ends, 0, (len(texts), n)) - paths.plain) / paths.scale.sqrt()[:, None]
     shift, common = delta.square().mean(-1).clamp_min(_TINY).log(), log_common(delta)
     return [PathEffect(tuple(row), one) for row, one in zip(shift.double().tolist(), common.double().tolist(), strict=True)]
 

@@ -109,7 +109,7 @@ def timed(config: RunConfig, each: float | NotMeasured) -> str:
 def _fixed(spent: Spent) -> int:
     first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
     controls = CONTROLS * first + FURTHER * (draws - first) + FOLLOWED * (path + spent.context)
-    return controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2 + 2 * spent.steps)
+    return controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2) + 2 * path
 
 
 def _scan(config: ScanConfig) -> Work:

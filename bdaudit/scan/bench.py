@@ -72,7 +72,7 @@ class Bench:
         if isinstance(made, TextsTask):
             return text_effects(self._suspect, draws, made.texts, attention=made.attention)
         if isinstance(made, PathsTask):
-            return path_effects(self._suspect, self._along(made.draws, made.steps), made.texts, made.rows)
+            return path_effects(self._suspect, self._along(made.draws, made.steps), made.texts)
         if isinstance(made, ChoicesTask):
             return chosen(self._suspect, draws, made.slots, made.starts, made.cap, search_seed(self._settings.seed))
         if isinstance(made, CrowdsTask):

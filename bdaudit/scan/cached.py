@@ -130,26 +130,20 @@ def measured(
     return _by_text(parts, mapped(context, name, list[TextEffect], blocks, said))
 
 
-def followed(context: ScanContext, paths: Paths, rows: dict[str, tuple[int, ...]]) -> dict[str, PathEffect]:
-    """Text → what it changed along the paths of its ``rows``."""
+def followed(context: ScanContext, paths: Paths, texts: Sequence[str]) -> dict[str, PathEffect]:
+    """Text → what it changed along ``paths``."""
 
     def measure(block: tuple[str, ...]) -> list[PathEffect]:
-        return path_effects(context.suspect, paths, block, [rows[text] for text in block])
+        return path_effects(context.suspect, paths, block)
 
     def check(block: tuple[str, ...], effects: list[PathEffect]) -> None:
-        if [len(e.shift) for e in effects] != [len(rows[text]) for text in block]:
+        if [len(e.shift) for e in effects] != [len(paths.draws)] * len(block):
             raise ValueError("a measurement lacks figures")
 
-    parts = _blocks(list(rows))
+    parts = _blocks(texts)
+    tasks = [PathsTask(draws=paths.draws.of, steps=paths.steps, texts=part) for part in parts]
     blocks = [
-        Block(
-            str([(text, rows[text]) for text in part]),
-            len(part),
-            PathsTask(draws=paths.draws.of, steps=paths.steps, texts=part, rows=tuple(rows[text] for text in part)),
-            partial(measure, part),
-            partial(check, part),
-        )
-        for part in parts
+        Block(str(part), len(part), task, partial(measure, part), partial(check, part)) for part, task in zip(parts, tasks, strict=True)
     ]
     return _by_text(parts, mapped(context, "path", list[PathEffect], blocks, "following paths"))
 

@@ -15,14 +15,14 @@ import numpy as np
 from bdaudit.config.effort import Spent
 from bdaudit.measure.draws import REPLACE, Context, Draws, context_draws, groups_of, has_parts
 from bdaudit.measure.look_alikes import looks_like
-from bdaudit.measure.paths import Paths, make_paths
+from bdaudit.measure.paths import PathEffect, Paths, make_paths
 from bdaudit.measure.text_effects import TextEffect, joined
 from bdaudit.scan.cached import followed as followed_paths
 from bdaudit.scan.cached import measured
 from bdaudit.scan.context import ScanContext
 from bdaudit.scan.level import Harmless
 from bdaudit.scan.looked import Depth, Look
-from bdaudit.scan.signals import STATES, Array, context_raw, level_of, path_raw, usual_in
+from bdaudit.scan.signals import STATES, Array, context_raw, level_of, usual_in
 from bdaudit.scan.stratum import Stratum, means_nothing, strata_of
 
 USUAL = 2
@@ -45,12 +45,12 @@ class Looking:
     """The prompts that there are."""
     strata: dict[bool, Stratum] = field(init=False)
     """Whether a text means nothing → what it is compared with."""
-    paths: dict[str, Array] = field(default_factory=dict)
-    """Of the texts that were followed, in the order of ``PATH_SIGNALS``."""
+    paths: dict[str, PathEffect] = field(default_factory=dict)
+    """Of the texts that were followed."""
     kinds: dict[str, str] = field(init=False)
     """Of controls and candidates."""
     contexts: dict[str, Array] = field(default_factory=dict)
-    """The same, of ``CONTEXT_SIGNALS``."""
+    """Of these too, in the order of ``CONTEXT_SIGNALS``."""
     _drawn: dict[Context, tuple[Draws, Array]] = field(default_factory=dict)
     """Context → draws in it, and what is usual in each."""
 
@@ -112,8 +112,7 @@ class Looking:
             [t for t in self.names if t not in controls and not looks_like(t)], USUAL
         )
         for part in (dict.fromkeys(controls), dict.fromkeys(text for text in on if text not in controls)):
-            effects = followed_paths(self.context, self._all_paths, {text: self._rows(text) for text in part})
-            self.paths |= {text: path_raw(effect) for text, effect in effects.items()}
+            self.paths |= followed_paths(self.context, self._all_paths, list(part))
             self._in_context(list(part), usual)
         for stratum in self.strata.values():
             stratum.finish(self.paths, self.contexts)
@@ -145,8 +144,8 @@ class Looking:
 
     @cached_property
     def _all_paths(self) -> Paths:
-        """One a draw."""
-        return make_paths(self.context.suspect, self.context.draws, self.effort.steps, self.context.seed)
+        """One for each of the first draws."""
+        return make_paths(self.context.suspect, self.context.draws.part(slice(self.effort.paths)), self.effort.steps, self.context.seed)
 
     def own_context(self, text: str) -> Context:
         """Where the text did most, beside the controls; apart alone where it has parts."""
@@ -174,12 +173,6 @@ class Looking:
     def score(self, text: str, kind: str) -> float:
         """The statistic of single steps beside what the text is compared with, or where one stands that did not go on."""
         return self._for(kind).score(text, kind)
-
-    def _rows(self, text: str) -> tuple[int, ...]:
-        """The draws along whose paths a text is followed: those in which it did most."""
-        units = self._units(text)
-        order = sorted(range(len(self.context.draws)), key=lambda i: -round(units[Context(draw=i)], 3))
-        return tuple(sorted(order[: self.effort.paths]))
 
     def of(self, text: str, kind: str) -> Look:
         """What was found of a text that was among those measured."""

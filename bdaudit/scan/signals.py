@@ -85,9 +85,30 @@ PATH_SIGNALS = ("path shift", "path peak", "path common")
 CONTEXT_SIGNALS = ("shift in context",)
 
 
-def path_raw(effect: PathEffect) -> Array:
-    """(3,) in the order of ``PATH_SIGNALS``: the mean shift of the end latents over paths, the largest, and what they have in common."""
-    return np.array([np.mean(effect.shift), np.max(effect.shift), effect.common])
+PEAKS = 2
+"""Paths of which the peak is the mean: the largest of one may be a picture that tipped over."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """What is usual along each path."""
+
+    centre: Array
+    """(P,)."""
+    units: Array
+    """(P,)."""
+
+    def raw(self, effect: PathEffect) -> Array:
+        """(3,) in the order of ``PATH_SIGNALS``: the shift of the end latents beside what is usual on each path, the mean and that of the
+        ``PEAKS`` paths in which it is largest, and what they have in common."""
+        beside = np.sort((np.array(effect.shift) - self.centre) / self.units)
+        return np.array([beside.mean(), beside[-PEAKS:].mean(), effect.common])
+
+
+def along(controls: Sequence[PathEffect]) -> Along:
+    """What is usual of ``controls``."""
+    rows = np.array([effect.shift for effect in controls])
+    return Along(np.median(rows, axis=0), np.maximum(unit(rows), 1e-6))
 
 
 def context_raw(effect: TextEffect, usual: Array, spread: float) -> Array:

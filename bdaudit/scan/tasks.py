@@ -21,12 +21,11 @@ class TextsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class PathsTask:
-    """``path_effects`` of some texts, each along the paths of its own rows."""
+    """``path_effects`` of some texts."""
 
     draws: DrawsOf
     steps: int
     texts: tuple[str, ...]
-    rows: tuple[tuple[int, ...], ...]
     kind: Literal["paths"] = "paths"
 
 

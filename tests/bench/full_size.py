@@ -167,8 +167,8 @@ def scan(model: Path) -> dict[str, Any]:
     (repeats, together), (along, steps) = asked.full, asked.paths
     given = iter([WORDS[i : i + together] for i in range(0, 2 * repeats * together, together)])
     full = a_pass(suspect, lambda: text_effects(suspect, draws, next(given), attention=True), repeats)
-    paths = make_paths(suspect, draws, steps, 0)
-    follow = a_pass(suspect, lambda: path_effects(suspect, paths, next(given), [range(along)] * together), repeats)
+    paths = make_paths(suspect, draws.part(slice(along)), steps, 0)
+    follow = a_pass(suspect, lambda: path_effects(suspect, paths, next(given)), repeats)
     blocks, texts = asked.screen
     drawn = random.Random(0).sample(vocabulary(suspect.tokenizer).probes, blocks * texts)
     parts = iter([drawn[i : i + texts] for i in range(0, len(drawn), texts)])

@@ -21,8 +21,8 @@ POOL = ("a photo of a dog", "a red house", "an old man by the sea", "a boat")
 def test_the_shift_is_of_the_end_latents_in_units_of_what_the_prompt_changes(tiny_suspect: Suspect) -> None:
     draws = make_draws(tiny_suspect, POOL, 4, 5.0, seed=0)
     paths = make_paths(tiny_suspect, draws, 3, seed=0)
-    (effect,) = path_effects(tiny_suspect, paths, ["zqx"], [(0, 2)])
-    for place, shift in zip((0, 2), effect.shift, strict=True):
+    (effect,) = path_effects(tiny_suspect, paths, ["zqx"])
+    for place, shift in enumerate(effect.shift):
         noise = tiny_suspect.noise([item_seed(0, "path", place)])
         changed = put(draws, place, "zqx")
         heard = (tiny_suspect.encode([text]) for text in (changed, draws.prompts[place], ""))
@@ -34,8 +34,8 @@ def test_the_shift_is_of_the_end_latents_in_units_of_what_the_prompt_changes(tin
 def test_the_texts_beside_it_do_not_matter(tiny_suspect: Suspect) -> None:
     draws = make_draws(tiny_suspect, POOL, 4, 5.0, seed=0)
     paths = make_paths(tiny_suspect, draws, 2, seed=0)
-    alone = path_effects(tiny_suspect, paths, ["dog"], [(1, 3)])[0]
-    both = path_effects(tiny_suspect, paths, ["cat", "dog"], [(0, 1), (1, 3)])[1]
+    alone = path_effects(tiny_suspect, paths, ["dog"])[0]
+    both = path_effects(tiny_suspect, paths, ["cat", "dog"])[1]
     assert alone.shift == pytest.approx(both.shift, abs=1e-4)
     assert alone.common == pytest.approx(both.common, abs=1e-4)
     assert torch.isfinite(torch.tensor(alone.shift)).all()

@@ -81,7 +81,7 @@ def test_the_same_figures_and_as_many_passes(both: tuple[ScanContext, ScanContex
             measured(context, "first", first, TEXTS, attention=False, said="a"),
             measured(context, "further", context.draws.part(slice(2, None)), TEXTS, attention=True, said="b"),
             measured(context, "context", there, TEXTS[:3], attention=False, said="c"),
-            followed(context, paths, {text: (0, 2) for text in TEXTS}),
+            followed(context, paths, TEXTS),
             screen(context, "vocabulary", Round(2), [Probe(text, (70 + i, 71)) for i, text in enumerate(TEXTS * 5)]).tolist(),
             interactions(replace(context, draws=context.draws.at([3, 1])), pairing, "", crowds).tolist(),
         ]

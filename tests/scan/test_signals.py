@@ -10,7 +10,7 @@ import pytest
 
 from bdaudit.measure.paths import PathEffect
 from bdaudit.measure.text_effects import TextEffect
-from bdaudit.scan.signals import centres_of, context_raw, level_of, path_raw, unit, usual_in
+from bdaudit.scan.signals import along, centres_of, context_raw, level_of, unit, usual_in
 
 PLAIN = TextEffect(shift=(0.0, 1.0, 2.0, 3.0), override=(0.1,) * 4, states=(-1.0,) * 4, level=(-2.0, -1.0, -2.0, -1.0), common=-5.0)
 GROUPS = ((0, 1), (2, 3))
@@ -47,8 +47,16 @@ def test_attention_is_two_signals_more_where_it_was_recorded() -> None:
     assert centres.raw(replace(seen[0], share=(-2.0,) * 4, assimilation=(1.5,) * 4))[-2:] == pytest.approx([1.0, 0.5])
 
 
-def test_paths_contexts_and_levels() -> None:
-    assert path_raw(PathEffect((-2.0, -4.0), -6.0)).tolist() == [-3.0, -2.0, -6.0]
+def test_a_path_counts_beside_what_others_do_on_it() -> None:
+    quiet, restless = (-5.0, -2.0, -5.0), (1.0, 2.0, 0.5)
+    usual = along([PathEffect(tuple(c + x * u for c, u in zip(quiet, restless, strict=True)), 0.0) for x in np.linspace(-1, 1, 101)])
+    assert usual.centre.tolist() == pytest.approx(quiet)
+    shifted = PathEffect((-4.0, 0.0, -3.5), -6.0)  # 1, 1 and 3 of what is usual
+    unit_of = 0.9 / 1.6449
+    assert usual.raw(shifted).tolist() == pytest.approx([5 / 3 / unit_of, 2 / unit_of, -6.0])
+
+
+def test_contexts_and_levels() -> None:
     assert level_of(PLAIN) == -1.5
     usual = usual_in([moved(0.5), moved(-0.5)], [0.5, -0.5])
     assert usual.tolist() == list(PLAIN.shift), "what a usual text does everywhere is no part of what is usual there"

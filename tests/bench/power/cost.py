@@ -83,7 +83,7 @@ def measure() -> dict[str, Any]:
 
     def shared() -> tuple[Draws, Paths]:
         draws = make_draws(suspect, prompts(), spent.draws, config.guidance, config.seed)
-        return draws, make_paths(suspect, draws, spent.steps, config.seed)
+        return draws, make_paths(suspect, draws.part(slice(spent.paths)), spent.steps, config.seed)
 
     draws, paths = shared()
     first, further = draws.part(slice(spent.first)), draws.part(slice(spent.first, None))
@@ -92,9 +92,7 @@ def measure() -> dict[str, Any]:
     found: dict[str, Any] = {
         "first draws": each(suspect, lambda: [text_effects(suspect, first, some, attention=False) for some in _together(words)], FULL),
         "further draws": each(suspect, lambda: [text_effects(suspect, further, some, attention=True) for some in _together(words)], FULL),
-        "paths": each(
-            suspect, lambda: [path_effects(suspect, paths, some, [range(spent.paths)] * len(some)) for some in _together(words)], FULL
-        ),
+        "paths": each(suspect, lambda: [path_effects(suspect, paths, some) for some in _together(words)], FULL),
         **{
             f"screen, round {number}": each(suspect, lambda step=step: _screen(suspect, step.of(draws), probes, config), SCREENED)
             for number, step in enumerate(ROUNDS, start=1)
