@@ -188,7 +188,7 @@ def test_the_disk_that_an_installation_takes() -> None:
 
 
 def test_what_a_scan_costs_here() -> None:
-    seconds = [run["seconds"] for _, runs in evasions() for run in runs]
+    seconds = [model["scan"]["seconds"] for model in record("end_to_end")["models"].values()]
     says(README, f"| small fixture | {min(seconds):.0f} to {max(seconds):.0f} s, measured |")
     flux = record("full_size_transformers")["FLUX.1 dev"]["hours, projected"]["scan, built-in list"]
     says(README, f"{60 * flux:.0f} minutes on an H200, projected")
