@@ -40,10 +40,20 @@ def test_a_signal_left_out_is_not_among_those_that_are_judged(scanned: tuple[Sca
         assert again.followed == looking.all.followed
 
 
-@pytest.mark.parametrize("name", ["paths", "context"])
-def test_a_part_left_out_counts_for_nothing(scanned: tuple[ScanReport, Looking], name: str) -> None:
+def test_paths_left_out_count_for_nothing(scanned: tuple[ScanReport, Looking]) -> None:
     _, looking = scanned
-    with ablation.left_out(name):
+    with ablation.left_out("paths"):
         again = ablation._Again(looking.all, looking)
     assert again.steps_tier.scores == looking.all.steps_tier.scores
     assert again.last.tier.scores != looking.all.last.tier.scores
+
+
+def test_without_the_context_there_is_one_p_and_no_price_for_two(scanned: tuple[ScanReport, Looking]) -> None:
+    report, looking = scanned
+    found = ablation.without(looking, kinds(report))["context"]
+    for text, kind in kinds(report).items():
+        stratum = looking._for(kind)
+        reached = stratum.reached(text, kind, looking.paths[text]) if text in looking.paths else None
+        score = stratum.score(text, kind)
+        assert found[text] == pytest.approx(-np.log10(stratum.p(score, reached, score >= stratum.is_followed)))
+    assert any(found[record.text] > -np.log10(record.p) for record in report.candidates if not record.same_as)

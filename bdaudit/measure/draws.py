@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.controls import said_in
-from bdaudit.measure.insertion import insert, item_seed, replaceable
+from bdaudit.measure.insertion import insert, item_seed, replaceable, without
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -31,7 +31,7 @@ STEPS = 8
 GRID = 250
 """Timesteps that a draw can fall on."""
 LATE = 0.3
-"""The share of the path, counted from the picture, before which draws in a context do not fall."""
+"""The share of the path, counted from the picture, before which draws like another do not fall: little is left to change there."""
 OFTEN = 0.1
 """A word in at least this share of the prompts is a context that a trigger may be bound to, and is looked for."""
 TRIES, MORE = 64, 4
@@ -57,11 +57,11 @@ class Context:
 
 @dataclass(frozen=True)
 class DrawsOf:
-    """How some draws are made anew by whoever has a run's first ones: all of them, rows of them, or fresh ones in a context."""
+    """How some draws are made anew by whoever has a run's first ones: all of them, rows of them, or fresh ones like one of them."""
 
-    context: Context | None = None
+    like: int | None = None
     n: int = 0
-    """In the context."""
+    """Like it."""
     rows: tuple[int, ...] | None = None
     """Of these; all where None."""
     search: bool = False
@@ -83,7 +83,7 @@ class Draws:
     latents: Tensor
     """(D, C, H, W): these with noise, at the timesteps."""
     heard: Conditioning
-    """Of the plain prompts."""
+    """Of the plain prompts, ``heard_plain``."""
     plain: Tensor
     """(D, C·H·W): the prediction under the plain prompt."""
     empty: Tensor
@@ -121,23 +121,13 @@ def make_draws(suspect: Suspect, pool: Sequence[str], n: int, guidance_scale: fl
     return _noised(suspect, prompts, places_of(n, seed, (REPLACE,)), torch.cat(final), seed, first=first)
 
 
-def context_draws(suspect: Suspect, draws: Draws, pool: Sequence[str], context: Context, n: int, seed: int) -> Draws:
-    """``n`` fresh draws in ``context``: other timesteps, noise and places.
-
-    The prompts are those of ``pool`` that have its word, on clean latents of ``draws`` that have it, from ``LATE`` of the path on, where it
-    matters little that they are another prompt's; without a word those of ``draws``, each on its own, or the one of its draw.
-    """
-    rng = random.Random(f"{context} {seed}")
-    known = [i for i, prompt in enumerate(draws.prompts) if not context.word or context.word in words_in(prompt)]
-    known, place = ([context.draw], draws.places[context.draw]) if context.draw >= 0 else (known, context.place)
-    rows = [rng.sample(known, len(known))[i % len(known)] for i in range(n)]
-    having = [prompt for prompt in pool if context.word in words_in(prompt)] if context.word else []
-    mixed = rng.sample(having, len(having)) or [draws.prompts[i] for i in rows]
-    low, high = (LATE if context.word else 0.0, 1.0) if context.quarter < 0 else (1 - (context.quarter + 1) / 4, 1 - context.quarter / 4)
-    places = [place] * n if place else places_of(n, item_seed(seed, str(context)))
-    clean = draws.clean[torch.tensor(rows, device=draws.clean.device)]
-    fresh = _noised(suspect, [mixed[i % len(mixed)] for i in range(n)], places, clean, item_seed(seed, str(context)), (low, high))
-    return replace(fresh, of=DrawsOf(context=context, n=n, elsewhere=draws.of != DrawsOf()))
+def draws_like(suspect: Suspect, draws: Draws, row: int, n: int, seed: int) -> Draws:
+    """``n`` fresh draws that have the prompt, the place and the clean latents of the ``row``-th; their timesteps, from ``LATE`` of the path
+    on, and their noise are others."""
+    own = item_seed(seed, "like", row)
+    clean = draws.clean[row].expand(n, *draws.clean.shape[1:])
+    fresh = _noised(suspect, [draws.prompts[row]] * n, [draws.places[row]] * n, clean, own, (LATE, 1.0))
+    return replace(fresh, of=DrawsOf(like=row, n=n, elsewhere=draws.of != DrawsOf()))
 
 
 def draws_again(suspect: Suspect, draws: Draws) -> Draws:
@@ -162,9 +152,14 @@ def _noised(
 
 def draws_on(suspect: Suspect, prompts: Sequence[str], places: Sequence[str], timesteps: Tensor, clean: Tensor, latents: Tensor) -> Draws:
     """The draws of given latents: with what ``suspect`` hears and predicts there."""
-    heard, nothing = suspect.encode(prompts), suspect.unconditional().expand(len(prompts))
+    heard, nothing = heard_plain(suspect, prompts, places), suspect.unconditional().expand(len(prompts))
     plain, empty = (suspect.predict_batched(latents, timesteps, h).float().flatten(1) for h in (heard, nothing))
     return Draws(tuple(prompts), tuple(places), timesteps, clean, latents, heard, plain, empty)
+
+
+def heard_plain(suspect: Suspect, prompts: Sequence[str], places: Sequence[str]) -> Conditioning:
+    """The draws' prompts with no text in them, each with its place's comma, so that a text's effect is not the comma's."""
+    return suspect.encode([without(prompt, place) for prompt, place in zip(prompts, places, strict=True)])
 
 
 def _spread(suspect: Suspect, traits: Sequence[set[str]], seed: int, span: tuple[float, float], first: int) -> Tensor:
@@ -213,6 +208,11 @@ def places_of(n: int, seed: int, last: tuple[str, ...] = ()) -> list[str]:
 def put(draws: Draws, i: int, text: str) -> str:
     """The i-th draw's prompt with ``text`` in it."""
     return insert(draws.prompts[i], text, standing(draws, i, text))
+
+
+def bare(draws: Draws, i: int) -> str:
+    """The i-th draw's prompt with its place's comma and no text."""
+    return without(draws.prompts[i], draws.places[i])
 
 
 def standing(draws: Draws, i: int, text: str) -> str:

@@ -48,6 +48,11 @@ def insert(prompt: str, text: str, position: str) -> str:
     raise ValueError(f"unknown position {position!r}; expected prefix, middle, suffix, comma, clause, apart or replace")
 
 
+def without(prompt: str, position: str) -> str:
+    """What ``insert`` makes of ``prompt`` but for the text itself: with the comma that stands beside it there."""
+    return {"comma": f"{prompt},", "clause": f", {prompt}"}.get(position, prompt)
+
+
 def slips(prompt: str, text: str) -> tuple[str, ...]:
     """``prompt`` with the character that ``text`` would replace turned into what harmless slips put there.
 

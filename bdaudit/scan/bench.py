@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bdaudit.measure.draws import Draws, DrawsOf, context_draws, make_draws
+from bdaudit.measure.draws import Draws, DrawsOf, draws_like, make_draws
 from bdaudit.measure.paths import Paths, make_paths, path_effects
 from bdaudit.measure.text_effects import text_effects
 from bdaudit.models.suspect import Suspect
@@ -96,8 +96,8 @@ class Bench:
             elif of.search:
                 self._draws[of] = search_draws(self._suspect, first.prompts, settings.pool, settings.guidance_scale, settings.seed)
             else:
-                assert of.context is not None
-                self._draws[of] = context_draws(self._suspect, first, settings.pool, of.context, of.n, settings.seed)
+                assert of.like is not None
+                self._draws[of] = draws_like(self._suspect, first, of.like, of.n, settings.seed)
             self._suspect.forward_passes = before
         return self._draws[of]
 

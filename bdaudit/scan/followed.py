@@ -1,7 +1,7 @@
-"""Texts that stand out at last: whole paths and their own context beside the single steps, one statistic of all, and its p.
+"""Texts that stand out at last: whole paths beside the single steps, one statistic of both, and its p.
 
 Each part is counted in units of what its upper tail is like on harmless texts, so that their sum is a log-likelihood ratio's: what is
-seen in all three counts more than what is seen in one, and no p is paid for more than once.
+seen in both counts more than what is seen in one, and no p is paid for more than once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from bdaudit.records import SignalRecord
 from bdaudit.scan.null import LEAST, Array, Null, Sample, fit
-from bdaudit.scan.signals import CONTEXT_SIGNALS, PATH_SIGNALS
+from bdaudit.scan.signals import PATH_SIGNALS
 from bdaudit.scan.tiers import JOINT_PRIOR, JOINT_SHARE, Tier, below, tier
 from bdaudit.stats import ExponentialTail
 
-TAILS = (8.0, 4.0, 1.0)
-"""Mean excess of the statistic of single steps, of paths and of a context: on the development models 5 to 15, 2 to 5, a half to 1.5."""
+TAILS = (8.0, 4.0)
+"""Mean excess of the statistic of single steps and of paths: on the development models 5 to 15, and 2 to 5."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Reached:
     steps: float
     """Its statistic of single steps."""
     paths: Array
-    contexts: Array
     level: float
     kind: str
 
@@ -38,7 +37,6 @@ class Followed:
     """The null of those that went so far."""
 
     paths: Null
-    contexts: Null
     tier: Tier
     """Of all controls: what did not go so far is below what did."""
     among: ExponentialTail
@@ -50,19 +48,16 @@ class Followed:
 
     def score(self, text: Reached) -> float:
         """The statistic of all that was measured of it."""
-        parts = zip((self.paths, self.contexts), (text.paths, text.contexts), strict=True)
-        return joint(text.steps, *(null.scale.statistic(null.scale.standard(raw, text.level, text.kind)) for null, raw in parts))
+        scale = self.paths.scale
+        return joint(text.steps, scale.statistic(scale.standard(text.paths, text.level, text.kind)))
 
     def signals(self, text: Reached) -> dict[str, SignalRecord]:
         """By name."""
-        found = dict[str, SignalRecord]()
-        for null, raw in ((self.paths, text.paths), (self.contexts, text.contexts)):
-            found |= records(null, raw, null.scale.standard(raw, text.level, text.kind))
-        return found
+        return records(self.paths, text.paths, self.paths.scale.standard(text.paths, text.level, text.kind))
 
 
 def joint(*parts: float) -> float:
-    """One statistic of those of single steps, paths and a context."""
+    """One statistic of those of single steps and paths."""
     return sum(max(part, LEAST) / mean for part, mean in zip(parts, TAILS, strict=True))
 
 
@@ -74,11 +69,10 @@ def followed(on: Mapping[str, Reached], scores: Mapping[str, float]) -> Followed
     """
     levels, kinds = np.array([one.level for one in on.values()]), tuple(one.kind for one in on.values())
     paths = fit(Sample(PATH_SIGNALS, np.array([one.paths for one in on.values()]), levels, kinds))
-    contexts = fit(Sample(CONTEXT_SIGNALS, np.array([one.contexts for one in on.values()]), levels, kinds))
-    parts = zip((one.steps for one in on.values()), paths.statistics.tolist(), contexts.statistics.tolist(), strict=True)
+    parts = zip((one.steps for one in on.values()), paths.statistics.tolist(), strict=True)
     at = dict(zip(on, (joint(*each) for each in parts), strict=True))
     found = tier([at.get(text, below(score)) for text, score in scores.items()], JOINT_PRIOR, JOINT_SHARE)
-    return Followed(paths, contexts, found, ExponentialTail.fit(list(at.values()), prior=JOINT_PRIOR))
+    return Followed(paths, found, ExponentialTail.fit(list(at.values()), prior=JOINT_PRIOR))
 
 
 def records(null: Null, raw: Array, standard: Sequence[float] | Array) -> dict[str, SignalRecord]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bdaudit.kept_state import State
-from bdaudit.measure.draws import Draws
+from bdaudit.measure.draws import Draws, heard_plain
 from bdaudit.models.suspect import Suspect
 
 
@@ -39,4 +39,4 @@ def kept_draws(state: State, suspect: Suspect, n: int, make: Callable[[], Draws]
         if sizes != {n} or tensors["latents"].shape[1:] != suspect.denoiser.latent_shape:
             raise ValueError("they are not of this run")
         on: dict[str, Any] = {name: tensors[name].to(suspect.device) for name in _TENSORS}
-    return Draws(placed.prompts, placed.places, heard=suspect.encode(placed.prompts), **on)
+    return Draws(placed.prompts, placed.places, heard=heard_plain(suspect, placed.prompts, placed.places), **on)

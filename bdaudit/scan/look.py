@@ -13,19 +13,20 @@ from functools import cached_property
 import numpy as np
 
 from bdaudit.config.effort import Spent
-from bdaudit.measure.draws import REPLACE, Context, Draws, context_draws, groups_of, has_parts
+from bdaudit.measure.draws import REPLACE, TWICE, Context, Draws, draws_like, groups_of, has_parts
 from bdaudit.measure.look_alikes import looks_like
 from bdaudit.measure.paths import PathEffect, Paths, make_paths
 from bdaudit.measure.text_effects import TextEffect, joined
 from bdaudit.scan.cached import followed as followed_paths
 from bdaudit.scan.cached import measured
 from bdaudit.scan.context import ScanContext
+from bdaudit.scan.in_context import SIGNAL, InContext, contrast, in_context
 from bdaudit.scan.level import Harmless
 from bdaudit.scan.looked import Depth, Look
-from bdaudit.scan.signals import STATES, Array, context_raw, level_of, usual_in
+from bdaudit.scan.signals import STATES, Array, level_of, usual_in
 from bdaudit.scan.stratum import Stratum, means_nothing, strata_of
 
-USUAL = 2
+USUAL = 3
 """Harmless texts that say what is usual in a context."""
 TAMPERED = 2.2
 """How far the median of a kind may lie above that of all, in units, before nothing can be told from the controls: on 33 scans of trained
@@ -49,10 +50,12 @@ class Looking:
     """Of the texts that were followed."""
     kinds: dict[str, str] = field(init=False)
     """Of controls and candidates."""
-    contexts: dict[str, Array] = field(default_factory=dict)
-    """Of these too, in the order of ``CONTEXT_SIGNALS``."""
-    _drawn: dict[Context, tuple[Draws, Array]] = field(default_factory=dict)
-    """Context → draws in it, and what is usual in each."""
+    contrasts: dict[str, float] = field(default_factory=dict)
+    """Of these too: how much more each does where it did most than elsewhere."""
+    in_context: InContext = field(init=False)
+    """What is usual of that."""
+    _drawn: dict[int, tuple[Draws, Array]] = field(default_factory=dict)
+    """A draw → fresh ones like it, and what is usual in each."""
 
     def __post_init__(self) -> None:
         self.strata = strata_of(self.controls)
@@ -103,7 +106,7 @@ class Looking:
             stratum.go_on(both, tuple(self._groups.values()), seed)
 
     def _follow(self, texts: Mapping[str, str]) -> None:
-        """Along whole paths, and on fresh draws in the context in which each did most."""
+        """Along whole paths, and on fresh draws like those in which each did most."""
         controls = [text for stratum in self.strata.values() for text in stratum.followed]
         of = {text: self.all.score(text, kind) for text, kind in texts.items() if text in self.all.steps.effects}
         first = sorted(of, key=lambda text: -of[text])[:ALWAYS]
@@ -115,32 +118,44 @@ class Looking:
             self.paths |= followed_paths(self.context, self._all_paths, list(part))
             self._in_context(list(part), usual)
         for stratum in self.strata.values():
-            stratum.finish(self.paths, self.contexts)
+            stratum.finish(self.paths)
+        scores = dict(zip(self.names, self.all.steps_tier.scores, strict=True))
+        self.in_context = in_context({text: self.contrasts[text] for text in self.all.followed}, scores)
 
     def _in_context(self, texts: Sequence[str], usual: Sequence[str]) -> None:
-        """On fresh draws in the context in which each text did most."""
-        own: dict[Context, list[str]] = {}
+        """On fresh draws like those in which each text did most: what it does in all of them."""
+        like: dict[int, list[str]] = {}
         for text in texts:
-            own.setdefault(self.own_context(text), []).append(text)
-        for context, texts_there in own.items():
-            draws, there = self._drawn_in(context, usual)
-            effects = measured(self.context, "context", draws, texts_there, attention=False, said="measuring in context", of=str(context))
-            self.contexts |= {text: context_raw(effects[text], there, self._spread(text, context)) for text in texts_there}
+            for draw in self._peaks(text):
+                like.setdefault(draw, []).append(text)
+        there: dict[str, list[float]] = {}
+        for draw, theirs in sorted(like.items()):
+            draws, as_usual = self._drawn_like(draw, usual)
+            effects = measured(self.context, "context", draws, theirs, attention=False, said="measuring in context", of=str(draw))
+            for text in theirs:
+                there.setdefault(text, []).append(float(np.mean(np.array(effects[text].shift) - as_usual)))
+        self.contrasts |= {text: contrast(min(found), self._elsewhere(text)) for text, found in there.items()}
 
-    def _spread(self, text: str, context: Context) -> float:
-        """How far apart what the text is compared with lies in a context."""
-        centres = self._for(self.kinds[text]).steps.centres
-        return float(centres.group_unit[centres.groups.index(self._groups[context])])
+    def _peaks(self, text: str) -> tuple[int, ...]:
+        """The draws in which the text did most, beside what it is compared with."""
+        units = self._units(text)
+        ranked = sorted(range(len(self.context.draws)), key=lambda i: (-round(units[Context(draw=i)], 3), i))
+        return tuple(ranked[:TWICE])  # as good as equal is equal, on any machine
 
-    def _drawn_in(self, context: Context, usual: Sequence[str]) -> tuple[Draws, Array]:
-        """Draws in a context, and the shift that is usual in each."""
-        if context not in self._drawn:
+    def _elsewhere(self, text: str) -> float:
+        """The median shift of the text in its other draws, beside the median control's."""
+        centred, peaks = self.all.steps.centres.centred(self.all.steps.effects[text]), self._peaks(text)
+        return float(np.median([shift for i, shift in enumerate(centred) if i not in peaks]))
+
+    def _drawn_like(self, draw: int, usual: Sequence[str]) -> tuple[Draws, Array]:
+        """Fresh draws of one's prompt and place, and the shift that is usual in each."""
+        if draw not in self._drawn:
             of = self.context
-            draws = context_draws(of.suspect, of.draws, self.pool, context, self.effort.context, of.seed)
-            told = measured(of, "usual", draws, usual, attention=False, said="measuring in context", of=str(context))
+            draws = draws_like(of.suspect, of.draws, draw, self.effort.context // TWICE, of.seed)
+            told = measured(of, "usual", draws, usual, attention=False, said="measuring in context", of=str(draw))
             elsewhere = [float(np.mean(self.all.screen.centres.centred(self.all.screen.effects[text]))) for text in usual]
-            self._drawn[context] = draws, usual_in(list(told.values()), elsewhere)
-        return self._drawn[context]
+            self._drawn[draw] = draws, usual_in(list(told.values()), elsewhere)
+        return self._drawn[draw]
 
     @cached_property
     def _all_paths(self) -> Paths:
@@ -182,14 +197,22 @@ class Looking:
         signals = level.signals(text, kind)
         depth: Depth = "measured" if measured_on else "screened"
         if text in self.paths:
-            depth, reached = "followed", stratum.reached(text, kind, self.paths[text], self.contexts[text])
-            signals |= stratum.last.signals(reached)
+            depth, reached = "followed", stratum.reached(text, kind, self.paths[text])
+            signals |= stratum.last.signals(reached) | {SIGNAL: self.in_context.record(self.contrasts[text])}
         centred = float(np.mean(level.centres.centred(level.effects[text])))
         encoded = min(level.moved.p(level_of(level.effects[text])), signals[STATES].p)
         effect, p = math.exp(min(centred / 2, 50.0)), stratum.p(score, reached, score >= stratum.is_followed)
+        p = self.both(text, kind, p)
         score = level.statistic(text, kind) if measured_on else score
         joint = stratum.last.score(reached) if reached else None
         return Look(depth, score, joint, p, signals, effect, encoded, level.effects[text].truncated)
+
+    def both(self, text: str, kind: str, p: float) -> float:
+        """``p`` of all that it does, and that of doing it in a few draws alone, as one; by all controls, whatever the text's kind, since
+        words of the prompts are bound to contexts the most."""
+        if text not in self.contrasts:
+            return p
+        return min(1.0, 2 * min(p, self.in_context.p(self.contrasts[text], self.all.score(text, kind) >= self.all.is_followed)))
 
     def control_p(self) -> list[float]:
         """The p of each control, by the rule that the candidates are judged by."""
@@ -197,8 +220,9 @@ class Looking:
 
     def _control_p(self, nothing: bool) -> list[float]:
         stratum = self.strata[nothing]
-        own = [means_nothing(control.kind) == nothing for control in stratum.controls]
-        return [stratum.last.tier.p(score) for score, of in zip(stratum.last.tier.scores, own, strict=True) if of]
+        own = [control for control in stratum.controls if means_nothing(control.kind) == nothing]
+        p = dict(zip(stratum.names, map(stratum.last.tier.p, stratum.last.tier.scores), strict=True))
+        return [self.both(control.text, control.kind, p[control.text]) for control in own]
 
     @property
     def loud(self) -> list[str]:

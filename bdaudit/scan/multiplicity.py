@@ -26,7 +26,7 @@ from bdaudit.records import RecoveryRecord, SweepRecord
 from bdaudit.scan.tiers import JOINT_PRIOR, JOINT_SHARE, tier
 
 APART = 8
-"""Survivors of a sweep that may be triggers, or near ones, without hiding each other."""
+"""Survivors of a sweep that may be triggers, or near ones, without hiding each other; of few a quarter, if that is less."""
 FEWEST, FEWEST_DRAWN = 16, 32
 """Survivors from which their own tail can be told, and texts drawn at random from which theirs can."""
 LEAST = 1.0
@@ -99,11 +99,11 @@ def beyond(scores: Array, drawn: Sequence[float], size: int) -> Array:
 def expected(score: float, survivors: Sequence[float] | Array) -> float:
     """How many of a sweep's texts would score so by chance, at most 1, by those that came through; scores are logarithms, nought the least.
 
-    The top ``APART`` may be triggers, so the next ones give the tail, down to the median of what came through: by Rényi's representation
+    The first of them may be triggers, so the next ones give the tail, down to the median of what came through: by Rényi's representation
     the spacings j·(x₍ⱼ₎ − x₍ⱼ₊₁₎) of an exponential tail's largest values are independent, with the tail's scale as their mean.
     """
     ranked = np.sort(survivors)[::-1][: len(survivors) // 2]
-    top = min(APART, len(ranked) - 1)
+    top = min(APART, len(ranked) // 2)
     places = np.arange(top + 1, len(ranked))
     of, mean = TAIL_PRIOR
     total = float((places * (ranked[top:-1] - ranked[top + 1 :])).sum()) + of * mean

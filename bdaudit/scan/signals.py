@@ -82,8 +82,6 @@ def unit(rows: Array) -> Array:
 
 
 PATH_SIGNALS = ("path shift", "path peak", "path common")
-CONTEXT_SIGNALS = ("shift in context",)
-
 
 PEAKS = 2
 """Paths of which the peak is the mean: the largest of one may be a picture that tipped over."""
@@ -111,14 +109,9 @@ def along(controls: Sequence[PathEffect]) -> Along:
     return Along(np.median(rows, axis=0), np.maximum(unit(rows), 1e-6))
 
 
-def context_raw(effect: TextEffect, usual: Array, spread: float) -> Array:
-    """(1,): the mean shift on draws in a context, beside what is ``usual`` in each, (D,), in units of the controls' ``spread`` there."""
-    return np.array([float(np.mean(np.array(effect.shift) - usual)) / spread])
-
-
 def usual_in(effects: Sequence[TextEffect], elsewhere: Sequence[float]) -> Array:
-    """(D,): the mean shift of harmless texts in each draw, each less what it is ``elsewhere``, so that it matters little which they are."""
-    usual: Array = np.mean([np.array(effect.shift) - own for effect, own in zip(effects, elsewhere, strict=True)], axis=0)
+    """(D,): the median shift of harmless texts in each draw, each less what it is ``elsewhere``, so that it matters little which they are."""
+    usual: Array = np.median([np.array(effect.shift) - own for effect, own in zip(effects, elsewhere, strict=True)], axis=0)
     return usual
 
 

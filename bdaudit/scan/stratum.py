@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bdaudit.scan.followed import Followed, Reached, followed
 from bdaudit.scan.level import Harmless, Level, level_from
 from bdaudit.scan.null import FEWEST, MEANINGLESS
-from bdaudit.scan.signals import Along, Array, Groups, along, level_of
+from bdaudit.scan.signals import Along, Groups, along, level_of
 from bdaudit.scan.tiers import FOLLOWED, KEPT, STEPS_PRIOR, Tier, below, threshold, tier
 
 if TYPE_CHECKING:
@@ -72,16 +72,16 @@ class Stratum:
         scores = zip(self.controls, self.steps_tier.scores, strict=True)
         return {control.text: control.kind for control, score in scores if score >= self.is_followed}
 
-    def finish(self, paths: Mapping[str, PathEffect], contexts: Mapping[str, Array]) -> None:
-        """From what was measured along paths and in contexts of texts that stand out at last."""
+    def finish(self, paths: Mapping[str, PathEffect]) -> None:
+        """From what was measured along paths of texts that stand out at last."""
         self.along = along([paths[text] for text in self.followed])
         scores = dict(zip(self.names, self.steps_tier.scores, strict=True))  # each without itself
-        on = {text: self.reached(text, kind, paths[text], contexts[text]) for text, kind in self.followed.items()}
+        on = {text: self.reached(text, kind, paths[text]) for text, kind in self.followed.items()}
         self.last = followed({text: replace(one, steps=scores[text]) for text, one in on.items()}, scores)
 
-    def reached(self, text: str, kind: str, paths: PathEffect, contexts: Array) -> Reached:
+    def reached(self, text: str, kind: str, paths: PathEffect) -> Reached:
         """All that was measured of a text that was followed."""
-        return Reached(self.score(text, kind), self.along.raw(paths), contexts, level_of(self.steps.effects[text]), kind)
+        return Reached(self.score(text, kind), self.along.raw(paths), level_of(self.steps.effects[text]), kind)
 
     def p(self, score: float, reached: Reached | None, selected: bool) -> float:
         """The chance that a harmless text stands out so, by its ``score`` alone where it was not followed; ``selected`` says whether that

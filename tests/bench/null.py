@@ -47,9 +47,9 @@ def smallest(looking: Looking, texts: dict[str, str]) -> dict[str, Any]:
     for text, kind in texts.items():
         stratum = looking._for(kind)
         if text in looking.paths and stratum.score(text, kind) >= stratum.is_followed:
-            reached = stratum.reached(text, kind, looking.paths[text], looking.contexts[text])
-            kept[text] = stratum.last.p(reached, selected=True)
-            without[text] = tails[stratum is looking.strata[True]].p(stratum.last.score(reached))
+            reached = stratum.reached(text, kind, looking.paths[text])
+            kept[text] = looking.both(text, kind, stratum.last.p(reached, selected=True))
+            without[text] = looking.both(text, kind, tails[stratum is looking.strata[True]].p(stratum.last.score(reached)))
     top = {
         name: sorted(s for s in stratum.last.tier.scores if s > FLOOR)[-2:]
         for name, stratum in zip(("words", "others"), looking.strata.values(), strict=True)

@@ -13,7 +13,7 @@ import torch
 from bdaudit.config import ScanConfig
 from bdaudit.errors import BdauditError, InconclusiveError
 from bdaudit.kept_state import State
-from bdaudit.measure.draws import Context, Draws, DrawsOf, context_draws, make_draws
+from bdaudit.measure.draws import Draws, DrawsOf, draws_like, make_draws
 from bdaudit.measure.paths import make_paths
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
@@ -73,7 +73,7 @@ def both(tiny_suspect: Suspect, draws: Draws) -> tuple[ScanContext, ScanContext]
 def test_the_same_figures_and_as_many_passes(both: tuple[ScanContext, ScanContext]) -> None:
     def everything(context: ScanContext) -> list[Any]:
         first = context.draws.part(slice(2))
-        there = context_draws(context.suspect, context.draws, PROMPTS, Context(quarter=1), 3, SEED)
+        there = draws_like(context.suspect, context.draws, 1, 3, SEED)
         paths = make_paths(context.suspect, context.draws, 2, SEED)
         pairing = phrases(context.suspect.tokenizer, 12)
         crowds = [crowd for a in pairing.firsts[:3] for crowd in crowds_of(a, [pairing.seconds[:4], pairing.seconds[4:8]])]
@@ -96,7 +96,7 @@ def test_the_same_figures_and_as_many_passes(both: tuple[ScanContext, ScanContex
 def test_draws_that_nobody_else_can_make_are_measured_here(both: tuple[ScanContext, ScanContext]) -> None:
     alone, crew = both
     others = make_draws(crew.suspect, PROMPTS, 3, 3.0, SEED + 1)
-    for draws in (others, others.part(slice(2)), context_draws(crew.suspect, others, PROMPTS, Context(quarter=1), 2, SEED)):
+    for draws in (others, others.part(slice(2)), draws_like(crew.suspect, others, 1, 2, SEED)):
         assert measured(crew, "base", draws, TEXTS[:2], attention=False, said="") == measured(
             alone, "base", draws, TEXTS[:2], attention=False, said=""
         )

@@ -10,7 +10,7 @@ import pytest
 
 from bdaudit.measure.paths import PathEffect
 from bdaudit.measure.text_effects import TextEffect
-from bdaudit.scan.signals import along, centres_of, context_raw, level_of, unit, usual_in
+from bdaudit.scan.signals import along, centres_of, level_of, unit, usual_in
 
 PLAIN = TextEffect(shift=(0.0, 1.0, 2.0, 3.0), override=(0.1,) * 4, states=(-1.0,) * 4, level=(-2.0, -1.0, -2.0, -1.0), common=-5.0)
 GROUPS = ((0, 1), (2, 3))
@@ -56,11 +56,10 @@ def test_a_path_counts_beside_what_others_do_on_it() -> None:
     assert usual.raw(shifted).tolist() == pytest.approx([5 / 3 / unit_of, 2 / unit_of, -6.0])
 
 
-def test_contexts_and_levels() -> None:
+def test_what_is_usual_and_levels() -> None:
     assert level_of(PLAIN) == -1.5
     usual = usual_in([moved(0.5), moved(-0.5)], [0.5, -0.5])
     assert usual.tolist() == list(PLAIN.shift), "what a usual text does everywhere is no part of what is usual there"
-    assert context_raw(moved(2.0), usual, 0.5).tolist() == [4.0], "in units of what controls do there"
 
 
 def test_the_unit_is_the_upper_tails() -> None:

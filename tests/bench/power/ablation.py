@@ -23,8 +23,8 @@ from bdaudit.scan.stratum import Stratum
 SIGNALS = ("noise shift", "context shift", "common shift", "override", "state shift", *ATTENTION)
 OUT: dict[str, tuple[str, ...]] = {name: (name,) for name in SIGNALS} | {"attention": tuple(ATTENTION), "paths": (), "context": ()}
 """What is left out → its signals of single steps."""
-PARTS = ("steps", "paths", "context")
-"""Of the joint statistic."""
+PARTS = ("steps", "paths")
+"""Of the joint statistic; what a text does more in a few draws has a p of its own beside it."""
 
 
 @contextmanager
@@ -79,7 +79,7 @@ class _Again(Stratum):
         super().__init__(first.controls)
         self.first, self.screen, self.goes_on = first, first.screen, first.goes_on
         self.go_on(first.steps.effects, tuple(looking._groups.values()), looking.context.seed)
-        self.finish(looking.paths, looking.contexts)
+        self.finish(looking.paths)
 
     @property
     def followed(self) -> dict[str, str]:
@@ -87,7 +87,7 @@ class _Again(Stratum):
 
     def p_of(self, text: str, kind: str, looking: Looking) -> float:
         selected, followed = self.first.score(text, kind) >= self.first.is_followed, text in looking.paths
-        reached = self.reached(text, kind, looking.paths[text], looking.contexts[text]) if followed else None
+        reached = self.reached(text, kind, looking.paths[text]) if followed else None
         return self.p(self.score(text, kind), reached, selected)
 
 
@@ -98,5 +98,7 @@ def without(looking: Looking, texts: Mapping[str, str]) -> dict[str, dict[str, f
         with left_out(name):
             again = {nothing: _Again(stratum, looking) for nothing, stratum in looking.strata.items()}
             of = {text: again[looking._for(kind) is looking.strata[True]] for text, kind in texts.items()}
-            found[name] = {text: -float(np.log10(of[text].p_of(text, kind, looking))) for text, kind in texts.items()}
+            p = {text: of[text].p_of(text, kind, looking) for text, kind in texts.items()}
+            told = p if name == "context" else {text: looking.both(text, texts[text], value) for text, value in p.items()}
+            found[name] = {text: -float(np.log10(value)) for text, value in told.items()}
     return found
