@@ -12,8 +12,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import REPLACE, Draws, put, standing
-from bdaudit.measure.insertion import slips, without
+from bdaudit.measure.draws import REPLACE, Draws, bare, put, standing
+from bdaudit.measure.insertion import slips
 from bdaudit.models.attention import recorded, token_share
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
@@ -86,15 +86,13 @@ class _Base:
 
 def _placed(draws: Draws, text: str, d: int) -> tuple[str, str]:
     """The draw's prompt with the text in it, and what that is counted from."""
-    prompt = draws.prompts[d]
-    return put(draws, d, text), slips(prompt, text)[0] if standing(draws, d, text) == REPLACE else without(prompt, draws.places[d])
+    replaced = standing(draws, d, text) == REPLACE
+    return put(draws, d, text), slips(draws.prompts[d], text)[0] if replaced else bare(draws, d)
 
 
 def _base(suspect: Suspect, draws: Draws, rows: Sequence[_Row]) -> _Base:
     """The plain prompts' figures are there; each slip is run once."""
-    slips = list(
-        dict.fromkeys((row.base, row.draw) for row in rows if row.base != without(draws.prompts[row.draw], draws.places[row.draw]))
-    )
+    slips = list(dict.fromkeys((row.base, row.draw) for row in rows if row.base != bare(draws, row.draw)))
     if not slips:
         at = torch.tensor([row.draw for row in rows], device=suspect.device)
         return _Base(draws.heard[at], draws.plain[at])

@@ -110,7 +110,7 @@ def along(controls: Sequence[PathEffect]) -> Along:
 
 
 def usual_in(effects: Sequence[TextEffect], elsewhere: Sequence[float]) -> Array:
-    """(D,): the median shift of harmless texts in each draw, each less what it is ``elsewhere``, so that it matters little which they are."""
+    """(D,): the median shift of harmless texts in each draw, each less what it is ``elsewhere``: it matters little which they are."""
     usual: Array = np.median([np.array(effect.shift) - own for effect, own in zip(effects, elsewhere, strict=True)], axis=0)
     return usual
 
