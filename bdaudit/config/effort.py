@@ -21,7 +21,7 @@ class Spent:
     steps: int
     """Steps of a path."""
     context: int
-    """Further draws in each of the contexts in which such a text did most."""
+    """Further draws like the two in which such a text did most."""
 
 
 EFFORTS: dict[Effort, Spent] = {"low": Spent(4, 8, 4, 4, 4), "standard": Spent(8, 16, 8, 4, 6), "high": Spent(8, 32, 16, 6, 12)}

@@ -23,8 +23,8 @@ CONTROLS, CLEAN_STEPS = 120, 8
 """A scan's harmless texts, and the guided steps of each draw's clean trajectory."""
 FURTHER, FOLLOWED = 64, 48
 """Of these, those that are measured further and those that are followed along paths, about."""
-CONTEXTS, USUAL = 25, 2
-"""Contexts in which such texts do most, about, and harmless texts in each."""
+ALIKE, USUAL = 2, 3
+"""Draws in which such a text did most, and harmless texts on further ones like each."""
 TRAJECTORY = 20
 """Guided steps of a clean trajectory; two passes each."""
 CHECK_ONCE, CHECK_EACH = 850, 1_350
@@ -109,7 +109,7 @@ def timed(config: RunConfig, each: float | NotMeasured) -> str:
 def _fixed(spent: Spent) -> int:
     first, draws, path = spent.first, spent.draws, spent.paths * spent.steps
     controls = CONTROLS * first + FURTHER * (draws - first) + FOLLOWED * (path + spent.context)
-    return controls + CONTEXTS * spent.context * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2) + 2 * path
+    return controls + draws * (spent.context // ALIKE) * (2 + USUAL) + draws * (2 * CLEAN_STEPS + 2) + 2 * path
 
 
 def _scan(config: ScanConfig) -> Work:
@@ -125,7 +125,7 @@ def _scan(config: ScanConfig) -> Work:
         *_looked_at(config),
         "harmless controls, selected like the candidates",
     )
-    each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths, in a context, for what does last"
+    each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths and where it did most for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 

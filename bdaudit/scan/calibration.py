@@ -41,7 +41,7 @@ def _tail(looking: Looking) -> str:
     )
     return (
         f"one statistic of {len(names)} signals on {effort.first} to {effort.draws} single steps, of end latents along {effort.paths} "
-        f"paths of {effort.steps} steps, and of {effort.context} steps in the context where a text did most; controls and candidates "
+        f"paths of {effort.steps} steps, and of {effort.context} steps like the two in which a text did most; controls and candidates "
         f"selected alike, exponential predictive tails; {nulls}{loud}"
     )
 

@@ -19,7 +19,7 @@ class Look:
     score: float
     """The statistic of single steps on all draws, or where a text stands that was only screened."""
     joint: float | None
-    """That of single steps, paths and its own context, of a text that was followed."""
+    """That of single steps and paths, of a text that was followed."""
     p: float
     signals: Mapping[str, SignalRecord]
     effect: float
