@@ -125,7 +125,9 @@ def _scan(config: ScanConfig) -> Work:
         *_looked_at(config),
         "harmless controls, selected like the candidates",
     )
-    each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more along paths and where it did most for what does last"
+    each = (
+        f"{first} for each text, {draws} for what stands out, {path + spent.context} more on paths and where it did most for what does last"
+    )
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 
