@@ -125,9 +125,7 @@ def _scan(config: ScanConfig) -> Work:
         *_looked_at(config),
         "harmless controls, selected like the candidates",
     )
-    each = (
-        f"{first} for each text, {draws} for what stands out, {path + spent.context} more on paths and where it did most for what does last"
-    )
+    each = f"{first} for each text, {draws} for what stands out, {path + spent.context} more on paths and elsewhere for what does last"
     return told, f"about {fixed:,} {PASS} for draws and controls{listed}: {each}{swept}{exposed}"
 
 

@@ -22,8 +22,8 @@ FOLLOWED = 0.25
 """The share of the controls that is followed along whole paths."""
 STEPS_PRIOR, JOINT_PRIOR = (20.0, 8.0), (10.0, 4.0)
 """Excesses that the tails are shrunk by, and their mean: on the development models it was 5 to 15, and three to seven."""
-CONTEXT_PRIOR = (20.0, 1.8)
-"""The same of the square of what a text does more where it did most: 1.8 on the fixtures and on attackers, at any threshold."""
+CONTEXT_PRIOR = (20.0, 2.5)
+"""The same of the square of what a text does more where it did most: 1.8 on the development models, and more at the far end."""
 STEPS_SHARE, JOINT_SHARE = 0.2, 0.1
 """Of the controls, that are a tail. Of all that is known of a text, the upper fifth is a mixture: most do next to nothing, and a few in a
 hundred move a picture by themselves."""

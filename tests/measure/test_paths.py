@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from bdaudit.measure.draws import make_draws, put
+from bdaudit.measure.draws import bare, make_draws, put
 from bdaudit.measure.insertion import item_seed
 from bdaudit.measure.paths import make_paths, path_effects
 from bdaudit.models.sample import denoise
@@ -25,7 +25,7 @@ def test_the_shift_is_of_the_end_latents_in_units_of_what_the_prompt_changes(tin
     for place, shift in enumerate(effect.shift):
         noise = tiny_suspect.noise([item_seed(0, "path", place)])
         changed = put(draws, place, "zqx")
-        heard = (tiny_suspect.encode([text]) for text in (changed, draws.prompts[place], ""))
+        heard = (tiny_suspect.encode([text]) for text in (changed, bare(draws, place), ""))
         ends = [denoise(tiny_suspect, h, noise, steps=3, guidance_scale=1.0, spacing=1.0).final.float() for h in heard]
         wanted = ((ends[0] - ends[1]).square().mean() / (ends[1] - ends[2]).square().mean()).log()
         assert shift == pytest.approx(float(wanted), abs=1e-3)

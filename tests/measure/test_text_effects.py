@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdaudit.measure.draws import REPLACE, Draws, make_draws, standing
+from bdaudit.measure.draws import REPLACE, Draws, bare, make_draws, standing
 from bdaudit.measure.insertion import insert, slips
 from bdaudit.measure.text_effects import TextEffect, assimilation, joined, log_common, shifts, text_effects
 from bdaudit.models.attention import recorded, token_share
@@ -61,7 +61,7 @@ def test_shift_and_override_are_those_of_the_models_own_predictions(
     tiny_suspect: Suspect, draws: Draws, effects: dict[str, TextEffect], text: str
 ) -> None:
     for d, prompt in enumerate(draws.prompts):
-        plain, empty = predicted(tiny_suspect, draws, prompt, d), predicted(tiny_suspect, draws, "", d)
+        plain, empty = predicted(tiny_suspect, draws, bare(draws, d), d), predicted(tiny_suspect, draws, "", d)
         with_text = predicted(tiny_suspect, draws, insert(prompt, text, standing(draws, d, text)), d)
         whole = (plain - empty).square().sum()
         assert effects[text].shift[d] == pytest.approx(float(((with_text - plain).square().sum() / whole).log()), abs=4e-3)
@@ -72,7 +72,7 @@ def test_shift_and_override_are_those_of_the_models_own_predictions(
 def test_the_level_is_how_far_what_has_heard_every_word_moves(tiny_suspect: Suspect, draws: Draws, effects: dict[str, TextEffect]) -> None:
     for d, prompt in enumerate(draws.prompts):
         changed = insert(prompt, "time", standing(draws, d, "time"))
-        was, now = (tiny_suspect.text.summary(tiny_suspect.encode([p]))[0] for p in (prompt, changed))
+        was, now = (tiny_suspect.text.summary(tiny_suspect.encode([p]))[0] for p in (bare(draws, d), changed))
         assert effects["time"].level[d] == pytest.approx(float(((now - was).norm() / was.norm()).log()), abs=4e-3)
 
 
@@ -96,7 +96,7 @@ def test_a_look_alike_stands_for_its_letter_where_the_draw_says_so_and_is_counte
     replaced = replaced_in(draws)
     assert 0 < len(replaced) < len(draws) // 2 + 1
     for d, prompt in enumerate(draws.prompts):
-        base = slips(prompt, LOOK_ALIKE)[0] if d in replaced else prompt
+        base = slips(prompt, LOOK_ALIKE)[0] if d in replaced else bare(draws, d)
         changed = insert(prompt, LOOK_ALIKE, standing(draws, d, LOOK_ALIKE))
         delta = predicted(tiny_suspect, draws, changed, d) - predicted(tiny_suspect, draws, base, d)
         wanted = float((delta.square().mean() / draws.scale[d]).log())
@@ -145,7 +145,7 @@ def test_without_attention_all_else_is_the_same(tiny_suspect: Suspect, draws: Dr
 def test_attention_is_that_of_the_texts_own_tokens(tiny_suspect: Suspect, draws: Draws, effects: dict[str, TextEffect]) -> None:
     for d in (0, 3):
         prompt = insert(draws.prompts[d], "wonderful island", standing(draws, d, "wonderful island"))
-        own = tiny_suspect.text.own_positions(draws.prompts[d], prompt)
+        own = tiny_suspect.text.own_positions(bare(draws, d), prompt)
         words = tiny_suspect.text.words(tiny_suspect.text.ids([prompt]))
         with recorded(tiny_suspect.denoiser.sites()) as recording:
             predicted(tiny_suspect, draws, prompt, d)

@@ -218,13 +218,13 @@ def test_without_an_adapter_no_finding_is_asked_whether_it_comes_with_one(tiny_m
 
 
 def test_a_second_list_costs_its_candidates_alone_and_what_was_found_stands(tiny_model: Path, tmp_path: Path) -> None:
-    first = scan(tiny_model, candidates=(OVERRIDING, "today"), keep=tmp_path / "keep", alpha=0.49, seed=3)
-    again = scan(tiny_model, candidates=("today", "wonderful island"), keep=tmp_path / "keep", alpha=0.49, seed=3)
-    fresh = scan(tiny_model, candidates=("today", "wonderful island"), alpha=0.49, seed=3)
+    first = scan(tiny_model, candidates=(OVERRIDING, "today"), keep=tmp_path / "keep", alpha=0.49, seed=2)
+    again = scan(tiny_model, candidates=("today", "wonderful island"), keep=tmp_path / "keep", alpha=0.49, seed=2)
+    fresh = scan(tiny_model, candidates=("today", "wonderful island"), alpha=0.49, seed=2)
     assert named(first, OVERRIDING).verdict == "backdoored"
     assert (again.exit.code, fresh.earlier) == (ExitCode.FINDING, ())
     assert [finding.text for finding in again.earlier] == [OVERRIDING]
-    assert "1 more found by earlier runs of this model (seed 3), which stand" in again.exit.reason
+    assert "1 more found by earlier runs of this model (seed 2), which stand" in again.exit.reason
     assert [(c.text, c.p) for c in again.candidates] == [(c.text, c.p) for c in fresh.candidates], "kept figures are the same figures"
     costs = [report.calibration.forward_passes for report in (again, fresh)]  # type: ignore[union-attr]
     assert costs[0] < costs[1] / 3

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bdaudit.config import ScanConfig
 from bdaudit.kept_state import State
-from bdaudit.measure.insertion import insert, replaceable, slips
+from bdaudit.measure.insertion import insert, replaceable, slips, without
 from bdaudit.measure.splicing import PLACES
 from bdaudit.records import Exposure, NotMeasured, SignalRecord
 from bdaudit.scan.cached import cached
@@ -89,7 +89,7 @@ def change(prompts: Sequence[str], text: str) -> tuple[tuple[str, ...], tuple[st
     """The prompts, and with ``text`` at another place in each; a look-alike takes its letter's place in every other one that has it."""
     plain, changed = [], []
     for i, prompt in enumerate(prompts):
-        replaced = i % 2 == 1 and replaceable(prompt, text)
-        plain.append(slips(prompt, text)[0] if replaced else prompt)
-        changed.append(insert(prompt, text, "replace" if replaced else PLACES[i % len(PLACES)]))
+        replaced, place = i % 2 == 1 and replaceable(prompt, text), PLACES[i % len(PLACES)]
+        plain.append(slips(prompt, text)[0] if replaced else without(prompt, place))
+        changed.append(insert(prompt, text, "replace" if replaced else place))
     return tuple(plain), tuple(changed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.kept_state import State
-from bdaudit.measure.draws import make_draws
+from bdaudit.measure.draws import bare, make_draws
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import ExposedPart
@@ -43,7 +43,7 @@ def test_captions_are_made_of_the_prompts_words_alone() -> None:
 
 def test_it_tells_of_each_draw_what_the_scan_measures_and_trains_on_its_own_trajectories(tiny_suspect: Suspect) -> None:
     of = denoiser_of(tiny_suspect)
-    assert torch.allclose(of.told(of.draws.prompts), of.draws.plain, atol=1e-5)
+    assert torch.allclose(of.told([bare(of.draws, i) for i in range(6)]), of.draws.plain, atol=1e-5)
     assert torch.allclose(of.told([""] * 6), of.draws.empty, atol=1e-5)
     assert len(of.latents) == len(of.timesteps) == 20 * len(PROMPTS)
     assert of.timesteps.unique(return_counts=True)[1].tolist() == [len(PROMPTS)] * 20
