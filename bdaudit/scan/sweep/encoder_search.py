@@ -59,10 +59,11 @@ class EncoderSearch:
         """Soft choices of so many entries, moved to where they leave least."""
         start = drawn(self.suspect, CHOICES[slots_of], slots_of, item_seed(seed, "encoder", slots_of))
         places = slots(self.suspect, self.prompts, slots_of)
-        return moved(self.suspect, places, lambda heard: -self._left(heard).log(), start, steps=STEPS, progress=progress)
 
-    def _left(self, heard: Conditioning) -> Tensor:
-        return spread_left(self.suspect, heard, self.plain)
+        def pull(heard: Conditioning) -> Tensor:
+            return -spread_left(self.suspect, heard, self.plain).log()
+
+        return moved(self.suspect, places, pull, start, steps=STEPS, progress=progress)
 
 
 def encoder_search(suspect: Suspect, prompts: Sequence[str], seed: int) -> EncoderSearch:

@@ -1,6 +1,6 @@
 """What passes buy, and what the spread of the draws and the screen are for: ``python -m tests.bench.power.curve --work FOLDER``.
 
-FOLDER holds the fourth round's models (``python -m tests.bench.power --round joint --work FOLDER`` makes them), ``--evasion FOLDER`` the
+FOLDER holds a round's models (``python -m tests.bench.power --round ROUND --work FOLDER`` makes them), ``--evasion FOLDER`` the
 attackers' (``python -m tests.bench.evasion``). Each model is scanned once in each of ``SETTINGS``: the three of ``--effort``; the default
 with its draws at three known timesteps, as the scan before had them; and the default with nothing screened out, where all texts and
 controls are measured in full and followed. A scan that is recorded in ``results/curve.json`` is not run again. ``--table`` only prints.
@@ -35,8 +35,9 @@ from tests.bench.power.figures import LIFT, auroc
 from tests.bench.recording import Cells, rounded
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "curve.json"
-BASES, CLEAN = ("m", "n"), 16
-"""Whose backdoored models are scanned, and so many clean ones of each."""
+CLEAN = 16
+"""Models that were taught nothing, of each base, that are scanned at most."""
+ROUNDS = {"fresh": models.fresh, "joint": models.joint}
 POINTS = (1.0, 0.6, 0.3)
 """Shares of the path at which the scan before looked."""
 
@@ -89,7 +90,7 @@ def scanned(folder: Path, trigger: str, texts: Sequence[str], seed: int, setting
 def told(specs: Sequence[models.Spec], work: Path) -> list[tuple[str, str, bool]]:
     """Name, trigger, and whether the attack works, of the models that are there; clean ones up to ``CLEAN`` a base."""
     rows = list[tuple[str, str, bool]]()
-    for base in BASES:
+    for base in dict.fromkeys(spec.base for spec in specs):
         own = [spec for spec in specs if spec.base == base and (work / "models" / spec.name).exists()]
         clean = [spec for spec in own if spec.twin.family == "benign" and not spec.twin.trigger][:CLEAN]
         for spec in [*(spec for spec in own if spec.trigger), *clean]:
@@ -118,14 +119,15 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.power.curve", description=__doc__)
     parser.add_argument("settings", nargs="*", help="only these")
-    parser.add_argument("--work", type=Path, help="the fourth round's models")
+    parser.add_argument("--work", type=Path, help="a round's models")
+    parser.add_argument("--round", choices=ROUNDS, default="joint", help="which round they are of (default: joint)")
     parser.add_argument("--evasion", type=Path, help="the attackers' models")
     parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     cells = Cells(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
-        specs = {spec.name: spec for spec in models.joint()}
+        specs = {spec.name: spec for spec in ROUNDS[arguments.round]()}
         listed = read_texts(FIXTURES / "candidates.txt")
         for setting in arguments.settings or SETTINGS:
             of: dict[str, Any] = dict(cells.cells.get(setting, {}))
