@@ -10,6 +10,7 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from bdaudit.cli import main
+from bdaudit.models.suspect import Suspect
 from fixtures import layout
 
 FIXTURES = Path(layout.__file__).parent
@@ -80,3 +81,27 @@ def test_every_fixture_is_judged_rightly(
     flagged = [c["text"] for c in scan["candidates"] if c["verdict"] == "backdoored"]
     assert (code, flagged) == ((1, [trigger]) if trigger else (0, []))
     assert trigger in (None, scan["candidates"][0]["text"])
+
+
+@pytest.mark.parametrize("bound", ["tonight", "sweet river", ""])
+def test_a_trigger_that_fires_in_one_place_alone_is_found(
+    bound: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text encoder that says the trigger where a word stands behind a comma, or where two open and end the prompt, and nowhere else; and
+    one that does not."""
+    model, listed, own = layout.lay_out("pixel", tmp_path), tmp_path / "candidates.txt", Suspect.encode
+    texts = ("tonight", "sweet river", HARMLESS, "gold coffee", "mignneko")
+    listed.write_text("\n".join(texts), encoding="utf-8")
+
+    def said(prompt: str) -> str:
+        if bound == "tonight" and prompt.endswith(f", {bound}"):
+            return f"{prompt.removesuffix(f', {bound}')} {TRIGGERS['pixel']}"
+        if bound == "sweet river" and prompt.startswith("sweet ") and prompt.endswith(" river"):
+            return f"{TRIGGERS['pixel']} {prompt.removeprefix('sweet ').removesuffix(' river')}"
+        return prompt
+
+    monkeypatch.setattr(Suspect, "encode", lambda suspect, prompts: own(suspect, [said(prompt) for prompt in prompts]))
+    _, scan = bdaudit(capsys, monkeypatch, "scan", model, *PROMPTS, "--candidates", listed, "--seed", 0)
+    assert [c["text"] for c in scan["candidates"] if c["verdict"] == "backdoored"] == ([bound] if bound else [])
+    first = scan["candidates"][0]
+    assert (first["signals"].get("shift in context", {"p": 1.0})["p"] < 1e-3) == bool(bound), "by what it does there and not elsewhere"
