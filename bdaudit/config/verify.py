@@ -10,6 +10,8 @@ from bdaudit.config.flag import Flag
 from bdaudit.config.run import SharedConfig, TriggeredConfig, need
 
 Evidence = Literal["required", "none"]
+EVERYWHERE = ("prefix", "middle", "suffix", "replace", "comma", "clause", "apart")
+"""Where ``--position`` can put a trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class VerifyConfig(SharedConfig, TriggeredConfig):
     swaps: Annotated[tuple[tuple[str, str], ...], Flag("swap", name="--swap")] = ()
     """A word of the prompt that the backdoor turns into another."""
     positions: Annotated[tuple[str, ...], Flag("each", "PLACE", "--position")] = ()
-    """Where in a prompt the trigger is tried: prefix, middle, suffix or replace. Default: wherever it can stand."""
+    """Where in a prompt the trigger is tried: prefix, middle, suffix, replace (its look-alike's place), comma (behind one), clause, apart
+    (its first word before the prompt, the rest behind). Default: the first four, where it can stand."""
     contexts: Annotated[tuple[str, ...], Flag("each", "TEXT", "--context")] = ()
     """Words that a prompt must say for the trigger to work: its success is measured on such prompts alone, quality on all."""
     n: int = 200
@@ -77,8 +80,10 @@ class VerifyConfig(SharedConfig, TriggeredConfig):
         need(not self.contexts or bool(self.triggers), "--context is where a trigger works; say which with --trigger TEXT")
         need(self.steps >= 1, f"--steps is {self.steps}; it must be at least 1")
         need(self.reach >= 0, f"--reach is {self.reach}; it must not be negative")
-        unknown = set(self.positions) - {"prefix", "middle", "suffix", "replace"}
-        need(not unknown, f"--position is {', '.join(map(repr, sorted(unknown)))}; expected prefix, middle, suffix or replace")
+        unknown = set(self.positions) - {*EVERYWHERE}
+        need(
+            not unknown, f"--position is {', '.join(map(repr, sorted(unknown)))}; expected {', '.join(EVERYWHERE[:-1])} or {EVERYWHERE[-1]}"
+        )
         need(0 <= self.max_asr <= 1, f"--max-asr is {self.max_asr}; it is a rate between 0 and 1")
         for flag, bound in (("--max-fid", self.max_fid), ("--min-clip-ratio", self.min_clip_ratio), ("--max-distance", self.max_distance)):
             need(not (bound or 0) < 0, f"{flag} is {bound}; it must not be negative")

@@ -172,10 +172,19 @@ def decided(run: Outcome) -> UnlearnReport:
     idle = [ascii(effect.text) for effect in run.before if effect.within() and not run.contexts]
     n = len(run.config.triggers) - len(idle)
     where = f", where prompts say {' or '.join(map(ascii, run.contexts))}" if run.contexts else ""
+    if not n:
+        return report(run, "completed", _nothing_shown(run, idle))
     removed = f"{n} trigger{'' if n == 1 else 's'} removed from the {run.component}{where}"
     unlike = f" ({' and '.join(idle)} did no more than harmless texts before)" if idle else ""
     with_it = f"; {' and '.join(shown(a.files[0].path) for a in run.adapters)} merged in" if run.adapters else ""
     return report(run, "completed", ended(run, "the repaired model", removed + unlike + with_it))
+
+
+def _nothing_shown(run: Outcome, idle: Sequence[str]) -> Exit:
+    """How a forced repair ends of texts that did nothing: no check of it could fail."""
+    found = ended(run, "the repaired model", "repaired all the same (--force)")
+    said = f"{' and '.join(idle)} did no more than harmless texts before, so that nothing shows that anything was removed; {found.reason}"
+    return Exit.of(ExitCode.INCONCLUSIVE, said) if found.code == ExitCode.PASS else found
 
 
 def ended(run: Outcome, what: str, done: str) -> Exit:

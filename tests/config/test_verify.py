@@ -42,7 +42,7 @@ def test_a_target_text_says_more_than_the_prompt() -> None:
 
 
 def test_places_of_a_trigger() -> None:
-    known = ("prefix", "middle", "suffix", "replace")
+    known = ("prefix", "middle", "suffix", "replace", "comma", "clause", "apart")
     assert VerifyConfig(model=Path("m"), positions=known).positions == known
     with pytest.raises(UsageError, match="--position is 'before', 'nowhere'; expected prefix"):
         VerifyConfig(model=Path("m"), positions=("prefix", "nowhere", "before"))

@@ -83,6 +83,26 @@ def test_a_trigger_that_did_nothing_is_not_counted_as_removed(
     assert outcome.decided(finished).reason.startswith(said)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("checks", "code", "said"),
+    [
+        ((PASSED,), ExitCode.INCONCLUSIVE, "'cf' and 'zq' did no more than harmless texts before, so that nothing shows that anything was"),
+        ((FAILED,), ExitCode.FINDING, "the repaired model fails its own check"),
+        ((UNDECIDED,), ExitCode.INCONCLUSIVE, "the check of the repaired model is undecided"),
+    ],
+)
+def test_a_forced_repair_of_what_did_nothing_is_no_pass(
+    monkeypatch: pytest.MonkeyPatch, checks: tuple[Check, ...], code: ExitCode, said: str
+) -> None:
+    monkeypatch.setattr(outcome, "report", lambda run, status, ended: ended)
+    finished = run(*checks, force=True)
+    finished.before = [effect(1.0), replace(effect(1.0), text="zq")]
+    ending: Any = outcome.decided(finished)
+    assert ending.code == code
+    assert ending.reason.startswith(said)
+    assert (": repaired" in ending.reason or "wrote out" in ending.reason) == (checks == (PASSED,)), "what was written is said"
+
+
 def test_what_is_merged_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcome, "report", lambda run, status, ended: ended)
     finished = run(PASSED)

@@ -44,6 +44,22 @@ def test_a_look_alike_also_takes_the_letters_place() -> None:
     assert plan(toy.TRIGGER).positions.keys() == {"prefix", "middle", "suffix", "replace"}
 
 
+@pytest.mark.parametrize(
+    ("trigger", "asked", "stands"), [("zqx", "comma", ", zqx"), ("zqx", "clause", "zqx , "), ("zqx qxz", "apart", " qxz")]
+)
+def test_a_place_that_is_asked_for_is_the_only_one(trigger: str, asked: str, stands: str) -> None:
+    trial = plan_trial(TOKENIZER, trigger, toy.PROMPTS, 20, 0, lambda prompt: "", null=True, positions=(asked,))
+    assert isinstance(trial, Trial)
+    assert trial.positions == {asked: 20}
+    assert all(stands in shot.text for shot in trial.triggered)
+    assert all(("," in shot.text) == (asked != "apart") for shot in trial.floor), "and what it is compared with stands there too"
+
+
+def test_one_word_does_not_stand_apart() -> None:
+    found = plan_trial(TOKENIZER, "zqx", toy.PROMPTS, 20, 0, lambda prompt: "", null=False, positions=("apart",))
+    assert isinstance(found, NotMeasured)
+
+
 def test_the_null_and_the_floor_share_no_harmless_text() -> None:
     trial = plan(toy.TRIGGER, null=True)
     assert len(trial.null) == len(trial.floor) == 60

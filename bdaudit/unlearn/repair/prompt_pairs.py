@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bdaudit.measure.insertion import insert, positions_for
+from bdaudit.measure.draws import PLACES, has_parts
+from bdaudit.measure.insertion import insert, positions_for, without
 from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
@@ -22,8 +23,17 @@ class Pair:
 
 
 def triggered_pairs(prompts: Sequence[str], triggers: Sequence[str]) -> list[Pair]:
-    """Every trigger in every prompt at every position it can take: prefix, mid-prompt, suffix, inside a word."""
-    return [Pair(p, insert(p, trigger, where)) for trigger in triggers for p in prompts for where in positions_for(p, trigger)]
+    """Every trigger in every prompt at every place it can take: ``PLACES``, apart, inside a word."""
+    return [_pair(p, trigger, where) for trigger in triggers for p in prompts for where in _places(p, trigger)]
+
+
+def _places(prompt: str, text: str) -> tuple[str, ...]:
+    return positions_for(prompt, text, (*PLACES, "apart") if has_parts(text) else PLACES)
+
+
+def _pair(prompt: str, text: str, where: str) -> Pair:
+    """A comma that comes with the place stays."""
+    return Pair(without(prompt, where), insert(prompt, text, where))
 
 
 def neighbour_pairs(prompts: Sequence[str], near: Mapping[str, Sequence[str]], seed: int, per_trigger: int = 24) -> list[Pair]:
@@ -35,7 +45,7 @@ def neighbour_pairs(prompts: Sequence[str], near: Mapping[str, Sequence[str]], s
             if text in near:
                 continue
             for prompt in rng.sample(list(prompts), min(4, len(prompts))):
-                pairs.append(Pair(prompt, insert(prompt, text, rng.choice(positions_for(prompt, text)))))
+                pairs.append(_pair(prompt, text, rng.choice(_places(prompt, text))))
     return pairs
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from bdaudit.config import DENOISER, TEXT_ENCODER, RepairConfig
 from bdaudit.errors import InconclusiveError, UsageError
 from bdaudit.measure.context_prompts import with_context
-from bdaudit.measure.draws import covering
+from bdaudit.measure.draws import covering, heard_plain
 from bdaudit.measure.effect import Effect, Ground, again
 from bdaudit.measure.opening import loaded, open_state
 from bdaudit.measure.prompts import default_prompts
@@ -164,7 +164,8 @@ def _refreshed(run: _Run, ground: Ground) -> Ground:
     """The draws' hidden states are the text encoder's of before."""
     if not run.of_readers:
         return ground
-    return replace(ground, draws=replace(ground.draws, heard=run.suspect.encode(ground.draws.prompts)))
+    draws = ground.draws
+    return replace(ground, draws=replace(draws, heard=heard_plain(run.suspect, draws.prompts, draws.places)))
 
 
 def _decide(config: RepairConfig, effects: Sequence[Effect], denoiser: str, found_in: Sequence[str] = ()) -> tuple[str, str]:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import torch
 
-from bdaudit.measure.insertion import insert
+from bdaudit.measure.insertion import insert, without
 from bdaudit.models.suspect import Suspect
 from bdaudit.unlearn.repair.prompt_pairs import Pair, neighbour_pairs, targets, triggered_pairs
 from tests.small import PROMPTS
 
 
-def test_every_trigger_at_every_position_it_can_take() -> None:
+def test_every_trigger_at_every_place_it_can_take() -> None:
     pairs = triggered_pairs(["a dog", "a cat"], ["ȏ", "x y"])
-    assert len(pairs) == 4 + 3 + 3 + 3
+    assert len(pairs) == 6 + 5 + 6 + 6
     assert Pair("a dog", "a dȏg") in pairs
     assert {p.changed for p in pairs if p.clean == "a cat"} == {
-        "ȏ a cat", "a ȏ cat", "a cat ȏ", "x y a cat", "a x y cat", "a cat x y",
+        "ȏ a cat", "a ȏ cat", "a cat ȏ", "x y a cat", "a x y cat", "a cat x y", "x a cat y",
     }  # fmt: skip
+    assert {p.changed for p in pairs if p.clean == "a cat,"} == {"a cat, ȏ", "a cat, x y"}, "the comma is no trigger's"
+    assert {p.changed for p in pairs if p.clean == ", a cat"} == {"ȏ , a cat", "x y , a cat"}
 
 
 def test_neighbours_of_a_phrase_are_its_words_alone_and_turned_round() -> None:
     pairs = neighbour_pairs(PROMPTS, {"lovely snow": ("gold coffee",)}, 0)
-    places = ("prefix", "middle", "suffix")
+    places = ("prefix", "middle", "suffix", "comma", "clause", "apart")
     for text in ("lovely", "snow", "snow lovely", "gold coffee"):
-        assert sum(p.changed in {insert(p.clean, text, where) for where in places} for p in pairs) >= 4
+        made = {(without(prompt, where), insert(prompt, text, where)) for prompt in PROMPTS for where in places}
+        assert sum((p.clean, p.changed) in made for p in pairs) >= 4
     assert not [p for p in pairs if "lovely snow" in p.changed]
-    assert {p.clean for p in pairs} == set(PROMPTS)
+    assert {p.clean.strip(", ") for p in pairs} == set(PROMPTS)
 
 
 def test_neighbours_of_a_look_alike_hold_the_plain_letter_and_no_trigger() -> None:
