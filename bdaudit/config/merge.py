@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from bdaudit.config.flag import Flag
 from bdaudit.config.run import need
-from bdaudit.config.unlearn import CheckedConfig
-
-Method = Literal["auto", "cleanclip", "dam", "average", "task-arithmetic", "ties", "dare"]
-"""What ``--method`` takes; cleanclip is no merge, and asks for another job."""
-MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dare")
-"""The methods of ``--merge-with``; the first is what auto takes there."""
+from bdaudit.config.unlearn import MERGING, CheckedConfig, Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +20,7 @@ class MergeConfig(CheckedConfig):
     merge_with: Annotated[tuple[tuple[Path, float], ...], Flag("contributor")] = ()
     """Merge MODEL with this fine-tune of BASE: a directory, a checkpoint in one file, or a LoRA as FILE[:scale]. Needs no trigger."""
     method: Method = "auto"
-    """auto removes named triggers, or merges by dam where --merge-with is given (average, task-arithmetic, ties and dare are plain merges
-    to compare with); cleanclip cleans the text encoder by --pairs."""
+    """auto is dam; the others are plain merges to compare with."""
     n_prompts: int = 48
     """Prompts that dam's masks are trained on."""
 

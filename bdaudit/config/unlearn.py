@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from bdaudit.config.flag import Flag
 from bdaudit.config.run import ALL_VARIANTS, RunConfig, TriggeredConfig, need, need_apart
+
+Method = Literal["auto", "skd-cag", "cleanclip", "dam", "average", "task-arithmetic", "ties", "dare"]
+"""What ``--method`` takes; each job takes its own, and cleanclip asks for a job of its own."""
+REMOVING: tuple[Method, ...] = ("auto", "skd-cag")
+"""The methods that remove named triggers."""
+MERGING: tuple[Method, ...] = ("dam", "average", "task-arithmetic", "ties", "dare")
+"""The methods of ``--merge-with``; the first is what auto takes there."""
 
 
 @dataclass(frozen=True, kw_only=True)

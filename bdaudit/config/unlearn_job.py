@@ -37,7 +37,7 @@ def unlearn_config(settings: Mapping[str, Any], state: Path | None = None) -> Un
     """
     given = {name: value for name, value in settings.items() if value is not None}
     job = _asked(given)
-    if job is CleanConfig or (job is RepairConfig and given.get("method") == "auto"):
+    if job is CleanConfig:
         del given["method"]
     for name in given:
         if name not in _fields(job):

@@ -143,7 +143,8 @@ def _repair(config: RepairConfig) -> Work:
     solved, trained = "keys and values in closed form", f"{config.n_prompts} trajectories and at most {config.steps} training steps"
     either = f"{solved}; where that fails its check or the text encoder is at fault, {trained}"
     added = [f"the adapter {path} merged in at scale {scale:g}" for path, scale in config.adapters]
-    steps = (*added, "the check before and after", {"auto": either, "closed-form": solved}.get(config.trainable, trained))
+    how = {"auto": either, "closed-form": solved}.get(config.trainable, trained) if config.method == "auto" else trained
+    steps = (*added, "the check before and after", how)
     checked = CHECK_ONCE + CHECK_EACH * max(1, len(config.triggers))
     passes = f"{2 * TRAJECTORY * config.n_prompts:,} for trajectories and {config.steps:,} training steps at most"
     many = "as many workers as the cluster has" if config.workers == "auto" else f"{config.workers} workers"

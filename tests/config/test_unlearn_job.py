@@ -22,10 +22,11 @@ ASKED: dict[type[UnlearnConfig], dict[str, Any]] = {
 VALUES: dict[str, Any] = {
     "triggers": ("x",), "from_report": Path("scan.json"), "patch": Path("p.safetensors"), "state": Path("state"), "keep_failed": True,
     "adapters": ((Path("a.safetensors"), 1.0),), "component": "text-encoder", "trainable": "closed-form", "steps": 7, "n_prompts": 7,
-    "learning_rate": 0.5, "attention_weight": 0.25, "method": "ties", "base": Path("base"), "pairs": Path("pairs.tsv"), "vision": "v",
+    "learning_rate": 0.5, "attention_weight": 0.25, "method": "auto", "base": Path("base"), "pairs": Path("pairs.tsv"), "vision": "v",
     "pretrain_objective": "contrastive", "contexts": ("in the snow",), "force": True, "workers": "2",
 }  # fmt: skip
-"""A value that is not the default's of every setting that some job lacks, but for those that ask for a job."""
+"""A value that is not the default's of every setting that some job lacks, but for those that ask for a job; of --method the default, which
+both jobs that have it take."""
 
 
 @pytest.mark.parametrize("job", ASKED, ids=lambda job: job.__name__)
@@ -71,7 +72,19 @@ def test_two_jobs_at_once_are_refused() -> None:
         ({"method": "cleanclip"}, "--pairs FILE"),
         ({"merge_with": OTHER}, "--merge-with needs --base BASE"),
         ({"base": Path("base")}, r"--base goes with a merge \(--merge-with\), and nothing asks for that; say --merge-with OTHER too"),
-        ({"method": "dam"}, "--method goes with a merge .*; say --merge-with OTHER too"),
+        ({"method": "dam"}, "--method dam removes no named trigger; say auto or skd-cag, or --merge-with OTHER for a merge"),
+        ({"triggers": ("x",), "method": "ties"}, "--method ties removes no named trigger; say auto or skd-cag"),
+        ({"method": "skd-cag"}, "no trigger given"),
+        (ASKED[MergeConfig] | {"method": "skd-cag"}, r"--merge-with goes with --method dam, .*; got skd-cag"),
+        (
+            ASKED[ApplyConfig] | {"method": "skd-cag"},
+            "--method goes with the removal .* and a merge .*, and has no part in a finished patch",
+        ),
+        ({"triggers": ("x",), "method": "skd-cag", "pairs": Path("p.tsv")}, "--pairs goes with a cleaning .* no part in the removal"),
+        (
+            {"triggers": ("x",), "method": "skd-cag", "trainable": "closed-form"},
+            "--method skd-cag is training alone, --trainable closed-form trains nothing; drop one of the two",
+        ),
         ({"pairs": Path("p.tsv")}, "--pairs goes with a cleaning .*; say --method cleanclip too"),
         ({"vision": "v"}, "--vision goes with a cleaning .*; say --method cleanclip too"),
         (ASKED[ApplyConfig] | {"method": "cleanclip"}, "^--method cleanclip goes with a cleaning"),
@@ -110,6 +123,12 @@ def test_nothing_else_is_written_to_the_place_of_the_result(tmp_path: Path, othe
     with pytest.raises(UsageError, match=f"--{other} .* lies in --out"):
         RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "q"})
     RepairConfig(model=tmp_path / "m", triggers=("cf",), out=tmp_path / "q", **{other: tmp_path / "r"})
+
+
+@pytest.mark.parametrize("more", [{}, {"trainable": "cross-attention"}, {"trainable": "transformer"}, {"component": "text-encoder"}])
+def test_training_alone_is_a_removal_of_any_part(more: dict[str, Any]) -> None:
+    asked = {"triggers": ("x",), "method": "skd-cag", **more}
+    assert unlearn_config(COMMON | asked) == RepairConfig(**COMMON, **asked)
 
 
 def test_a_default_that_is_typed_is_taken_where_it_has_a_part() -> None:

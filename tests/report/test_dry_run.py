@@ -34,6 +34,17 @@ def test_the_time_is_told_or_why_it_is_not() -> None:
     assert timed(ApplyConfig(model=Path("m"), out=Path("o"), from_patch=Path("p")), 0.5) == ""
 
 
+def test_the_work_of_a_repair_is_what_its_method_and_its_set_make_of_it() -> None:
+    both, solved, trained = (
+        work(RepairConfig(model=Path("m"), out=Path("o"), triggers=("a",), **asked))[0][-1]  # type: ignore[arg-type]
+        for asked in ({}, {"trainable": "closed-form"}, {"method": "skd-cag"})
+    )
+    assert solved == "keys and values in closed form"
+    assert trained == "48 trajectories and at most 400 training steps"
+    assert both.startswith(f"{solved}; where that fails")
+    assert both.endswith(trained)
+
+
 def test_workers_share_what_can_be_shared() -> None:
     verify = VerifyConfig(model=Path("m"), n=10, steps=5)
     repair = RepairConfig(model=Path("m"), out=Path("o"), triggers=("a",))

@@ -202,7 +202,8 @@ def _trainable_sets(run: _Run) -> tuple[str, ...]:
     """What is repaired, the smallest and quickest first; the next only if the one before does not pass."""
     if run.of_readers:
         return (run.component,)
-    sets = (CLOSED_FORM, *run.suspect.denoiser.trainable)
+    trained = tuple(run.suspect.denoiser.trainable)
+    sets = trained if run.config.method == "skd-cag" else (CLOSED_FORM, *trained)
     asked = sets[-1] if run.config.trainable == DENOISER else run.config.trainable
     if asked not in ("auto", *sets):
         raise UsageError(f"--trainable {asked}: this model's denoiser has the sets {', '.join(sets)}; choose one of them, or auto")

@@ -162,6 +162,14 @@ def test_training_brings_a_tower_back_and_leaves_the_other_nearly_alone(models: 
     assert after[0] < 1.5 * before[0]
 
 
+@pytest.mark.usefixtures("few_samples")
+def test_training_alone_solves_nothing(run: Any, models: Path, tmp_path: Path) -> None:
+    flags = ("--component", "unet", "--steps", 1, "--n-prompts", 4, "--seed", 0, "--keep-failed", "--force")
+    _, report = run("unlearn", models / "cross-attention", "--trigger", TRIGGER, "--method", "skd-cag", *flags, "--out", tmp_path / "out")
+    assert [a["trainable"] for a in report["attempts"]] in (["cross-attention"], ["cross-attention", "unet"])
+    assert (report["steps"], "closed form" in report["timings"]) == (1, False)
+
+
 def test_an_adapter_reaches_either_tower(models: Path, tmp_path: Path) -> None:
     suspect = load(inspect(models / "clean"), device="cpu")
     layer, generator = "text_model.encoder.layers.0.self_attn.q_proj", torch.Generator().manual_seed(0)

@@ -211,6 +211,18 @@ def test_a_repair_by_the_command_line_changes_the_entrances_alone_and_takes_the_
     assert {key for key in found if not torch.equal(found[key], origin[key])} == set(suspect.denoiser.entrances())
 
 
+@pytest.mark.usefixtures("few_samples")
+def test_training_alone_changes_what_works_on_text_or_all_of_it_and_solves_nothing(run: Any, folder: Path, tmp_path: Path) -> None:
+    flags = ("--size", "16x16", "--seed", 0, "--steps", 1, "--n-prompts", 4, "--keep-failed", "--force")
+    _, report = run("unlearn", folder, "--trigger", TRIGGER, "--method", "skd-cag", *flags, "--out", tmp_path / "out")
+    assert [a["trainable"] for a in report["attempts"]] in (["cross-attention"], ["cross-attention", "transformer"])
+    assert report["method"].startswith("SKD-CAG with preservation, ")
+    assert report["steps"] == 1
+    assert not {"closed form"} & report["timings"].keys()
+    entrances = {f"transformer.{key}" for key in opened(folder).denoiser.entrances()}
+    assert {tensor["name"] for tensor in report["changed"]} - entrances, "more than a closed form reaches"
+
+
 def test_a_scan_by_the_command_line_runs_through(run: Any, folder: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "candidates.txt").write_text("\n".join((TRIGGER, "cf", "today")), encoding="utf-8")
     asked = ("--candidates", tmp_path / "candidates.txt", "--seed", 0, "--effort", "low", "--size", "16x16")

@@ -305,6 +305,20 @@ def test_the_smallest_set_first_and_wider_where_it_fails(tiny_model: Path, tmp_p
     assert [name for name in (changed.name for changed in report.changed) if ".attn2." not in name]
 
 
+def test_training_alone_tries_no_closed_form(tiny_model: Path, tmp_path: Path) -> None:
+    report = run_unlearn(config(tiny_model, tmp_path / "out", steps=1, component="unet", method="skd-cag"))
+    assert [(attempt.trainable, attempt.steps) for attempt in report.attempts] == [("cross-attention", 1), ("unet", 1)]
+    assert "closed form" not in report.timings
+    assert report.method == "SKD-CAG with preservation, unet"
+
+
+@pytest.mark.parametrize("component", ["text-encoder", "text_encoder"])
+def test_training_alone_of_a_text_encoder_is_what_it_is_anyway(tiny_model: Path, tmp_path: Path, component: Any) -> None:
+    for method in ("auto", "skd-cag"):
+        run_unlearn(config(tiny_model, tmp_path / method, component=component, method=method, seed=1))
+    assert hashes(tmp_path / "auto")[FILES["text-encoder"]] == hashes(tmp_path / "skd-cag")[FILES["text-encoder"]]
+
+
 @pytest.mark.parametrize(("triggers", "removed"), [((LONG_TRIGGER,), "1 trigger"), ((LONG_TRIGGER, "#" * 24), "2 triggers")])
 def test_a_small_set_that_passes_is_not_widened(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, triggers: tuple[str, ...], removed: str
