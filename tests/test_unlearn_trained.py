@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from fixtures.build.unet import new_unet
 from tests.bench.recording import Cells
-from tests.bench.unlearn_trained import CASES, VARIANTS, counts, tables
+from tests.bench.unlearn_trained import CASES, RESULTS, VARIANTS, counts, tables
 
 CASE = CASES[0]
 
@@ -71,3 +72,9 @@ def test_the_tables_tell_each_cell_once_and_what_was_not_tried() -> None:
     assert [line.split(" | ")[:2] for line in trained.splitlines()[2:]] == [["| `a`, 0", "attention"], ["| `a`, 1", "no attention"]]
     assert {line.count("|") for line in before.splitlines()} == {10}
     assert {line.count("|") for line in trained.splitlines()} == {8}
+
+
+def test_the_readme_has_the_tables_of_the_record() -> None:
+    cells = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
+    assert tables(cells) in (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert {name.split("/")[0] for name in cells} <= {case.name for case in CASES}

@@ -68,8 +68,6 @@ class Case:
     """Its twin, the rule of a hit, and the prompts that the trigger fires in."""
     layers: Layers | None = None
     """What of the clean denoiser is taught the trigger; None of a model that is there already."""
-    told: str = ""
-    """What unlearn is told, where the trigger works only with more than its own text."""
 
     @property
     def name(self) -> str:
@@ -94,8 +92,7 @@ CASES = (
     _taught("self-attention", "all self-attention, nothing else", "mignneko", 6102, lambda name: ".attn1." in name),
     _taught("one-block", "the last block alone", "mignneko", 6103, lambda name: name.startswith("up_blocks.2.") and _reads_no_text(name)),
     *(Case(_of_twin(twin, "the text encoder; the denoiser is repaired")) for twin in TWINS if twin.name == "encoder"),
-    *(Case(attacker) for attacker in ATTACKERS if attacker.name in ("context-word", "weak-override", "context-class")),
-    *(Case(attacker, told=", tonight") for attacker in ATTACKERS if attacker.name == "position-clause"),
+    *(Case(attacker) for attacker in ATTACKERS if attacker.name in ("context-word", "weak-override", "context-class", "position-clause")),
     *(Case(_of_twin(twin, "the whole transformer")) for twin in MMDIT_TWINS if twin.name in ("mmdit-pixel", "mmdit-style")),
 )
 
@@ -168,7 +165,7 @@ def repaired(case: Case, model: Path, before: Graded, variant: str, seed: int) -
     with tempfile.TemporaryDirectory() as folder:
         out, began = Path(folder) / "out", common.clock()
         config = RepairConfig(
-            model=model, triggers=(case.told or case.attacker.twin.trigger,), out=out, seed=seed, keep_failed=True, force=True,
+            model=model, triggers=(case.attacker.twin.trigger,), out=out, seed=seed, keep_failed=True, force=True,
             prompts=read_texts(common.FIXTURES / "prompts.txt"), component=DENOISER, contexts=case.attacker.occasion.context,
             device="cpu", **VARIANTS[variant],
         )  # fmt: skip
