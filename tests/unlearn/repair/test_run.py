@@ -22,13 +22,14 @@ from bdaudit import state_lock
 from bdaudit.config import ApplyConfig, RepairConfig
 from bdaudit.errors import BdauditError, ExitCode, InconclusiveError, UsageError
 from bdaudit.measure.controls import harmless_texts
-from bdaudit.measure.effect import Effect, Reading
+from bdaudit.measure.draws import make_draws
+from bdaudit.measure.effect import Effect, Ground, Reading
 from bdaudit.models.suspect import Suspect
 from bdaudit.progress import silent
 from bdaudit.records import Check, Estimate, ScanReport
 from bdaudit.report.document import dumps
 from bdaudit.spelling.escapes import unescape
-from bdaudit.unlearn.repair.run import _decide, _opened
+from bdaudit.unlearn.repair.run import _decide, _opened, _refreshed
 from bdaudit.unlearn.run import run_unlearn
 from bdaudit.unlearn.triggers import trigger_effects, trigger_ground
 from bdaudit.untrusted.inspect import inspect
@@ -485,3 +486,11 @@ def test_the_triggers_of_a_scan_report(tiny_model: Path, tmp_path: Path, scan_re
     report = run_unlearn(config(tiny_model, tmp_path / "out", triggers=(), from_report=tmp_path / "scan.json", steps=1))
     assert report.triggers == (LONG_TRIGGER,)
     assert report.config["triggers"] == [LONG_TRIGGER]
+
+
+def test_an_encoder_that_is_as_it_was_hears_the_draws_as_it_did(tiny_suspect: Suspect) -> None:
+    """Commas of their places among them."""
+    draws = make_draws(tiny_suspect, PROMPTS, 12, 3.0, 0)
+    run: Any = SimpleNamespace(of_readers=True, suspect=tiny_suspect)
+    again = _refreshed(run, Ground(draws))
+    assert torch.allclose(again.draws.heard.states, draws.heard.states, atol=1e-5)
