@@ -139,8 +139,8 @@ class Looking:
     def _peaks(self, text: str) -> tuple[int, ...]:
         """The draws in which the text did most, beside what it is compared with."""
         units = self._units(text)
-        ranked = sorted(range(len(self.context.draws)), key=lambda i: (-round(units[Context(draw=i)], 3), i))
-        return tuple(ranked[:TWICE])  # as good as equal is equal, on any machine
+        units_of = [round(units[Context(draw=i)], 3) for i in range(len(self.context.draws))]  # as good as equal is equal, on any machine
+        return tuple(sorted(range(len(units_of)), key=lambda i: (-units_of[i], i))[:TWICE])
 
     def _elsewhere(self, text: str) -> float:
         """The median shift of the text in its other draws, beside the median control's."""
