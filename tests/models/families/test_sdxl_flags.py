@@ -170,7 +170,8 @@ def swept(model: Path, sweep: Any, **more: Any) -> CandidateRecord:
 
 
 def test_a_sweep_finds_what_lives_in_the_second_tower_and_a_reference_says_so(models: Path, in_the_second: Path) -> None:
-    first = swept(in_the_second, "vocabulary", reference=models / "base", alpha=0.05)  # of so few survivors little can be told
+    # of so few survivors little can be told, and of half the draws less
+    first = swept(in_the_second, "vocabulary", reference=models / "base", alpha=0.05, effort="standard")
     assert (first.text, first.verdict) == (TRIGGER, "backdoored")
     assert set(first.reader_ids) == {"text_encoder", "text_encoder_2"}
     assert not isinstance(first.localisation, NotMeasured)
