@@ -37,7 +37,7 @@ def unescape(written: str) -> str:
         UsageError: another or a malformed escape, a surrogate, a number that is no code point, NUL, a name that is none, ``\xXX`` with two
             digits more that make another character's number.
     """
-    return unescaped(written).text
+    return _ESCAPE.sub(lambda match: _made(match)[0], written) if "\\" in written else written
 
 
 def unescaped(written: str) -> Unescaped:
@@ -47,10 +47,6 @@ def unescaped(written: str) -> Unescaped:
     texts, shadows, end = [], [], 0
     for match in _ESCAPE.finditer(written):
         plain = written[end : match.start()]
-        whole = written[match.start() : match.end() + 2]
-        if match["x"] and _MORE.match(written, match.end()) and unicodedata.category(chr(int(whole[2:], 16))) != "Cn":
-            said = rf"could be \u{whole[2:]} or \u00{match['x']} and {whole[4:]!r}"
-            raise UsageError(f"{whole} {said}; \\x takes two digits: write one of these")
         text, shadow = _made(match)
         texts += [plain, text]
         shadows += [plain, shadow]
@@ -60,14 +56,18 @@ def unescaped(written: str) -> Unescaped:
 
 def _made(match: re.Match[str]) -> tuple[str, str]:
     """What one escape stands for, and its shadow."""
-    if match["slash"]:
+    kind = match.lastgroup or _refuse(match)
+    if kind == "slash":
         return "\\", "\\"
-    if match["name"]:
+    if kind == "name":
         text = character_named(match["name"]) or _refuse(match)
         return text, ESCAPED * len(text)
-    digits = match["x"] or match["u"] or match["long"] or match["braced"] or _refuse(match)
-    text = _character(match[0], int(digits, 16))
-    return text, chr(BYTE + ord(text)) if match["x"] and ord(text) > 0x7F else ESCAPED
+    whole = match.string[match.start() : match.end() + 2]
+    if kind == "x" and _MORE.match(match.string, match.end()) and unicodedata.category(chr(int(whole[2:], 16))) != "Cn":
+        said = rf"could be \u{whole[2:]} or \u00{match['x']} and {whole[4:]!r}"
+        raise UsageError(f"{whole} {said}; \\x takes two digits: write one of these")
+    text = _character(match[0], int(match[kind], 16))
+    return text, chr(BYTE + ord(text)) if kind == "x" and ord(text) > 0x7F else ESCAPED
 
 
 def character_named(name: str) -> str:
