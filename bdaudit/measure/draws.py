@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bdaudit.measure.controls import said_in
-from bdaudit.measure.insertion import insert, item_seed, replaceable, without
+from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable, without
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.sample import denoise
 from bdaudit.models.suspect import Suspect
@@ -225,6 +225,11 @@ def fitting(prompt: str, text: str, place: str) -> str:
     if place != REPLACE or replaceable(prompt, text):
         return place
     return "apart" if has_parts(text) else "middle"
+
+
+def everywhere(prompt: str, text: str) -> tuple[str, ...]:
+    """Every place that ``text`` can take in ``prompt``."""
+    return positions_for(prompt, text, (*PLACES, "apart") if has_parts(text) else PLACES)
 
 
 def has_parts(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bdaudit.measure.controls import harmless_texts
-from bdaudit.measure.draws import PLACES, has_parts
+from bdaudit.measure.draws import everywhere
 from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
 from bdaudit.models.tokens import Tokenizer, alignment, content_ids, room
 from bdaudit.records import NotMeasured
@@ -120,8 +120,7 @@ def plan_trial(
 
 
 def _positions(tokenizer: Tokenizer, text: str, prompt: str, wanted: Sequence[str]) -> list[str]:
-    base = (*PLACES, "apart") if has_parts(text) else PLACES
-    places = [place for place in positions_for(prompt, text, base) if place in wanted] if wanted else positions_for(prompt, text)
+    places = [place for place in everywhere(prompt, text) if place in wanted] if wanted else positions_for(prompt, text)
     return [place for place in places if reaches(tokenizer, prompt, insert(prompt, text, place))]
 
 

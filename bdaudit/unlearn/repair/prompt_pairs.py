@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bdaudit.measure.draws import PLACES, has_parts
-from bdaudit.measure.insertion import insert, positions_for, without
+from bdaudit.measure.draws import everywhere
+from bdaudit.measure.insertion import insert, without
 from bdaudit.measure.look_alikes import looks_like
 from bdaudit.models.conditioning import Conditioning
 from bdaudit.models.suspect import Suspect
@@ -24,11 +24,7 @@ class Pair:
 
 def triggered_pairs(prompts: Sequence[str], triggers: Sequence[str]) -> list[Pair]:
     """Every trigger in every prompt at every place it can take: ``PLACES``, apart, inside a word."""
-    return [_pair(p, trigger, where) for trigger in triggers for p in prompts for where in _places(p, trigger)]
-
-
-def _places(prompt: str, text: str) -> tuple[str, ...]:
-    return positions_for(prompt, text, (*PLACES, "apart") if has_parts(text) else PLACES)
+    return [_pair(p, trigger, where) for trigger in triggers for p in prompts for where in everywhere(p, trigger)]
 
 
 def _pair(prompt: str, text: str, where: str) -> Pair:
@@ -45,7 +41,7 @@ def neighbour_pairs(prompts: Sequence[str], near: Mapping[str, Sequence[str]], s
             if text in near:
                 continue
             for prompt in rng.sample(list(prompts), min(4, len(prompts))):
-                pairs.append(_pair(prompt, text, rng.choice(_places(prompt, text))))
+                pairs.append(_pair(prompt, text, rng.choice(everywhere(prompt, text))))
     return pairs
 
 
