@@ -124,9 +124,9 @@ class Looking:
 
     def _in_context(self, texts: Sequence[str], usual: Sequence[str]) -> None:
         """On fresh draws like those in which each text did most: what it does in all of them."""
-        like: dict[int, list[str]] = {}
-        for text in texts:
-            for draw in self._peaks(text):
+        like, peaks = dict[int, list[str]](), {text: self._peaks(text) for text in texts}
+        for text, own in peaks.items():
+            for draw in own:
                 like.setdefault(draw, []).append(text)
         there: dict[str, list[float]] = {}
         for draw, theirs in sorted(like.items()):
@@ -134,7 +134,7 @@ class Looking:
             effects = measured(self.context, "context", draws, theirs, attention=False, said="measuring in context", of=str(draw))
             for text in theirs:
                 there.setdefault(text, []).append(float(np.mean(np.array(effects[text].shift) - as_usual)))
-        self.contrasts |= {text: contrast(min(found), self._elsewhere(text)) for text, found in there.items()}
+        self.contrasts |= {text: contrast(min(found), self._elsewhere(text, peaks[text])) for text, found in there.items()}
 
     def _peaks(self, text: str) -> tuple[int, ...]:
         """The draws in which the text did most, beside what it is compared with."""
@@ -142,10 +142,9 @@ class Looking:
         units_of = [round(units[Context(draw=i)], 3) for i in range(len(self.context.draws))]  # as good as equal is equal, on any machine
         return tuple(sorted(range(len(units_of)), key=lambda i: (-units_of[i], i))[:TWICE])
 
-    def _elsewhere(self, text: str) -> float:
-        """The median shift of the text in its other draws, beside the median control's."""
-        centred, peaks = self.all.steps.centres.centred(self.all.steps.effects[text]), self._peaks(text)
-        return float(np.median([shift for i, shift in enumerate(centred) if i not in peaks]))
+    def _elsewhere(self, text: str, peaks: Sequence[int]) -> float:
+        """The median shift of the text in draws that are not among ``peaks``, beside the median control's."""
+        return float(np.median(np.delete(self.all.steps.centres.centred(self.all.steps.effects[text]), peaks)))
 
     def _drawn_like(self, draw: int, usual: Sequence[str]) -> tuple[Draws, Array]:
         """Fresh draws of one's prompt and place, and the shift that is usual in each."""
@@ -226,8 +225,8 @@ class Looking:
 
     @property
     def loud(self) -> list[str]:
-        """Controls far beyond all that is usual, in either comparison."""
-        found = {text for stratum in self.strata.values() for text in stratum.loud}
+        """Controls far beyond all that is usual, in either comparison, or in a few draws alone."""
+        found = {text for stratum in self.strata.values() for text in stratum.loud} | {self.names[i] for i in self.in_context.tier.loud}
         return [text for text in self.names if text in found]
 
     def p_of(self, text: str, kind: str) -> float:

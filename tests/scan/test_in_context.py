@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bdaudit.scan.in_context import InContext, contrast, in_context, statistic
+from bdaudit.scan.look import Looking
 from bdaudit.scan.tiers import FLOOR, threshold
 
 N, SHARE = 120, 0.25
@@ -50,6 +54,16 @@ def test_p_of_harmless_texts_is_uniform_or_conservative() -> None:
     for level in (0.2, 0.05, 0.01):
         rate = float(np.mean(np.array(p) <= level))
         assert rate <= level + 3 * np.sqrt(level / len(p)), f"{rate} of harmless texts have p <= {level}"
+
+
+def test_controls_that_were_made_to_do_so_in_a_few_draws_are_loud() -> None:
+    found, on, _ = world(np.random.default_rng(4))
+    names = [f"control {i}" for i in range(N)]
+    made = dict.fromkeys(list(on)[:4], 12.0)
+    scores = dict(zip(names, found.tier.scores, strict=True))
+    for value, loud in ((found, []), (in_context(on | made, scores), sorted(made))):
+        looking: Any = SimpleNamespace(strata={}, in_context=value, names=names)
+        assert sorted(Looking.loud.fget(looking)) == loud  # type: ignore[attr-defined]
 
 
 def test_the_record_is_in_units_of_the_controls() -> None:
