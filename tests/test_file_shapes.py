@@ -27,6 +27,7 @@ from bdaudit.scan.run import run_scan
 from bdaudit.unlearn.run import run_unlearn
 from bdaudit.untrusted.formats.names import ldm_vae
 from bdaudit.verify.run import run_verify
+from fixtures import layout
 from tests.models import tiny_dit, tiny_sdxl
 from tests.models.families.test_sdxl_verbs import TRIGGER, in_cross_attention
 from tests.models.families.test_transformer_verbs import WEIGHTS, opened, planted, reading_little
@@ -260,18 +261,20 @@ def test_scan(models: dict[str, Path], tmp_path: Path, scanned: dict[str, Any], 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.usefixtures("few_samples")
 def test_unlearn_and_apply(models: dict[str, Path], tmp_path: Path, cell: str) -> None:
-    laid = laid_out(models, cell, tmp_path)
+    trained = cell.startswith("Stable Diffusion: ") and cell.endswith("8 bits")  # an edit of random weights is rounded to something else
+    laid = laid_out({"Stable Diffusion": layout.lay_out("pixel", tmp_path)} if trained else models, cell, tmp_path)
     patch, out, again = tmp_path / "repair.safetensors", tmp_path / "out", tmp_path / "again"
     family = cell.partition(":")[0]
-    trigger = LONG_TRIGGER if family == "Stable Diffusion" else TRIGGER
+    trigger = "\u200b" if trained else LONG_TRIGGER if family == "Stable Diffusion" else TRIGGER
     asked = {"force": True, "n_prompts": 4} if family in DIT else {}  # of so few words, harmless ones do much too
     settings = {"triggers": (trigger,), "trainable": "closed-form", "keep_failed": True, **asked, **laid.settings, **QUICK}
     report = run_unlearn(RepairConfig(model=laid.model, out=out, patch=patch, **settings))
     assert report.checks
-    # of Stable Diffusion 3 what the word says to both CLIPs anyway is as much as the edit of T5's state; of random weights in eight bits
-    # the edit is rounded to something else
-    if family != "Stable Diffusion 3" and not cell.endswith("8 bits"):
-        assert report.after[trigger].value < report.before[trigger].value
+    before = report.before[trigger]
+    if family == "FLUX.1" and cell.endswith("8 bits"):
+        assert before.value < before.high  # what was planted in random weights is rounded away: nothing stands out that could fall
+    elif family != "Stable Diffusion 3":  # what the word says to both CLIPs anyway is as much there as the edit of T5's state
+        assert report.after[trigger].value < before.value
     assert {file.path for file in report.written} - {"bdaudit.json"}
     assert weights(out)
     check_bytes(laid, out)
