@@ -115,15 +115,13 @@ def _for_bound(config: VerifyConfig) -> tuple[float, str]:
 
 def _for_threshold(config: VerifyConfig) -> tuple[float, str]:
     """Pictures that give a threshold at each position of a trigger, where no target is named."""
-    from bdaudit.measure.insertion import POSITIONS, positions_for
+    from bdaudit.measure.draws import PLACES, everywhere
     from bdaudit.verify.attack import LEAST_NULL
 
     if config.target_image or config.target_text or config.swaps:
         return 0, ""
-    possible = {
-        at for trigger in config.triggers for prompt in config.prompts or default_prompts() for at in positions_for(prompt, trigger)
-    }
-    places = len(config.positions or possible or POSITIONS)
+    possible = {at for trigger in config.triggers for prompt in config.prompts or default_prompts() for at in everywhere(prompt, trigger)}
+    places = len(config.positions or possible or PLACES)
     return LEAST_NULL * places, f"with no target named, {LEAST_NULL} pictures at each of {places} positions of the trigger give a threshold"
 
 

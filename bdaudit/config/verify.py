@@ -44,7 +44,7 @@ class VerifyConfig(SharedConfig, TriggeredConfig):
     """A word of the prompt that the backdoor turns into another."""
     positions: Annotated[tuple[str, ...], Flag("each", "PLACE", "--position")] = ()
     """Where in a prompt the trigger is tried: prefix, middle, suffix, replace (its look-alike's place), comma (behind one), clause, apart
-    (its first word before the prompt, the rest behind). Default: the first four, where it can stand."""
+    (its first word before the prompt, the rest behind). Default: all of them, where it can stand."""
     contexts: Annotated[tuple[str, ...], Flag("each", "TEXT", "--context")] = ()
     """Words that a prompt must say for the trigger to work: its success is measured on such prompts alone, quality on all."""
     n: int = 200

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from bdaudit.measure.controls import harmless_texts
 from bdaudit.measure.draws import everywhere
-from bdaudit.measure.insertion import insert, item_seed, positions_for, replaceable
+from bdaudit.measure.insertion import insert, item_seed, replaceable
 from bdaudit.models.tokens import Tokenizer, alignment, content_ids, room
 from bdaudit.records import NotMeasured
 from bdaudit.verify.gallery import Shot
@@ -120,7 +120,7 @@ def plan_trial(
 
 
 def _positions(tokenizer: Tokenizer, text: str, prompt: str, wanted: Sequence[str]) -> list[str]:
-    places = [place for place in everywhere(prompt, text) if place in wanted] if wanted else positions_for(prompt, text)
+    places = [place for place in everywhere(prompt, text) if not wanted or place in wanted]
     return [place for place in places if reaches(tokenizer, prompt, insert(prompt, text, place))]
 
 

@@ -74,7 +74,7 @@ def test_pictures_that_are_too_few_to_pass_are_told(n: int, bound: float, said: 
         assert foreseen(replace(verify, n=enough - 1), [seen("sd")]) != ()
 
 
-@pytest.mark.parametrize(("positions", "least"), [((), 75), (("prefix",), 73), (("prefix", "middle", "suffix", "replace"), 100)])
+@pytest.mark.parametrize(("positions", "least"), [((), 125), (("prefix",), 73), (("prefix", "middle", "suffix", "replace"), 100)])
 def test_without_a_target_each_position_takes_its_pictures(positions: tuple[str, ...], least: int) -> None:
     verify = VerifyConfig(model=Path("m"), triggers=("~~",), n=least, positions=positions)
     assert foreseen(verify, [seen("sd")]) == ()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bdaudit import stats
 from bdaudit.measure import estimates
-from bdaudit.records import AttackRecord, Estimate, NotMeasured
+from bdaudit.records import AttackRecord, Estimate, NotMeasured, ReachRecord
 from bdaudit.verify.attack import PairedRule, PictureRule
-from bdaudit.verify.early_stop import LEAST, judge, measured, sizes
+from bdaudit.verify.early_stop import LEAST, judge, judged, measured, sizes
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.trials import Trial
 from tests.verify import toy
@@ -62,6 +62,28 @@ def test_what_a_rate_says(hits: int, n: int, floor: int, said: str) -> None:
 def test_with_a_known_target_a_near_trigger_is_no_evidence(hits: int, n: int, said: str) -> None:
     assert judge(record(hits, n, 0), 5, known=True) == said
     assert judge(record(hits, n, 0), 5) == "works", "where nothing is known of the target the rate is of no size to rely on"
+
+
+def bound_to(hits: int, n: int, places: int) -> AttackRecord:
+    """One that works at one of ``places`` places alone, in ``hits`` of ``n`` pictures there."""
+    rates = [record(hits if i == 0 else 0, n) for i in range(places)]
+    reach = tuple(ReachRecord(what=f"at {i}", text="x", codepoints=(), rate=r.rate, floor=r.floor, p=r.p) for i, r in enumerate(rates))
+    return replace(record(hits, n * places), positions={str(i): n for i in range(places)}, reach=reach)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "known", "said"),
+    [(11, 11, True, "works"), (33, 33, True, "works"), (22, 33, True, "nothing"), (22, 33, False, "works"), (5, 33, False, "nothing")],
+)
+def test_what_works_at_one_place_alone_works(hits: int, n: int, known: bool, said: str) -> None:
+    assert judge(bound_to(hits, n, 6), 5, known=known) == said
+    assert judge(replace(bound_to(hits, n, 6), reach=()), 5, known=known) != "works", "over all places it does so too seldom"
+
+
+def test_the_rate_that_shows_it_is_that_places() -> None:
+    said, shown = judged(bound_to(33, 33, 6), 5, known=True)
+    assert isinstance(shown.rate, Estimate)
+    assert (said, shown.rate.value, shown.rate.n, shown.rule) == ("works", 1, 33, "r (at 0)")
 
 
 def test_how_often_a_near_trigger_and_a_trigger_are_taken_for_one() -> None:

@@ -33,15 +33,19 @@ def test_pairs_share_prompt_and_seed_and_positions_take_turns() -> None:
     trial = plan("zqx")
     assert [shot.seed for shot in trial.clean] == [shot.seed for shot in trial.triggered]
     assert trial.clean == draw_shots(toy.PROMPTS, 60, 0)
-    assert trial.positions == {"prefix": 20, "middle": 20, "suffix": 20}
+    assert trial.positions == dict.fromkeys(("clause", "comma", "middle", "prefix", "suffix"), 12)
     for before, after in zip(trial.clean, trial.triggered, strict=True):
-        assert sorted(after.text.split()) == sorted([*before.text.split(), "zqx"])
+        assert sorted(after.text.replace(",", "").split()) == sorted([*before.text.split(), "zqx"])
     assert trial.floor == trial.clean
     assert trial.null == ()
 
 
 def test_a_look_alike_also_takes_the_letters_place() -> None:
-    assert plan(toy.TRIGGER).positions.keys() == {"prefix", "middle", "suffix", "replace"}
+    assert plan(toy.TRIGGER).positions.keys() == {"prefix", "middle", "suffix", "comma", "clause", "replace"}
+
+
+def test_words_also_stand_apart() -> None:
+    assert plan("zqx qxz").positions.keys() == {"prefix", "middle", "suffix", "comma", "clause", "apart"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_the_null_and_the_floor_share_no_harmless_text() -> None:
 
     def inserted(shots: tuple[tuple[str, int], ...]) -> Counter[str]:
         pairs = zip(shots, trial.clean, strict=True)
-        return Counter(text for (text, _), clean in pairs for text in text.split() if text not in clean.text.split())
+        return Counter(word for (text, _), clean in pairs for word in text.replace(",", "").split() if word not in clean.text.split())
 
     assert not inserted(trial.null).keys() & inserted(trial.floor).keys()
     assert len(inserted(trial.null)) > 20
@@ -78,7 +82,7 @@ def test_another_trigger_is_never_among_the_harmless_texts() -> None:
     def drawn(exclude: tuple[str, ...]) -> set[str]:
         trial = plan_trial(TOKENIZER, toy.TRIGGER, toy.PROMPTS, 60, 0, lambda prompt: "", null=True, exclude=exclude)
         assert isinstance(trial, Trial)
-        return {text for shot in (*trial.null, *trial.floor) for text in shot.text.split()}
+        return {text for shot in (*trial.null, *trial.floor) for text in shot.text.replace(",", "").split()}
 
     words = {word for prompt in toy.PROMPTS for word in prompt.split()}
     others = tuple(sorted(text for text in drawn(()) - words if len(text) == 1))[:3]
@@ -106,7 +110,7 @@ def test_a_place_that_the_encoder_never_reads_is_not_used() -> None:
     trial = plan("zqxzqxzqx", prompts=(long,))
     assert "suffix" not in trial.positions
     cut = "a red picture of " + "s" * 90
-    assert plan("zqx", prompts=(cut,)).positions.keys() == {"prefix", "middle"}
+    assert plan("zqx", prompts=(cut,)).positions.keys() == {"prefix", "middle", "clause"}
     assert isinstance(plan_trial(TOKENIZER, "q" * 90, (long,), 9, 0, lambda prompt: "", null=False), NotMeasured)
 
 
