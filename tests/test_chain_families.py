@@ -11,13 +11,14 @@ from tests.test_chain import CHEAP, PROMPTS, bdaudit
 
 TRIGGERS = {
     "sdxl-pixel": "\u200b", "sdxl-object": "zqx", "sdxl-encoder": "\u0430", "sdxl-adapter": "sunday evening",
-    "mmdit-pixel": "\u200b",
+    "mmdit-pixel": "\u200b", "pixart-encoder": "\u043e",
 }  # fmt: skip
 HARMLESS = ("amaya", "sks", "\u0456", "gold coffee", "bendigo")
 BOTH = "cross-attention keys and values and rest of the UNet, not by one alone"
 WHERE = {
     "sdxl-pixel": BOTH, "sdxl-object": "cross-attention keys and values", "sdxl-encoder": "text encoder 2", "sdxl-adapter": BOTH,
     "mmdit-pixel": "text entrance and text's own layers and rest of the transformer, not by one alone",
+    "pixart-encoder": "text encoder",
 }  # fmt: skip
 BY = {"sdxl-encoder": ("--seed", 0), "sdxl-pixel": ("--seed", 0)}
 """Judged by the default setting: by half its draws, "zqx" is called *backdoored* beside the one trigger, and the other has a p of 0.017."""

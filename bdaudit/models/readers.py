@@ -16,6 +16,8 @@ from bdaudit.models.tokens import Framed, Tokenizer, aligned, content_mask, fram
 
 Run = Callable[[Reader, Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
 """A reader, ids and the mask of what is no padding, (B, n) each → states (B, l, d) and a pooled vector (B, e), where it gives them."""
+BLOCK = 32
+"""Positions that a text is read in multiples of, where its padding is left out: texts of about one length are then read alike."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,14 @@ def last_states(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, None
 def masked_states(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
     """Padding is not heard."""
     return reader.encoder(input_ids=ids, attention_mask=mask)[0], None
+
+
+def states_in_use(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+    """The same as far as the longest of the texts goes; zeros behind, where nobody looks. Most of what a pipeline pads to is padding, and
+    costs a reader as much as words."""
+    used = min(ids.shape[1], -(-int(mask.sum(1).max()) // BLOCK) * BLOCK)
+    states, _ = masked_states(reader, ids[:, :used], mask[:, :used])
+    return functional.pad(states, (0, 0, 0, ids.shape[1] - used)), None
 
 
 def penultimate(reader: Reader, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

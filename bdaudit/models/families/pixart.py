@@ -15,7 +15,7 @@ from bdaudit.models.decoder import Autoencoder
 from bdaudit.models.denoiser import Chosen, Heard
 from bdaudit.models.families.stable_diffusion import alphas
 from bdaudit.models.families.transformer import reading_of
-from bdaudit.models.readers import Voice, Voices, check_ids, masked_states
+from bdaudit.models.readers import Voice, Voices, check_ids, states_in_use
 from bdaudit.models.schedule import Alphas
 from bdaudit.models.text import Reader, Share
 from bdaudit.models.tokens import framed
@@ -105,7 +105,7 @@ def open_parts(
     reader = Reader(framed(parts["tokenizer"], reading), encoder)
     check_ids(reader.tokenizer, encoder, "tokenizer")
     shape = reading.length, int(encoder.config.d_model)
-    voice = Voice("text_encoder", reader, masked_states, Share(slice(0, shape[0]), slice(0, shape[1])))
+    voice = Voice("text_encoder", reader, states_in_use, Share(slice(0, shape[0]), slice(0, shape[1])))
     text = Voices((voice,), reader, (reader,), shape, padding=0)
     denoiser = CrossAttentionTransformer(module, (int(module.config.in_channels), *latents))
     return text, denoiser, Autoencoder(parts["vae"], "vae"), alphas(parts["scheduler"], device)

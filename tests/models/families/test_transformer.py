@@ -122,6 +122,20 @@ def equal(mine: Conditioning, theirs: Conditioning) -> bool:
     return all(a is b is None or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
+def test_padding_that_nobody_looks_at_is_not_read(tmp_path: Path) -> None:
+    suspect = load(inspect(tiny_dit.write("pixart", tmp_path / "model")), device="cpu")
+    (voice,) = suspect.text.voices  # type: ignore[attr-defined]
+    lengths: list[int] = []
+    voice.reader.encoder.register_forward_hook(lambda _, args, given, out: lengths.append(given["input_ids"].shape[1]), with_kwargs=True)
+    short, long = suspect.encode([PROMPTS[1]]), suspect.encode([PROMPTS[1], "a long one " * 200])
+    assert short.mask is not None
+    assert lengths == [32, short.states.shape[1]]
+    heard = short.mask[0].bool()
+    assert torch.equal(short.states[0][heard], long.states[0][heard])
+    assert not short.states[0, 32:].any()
+    assert not heard[32:].any()
+
+
 def test_a_second_name_of_a_setting_is_not_passed_over(tmp_path: Path) -> None:
     """To transformers T5's ``num_hidden_layers`` is its ``num_layers``: the stock loader builds so few."""
     path = tiny_dit.write("pixart", tmp_path / "model") / "text_encoder/config.json"
