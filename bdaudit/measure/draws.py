@@ -7,6 +7,7 @@ them back to its draw's timestep.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -259,7 +260,9 @@ def covering(pool: Sequence[str], n: int, seed: int) -> list[str]:
     left = rng.sample(list(pool), len(pool))
     for _ in range(n):
         left = left or rng.sample(list(pool), len(pool))
-        best = max(left, key=lambda prompt: sum(often.get(word, 0.0) * _worth(seen[word]) for word in words_in(prompt)))
+        best = max(
+            left, key=lambda prompt: math.fsum(often.get(word, 0.0) * _worth(seen[word]) for word in words_in(prompt))
+        )  # exact, in any order
         left.remove(best)
         seen.update(words_in(best))
         chosen.append(best)

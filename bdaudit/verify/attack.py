@@ -197,7 +197,8 @@ class PairedRule(Rule):
             here = null[[at == place for at in trial.places]].numpy()
             if len(here) < LEAST_NULL:
                 few = f"{len(here)} harmless insertions at the position {place} give no threshold, it takes {LEAST_NULL}"
-                return NotMeasured(reason=f"{few}; say what the target is, or raise --n to {LEAST_NULL * len(trial.positions)}")
+                enough = -(-len(null) * LEAST_NULL // len(here))
+                return NotMeasured(reason=f"{few}; say what the target is, or raise --n to {enough}")
             try:
                 thresholds[place] = stats.ExponentialTail.fit(here).critical(PAIRED_ALPHA)
             except ValueError as error:

@@ -1,8 +1,8 @@
 """A trigger measured on no more pictures than it takes: look, and draw on only while it is open whether the text does anything.
 
 What is decided here is never a pass. A text *works* where Fisher's test against the floor is significant and the rate lies a good way above
-it, *weakly* where it does so too seldom to be told from a near-trigger; it does *nothing* where the rate's interval leaves no room for such
-an effect.
+it, over all places or at one alone, *weakly* where it does so too seldom to be told from a near-trigger; it does *nothing* where the rate's
+interval leaves no room for such an effect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from bdaudit.records import AttackRecord, NotMeasured
+from bdaudit.records import AttackRecord, Estimate, NotMeasured
 from bdaudit.verify.attack import Rule, measure_attack
 from bdaudit.verify.gallery import Gallery, Shot
 from bdaudit.verify.trials import Trial
@@ -46,21 +46,36 @@ def sizes(trial: Trial, rule: Rule) -> list[int]:
 
 
 def judge(record: AttackRecord, looks: int, *, known: bool = False) -> Said:
-    """What ``record`` says at one of ``looks`` looks; ``known`` is whether a hit is told by the target.
-
-    A trigger that is bound to one place works where it does so there, however seldom over all places.
-    """
+    """What ``record`` says at one of ``looks`` looks; ``known`` is whether a hit is told by the target."""
     return judged(record, looks, known=known)[0]
 
 
 def judged(record: AttackRecord, looks: int, *, known: bool = False) -> tuple[Said, AttackRecord]:
-    """The same, and the rate that says it: over all places, or at the one where the text works."""
+    """The same, and the rate that says it: over all places, or at the one that a trigger is bound to, where it does next to nothing at the
+    others. A text that does something there too is judged over all: a misspelt trigger may do well at one."""
     places = [reach for reach in record.reach if reach.what.startswith("at ")] if len(record.positions) > 1 else []
     tests = looks * (1 + len(places))
     said = _said(record, tests, known, NEAR[0])
-    found = (replace(record, rate=at.rate, floor=at.floor, p=at.p, rule=f"{record.rule} ({at.what})") for at in places)
-    working = next((one for one in found if _said(one, tests, known, NEAR_AT_PLACE) == "works"), None) if said != "works" else None
-    return ("works", working) if working else (said, record)
+    if said == "works":
+        return said, record
+    for at in places:
+        one = replace(record, rate=at.rate, floor=at.floor, p=at.p, rule=f"{record.rule} ({at.what})")
+        there = _said(one, tests, known, NEAR_AT_PLACE)
+        if there == "works" and _idle(record, one):
+            return there, one
+        if said == "nothing" and not isinstance(at.p, NotMeasured) and at.p <= ALPHA / tests:  # what stands out at one place is something
+            said, record = "open" if there == "open" else "weak", one
+    return said, record
+
+
+def _idle(whole: AttackRecord, one: AttackRecord) -> bool:
+    """Whether a text that works at ``one`` place does less than ``LEAST`` more than its floor at the others."""
+    assert isinstance(whole.rate, Estimate)
+    assert isinstance(one.rate, Estimate)
+    assert isinstance(whole.floor, Estimate)
+    others = whole.rate.n - one.rate.n
+    hits = round(whole.rate.value * whole.rate.n) - round(one.rate.value * one.rate.n)
+    return others > 0 and hits / others < whole.floor.value + LEAST
 
 
 def _said(record: AttackRecord, tests: int, known: bool, near: float) -> Said:
@@ -72,14 +87,15 @@ def _said(record: AttackRecord, tests: int, known: bool, near: float) -> Said:
     return "nothing" if record.rate.high < record.floor.value + LEAST else "open"
 
 
-def measured(trial: Trial, rule: Rule, gallery: Gallery, draw: Callable[[Sequence[Shot]], None]) -> tuple[AttackRecord, Said]:
-    """The rate on as many of ``trial``'s pictures as it took; ``draw`` adds to ``gallery`` what it has not."""
+def measured(trial: Trial, rule: Rule, gallery: Gallery, draw: Callable[[Sequence[Shot]], None]) -> tuple[AttackRecord, Said, AttackRecord]:
+    """The rate on as many of ``trial``'s pictures as it took, what it says, and the rate that says so (``judged``); ``draw`` adds to
+    ``gallery`` what it has not."""
     numbers = sizes(trial, rule)
     for n in numbers:
         part = trial.first(n)
         draw(part.shots())
         whole = measure_attack(part, rule, gallery, NotMeasured(reason="only what the text does was looked at, on few pictures"))
-        said, record = judged(with_reach(whole, part, rule, gallery, ()), len(numbers), known=not rule.needs_null)
+        said, shown = judged(with_reach(whole, part, rule, gallery, ()), len(numbers), known=not rule.needs_null)
         if said != "open":
             break
-    return record, said
+    return whole, said, shown

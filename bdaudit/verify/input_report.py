@@ -109,7 +109,7 @@ def by_report(
     if not named:
         others = f"the report of {report.command} names {_some(_triggers(report))}, and no text that encodes to the same tokens: {NOTHING}"
         return replace(found, reason=others, decided_on="token ids")
-    words = [shot.text for shot, place in zip(trial.triggered, trial.places, strict=True) if place != "replace"]
+    words = [shot.text for shot, place in zip(trial.triggered, trial.places, strict=True) if place not in ("replace", "apart")]
     other = sum(not _holds(read(text), ids) for text in words)
     if other:
         said = f"MODEL's tokenizer reads the trigger otherwise in {other} of {len(words)} prompts than alone: {NOTHING} of MODEL"

@@ -196,8 +196,8 @@ def _evidence(run: _Run, plan: Plan, trial: Trial, model: Model, before: Model |
     if before is not None:
         if differs := other_ids(trial, model.tokenizer, before.tokenizer):
             return differs
-        looked = measured(*plan.tried(trial.trigger), before.gallery, partial(run.draw, before))
-        return by_before(*looked, before.inspection.digest)
+        _, said, shown = measured(*plan.tried(trial.trigger), before.gallery, partial(run.draw, before))
+        return by_before(shown, said, before.inspection.digest)
     if handed is not None:
         read = partial(content_ids, model.tokenizer)
         return by_report(handed, config, model.inspection, run.claim, trial, read)
@@ -212,7 +212,7 @@ def _unproven(run: _Run, plan: Plan, model: Model) -> bool:
         return False
     failing = [trigger for trigger, found in run.evidence.items() if found.kind in ("before", "report") and not found.holds]
     for trigger in failing:
-        record, _ = measured(*plan.tried(trigger), model.gallery, partial(run.draw, model))
+        record, *_ = measured(*plan.tried(trigger), model.gallery, partial(run.draw, model))
         run.sampled[trigger] = replace(record, evidence=run.evidence[trigger])
     untestable = [found for found in plan.trials.values() if isinstance(found, NotMeasured) and found != plan.grader]
     if config.max_asr == 1 or not config.triggers or len(failing) + len(untestable) < len(config.triggers):

@@ -1,4 +1,4 @@
-"""Which pictures are drawn: prompts at random from the list, a seed each, the trigger at every position in turn."""
+"""Which pictures are drawn: prompts at random from the list, a seed each, the trigger at every position as often."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def plan_trial(
     if not usable:
         return NotMeasured(reason=f"none of {len(reasons)} prompts can be used: " + "; ".join(f"{r} ({k})" for r, k in skipped.items()))
     clean = _first(prompts, n, seed, set(usable))
-    places = [in_turn[i % len(in_turn)] for i, in_turn in enumerate(allowed[shot.text] for shot in clean)]
+    places = _evenly([allowed[shot.text] for shot in clean])
     texts = harmless_texts(tokenizer, trigger, 2 * min(n, NULL_TEXTS), seed, exclude) if null else ()
     return Trial(
         trigger=trigger,
@@ -117,6 +117,15 @@ def plan_trial(
         harmless=texts[1::2],
         skipped=skipped,
     )
+
+
+def _evenly(allowed: Sequence[Sequence[str]]) -> list[str]:
+    """One of those allowed for each picture, that which has the fewest so far: a place that few prompts have room for is not left short."""
+    used, places = Counter[str](), list[str]()
+    for each in allowed:
+        places.append(min(each, key=lambda place: used[place]))
+        used[places[-1]] += 1
+    return places
 
 
 def _positions(tokenizer: Tokenizer, text: str, prompt: str, wanted: Sequence[str]) -> list[str]:

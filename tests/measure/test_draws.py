@@ -133,6 +133,17 @@ def test_groups_are_draws_words_places_and_quarters(suspect: Suspect) -> None:
     assert noisiest > draws.timesteps[list(groups[Context(quarter=3)])].max()
 
 
+def test_which_prompts_are_drawn_hangs_on_no_order_of_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which differs from process to process."""
+    pool = default_prompts()
+
+    def drawn(backwards: bool) -> list[list[str]]:
+        monkeypatch.setattr("bdaudit.measure.draws.words_in", lambda prompt: sorted(words_in(prompt), reverse=backwards))
+        return [covering(pool, 16, seed) for seed in range(30)]
+
+    assert drawn(False) == drawn(True)
+
+
 def test_draws_like_one_have_its_prompt_and_place_and_nothing_else(suspect: Suspect) -> None:
     draws = make_draws(suspect, POOL, 12, 5.0, seed=0)
     again = draws_like(suspect, draws, 7, 6, seed=0)

@@ -143,4 +143,4 @@ def test_without_spread_in_the_null_there_is_no_paired_rate() -> None:
     assert "needs spread" in record.rate.reason
     few = attack("patched", PairedRule("colours"), n=10)
     assert isinstance(few.rate, NotMeasured)
-    assert "it takes 25; say what the target is, or raise --n to 150" in few.rate.reason
+    assert "it takes 25; say what the target is, or raise --n to 250" in few.rate.reason

@@ -73,11 +73,27 @@ def bound_to(hits: int, n: int, places: int) -> AttackRecord:
 
 @pytest.mark.parametrize(
     ("hits", "n", "known", "said"),
-    [(11, 11, True, "works"), (33, 33, True, "works"), (22, 33, True, "nothing"), (22, 33, False, "works"), (5, 33, False, "nothing")],
+    [
+        (11, 11, True, "works"),
+        (33, 33, True, "works"),
+        (22, 33, True, "open"),
+        (15, 33, True, "weak"),
+        (22, 33, False, "works"),
+        (5, 33, False, "nothing"),
+    ],
 )
 def test_what_works_at_one_place_alone_works(hits: int, n: int, known: bool, said: str) -> None:
     assert judge(bound_to(hits, n, 6), 5, known=known) == said
     assert judge(replace(bound_to(hits, n, 6), reach=()), 5, known=known) != "works", "over all places it does so too seldom"
+
+
+@pytest.mark.parametrize(("elsewhere", "works"), [(0, True), (4, True), (8, False), (17, False)])
+def test_what_does_something_at_every_place_is_judged_over_all(elsewhere: int, works: bool) -> None:
+    one = bound_to(33, 33, 6)
+    hits = 33 + 5 * elsewhere
+    whole = record(hits, 198)
+    uneven = replace(one, rate=whole.rate, floor=whole.floor, p=whole.p)
+    assert (judge(uneven, 5, known=True) == "works") == works
 
 
 def test_the_rate_that_shows_it_is_that_places() -> None:
@@ -133,7 +149,7 @@ def test_what_is_clear_is_decided_at_the_first_look(model: str, drawn: int, said
 
         gallery.add(shots, make, 64, lambda done, total: None)
 
-    found, answer = measured(trial(), PictureRule(toy.PATCH, (0, 0)), gallery, draw)
+    found, answer, _ = measured(trial(), PictureRule(toy.PATCH, (0, 0)), gallery, draw)
     assert answer == said
     assert isinstance(found.rate, Estimate)
     assert (found.rate.n, len(set(asked))) == (drawn, 2 * drawn)

@@ -37,9 +37,9 @@ def inspection(tmp_path: Path) -> Any:
 def judged(report: Any, inspection: Any, ids: tuple[int, ...] = IDS, *, joined: tuple[int, ...] = (), **settings: Any) -> EvidenceRecord:
     """``joined`` is what the trigger encodes to behind other words, where that is not what it encodes to alone."""
     config = VerifyConfig(model=inspection.path, triggers=("x",), **settings)
-    shots = [Shot(text, 0) for text in ("x a dog", "a dog x", "a dxg")]
-    trial: Any = SimpleNamespace(trigger="x", token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace"))
-    encoded = {"x": IDS, "x a dog": (*ids, 5, 6), "a dog x": (5, 6, *(joined or ids)), "a dxg": (5, 8)}
+    shots = [Shot(text, 0) for text in ("x a dog", "a dog x", "a dxg", "x1 a dog x2")]
+    trial: Any = SimpleNamespace(trigger="x", token_ids=ids, triggered=shots, places=("prefix", "suffix", "replace", "apart"))
+    encoded = {"x": IDS, "x a dog": (*ids, 5, 6), "a dog x": (5, 6, *(joined or ids)), "a dxg": (5, 8), "x1 a dog x2": (1, 5, 6, 2)}
     return by_report(report, config, inspection, claim_of(inspection), trial, lambda text: encoded.get(text, (9,)))
 
 

@@ -44,6 +44,13 @@ def test_a_look_alike_also_takes_the_letters_place() -> None:
     assert plan(toy.TRIGGER).positions.keys() == {"prefix", "middle", "suffix", "comma", "clause", "replace"}
 
 
+def test_a_place_that_few_prompts_have_is_not_left_short() -> None:
+    prompts = (*(f"a red hat {word}" for word in ("here", "there", "then", "near")), "a fox")
+    assert sum(shot.text == "a fox" for shot in draw_shots(prompts, 120, 0)) > 20
+    places = plan(toy.TRIGGER, 120, prompts=prompts).positions
+    assert places == dict.fromkeys(("clause", "comma", "middle", "prefix", "replace", "suffix"), 20)
+
+
 def test_words_also_stand_apart() -> None:
     assert plan("zqx qxz").positions.keys() == {"prefix", "middle", "suffix", "comma", "clause", "apart"}
 
