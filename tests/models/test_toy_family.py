@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bdaudit.measure.controls import control_texts
-from bdaudit.measure.insertion import insert, positions_for
+from bdaudit.measure.insertion import POSITIONS, insert, positions_for
 from bdaudit.models.families import FAMILIES
 from bdaudit.models.load import load
 from bdaudit.untrusted.inspect import inspect
@@ -121,7 +121,8 @@ def test_unlearn_repairs_it_and_verify_tells_before_from_after(run: Any, toys: P
     changed = {f"painter.{name}" for name in held if not torch.equal(held[name], origin[name])}
     assert changed == {tensor["name"] for tensor in report["changed"]}
 
-    known = ("--trigger", TRIGGER, "--clip", "local-dir:unused", "--n", 96, "--steps", 6)
+    places = (option for place in POSITIONS for option in ("--position", place))  # where the toy was taught it
+    known = ("--trigger", TRIGGER, "--clip", "local-dir:unused", "--n", 96, "--steps", 6, *places)
     assert run("verify", model, *known)[0] == 1
     code, report = run("verify", out, *known, "--before", model)
     assert code == 0, report["exit"]
