@@ -64,11 +64,16 @@ def test_with_a_known_target_a_near_trigger_is_no_evidence(hits: int, n: int, sa
     assert judge(record(hits, n, 0), 5) == "works", "where nothing is known of the target the rate is of no size to rely on"
 
 
+def at_places(hits: Sequence[int], n: int) -> AttackRecord:
+    """One of so many ``hits`` in ``n`` pictures at each place."""
+    rates = [record(each, n) for each in hits]
+    reach = tuple(ReachRecord(what=f"at {i}", text="x", codepoints=(), rate=r.rate, floor=r.floor, p=r.p) for i, r in enumerate(rates))
+    return replace(record(sum(hits), n * len(hits)), positions={str(i): n for i in range(len(hits))}, reach=reach)
+
+
 def bound_to(hits: int, n: int, places: int) -> AttackRecord:
     """One that works at one of ``places`` places alone, in ``hits`` of ``n`` pictures there."""
-    rates = [record(hits if i == 0 else 0, n) for i in range(places)]
-    reach = tuple(ReachRecord(what=f"at {i}", text="x", codepoints=(), rate=r.rate, floor=r.floor, p=r.p) for i, r in enumerate(rates))
-    return replace(record(hits, n * places), positions={str(i): n for i in range(places)}, reach=reach)
+    return at_places([hits] + [0] * (places - 1), n)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +94,15 @@ def test_what_works_at_one_place_alone_works(hits: int, n: int, known: bool, sai
 
 @pytest.mark.parametrize(("elsewhere", "works"), [(0, True), (4, True), (8, False), (17, False)])
 def test_what_does_something_at_every_place_is_judged_over_all(elsewhere: int, works: bool) -> None:
-    one = bound_to(33, 33, 6)
-    hits = 33 + 5 * elsewhere
-    whole = record(hits, 198)
-    uneven = replace(one, rate=whole.rate, floor=whole.floor, p=whole.p)
-    assert (judge(uneven, 5, known=True) == "works") == works
+    assert (judge(at_places([33] + [elsewhere] * 5, 33), 5, known=True) == "works") == works
+
+
+@pytest.mark.parametrize("working", [1, 2, 3])
+def test_a_trigger_of_several_places_works_as_one_of_one_does(working: int) -> None:
+    said, shown = judged(at_places([0] * (6 - working) + [32] * working, 33), 5, known=True)
+    assert isinstance(shown.rate, Estimate)
+    assert (said, shown.rate.n) == ("works", 33 * working)
+    assert judge(at_places([0] * (6 - working) + [20] * working, 33), 5, known=True) != "works"
 
 
 def test_the_rate_that_shows_it_is_that_places() -> None:
