@@ -1,7 +1,7 @@
 """A trigger measured on no more pictures than it takes: look, and draw on only while it is open whether the text does anything.
 
 What is decided here is never a pass. A text *works* where Fisher's test against the floor is significant and the rate lies a good way above
-it, over all places or over those that it is bound to, *weakly* where it does so too seldom to be told from a near-trigger; it does *nothing*
+it, over all places or those that it is bound to, *weakly* where it does so too seldom to be told from a near-trigger; it does *nothing*
 where the rate's interval leaves no room for such an effect.
 """
 
